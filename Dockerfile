@@ -1,0 +1,50 @@
+# The server with every source, for a GPU or, where there is none, for the CPU.
+#   docker build -t thingsvision-service .
+#   docker run --gpus all -p 50051:50051 -v thingsvision-weights:/weights thingsvision-service
+
+FROM ubuntu:24.04 AS builder
+SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends python3 python3-venv \
+    && rm -rf /var/lib/apt/lists/*
+# hadolint ignore=DL3013
+RUN python3 -m venv /opt/uv \
+    && /opt/uv/bin/pip install --no-cache-dir uv \
+    && python3 -m venv --without-pip /opt/thingsvision
+WORKDIR /src
+# The libraries come before the code, so that a change of code doesn't fetch them again.
+COPY pyproject.toml ./
+RUN /opt/uv/bin/uv pip compile --quiet --extra server --output-file /tmp/requirements.txt pyproject.toml \
+    && /opt/uv/bin/uv pip install --no-cache --python /opt/thingsvision/bin/python --requirement /tmp/requirements.txt
+COPY README.md LICENSE ./
+COPY proto proto
+COPY client client
+COPY server server
+RUN /opt/uv/bin/uv build --wheel --out-dir /tmp/wheel \
+    && /opt/uv/bin/uv pip install --no-cache --no-deps --python /opt/thingsvision/bin/python /tmp/wheel/*.whl
+
+# torch's wheels bring CUDA's libraries; the base image declares the driver that they need.
+FROM nvidia/cuda:13.0.2-base-ubuntu24.04
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends python3 \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --uid 10001 --create-home thingsvision \
+    && install --directory --owner thingsvision --group thingsvision /weights
+COPY --from=builder /opt/thingsvision /opt/thingsvision
+COPY deploy/healthcheck.py /opt/thingsvision/healthcheck.py
+ENV PATH="/opt/thingsvision/bin:$PATH" \
+    PYTHONUNBUFFERED=1 \
+    THINGSVISION_HOST=0.0.0.0 \
+    THINGSVISION_PORT=50051 \
+    THINGSVISION_METRICS_PORT=9090 \
+    THINGSVISION_WEIGHTS_DIR=/weights
+USER 10001
+WORKDIR /home/thingsvision
+VOLUME /weights
+EXPOSE 50051 9090
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "/opt/thingsvision/healthcheck.py"]
+ENTRYPOINT ["thingsvision-server"]

@@ -1,0 +1,53 @@
+"""Runs `thingsvision-server` as a process of its own for as long as a measurement needs it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+READY_LINE = "thingsvision-server listening on "
+START_SECONDS = 120
+STOP_SECONDS = 30
+
+
+@contextmanager
+def serve(scratch: Path, *options: str) -> Iterator[str]:
+    """Run a server with these options on a free port and give its address.
+
+    Its weights folder and its log lie in `scratch`. Raises RuntimeError where it does not start.
+    """
+    log_path = scratch / "server.log"
+    command = [
+        str(Path(sys.executable).with_name("thingsvision-server")),
+        "--host=127.0.0.1",
+        "--port=0",
+        "--metrics-port=0",
+        "--no-allow-download",
+        f"--weights-dir={scratch}",
+        *options,
+    ]
+    with log_path.open("wb") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        yield _address(server, log_path)
+    finally:
+        server.terminate()
+        try:
+            server.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def _address(server: subprocess.Popen[bytes], log_path: Path) -> str:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and server.poll() is None:
+        for line in log_path.read_text().splitlines():
+            if line.startswith(READY_LINE):
+                return line.removeprefix(READY_LINE).strip()
+        time.sleep(0.05)
+    raise RuntimeError(f"the server did not start; it said:\n{log_path.read_text()}")

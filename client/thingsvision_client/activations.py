@@ -1,0 +1,191 @@
+"""Receives a stream of features: checks every frame and row, and builds arrays in place.
+
+Knows what a reply stream must look like, not which method it came from.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from thingsvision_proto.wire import FeatureReader, WireError
+
+from .errors import ChecksumError, IncompleteReplyError
+
+Array = npt.NDArray[Any]
+
+Batch = tuple[list[str], list[Array]]
+"""Image names, and rows x shape of each column in the order of the header."""
+
+
+class Reply:
+    """The messages of one reply: progress, a header, frames of Arrow, a trailer.
+
+    Reading to the end proves it complete; IncompleteReplyError or ChecksumError tells why not.
+    """
+
+    def __init__(
+        self, messages: Iterable[Any], on_progress: Callable[[Any], None] | None = None
+    ) -> None:
+        self.trailer: Any = None
+        self.frame_count = self.byte_count = self.crc32 = 0
+        self._parts = _parts(messages, on_progress)
+        kind, header = next(self._parts, ("nothing", None))
+        self.header: Any = header
+        if kind != "header":
+            raise IncompleteReplyError(f"The reply begins with {kind} instead of a header.")
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the rows as they arrive; they are read-only and share memory per batch."""
+        frames = self._frames()
+        try:
+            reader = FeatureReader(frames)
+            self._check_columns(reader)
+            yield from reader
+        except WireError as error:
+            for _ in frames:  # an early end explains a broken stream better than Arrow does
+                pass
+            self._check_trailer()
+            raise IncompleteReplyError(f"The reply can't be read: {error}") from error
+        for _ in frames:
+            pass
+        self._check_trailer()
+
+    def _frames(self) -> Iterator[bytes]:
+        for kind, part in self._parts:
+            if self.trailer is not None or kind not in ("frame", "trailer"):
+                raise IncompleteReplyError(f"The reply has {kind} where it can't be.")
+            if kind == "trailer":
+                self.trailer = part
+                continue
+            if part.index != self.frame_count:
+                raise IncompleteReplyError(
+                    f"Frame {self.frame_count} of the reply is missing: {part.index} came instead."
+                )
+            self.frame_count += 1
+            self.byte_count += len(part.arrow_ipc)
+            self.crc32 = zlib.crc32(part.arrow_ipc, self.crc32)
+            yield part.arrow_ipc
+
+    def _check_columns(self, reader: FeatureReader) -> None:
+        announced = [(entry.name, tuple(entry.shape)) for entry in self.header.columns]
+        received = [(column.name, column.shape) for column in reader.columns]
+        if announced != received:
+            raise IncompleteReplyError(
+                f"The reply announced the columns {announced} but has {received}."
+            )
+
+    def _check_trailer(self) -> None:
+        if self.trailer is None:
+            raise IncompleteReplyError(
+                f"The reply ended after {self.frame_count} frames without its trailer: try again."
+            )
+        received = (self.frame_count, self.byte_count)
+        sent = (self.trailer.frame_count, self.trailer.arrow_bytes)
+        if received != sent:
+            raise IncompleteReplyError(
+                f"The reply has (frames, bytes) {received}, the server sent {sent}: try again."
+            )
+        if self.crc32 != self.trailer.arrow_crc32:
+            raise ChecksumError("The reply was altered on its way (its CRC-32 differs): try again.")
+
+
+def _parts(
+    messages: Iterable[Any], on_progress: Callable[[Any], None] | None
+) -> Iterator[tuple[str, Any]]:
+    for message in messages:
+        kind = message.WhichOneof("part")
+        if kind == "progress":
+            if on_progress is not None:
+                on_progress(message.progress)
+        elif kind is None:
+            raise IncompleteReplyError("The reply has a part that this client does not know.")
+        else:
+            yield kind, getattr(message, kind)
+
+
+def check_names(batches: Iterable[Batch], unanswered: deque[str]) -> Iterator[Batch]:
+    """Pass the batches on while their names are the next of `unanswered`, which may grow.
+
+    Names leave it as their rows arrive, so a stream of any length is checked in flat memory.
+    Raises IncompleteReplyError at the first row that is of another image, and at the end
+    where rows are missing.
+    """
+    done = 0
+    for names, rows in batches:
+        for name in names:
+            if not unanswered or unanswered.popleft() != name:
+                raise IncompleteReplyError(
+                    f"Row {done} of the reply is of {name!r}, not of the image sent: try again."
+                )
+            done += 1
+        yield names, rows
+    if unanswered:
+        raise IncompleteReplyError(
+            f"The reply ended after {done} images; that of {unanswered[0]!r} is missing: try again."
+        )
+
+
+@dataclass
+class RowStore:
+    """An array that rows are copied into; allocated once where their number is known."""
+
+    shape: tuple[int, ...]
+    dtype: npt.DTypeLike
+    expected_count: int | None = None
+
+    def __post_init__(self) -> None:
+        self.count = 0
+        self._array = np.empty((self.expected_count or 0, *self.shape), self.dtype)
+
+    def append(self, rows: Array) -> None:
+        """Copy rows x shape behind those that are there."""
+        stop = self.count + len(rows)
+        if stop > len(self._array):
+            # refcheck=False: no view of this array leaves it before `finish`.
+            self._array.resize((max(stop, len(self._array) * 3 // 2), *self.shape), refcheck=False)
+        self._array[self.count : stop] = rows
+        self.count = stop
+
+    def finish(self) -> Array:
+        """Return all rows; the store is of no further use."""
+        if self.count != len(self._array):
+            self._array.resize((self.count, *self.shape), refcheck=False)
+        return self._array
+
+
+def collect(
+    reply: Reply,
+    batches: Iterable[Batch],
+    expected_count: int | None,
+    on_count: Callable[[int], None] | None = None,
+) -> tuple[list[str], dict[str, Array]]:
+    """Return all image names, and an array of images x shape per column of `reply`.
+
+    `on_count` hears how many images have arrived.
+    """
+    columns = reply.header.columns
+    stores = [RowStore(tuple(c.shape), DTYPES[c.element_type], expected_count) for c in columns]
+    images: list[str] = []
+    for names, rows in batches:
+        images.extend(names)
+        for store, part in zip(stores, rows, strict=True):
+            store.append(part)
+        if on_count is not None:
+            on_count(len(images))
+    if reply.trailer.image_count != len(images):
+        raise IncompleteReplyError(
+            f"The reply has {len(images)} rows, the server counted {reply.trailer.image_count}."
+        )
+    arrays = [store.finish() for store in stores]
+    return images, {column.name: array for column, array in zip(columns, arrays, strict=True)}
+
+
+DTYPES: dict[int, str] = {0: "float32", 1: "float32", 2: "float64"}
+"""What the contract's ElementType stands for."""

@@ -1,0 +1,222 @@
+"""The command line: every command is a few calls of `Client`, with files at the end."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .channel import SERVER_VARIABLE
+from .client import Client, shared_client
+from .errors import InvalidRequestError, ThingsvisionError
+from .options import (
+    BatchSize,
+    DeviceName,
+    ImageRoot,
+    ModelName,
+    ModelParameters,
+    ModelPath,
+    ModuleName,
+    OutPath,
+    Pretrained,
+    Server,
+    Source,
+)
+
+app = typer.Typer(
+    help="Features and RDMs of vision models, computed by a THINGSvision server. Name the server "
+    f"with --server host:port or in the environment variable {SERVER_VARIABLE}; "
+    "`thingsvision-server` starts one.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.command()
+def models(
+    name_glob: Annotated[str, typer.Argument(help="Only names like this, e.g. 'resnet*'.")] = "",
+    source: Annotated[str, typer.Option(help="Only models of this source.")] = "",
+    server: Server = None,
+) -> None:
+    """List the models that the server can run, with their pretrained weights."""
+    from .tables import model_lines
+
+    found = shared_client(server).models(source, name_glob)
+    if not found:
+        raise InvalidRequestError("The server has no such model; try `models` without a filter.")
+    for line in model_lines(found):
+        typer.echo(line)
+
+
+@app.command()
+def show_model(
+    model_name: ModelName,
+    source: Source,
+    pretrained: Pretrained = True,
+    device: DeviceName = None,
+    model_path: ModelPath = None,
+    model_parameters: ModelParameters = None,
+    server: Server = None,
+) -> None:
+    """Print a model's modules as a tree: names for --module-name, settings, output shapes."""
+    client = shared_client(server)
+    _extractor(
+        client, model_name, source, device=device, pretrained=pretrained,
+        model_path=model_path, model_parameters=model_parameters,
+    ).show_model()  # fmt: skip
+
+
+@app.command()
+def extract_features(
+    model_name: ModelName,
+    source: Source,
+    image_root: ImageRoot,
+    module_name: ModuleName,
+    out_path: OutPath,
+    pretrained: Pretrained = True,
+    device: DeviceName = None,
+    model_path: ModelPath = None,
+    model_parameters: ModelParameters = None,
+    batch_size: BatchSize = 32,
+    flatten_acts: Annotated[
+        bool, typer.Option("--flatten-acts", help="Make features images x units.")
+    ] = False,
+    file_format: Annotated[
+        str | None, typer.Option(help="npy for one module, npz for several (the default).")
+    ] = None,
+    server: Server = None,
+) -> None:
+    """Extract features of a folder of images, and write features.npy (or .npz) to --out-path."""
+    from .bar import progress_bar
+    from .utils.data import DataLoader
+    from .utils.storing import check_format, save_features
+
+    file_format = file_format or ("npy" if len(module_name) == 1 else "npz")
+    check_format(file_format, len(module_name))
+    extractor = _extractor(
+        shared_client(server), model_name, source, device=device, pretrained=pretrained,
+        model_path=model_path, model_parameters=model_parameters,
+    )  # fmt: skip
+    dataset = _dataset(image_root, out_path, extractor.get_backend())
+    with progress_bar() as progress:
+        features = extractor.extract_features(
+            DataLoader(dataset, batch_size, dataset.backend),
+            module_names=module_name,
+            flatten_acts=flatten_acts,
+            progress=progress,
+        )
+    save_features(_single(features), out_path, file_format)
+
+
+@app.command()
+def compute_rdm(
+    model_name: ModelName,
+    source: Source,
+    image_root: ImageRoot,
+    module_name: ModuleName,
+    out_path: OutPath,
+    pretrained: Pretrained = True,
+    device: DeviceName = None,
+    model_path: ModelPath = None,
+    model_parameters: ModelParameters = None,
+    batch_size: BatchSize = 32,
+    method: Annotated[
+        str, typer.Option(help="correlation, cosine, euclidean or gaussian.")
+    ] = "correlation",
+    plot: Annotated[bool, typer.Option("--plot", help="Draw each RDM as a .png too.")] = False,
+    server: Server = None,
+) -> None:
+    """Compare a folder of images by a model, and write rdm.npy (N x N) to --out-path.
+
+    With several modules the files are rdm_MODULE.npy. Features stay on the server.
+    """
+    from .bar import progress_bar
+    from .images import queue_files
+
+    client = shared_client(server)
+    extractor = _extractor(
+        client, model_name, source, device=device, pretrained=pretrained,
+        model_path=model_path, model_parameters=model_parameters,
+    )  # fmt: skip
+    dataset = _dataset(image_root, out_path, extractor.get_backend())
+    with progress_bar() as progress:
+        result = client.rdm(
+            extractor.model,
+            queue_files(dataset.root, dataset.names),
+            module_name,
+            metric=method,
+            batch_size=batch_size,
+            progress=progress,
+        )
+    _save_rdms(result.rdms, out_path, plot)
+
+
+@app.command()
+def status(server: Server = None) -> None:
+    """Show the server's devices, and which models are in memory."""
+    from .tables import print_residency
+
+    client = shared_client(server)
+    print_residency(client.server, client.residency())
+
+
+def _extractor(client: Client, model_name: str, source: str, **options: Any) -> Any:
+    from .extractor import get_extractor
+
+    parameters = _parameters(options.pop("model_parameters"))
+    return get_extractor(
+        model_name, source=source, model_parameters=parameters, server=client.server, **options
+    )
+
+
+def _parameters(text: str | None) -> dict[str, Any]:
+    try:
+        parameters = json.loads(text or "{}")
+    except json.JSONDecodeError as error:
+        raise InvalidRequestError(f"--model-parameters is not JSON: {error}") from error
+    if not isinstance(parameters, dict):
+        raise InvalidRequestError("--model-parameters is a JSON object, such as '{\"seed\": 1}'.")
+    return parameters
+
+
+def _dataset(root: Path, out_path: Path, backend: str) -> Any:
+    from .utils.data import ImageDataset
+
+    return ImageDataset(root, out_path, backend)
+
+
+def _single(arrays: dict[str, Any]) -> Any:
+    return next(iter(arrays.values())) if len(arrays) == 1 else arrays
+
+
+def _save_rdms(rdms: dict[str, Any], folder: Path, plot: bool) -> None:
+    import numpy as np
+
+    from .core.rsa import draw_rdm
+    from .utils.storing import replacing
+
+    for module, rdm in rdms.items():
+        name = "rdm" if len(rdms) == 1 else f"rdm_{module.replace('/', '_')}"
+        with replacing(folder / f"{name}.npy") as file:
+            np.save(file, rdm, allow_pickle=False)
+        if plot:
+            draw_rdm(folder / f"{name}.png", rdm)
+
+
+def _print_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    typer.echo(f"Warning: {message}", err=True)
+
+
+def main() -> None:
+    """Run the command line; what goes wrong is one sentence on stderr and exit status 1."""
+    warnings.showwarning = _print_warning
+    try:
+        app()
+    except ThingsvisionError as error:
+        typer.echo(f"Error: {error}", err=True)
+        sys.exit(1)

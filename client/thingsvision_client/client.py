@@ -1,0 +1,223 @@
+"""A client of one server: each method is one call; the façades of the library stand on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from thingsvision_proto.model_id import model_id
+from thingsvision_proto.v1 import thingsvision_pb2 as pb
+from thingsvision_proto.v1.thingsvision_pb2_grpc import FeatureServiceStub, ModelServiceStub
+
+from .call import Caller
+from .channel import open_channel, resolve_address, set_default_address
+from .errors import IncompleteReplyError
+from .images import ImageQueue, Images, queue_images
+from .model import Model, as_model
+from .records import ModelInfo, ModuleInfo, Residency, ResidentModel, to_record
+
+if TYPE_CHECKING:  # they load pyarrow, which listing models does not need
+    from .activations import Array
+    from .extraction import Extraction, Progress
+    from .rdms import RDMs
+
+LoadProgress = Callable[[str, float], None]
+"""Hears a stage of a load (`waiting`, `loading`, `ready`) and the seconds since its request."""
+
+
+class Client:
+    """Calls one server. Threads may share it; close it, or use it in a `with` statement.
+
+    `server` is host:port; without it `connect`'s server is called, else that in the environment
+    variable THINGSVISION_SERVER. `timeout` bounds every call from start to end, in seconds;
+    None lets it take its time. Nothing is sent before the first call. A model is a `Model` or
+    `source/name[@weights]`. Every method raises ThingsvisionError.
+    """
+
+    def __init__(self, server: str | None = None, timeout: float | None = None) -> None:
+        self._caller = Caller(resolve_address(server), timeout)
+        self._channel = open_channel(self._caller.address)
+        self._features: Any = FeatureServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._models: Any = ModelServiceStub(self._channel)  # type: ignore[no-untyped-call]
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def server(self) -> str:
+        """The address that is called."""
+        return self._caller.address
+
+    def close(self) -> None:
+        """End every call and close the connection."""
+        self._channel.close()
+
+    def models(self, source: str = "", name_glob: str = "") -> list[ModelInfo]:
+        """Return the models that the server can run, of one source and by a glob on their names."""
+        request = pb.ListModelsRequest(source=source, name_glob=name_glob)
+        return [to_record(m) for m in self._caller.listen(self._features.ListModels, request)]
+
+    def modules(self, model: Model | str) -> list[ModuleInfo]:
+        """Return the modules of a model in order of execution; its weights need not be there."""
+        request = pb.ListModulesRequest(model=as_model(model).to_spec())
+        replies = self._caller.listen(self._features.ListModules, request, model_id(request.model))
+        return [to_record(message) for message in replies]
+
+    def extract(
+        self,
+        model: Model | str,
+        images: Images | ImageQueue,
+        modules: str | Sequence[str],
+        *,
+        batch_size: int | None = None,
+        flatten: bool = False,
+        progress: Progress | None = None,
+    ) -> Extraction:
+        """Return the features of all images, one forward pass for all modules.
+
+        `batch_size` None lets the server merge images as they come; a number makes a
+        repetition give the same bits. `flatten` gives images x (everything else, C order).
+        """
+        from .extraction import extract, extract_header
+
+        header = extract_header(model, modules, batch_size)
+        result = extract(
+            self._caller, self._features.Extract, header, _queue(images), progress=progress
+        )
+        return result.flattened() if flatten else result
+
+    def stream(
+        self,
+        model: Model | str,
+        images: Images | ImageQueue,
+        modules: str | Sequence[str],
+        *,
+        batch_size: int | None = None,
+    ) -> Iterator[tuple[list[str], dict[str, Array]]]:
+        """Yield (image names, {module: rows x shape}) as they arrive, in flat memory.
+
+        The arrays are read-only. Only an iterator read to its end proves the reply complete.
+        """
+        from .extraction import extract_header, stream
+
+        header = extract_header(model, modules, batch_size)
+        return stream(self._caller, self._features.Extract, header, _queue(images))
+
+    def rdm(
+        self,
+        model: Model | str,
+        images: Images | ImageQueue,
+        modules: str | Sequence[str],
+        *,
+        metric: str = "correlation",
+        dtype: str = "float32",
+        batch_size: int | None = None,
+        progress: Progress | None = None,
+    ) -> RDMs:
+        """Return an RDM of the images per module; features stay on the server.
+
+        `metric` is `correlation`, `cosine`, `euclidean` or `gaussian`. The RDM is computed in
+        float64 and comes as `dtype`. Warns with UndefinedDistanceWarning.
+        """
+        from .extraction import extract_header
+        from .rdms import rdm_header, rdms_of_images
+
+        header = rdm_header(metric, dtype, extract_header(model, modules, batch_size))
+        method = self._features.ComputeRDM
+        return rdms_of_images(self._caller, method, header, _queue(images), progress=progress)
+
+    def rdm_of(
+        self,
+        features: Array | Mapping[str, Array],
+        names: Sequence[str] | None = None,
+        *,
+        metric: str = "correlation",
+        dtype: str = "float32",
+        progress: Progress | None = None,
+    ) -> RDMs:
+        """Return an RDM per array of ready features (images x shape), which are uploaded.
+
+        One array gives the RDM `features`; `names` are of the rows, 0, 1, ... without them.
+        """
+        from .rdms import checked_features, rdm_header, rdms_of_features
+
+        header = rdm_header(metric, dtype)
+        arrays, rows = checked_features(features, names)
+        method = self._features.ComputeRDM
+        return rdms_of_features(self._caller, method, header, arrays, names=rows, progress=progress)
+
+    def load(self, model: Model | str, progress: LoadProgress | None = None) -> ResidentModel:
+        """Load a model ahead of its first use, and return it as it lies in memory."""
+        request = pb.LoadModelRequest(model=as_model(model).to_spec())
+        key, resident = model_id(request.model), None
+        for reply in self._caller.listen(self._models.LoadModel, request, key):
+            if progress is not None:
+                stage = pb.LoadStage.Name(reply.stage).removeprefix("LOAD_STAGE_").lower()
+                progress(stage, reply.elapsed_seconds)
+            if reply.HasField("resident"):
+                resident = to_record(reply.resident)
+        if not isinstance(resident, ResidentModel):
+            raise IncompleteReplyError(f"The server did not say that {key} is loaded: try again.")
+        return resident
+
+    def unload(self, model: Model | str) -> int:
+        """Free a model's memory on the device, and return how many bytes that gave."""
+        request = pb.UnloadModelRequest(model=as_model(model).to_spec())
+        reply = self._caller.ask(self._models.UnloadModel, request, model_id(request.model))
+        return int(reply.freed_bytes)
+
+    def pin(self, model: Model | str, pinned: bool = True) -> ResidentModel:
+        """Keep a model in memory until it is unpinned (loads it if need be), or let it go."""
+        request = pb.PinModelRequest(model=as_model(model).to_spec(), pinned=pinned)
+        reply = self._caller.ask(self._models.PinModel, request, model_id(request.model))
+        resident: ResidentModel = to_record(reply.resident)
+        return resident
+
+    def residency(self) -> Residency:
+        """Return which models are in memory, and the server's devices."""
+        reply = self._caller.ask(self._models.GetResidency, pb.GetResidencyRequest())
+        residency: Residency = to_record(reply)
+        return residency
+
+    def upload_weights(self, path: str | Path) -> str:
+        """Send a state dict file and return its SHA-256: `Model(source, name, "sha256:...")`.
+
+        A server that has the file is sent nothing; a broken upload goes on where it stopped.
+        """
+        from .weights import upload
+
+        return upload(self._caller, self._models.UploadWeights, Path(path))
+
+
+def connect(server: str) -> Client:
+    """Make host:port the server of this process, and return its client.
+
+    Nothing is sent: a server that is not there is an UnavailableError at the first call.
+    """
+    set_default_address(server)
+    return shared_client(server)
+
+
+def shared_client(server: str | None = None) -> Client:
+    """Return the process's one client of a server, found as `Client` finds it."""
+    return _client_at(resolve_address(server))
+
+
+@cache
+def _client_at(address: str) -> Client:
+    return Client(address)
+
+
+def _queue(images: Images | ImageQueue) -> ImageQueue:
+    return images if isinstance(images, ImageQueue) else queue_images(images)

@@ -1,0 +1,1 @@
+"""Maths on features that the user already holds; knows no server."""

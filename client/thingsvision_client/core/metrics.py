@@ -1,0 +1,93 @@
+"""How dissimilar two rows are: RDM metrics as pure functions in float64, and one table of them.
+
+Each takes N x P and returns N x N. Names and formulas are those of the THINGSvision paper
+(Muttenthaler & Hebart 2021) and library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial.distance import cdist
+
+Array = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+# Squared distances from inner products lose about 1e-16 of the rows' squared lengths: pairs
+# nearer than this part of them are subtracted instead.
+_NEAR = 1e-4
+
+
+def correlation(x: Array) -> Array:
+    """Return 1 - Pearson r."""
+    return cosine(x - x.mean(axis=1, keepdims=True))
+
+
+def cosine(x: Array) -> Array:
+    """Return 1 - cosine of the angle."""
+    scaled = x / np.abs(x).max(axis=1, keepdims=True)  # so that no square over- or underflows
+    unit: Array = scaled / np.linalg.norm(scaled, axis=1, keepdims=True)
+    return 1.0 - np.clip(unit @ unit.T, -1.0, 1.0)
+
+
+def squared_euclidean(x: Array) -> Array:
+    """Return sum((x - y)^2), accurate for rows that are nearly equal too."""
+    centred = x - x.mean(axis=0)
+    squares = np.einsum("ij,ij->i", centred, centred)
+    scale = squares[:, None] + squares
+    distances: Array = np.maximum(scale - 2.0 * (centred @ centred.T), 0.0)
+    near = np.triu(distances <= _NEAR * scale, k=1)
+    for row in np.flatnonzero(near.any(axis=1)):
+        columns = np.flatnonzero(near[row])
+        exact = cdist(x[row : row + 1], x[columns], "sqeuclidean")[0]
+        distances[row, columns] = distances[columns, row] = exact
+    np.fill_diagonal(distances, 0.0)
+    return distances
+
+
+def euclidean(x: Array) -> Array:
+    """Return the length of x - y."""
+    lengths: Array = np.sqrt(squared_euclidean(x))
+    return lengths
+
+
+def gaussian(x: Array) -> Array:
+    """Return 1 - exp(-D / mean(D)), D the squared distances, the mean over all N x N."""
+    distances = squared_euclidean(x)
+    mean = distances.mean()
+    similarity_loss: Array = -np.expm1(-distances / (mean or 1.0))
+    return similarity_loss
+
+
+def _is_finite(x: Array) -> Flags:
+    finite: Flags = np.logical_and.reduce(np.isfinite(x), axis=1)
+    return finite
+
+
+def _varies(x: Array) -> Flags:
+    differs: Flags = np.logical_or.reduce(x != x[:, :1], axis=1)
+    return _is_finite(x) & differs
+
+
+def _is_not_zero(x: Array) -> Flags:
+    differs: Flags = np.logical_or.reduce(x != 0, axis=1)
+    return _is_finite(x) & differs
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric: `compare` takes rows for all of which `is_defined` is true."""
+
+    compare: Callable[[Array], Array]
+    is_defined: Callable[[Array], Flags]
+
+
+METRICS: dict[str, Metric] = {
+    "correlation": Metric(correlation, _varies),
+    "cosine": Metric(cosine, _is_not_zero),
+    "euclidean": Metric(euclidean, _is_finite),
+    "gaussian": Metric(gaussian, _is_finite),
+}

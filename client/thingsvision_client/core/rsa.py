@@ -1,0 +1,145 @@
+"""Representational similarity analysis of arrays on the user's machine; knows no server."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InvalidRequestError, MissingDependencyError, UndefinedDistanceWarning
+from ..utils.storing import replacing
+from .metrics import METRICS, Array, Metric
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CORRELATIONS = ("pearson", "spearman")
+
+
+def compute_rdm(features: npt.ArrayLike, method: str = "correlation") -> Array:
+    """Return the RDM of N x P features: N x N, float64, symmetric, with a diagonal of 0.
+
+    `method` is a name in METRICS. A row without a defined distance (all values equal for
+    correlation, all zero for cosine, or not finite) gets NaN in its row and column, diagonal
+    included, and an UndefinedDistanceWarning. Raises InvalidRequestError for features that are
+    not 2-D: flatten them first.
+    """
+    if method not in METRICS:
+        raise InvalidRequestError(f"There is no method {method!r}; valid: {', '.join(METRICS)}.")
+    x = np.asarray(features, dtype=np.float64)
+    if x.ndim != 2 or 0 in x.shape:
+        raise InvalidRequestError(
+            f"An RDM needs features of images x units, not of shape {x.shape}: "
+            "flatten them with features.reshape(len(features), -1)."
+        )
+    return _among_defined(x, METRICS[method])
+
+
+def _among_defined(x: Array, metric: Metric) -> Array:
+    defined = metric.is_defined(x)
+    if defined.all():
+        return _symmetric(metric.compare(x))
+    warnings.warn(
+        f"Rows {np.flatnonzero(~defined).tolist()} have no defined distance to others (NaN).",
+        UndefinedDistanceWarning,
+        stacklevel=3,
+    )
+    rdm = np.full((len(x), len(x)), np.nan)
+    if defined.any():
+        rdm[np.ix_(defined, defined)] = _symmetric(metric.compare(x[defined]))
+    return rdm
+
+
+def _symmetric(rdm: Array) -> Array:
+    upper = np.triu(rdm, k=1)
+    return upper + upper.T
+
+
+def correlate_rdms(
+    rdm_1: npt.ArrayLike, rdm_2: npt.ArrayLike, correlation: str = "pearson"
+) -> float:
+    """Return Pearson's or Spearman's correlation of two RDMs' strict upper triangles.
+
+    NaN where a triangle has NaN or no variance. Raises InvalidRequestError.
+    """
+    if correlation not in CORRELATIONS:
+        raise InvalidRequestError(
+            f"There is no correlation {correlation!r}; valid: {', '.join(CORRELATIONS)}."
+        )
+    first, second = _triangle(rdm_1), _triangle(rdm_2)
+    if first.shape != second.shape:
+        raise InvalidRequestError("The RDMs are of different numbers of images.")
+    if correlation == "spearman":
+        first, second = _ranks(first), _ranks(second)
+    first, second = first - first.mean(), second - second.mean()
+    with np.errstate(invalid="ignore"):
+        scale = np.linalg.norm(first) * np.linalg.norm(second)
+        return float(np.clip(np.dot(first, second) / scale, -1.0, 1.0))
+
+
+def plot_rdm(
+    out_path: str | Path,
+    features: npt.ArrayLike,
+    method: str = "correlation",
+    format: str = ".png",  # noqa: A002 - the library's own name
+    colormap: str = "cividis",
+    show_plot: bool = False,
+) -> None:
+    """Draw the ranks of the RDM of N x P features into `rdm{format}` in the folder `out_path`.
+
+    Raises MissingDependencyError without matplotlib, and what `compute_rdm` raises.
+    """
+    draw_rdm(Path(out_path) / f"rdm{format}", compute_rdm(features, method), colormap, show_plot)
+
+
+def draw_rdm(
+    path: Path, rdm: npt.ArrayLike, colormap: str = "cividis", show_plot: bool = False
+) -> None:
+    """Draw the ranks of an RDM (10 x 4 inches, 200 dpi, no ticks) into a file."""
+    figure = _figure(show_plot)
+    axes = figure.add_subplot()
+    values = np.asarray(rdm, dtype=np.float64)
+    axes.imshow(_ranks(values).reshape(values.shape), cmap=colormap)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    figure.tight_layout()
+    with replacing(path) as file:
+        figure.savefig(file, format=path.suffix.lstrip("."))
+    if show_plot:
+        from matplotlib import pyplot
+
+        pyplot.show()
+        pyplot.close(figure)
+
+
+def _figure(show_plot: bool) -> Figure:
+    try:
+        from matplotlib import pyplot
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingDependencyError(
+            "Plots need matplotlib: pip install 'thingsvision-service[plot]'"
+        ) from error
+    # Only pyplot needs a display, and only to show.
+    make: Any = pyplot.figure if show_plot else Figure
+    figure: Figure = make(figsize=(10, 4), dpi=200)
+    return figure
+
+
+def _ranks(values: Array) -> Array:
+    from scipy.stats import rankdata
+
+    ranks: Array = rankdata(values, nan_policy="omit")
+    return ranks
+
+
+def _triangle(rdm: npt.ArrayLike) -> Array:
+    values = np.asarray(rdm, dtype=np.float64)
+    if values.ndim != 2 or values.shape[0] != values.shape[1] or len(values) < 3:
+        raise InvalidRequestError(
+            f"An RDM is square, of at least 3 images, not of shape {values.shape}."
+        )
+    return values[np.triu_indices(len(values), k=1)]

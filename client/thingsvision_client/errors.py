@@ -1,0 +1,176 @@
+"""Everything that can go wrong for a user, as one tree; knows nothing of gRPC (see `status.py`).
+
+ThingsvisionError
+├── NoServerError              no server was named
+├── InvalidRequestError        what was asked for makes no sense (also a ValueError)
+│   ├── UnknownModuleError     the model has no such module
+│   ├── NotExtractableError    the module's output is not one row per image
+│   ├── ImageError             one image can't be used; names it
+│   ├── InvalidWeightsError    a file is no state dict that can be read without running code
+│   └── WeightsMismatchError   a state dict does not fit the model
+├── NotFoundError              the server does not know what was named (also a ValueError)
+│   ├── UnknownSourceError  UnknownModelError  UnknownWeightsError
+│   └── NotResidentError       the model is not in memory
+├── PreconditionError          right request, wrong state of the server
+│   ├── WeightsMissingError    pretrained weights are not on this server
+│   ├── ModelTooLargeError     the model can never fit the device's budget
+│   ├── ModelInUseError        the model is used or pinned, so it can't be unloaded
+│   └── ModuleNeverRunsError   the module takes no part in a forward pass
+├── ExhaustedError             a limit of the server was met
+│   ├── DeviceMemoryError      the device ran out of memory for one single image
+│   └── StorageError           the disk for weights or spilled features is full
+├── UnavailableError           nothing answers at the server's address
+│   └── DrainingError          the server is shutting down
+├── DeadlineError              the timeout that the user gave has passed
+├── StoppedError               the call was cancelled before its end
+├── UnsupportedError           the server is too old for this call
+├── RefusedError               the server, or a proxy before it, does not let this user in
+├── IncompleteReplyError       the reply ended early, or its counts differ
+├── ChecksumError              bytes arrived other than they were sent
+├── ServerError                the server failed; its log has the request id
+└── MissingDependencyError     an optional package is not installed (also an ImportError)
+
+Classes that a server raises too are named as there: the name travels in the reply.
+"""
+
+from __future__ import annotations
+
+
+class ThingsvisionError(Exception):
+    """The root.
+
+    `request_id` is the id under which the server logged the call, or empty; `field` is the
+    field of the request at fault and `subject` the value that is wrong, where the server says.
+    """
+
+    def __init__(
+        self, message: str, *, request_id: str = "", field: str = "", subject: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.request_id = request_id
+        self.field = field
+        self.subject = subject
+
+
+class UndefinedDistanceWarning(UserWarning):
+    """Some rows have no defined distance to others: their RDM entries are NaN."""
+
+
+class NoServerError(ThingsvisionError):
+    """No server was named, or its address can't be one."""
+
+
+class InvalidRequestError(ThingsvisionError, ValueError):
+    """What was asked for makes no sense."""
+
+
+class UnknownModuleError(InvalidRequestError):
+    """The model has no such module."""
+
+
+class NotExtractableError(InvalidRequestError):
+    """The module's output is not one row per image."""
+
+
+class ImageError(InvalidRequestError):
+    """One image can't be used."""
+
+
+class InvalidWeightsError(InvalidRequestError):
+    """A file is no state dict that can be read without running code."""
+
+
+class WeightsMismatchError(InvalidRequestError):
+    """A state dict does not fit the model."""
+
+
+class NotFoundError(ThingsvisionError, ValueError):
+    """The server does not know what was named."""
+
+
+class UnknownSourceError(NotFoundError):
+    """There is no such source."""
+
+
+class UnknownModelError(NotFoundError):
+    """The source has no such model."""
+
+
+class UnknownWeightsError(NotFoundError):
+    """The model has no such pretrained tag, or no such file was uploaded."""
+
+
+class NotResidentError(NotFoundError):
+    """The model is not in memory."""
+
+
+class PreconditionError(ThingsvisionError):
+    """The request is right, the server's state is not."""
+
+
+class WeightsMissingError(PreconditionError):
+    """Pretrained weights are not on this server."""
+
+
+class ModelTooLargeError(PreconditionError):
+    """The model can never fit the device's budget."""
+
+
+class ModelInUseError(PreconditionError):
+    """The model is used or pinned."""
+
+
+class ModuleNeverRunsError(PreconditionError):
+    """The module takes no part in a forward pass."""
+
+
+class ExhaustedError(ThingsvisionError):
+    """A limit of the server was met."""
+
+
+class DeviceMemoryError(ExhaustedError):
+    """The device ran out of memory for one single image."""
+
+
+class StorageError(ExhaustedError):
+    """A disk of the server is full."""
+
+
+class UnavailableError(ThingsvisionError):
+    """Nothing answers at the server's address."""
+
+
+class DrainingError(UnavailableError):
+    """The server is shutting down."""
+
+
+class DeadlineError(ThingsvisionError):
+    """The timeout that the user gave has passed."""
+
+
+class StoppedError(ThingsvisionError):
+    """The call was cancelled before its end."""
+
+
+class UnsupportedError(ThingsvisionError):
+    """The server does not know this call."""
+
+
+class RefusedError(ThingsvisionError):
+    """The server, or a proxy before it, does not let this user in."""
+
+
+class IncompleteReplyError(ThingsvisionError):
+    """The reply ended without its trailer, misses a frame, or its counts differ."""
+
+
+class ChecksumError(ThingsvisionError):
+    """Bytes arrived other than they were sent."""
+
+
+class ServerError(ThingsvisionError):
+    """The server failed in a way that is no fault of the request."""
+
+
+class MissingDependencyError(ThingsvisionError, ImportError):
+    """An optional package is not installed; the message says how to install it."""

@@ -1,0 +1,128 @@
+"""Which images a folder holds, in which order; opens no file and knows no server.
+
+Order is by code points of paths with `/`, so it is the same on every operating system.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from .errors import ImageError, InvalidRequestError
+
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+"""Endings of files that are images, in lower case; any letter case is taken."""
+
+_MOST_NAMED = 10
+
+
+def image_names(
+    root: Path,
+    class_names: Sequence[str] | None = None,
+    file_names: Sequence[str] | None = None,
+) -> list[str]:
+    """Return the images below `root`, as paths relative to it with `/`.
+
+    Folders in `root` are classes: sorted, or those of `class_names` in that order, and within
+    one all images at any depth, sorted by folder, then by file. Without folders: sorted files.
+    Hidden files are left out.
+    `file_names` (relative to `root`) gives exactly these files in this order; a name that
+    comes twice gives two rows. Raises InvalidRequestError for what is not there or ambiguous,
+    ImageError for EPS files.
+    """
+    if not root.is_dir():
+        raise InvalidRequestError(f"There is no folder {str(root)!r}.")
+    names = (
+        _listed(root, class_names, file_names)
+        if file_names is not None
+        else _walked(root, class_names)
+    )
+    eps = [name for name in names if _suffix(name) == ".eps"]
+    if eps:
+        raise ImageError(f"EPS can't be read yet: convert {_some(eps)} to PNG.", subject=eps[0])
+    if not names:
+        raise InvalidRequestError(f"There are no images ({_some(sorted(SUFFIXES))}) in {root}.")
+    return names
+
+
+def _listed(root: Path, class_names: Sequence[str] | None, files: Sequence[str]) -> list[str]:
+    names = [Path(name).as_posix() for name in files]
+    classes = {name.partition("/")[0] for name in names} if class_names is None else class_names
+    wrong: list[tuple[str, Callable[[str], bool]]] = [
+        (f"not in {root} (give paths relative to it)", lambda name: not (root / name).is_file()),
+        (f"no images ({_some(sorted(SUFFIXES))})", lambda name: not _has_image_suffix(name)),
+        ("in none of class_names", lambda name: name.partition("/")[0] not in classes),
+    ]
+    for fault, is_wrong in wrong:
+        if found := [name for name in names if is_wrong(name)]:
+            raise InvalidRequestError(
+                f"Of file_names, these are {fault}: {_some(found)}.", subject=found[0]
+            )
+    return names
+
+
+def _walked(root: Path, class_names: Sequence[str] | None) -> list[str]:
+    if class_names is not None:
+        return _in_classes(root, class_names)
+    classes = _classes(root)
+    loose = sorted(entry.name for entry in root.iterdir() if _is_image(entry))
+    if classes and loose:
+        raise InvalidRequestError(
+            f"{root} has images both beside its folders ({_some(loose)}) and in them "
+            f"({_some(classes)}): move them, or say which with class_names or file_names."
+        )
+    return loose or _in_classes(root, classes)
+
+
+def _in_classes(root: Path, classes: Sequence[str]) -> list[str]:
+    if missing := [name for name in classes if not (root / name).is_dir()]:
+        raise InvalidRequestError(
+            f"{root} has no folders {_some(missing)}; it has {_some(_classes(root))}."
+        )
+    return [name for folder in classes for name in _images_below(root, folder)]
+
+
+def _classes(root: Path) -> list[str]:
+    folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
+    return [name for name in folders if not name.startswith(".") and _has_image(root, name)]
+
+
+def _has_image(root: Path, folder: str) -> bool:
+    return next(_images_anywhere(root, folder), None) is not None
+
+
+def _images_below(root: Path, folder: str) -> list[str]:
+    return sorted(_images_anywhere(root, folder), key=lambda name: name.rpartition("/")[::2])
+
+
+def _images_anywhere(root: Path, folder: str) -> Iterator[str]:
+    for path, folders, files in os.walk(root / folder, followlinks=True):
+        folders[:] = [name for name in folders if not _leads_up(path, name)]
+        parent = Path(path).relative_to(root).as_posix()
+        yield from (f"{parent}/{name}" for name in files if _is_image(Path(path, name)))
+
+
+def _leads_up(path: str, folder: str) -> bool:
+    """Whether a folder is a link to one that holds it: it would be walked for ever."""
+    below = Path(path, folder)
+    return below.is_symlink() and Path(path).resolve().is_relative_to(below.resolve())
+
+
+def _is_image(path: Path) -> bool:
+    hidden = path.name.startswith(".")  # such as macOS's "._photo.jpg", which is no photo
+    return not hidden and _has_image_suffix(path.name) and path.is_file()
+
+
+def _has_image_suffix(name: str) -> bool:
+    return _suffix(name) in SUFFIXES | {".eps"}
+
+
+def _suffix(name: str) -> str:
+    return Path(name).suffix.lower()
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMED
+    shown = ", ".join(map(repr, names[:_MOST_NAMED]))
+    return shown + (f" and {more} more" if more > 0 else "")

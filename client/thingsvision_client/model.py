@@ -1,0 +1,85 @@
+"""Which network with which weights: what a user writes, and what the contract calls ModelSpec."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from thingsvision_proto.v1 import thingsvision_pb2 as pb
+
+from .errors import InvalidRequestError
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_MAX_SEED = 2**64 - 1
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network and its weights, e.g. `Model("torchvision", "resnet50", "random:0")`.
+
+    `weights` is a pretrained tag of the source, `random:SEED`, `sha256:HEX` of an uploaded
+    state dict, or None (also `default`) for the source's default weights.
+    """
+
+    source: str
+    name: str
+    weights: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.source or not self.name:
+            raise InvalidRequestError(
+                f"{str(self)!r} names no model: write 'source/name', such as 'torchvision/resnet50'"
+            )
+        self.to_spec()
+
+    def __str__(self) -> str:
+        return f"{self.source}/{self.name}" + (f"@{self.weights}" if self.weights else "")
+
+    @staticmethod
+    def parse(text: str) -> Model:
+        """Read `source/name` or `source/name@weights`; a name may hold further slashes.
+
+        Raises InvalidRequestError.
+        """
+        name, _, weights = text.partition("@")
+        source, _, name = name.partition("/")
+        return Model(source, name, weights or None)
+
+    @staticmethod
+    def from_spec(spec: pb.ModelSpec) -> Model:
+        """Return what a message names."""
+        weights = {
+            "pretrained_tag": spec.pretrained_tag,
+            "weights_sha256": f"sha256:{spec.weights_sha256}",
+            "random_seed": f"random:{spec.random_seed}",
+            None: None,
+        }[spec.WhichOneof("weights")]
+        return Model(spec.source, spec.name, weights)
+
+    def to_spec(self) -> pb.ModelSpec:
+        """Return the message. Raises InvalidRequestError where `weights` can't be weights."""
+        kind, _, value = (self.weights or "").partition(":")
+        if not kind or self.weights == "default":
+            return pb.ModelSpec(source=self.source, name=self.name)
+        if kind == "random":
+            return pb.ModelSpec(source=self.source, name=self.name, random_seed=_seed(value))
+        if kind == "sha256":
+            return pb.ModelSpec(source=self.source, name=self.name, weights_sha256=_sha256(value))
+        return pb.ModelSpec(source=self.source, name=self.name, pretrained_tag=self.weights)
+
+
+def as_model(model: Model | str) -> Model:
+    """Return the model that a user named, either way."""
+    return Model.parse(model) if isinstance(model, str) else model
+
+
+def _seed(text: str) -> int:
+    if text.isascii() and text.isdigit() and int(text) <= _MAX_SEED:
+        return int(text)
+    raise InvalidRequestError(f"'random:{text}' has no seed from 0 to 2**64 - 1; try 'random:0'")
+
+
+def _sha256(text: str) -> str:
+    if _SHA256.fullmatch(text):
+        return text
+    raise InvalidRequestError(f"'sha256:{text}' is not 64 lower-case hexadecimal digits")

@@ -1,0 +1,176 @@
+"""The ComputeRDM call: images or ready features out, RDMs in; computes nothing itself."""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from thingsvision_proto.model_id import ANY_MODEL, model_id
+from thingsvision_proto.v1 import thingsvision_pb2 as pb
+from thingsvision_proto.wire import ColumnSpec, FeatureWriter
+
+from .activations import Array, Reply, check_names, collect
+from .call import Caller
+from .errors import IncompleteReplyError, InvalidRequestError, UndefinedDistanceWarning
+from .extraction import Progress
+from .images import ImageQueue
+from .records import Provenance, Timings, to_record
+
+METRICS = {
+    name.removeprefix("METRIC_").lower(): number for name, number in pb.Metric.items() if number
+}
+ELEMENT_TYPES = {
+    "float32": pb.ELEMENT_TYPE_FLOAT32,
+    "float64": pb.ELEMENT_TYPE_FLOAT64,
+}
+_STAGES = {pb.RDM_STAGE_COLLECTING: "collecting", pb.RDM_STAGE_COMPARING: "comparing"}
+
+
+@dataclass(frozen=True)
+class RDMs:
+    """RDMs of the same images, and how they came about.
+
+    `rdms` has an array of images x images per module (or column of features): symmetric, with
+    a diagonal of 0. `undefined` names the images without a defined distance, whose rows and
+    columns are NaN; only RDMs that have some. `provenance` is None for ready features.
+    """
+
+    rdms: dict[str, Array]
+    images: list[str]
+    metric: str
+    undefined: dict[str, list[str]]
+    provenance: Provenance | None
+    timings: Timings
+
+
+def rdm_header(
+    metric: str, dtype: str, extraction: pb.ExtractHeader | None = None
+) -> pb.ComputeRDMHeader:
+    """Return the message that says what to compare. Raises InvalidRequestError."""
+    if metric not in METRICS:
+        raise InvalidRequestError(f"There is no metric {metric!r}; valid: {', '.join(METRICS)}.")
+    if dtype not in ELEMENT_TYPES:
+        raise InvalidRequestError(f"dtype is one of {', '.join(ELEMENT_TYPES)}, not {dtype!r}.")
+    return pb.ComputeRDMHeader(
+        metric=pb.Metric.Name(METRICS[metric]),
+        element_type=ELEMENT_TYPES[dtype],
+        extraction=extraction,
+    )
+
+
+def rdms_of_images(
+    caller: Caller,
+    method: Any,
+    header: pb.ComputeRDMHeader,
+    queue: ImageQueue,
+    *,
+    progress: Progress | None = None,
+) -> RDMs:
+    """Return an RDM per module of the extraction in `header`. Raises ThingsvisionError."""
+
+    def requests() -> Iterator[pb.ComputeRDMRequest]:
+        yield pb.ComputeRDMRequest(header=header)
+        for image in queue.messages():
+            yield pb.ComputeRDMRequest(image=image)
+
+    messages = caller.exchange(method, requests(), model_id(header.extraction.model))
+    with closing(messages):
+        return _receive(messages, queue.unanswered, progress)
+
+
+def rdms_of_features(
+    caller: Caller,
+    method: Any,
+    header: pb.ComputeRDMHeader,
+    features: Mapping[str, Array],
+    *,
+    names: Sequence[str],
+    progress: Progress | None = None,
+) -> RDMs:
+    """Return an RDM per array of `features`; its rows are of `names`. Raises ThingsvisionError."""
+
+    def requests() -> Iterator[pb.ComputeRDMRequest]:
+        yield pb.ComputeRDMRequest(header=header)
+        for index, frame in enumerate(_frames(features, names)):
+            yield pb.ComputeRDMRequest(features=pb.ArrowFrame(index=index, arrow_ipc=frame))
+
+    messages = caller.exchange(method, requests(), ANY_MODEL)
+    with closing(messages):
+        return _receive(messages, deque(names), progress)
+
+
+def checked_features(
+    features: Array | Mapping[str, Array], names: Sequence[str] | None
+) -> tuple[dict[str, Array], list[str]]:
+    """Return arrays of one length as float32 or float64, and a name per row.
+
+    An array becomes the column `features`; rows without names are called 0, 1, ...
+    Raises InvalidRequestError.
+    """
+    columns = dict(features) if isinstance(features, Mapping) else {"features": features}
+    arrays = {name: _as_float(name, array) for name, array in columns.items()}
+    counts = {len(array) for array in arrays.values()} | (set() if names is None else {len(names)})
+    if len(counts) != 1 or counts == {0}:
+        shapes = {name: array.shape for name, array in arrays.items()}
+        given = f", {len(names)} names" if names is not None else ""
+        raise InvalidRequestError(
+            f"Features need the same number of rows, at least one: {shapes}{given}."
+        )
+    return arrays, list(names) if names is not None else [str(row) for row in range(counts.pop())]
+
+
+def _as_float(name: str, array: Array) -> Array:
+    array = np.asarray(array)
+    if array.ndim < 2 or array.dtype.kind not in "fiub":
+        raise InvalidRequestError(
+            f"Features {name!r} are {array.dtype} of shape {array.shape}; "
+            "real numbers of images x units are needed."
+        )
+    return array if array.dtype in ("float32", "float64") else array.astype("float64")
+
+
+def _frames(features: Mapping[str, Array], names: Sequence[str]) -> Iterator[bytes]:
+    columns = [ColumnSpec(name, x.shape[1:], x.dtype.name) for name, x in features.items()]
+    writer = FeatureWriter(columns)
+    yield from writer.write(names, list(features.values()))
+    yield from writer.finish()
+
+
+def _receive(messages: Iterator[Any], names: deque[str], progress: Progress | None) -> RDMs:
+    def on_progress(message: pb.RDMProgress) -> None:
+        if progress is not None and message.stage in _STAGES:
+            progress(_STAGES[message.stage], message.done_count, message.total_count or None)
+
+    reply = Reply(messages, on_progress)
+    batches = check_names(reply.batches(), names)
+    images, rdms = collect(reply, batches, expected_count=len(names))
+    if any(rdm.shape != (len(images), len(images)) for rdm in rdms.values()):
+        raise IncompleteReplyError("The RDMs of the reply are not images x images.")
+    undefined = {entry.column: list(entry.images) for entry in reply.trailer.undefined}
+    undefined = {column: found for column, found in undefined.items() if found}
+    _warn_undefined(undefined)
+    has_model = reply.header.HasField("provenance")
+    return RDMs(
+        rdms=rdms,
+        images=images,
+        metric=pb.Metric.Name(reply.header.metric).removeprefix("METRIC_").lower(),
+        undefined=undefined,
+        provenance=to_record(reply.header.provenance) if has_model else None,
+        timings=to_record(reply.trailer.timings),
+    )
+
+
+def _warn_undefined(undefined: Mapping[str, Sequence[str]]) -> None:
+    for column, images in undefined.items():
+        warnings.warn(
+            f"In the RDM of {column!r}, {len(images)} images have no defined distance to others "
+            f"(NaN): {', '.join(images)}.",
+            UndefinedDistanceWarning,
+            stacklevel=5,
+        )

@@ -1,0 +1,157 @@
+"""What a server tells about itself and its work, as frozen values; no protobuf leaves here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from thingsvision_proto.v1 import thingsvision_pb2 as pb
+
+from .model import Model
+
+
+@dataclass(frozen=True)
+class PretrainedWeights:
+    """Pretrained weights; `state` is `present`, `downloadable`, `missing` or `unspecified`."""
+
+    tag: str
+    is_default: bool
+    state: str
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model that a server can run; its default weights come first."""
+
+    source: str
+    name: str
+    pretrained: tuple[PretrainedWeights, ...]
+
+
+@dataclass(frozen=True)
+class ModuleInfo:
+    """A module of a model; `output_shape` is that for one image, `reason` why it can't be taken."""
+
+    name: str
+    type: str
+    attributes: str
+    depth: int
+    parent: str
+    parameter_count: int
+    output_shape: tuple[int, ...]
+    output_dtype: str
+    call_count: int
+    extractable: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How images became inputs: the fields of the contract's message, in the order applied."""
+
+    resize_pixels: tuple[int, ...]
+    interpolation: str
+    antialias: bool
+    crop_pixels: tuple[int, ...]
+    value_range: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    description: str
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What computed the features and how: all that a methods section needs."""
+
+    model: Model
+    model_sha256: str
+    preprocessing: Preprocessing
+    device: str
+    framework: str
+    server_version: str
+    precision: str
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds that the server spent where; they overlap."""
+
+    decode_seconds: float
+    wait_seconds: float
+    forward_seconds: float
+    send_seconds: float
+
+
+@dataclass(frozen=True)
+class ResidentModel:
+    """A model in a device's memory; `lease_count` requests use it now."""
+
+    model: Model
+    model_id: str
+    model_sha256: str
+    device: str
+    resident_bytes: int
+    idle_seconds: float
+    lease_count: int
+    pinned: bool
+    load_seconds: float
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device of a server, and its memory for models."""
+
+    name: str
+    budget_bytes: int
+    used_bytes: int
+    reserved_bytes: int
+
+
+@dataclass(frozen=True)
+class Residency:
+    """What is in a server's memory, the most recently used model first."""
+
+    models: tuple[ResidentModel, ...]
+    devices: tuple[Device, ...]
+
+
+_WEIGHTS_STATES = {
+    number: name.removeprefix("WEIGHTS_STATE_").lower() for name, number in pb.WeightsState.items()
+}
+
+
+def _convert(name: str, value: Any) -> Any:
+    if name == "state":
+        return _WEIGHTS_STATES.get(value, "unspecified")
+    if isinstance(value, pb.ModelSpec):
+        return Model.from_spec(value)
+    kind = RECORDS.get(type(value))
+    return value if kind is None else to_record(value)
+
+
+def to_record(message: Any) -> Any:
+    """Return the record of a message: the same fields, repeated ones as tuples."""
+    fields = {}
+    for field in message.DESCRIPTOR.fields:
+        value = getattr(message, field.name)
+        is_repeated = hasattr(value, "extend")
+        fields[field.name] = (
+            tuple(_convert(field.name, entry) for entry in value)
+            if is_repeated
+            else _convert(field.name, value)
+        )
+    return RECORDS[type(message)](**fields)
+
+
+RECORDS: dict[type, Any] = {
+    pb.PretrainedWeights: PretrainedWeights,
+    pb.ListModelsResponse: ModelInfo,
+    pb.ListModulesResponse: ModuleInfo,
+    pb.Preprocessing: Preprocessing,
+    pb.Provenance: Provenance,
+    pb.Timings: Timings,
+    pb.ResidentModel: ResidentModel,
+    pb.Device: Device,
+    pb.GetResidencyResponse: Residency,
+}
+"""Which record a message becomes; field by field, so a test finds one that was forgotten."""

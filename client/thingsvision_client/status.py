@@ -1,0 +1,101 @@
+"""Turns what gRPC raises into the errors of this package; the only place that reads statuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+
+from thingsvision_proto.model_id import REQUEST_ID_KEY
+
+from . import errors
+from .errors import ThingsvisionError
+
+ERROR_DOMAIN = "thingsvision"
+
+
+def _family(root: type[ThingsvisionError]) -> Iterator[type[ThingsvisionError]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from _family(child)
+
+
+BY_REASON = {kind.__name__: kind for kind in _family(ThingsvisionError)}
+"""What the server's ErrorInfo.reason stands for: the class of the same name."""
+
+BY_CODE: dict[grpc.StatusCode, type[ThingsvisionError]] = {
+    grpc.StatusCode.CANCELLED: errors.StoppedError,
+    grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidRequestError,
+    grpc.StatusCode.OUT_OF_RANGE: errors.InvalidRequestError,
+    grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineError,
+    grpc.StatusCode.NOT_FOUND: errors.NotFoundError,
+    grpc.StatusCode.PERMISSION_DENIED: errors.RefusedError,
+    grpc.StatusCode.UNAUTHENTICATED: errors.RefusedError,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: errors.ExhaustedError,
+    grpc.StatusCode.FAILED_PRECONDITION: errors.PreconditionError,
+    grpc.StatusCode.UNIMPLEMENTED: errors.UnsupportedError,
+    grpc.StatusCode.UNAVAILABLE: errors.UnavailableError,
+    grpc.StatusCode.DATA_LOSS: errors.ChecksumError,
+}
+"""What a status without a known reason stands for; every other code is a ServerError."""
+
+ADVICE: dict[type[ThingsvisionError], str] = {
+    errors.UnavailableError: (
+        "No THINGSvision server answers at {address} ({text}). Start one with "
+        "`thingsvision-server`, or name another with THINGSVISION_SERVER=host:port."
+    ),
+    errors.DeadlineError: "{address} did not answer within the timeout; give a longer one.",
+    errors.StoppedError: "The call to {address} was cancelled before its end: {text}",
+    errors.UnsupportedError: (
+        "The server at {address} does not know this call ({text}): "
+        "it is older than this client, or no THINGSvision server."
+    ),
+    errors.RefusedError: "The server at {address} refused the call: {text}",
+    errors.ServerError: (
+        "The server at {address} failed: {text}. Its log has the request id {request_id}."
+    ),
+}
+"""What to say where the text is gRPC's or a proxy's own and not a server's sentence."""
+
+
+def to_error(error: grpc.RpcError, *, address: str, request_id: str) -> ThingsvisionError:
+    """Return the error to raise for a failed call to `address`.
+
+    The server's own reason decides, else the status code. `request_id` is the id that was sent;
+    one that the server gives back goes before it.
+    """
+    if not isinstance(error, grpc.Call):
+        return errors.ServerError(f"The call to {address} failed: {error}", request_id=request_id)
+    request_id = _given_request_id(error) or request_id
+    info = _error_info(error)
+    text = error.details() or error.code().name
+    by_code = BY_CODE.get(error.code(), errors.ServerError)
+    if info is not None:  # the server's own sentence, also where its reason is newer than this
+        kind = BY_REASON.get(info.reason, by_code)
+        subject, field = info.metadata.get("subject", ""), info.metadata.get("field", "")
+        return kind(text, request_id=request_id, subject=subject, field=field)
+    message = ADVICE.get(by_code, "{text}")
+    message = message.format(address=address, text=text, request_id=request_id)
+    return by_code(message, request_id=request_id)
+
+
+def _given_request_id(call: grpc.Call) -> str:
+    pairs = [*(call.trailing_metadata() or ()), *(call.initial_metadata() or ())]
+    found = [value for key, value in pairs if key == REQUEST_ID_KEY]
+    return str(found[0]) if found else ""
+
+
+def _error_info(call: grpc.Call) -> Any | None:
+    from google.rpc import error_details_pb2
+    from grpc_status import rpc_status
+
+    try:
+        status = rpc_status.from_call(call)
+    except ValueError:  # details that contradict the status, as a proxy may leave them
+        return None
+    info = error_details_pb2.ErrorInfo()
+    for detail in status.details if status is not None else ():
+        if detail.Unpack(info) and info.domain == ERROR_DOMAIN:
+            return info
+    return None

@@ -1,0 +1,31 @@
+"""Ask the server on this machine whether it serves; exit 0 if so. Knows only gRPC health."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+TIMEOUT_SECONDS = 3
+
+
+def main() -> int:
+    """Return 0 where the server answers SERVING, else 1 and a line that says what it answered."""
+    address = f"localhost:{os.environ.get('THINGSVISION_PORT', '50051')}"
+    with grpc.insecure_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        try:
+            reply = stub.Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT_SECONDS)
+        except grpc.RpcError as error:
+            print(f"{address} does not answer: {error}", file=sys.stderr)
+            return 1
+    if reply.status != health_pb2.HealthCheckResponse.SERVING:
+        print(f"{address} is not serving: {reply}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""Compile the contract into Python stubs; knows protoc, not the packages that use the stubs.
+
+Runs as the project's build hook, so every install has stubs that fit its contract.
+Run `python proto/compile.py` (hatchling and grpcio-tools installed) to do it by hand.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from grpc_tools import protoc
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+PROTO_DIR = Path(__file__).resolve().parent
+CONTRACT_DIR = PROTO_DIR / "thingsvision" / "v1"
+STUBS_DIR = PROTO_DIR / "thingsvision_proto" / "v1"
+
+
+class StubsHook(BuildHookInterface):  # type: ignore[type-arg]
+    """Compiles the stubs before a wheel or an editable install is built."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Compile into the package folder, from which the build picks the stubs up."""
+        compile_stubs()
+
+
+def compile_stubs() -> None:
+    """Write `thingsvision_proto/v1/*_pb2{,_grpc}.py{,i}`; raise RuntimeError where protoc fails."""
+    STUBS_DIR.mkdir(parents=True, exist_ok=True)
+    (STUBS_DIR / "__init__.py").write_text('"""Generated from the contract; do not edit."""\n')
+    # Mapping the contract's folder to the package's path makes protoc write absolute imports.
+    arguments = [
+        "protoc",
+        f"-Ithingsvision_proto/v1={CONTRACT_DIR}",
+        f"-I{resources.files('grpc_tools') / '_proto'}",
+        f"--python_out={PROTO_DIR}",
+        f"--pyi_out={PROTO_DIR}",
+        f"--grpc_python_out={PROTO_DIR}",
+        *(f"thingsvision_proto/v1/{path.name}" for path in sorted(CONTRACT_DIR.glob("*.proto"))),
+    ]
+    if protoc.main(arguments) != 0:
+        raise RuntimeError(f"protoc failed: {' '.join(arguments)}")
+
+
+if __name__ == "__main__":
+    compile_stubs()

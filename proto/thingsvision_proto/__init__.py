@@ -1,0 +1,1 @@
+"""What server and client share: the contract's stubs and the wire format; nothing else."""

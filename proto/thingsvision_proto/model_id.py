@@ -1,0 +1,20 @@
+"""The id of a model, `source/name@weights`, as it stands in `x-model`, logs and metrics."""
+
+from __future__ import annotations
+
+from .v1.thingsvision_pb2 import ModelSpec
+
+METADATA_KEY = "x-model"
+ANY_MODEL = "*"
+REQUEST_ID_KEY = "x-request-id"
+
+
+def model_id(spec: ModelSpec) -> str:
+    """Return the id of the model as asked for; unset weights are `default`."""
+    weights = {
+        "pretrained_tag": spec.pretrained_tag,
+        "weights_sha256": f"sha256:{spec.weights_sha256}",
+        "random_seed": f"random:{spec.random_seed}",
+        None: "default",
+    }[spec.WhichOneof("weights")]
+    return f"{spec.source}/{spec.name}@{weights}"

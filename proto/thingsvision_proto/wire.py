@@ -1,0 +1,231 @@
+"""Features on the wire: arrays to frames of one Arrow IPC stream, and back; knows no gRPC.
+
+A stream has a column `image` (utf8) and a column per module: `arrow.fixed_shape_tensor`,
+one row per image, no nulls, uncompressed. Frames cut its bytes anywhere.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+FRAME_BYTES = 256 * 1024
+"""Length of a frame: the fastest for receivers with an untuned malloc."""
+
+RECORD_BATCH_BYTES = 1024 * 1024
+"""A record batch holds as many rows as fit, at least one, so that readers need little memory."""
+
+IMAGE_COLUMN = "image"
+
+_ELEMENT_TYPES = {"float32": pa.float32(), "float64": pa.float64()}
+
+Array = npt.NDArray[Any]
+
+
+class WireError(ValueError):
+    """The bytes are no Arrow stream of features; the sentence says where they depart from it."""
+
+
+@dataclass(frozen=True)
+class ColumnSpec:
+    """A column of features: its name, the shape of one row, and `float32` or `float64`."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+    @property
+    def row_bytes(self) -> int:
+        """Length of one row, bytes."""
+        return prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    def arrow_field(self) -> pa.Field:
+        """Return the field of the Arrow schema."""
+        tensor = pa.fixed_shape_tensor(_ELEMENT_TYPES[self.dtype], list(self.shape))
+        return pa.field(self.name, tensor, nullable=False)
+
+
+@dataclass
+class _FrameCutter(io.RawIOBase):
+    """A file that keeps references to what Arrow writes and gives it back as frames."""
+
+    pending: list[memoryview] = field(default_factory=list)
+    pending_bytes: int = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:  # Arrow passes bytes, or a pyarrow.Buffer without a copy
+        view = memoryview(data).cast("B")
+        self.pending.append(view)
+        self.pending_bytes += len(view)
+        return len(view)
+
+    def cut(self, frame_bytes: int) -> bytes:
+        """Remove and join the first `frame_bytes` bytes (or what there is): the only copy."""
+        parts, missing = [], min(frame_bytes, self.pending_bytes)
+        self.pending_bytes -= missing
+        self.pending.reverse()
+        while missing:
+            view = self.pending.pop()
+            if len(view) > missing:
+                self.pending.append(view[missing:])
+                view = view[:missing]
+            parts.append(view)
+            missing -= len(view)
+        self.pending.reverse()
+        return b"".join(parts)
+
+
+class FeatureWriter:
+    """Turns rows of features into the frames of one Arrow IPC stream, in constant memory."""
+
+    def __init__(self, columns: Sequence[ColumnSpec], frame_bytes: int = FRAME_BYTES) -> None:
+        self.columns = tuple(columns)
+        self.frame_count = self.byte_count = self.row_count = self.crc32 = 0
+        self._frame_bytes = frame_bytes
+        fields = [pa.field(IMAGE_COLUMN, pa.utf8(), nullable=False)]
+        self._schema = pa.schema([*fields, *(column.arrow_field() for column in columns)])
+        self._cutter = _FrameCutter()
+        self._writer = pa.ipc.new_stream(self._cutter, self._schema)
+        row_bytes = max(1, sum(column.row_bytes for column in columns))
+        self._batch_rows = max(1, RECORD_BATCH_BYTES // row_bytes)
+
+    def write(self, images: Sequence[str], arrays: Sequence[Array]) -> Iterator[bytes]:
+        """Yield the frames that these rows complete; what is left waits for the next call.
+
+        `arrays` has an array per column, len(images) x shape, C order, of the column's dtype.
+        Each may be changed only after the generator has ended and `finish` or `write` ran.
+        """
+        for start in range(0, len(images), self._batch_rows):
+            stop = start + self._batch_rows
+            rows = [array[start:stop] for array in arrays]
+            self._writer.write_batch(self._record_batch(images[start:stop], rows))
+            while self._cutter.pending_bytes >= self._frame_bytes:
+                yield self._cut()
+        self.row_count += len(images)
+
+    def finish(self) -> Iterator[bytes]:
+        """Close the Arrow stream and yield its last frames."""
+        self._writer.close()
+        while self._cutter.pending_bytes:
+            yield self._cut()
+
+    def _cut(self) -> bytes:
+        frame = self._cutter.cut(self._frame_bytes)
+        self.crc32 = zlib.crc32(frame, self.crc32)
+        self.frame_count += 1
+        self.byte_count += len(frame)
+        return frame
+
+    def _record_batch(self, images: Sequence[str], rows: Sequence[Array]) -> pa.RecordBatch:
+        arrays = [pa.array(images, pa.utf8())]
+        for arrow_field, array in zip(list(self._schema)[1:], rows, strict=True):
+            values = pa.array(np.ascontiguousarray(array).reshape(-1))
+            storage = pa.FixedSizeListArray.from_arrays(values, prod(array.shape[1:]))
+            arrays.append(pa.ExtensionArray.from_storage(arrow_field.type, storage))
+        return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
+
+
+class _FrameFile(io.RawIOBase):
+    """A readable file over frames that arrive one by one; holds one frame."""
+
+    def __init__(self, frames: Iterable[bytes]) -> None:
+        self._frames = iter(frames)
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1) -> bytes:  # Arrow reads through this
+        wanted = sys.maxsize if size is None or size < 0 else size
+        parts: list[memoryview] = []
+        while wanted and (self._rest or self._next_frame()):
+            part = self._rest[:wanted]
+            self._rest = self._rest[len(part) :]
+            parts.append(part)
+            wanted -= len(part)
+        return b"".join(parts)
+
+    def _next_frame(self) -> bool:
+        frame = next(self._frames, None)
+        self._rest = memoryview(frame or b"")
+        return frame is not None
+
+
+class FeatureReader:
+    """Reads the rows of an Arrow IPC stream of features while its frames arrive.
+
+    Raises WireError where the stream is not what the module's docstring says.
+    """
+
+    def __init__(self, frames: Iterable[bytes]) -> None:
+        try:
+            self._reader = pa.ipc.open_stream(pa.PythonFile(_FrameFile(frames), mode="r"))
+        except (pa.ArrowInvalid, OSError) as error:
+            raise WireError(f"the frames are no Arrow IPC stream: {error}") from error
+        self.columns = _column_specs(self._reader.schema)
+
+    def __iter__(self) -> Iterator[tuple[list[str], list[Array]]]:
+        """Yield (image names, an array of rows x shape per column) per record batch.
+
+        The arrays look into the batch's memory: copy what you keep.
+        """
+        while True:
+            try:
+                batch = self._reader.read_next_batch()
+                batch.validate(full=True)
+            except StopIteration:
+                return
+            except (pa.ArrowInvalid, OSError) as error:
+                raise WireError(f"the Arrow stream is broken: {error}") from error
+            yield _image_names(batch), [_rows(batch, column) for column in self.columns]
+
+
+def _column_specs(schema: pa.Schema) -> tuple[ColumnSpec, ...]:
+    if pa.utf8() not in [entry.type for entry in schema if entry.name == IMAGE_COLUMN]:
+        raise WireError(f"the Arrow stream has no column {IMAGE_COLUMN!r} of type utf8")
+    if len(set(schema.names)) < len(schema.names):
+        raise WireError(f"the Arrow stream has two columns of one name: {schema.names}")
+    return tuple(_column_spec(entry) for entry in schema if entry.name != IMAGE_COLUMN)
+
+
+def _column_spec(entry: pa.Field) -> ColumnSpec:
+    kind = entry.type
+    shape = list(kind.shape) if isinstance(kind, pa.FixedShapeTensorType) else None
+    storage = kind if shape is None else kind.storage_type
+    if shape is not None and list(kind.permutation or range(len(shape))) != list(range(len(shape))):
+        raise WireError(f"column {entry.name!r} is permuted; its tensors must be in C order")
+    if pa.types.is_fixed_size_list(storage) and storage.value_type in _ELEMENT_TYPES.values():
+        dtype = {pa.float32(): "float32", pa.float64(): "float64"}[storage.value_type]
+        return ColumnSpec(entry.name, tuple([storage.list_size] if shape is None else shape), dtype)
+    raise WireError(
+        f"column {entry.name!r} is {kind}; it must be FixedSizeList or fixed_shape_tensor "
+        "over float32 or float64"
+    )
+
+
+def _image_names(batch: pa.RecordBatch) -> list[str]:
+    names = batch.column(IMAGE_COLUMN)
+    if names.null_count:
+        raise WireError(f"column {IMAGE_COLUMN!r} has nulls")
+    return list(names.to_pylist())
+
+
+def _rows(batch: pa.RecordBatch, column: ColumnSpec) -> Array:
+    entry = batch.column(column.name)
+    storage = entry.storage if isinstance(entry, pa.ExtensionArray) else entry
+    values = storage.flatten()
+    if storage.null_count or values.null_count:
+        raise WireError(f"column {column.name!r} has nulls")
+    rows: Array = values.to_numpy(zero_copy_only=True).reshape(batch.num_rows, *column.shape)
+    return rows

@@ -1,0 +1,202 @@
+"""Starts the server: settings to parts to a socket; the only wiring, and reader of settings."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TextIO
+
+import psutil
+import structlog
+from prometheus_client import start_http_server
+
+from .engine.batcher import BatchLimits
+from .engine.comparing import Comparer, ComparingLimits
+from .engine.extractor import Extractor
+from .engine.lane import DeviceLane
+from .engine.loading import ModelLoader
+from .engine.preparing import ImagePreparer
+from .engine.residency import Loading, Residency
+from .errors import PreconditionError
+from .images import ImageDecoder, ImageLimits
+from .metrics import Metrics
+from .rpc.comparison import RDMReply
+from .rpc.control import ModelServicer
+from .rpc.server import GrpcServer
+from .rpc.service import FeatureServicer
+from .settings import Settings, read_settings
+from .sources import Sources
+from .sources.uploads import UploadStore
+from .sources.weights import WeightsFolder
+
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_WAITING_THREADS = 32
+_MESSAGE_SLACK_BYTES = 192 * 1024 * 1024
+"""An image over its limit must reach us, to be refused by its name."""
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """A server that serves."""
+
+    port: int
+    metrics: Metrics
+    residency: Residency
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[RunningServer]:
+    """Serve while the context lasts; leaving it drains the calls and frees the models."""
+    # The frameworks take seconds to import: `--help` and a wrong option need not wait for them.
+    from .backends.torch import core_count, use_cores
+
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(_WAITING_THREADS, thread_name_prefix="wait"))
+    metrics = Metrics()
+    lane = DeviceLane(_device(settings), partial(use_cores, core_count()))
+    weights_dir = settings.weights_dir.expanduser()
+    sources = Sources(WeightsFolder(weights_dir, allow_download=settings.allow_download))
+    batch_limits = BatchLimits(settings.max_batch, settings.max_batch_bytes)
+    loader = ModelLoader(sources, lane, batch_limits, metrics)
+    loading = Loading(loader.predict_bytes, loader.load)
+    budget_bytes = settings.device_memory or _default_budget_bytes(lane.device)
+    residency = Residency(loading, lane.device, budget_bytes, metrics)
+    image_limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
+    decoder = ImageDecoder(image_limits)
+    one_core = partial(use_cores, 1)
+    preparer = ImagePreparer(decoder, settings.decode_threads, metrics, one_core)
+    extractor = Extractor(loader, residency, preparer)
+    comparer = Comparer(lane.device, _comparing_limits(settings))
+    uploads = UploadStore(weights_dir / "uploads", settings.max_upload_bytes)
+    server = GrpcServer(
+        FeatureServicer(sources, extractor, RDMReply(extractor, comparer, metrics), metrics),
+        ModelServicer(extractor, residency, uploads),
+        metrics,
+        max_message_bytes=settings.max_image_bytes + _MESSAGE_SLACK_BYTES,
+    )
+    _publish_device_memory(lane.device, metrics)
+    with ExitStack() as stack:
+        stack.callback(lane.close)
+        stack.callback(preparer.close)
+        if settings.metrics_port:
+            stack.enter_context(_metrics_page(settings, metrics))
+        port = await server.start(f"{settings.host}:{settings.port}")
+        # The libraries take seconds to import: that is done before the first one asks.
+        opening = asyncio.create_task(asyncio.to_thread(list, sources))
+        try:
+            yield RunningServer(port, metrics, residency)
+        finally:
+            await server.stop(settings.drain_seconds)
+            await residency.close()
+            await opening
+
+
+@contextmanager
+def _metrics_page(settings: Settings, metrics: Metrics) -> Iterator[None]:
+    address = f"{settings.host}:{settings.metrics_port}"
+    try:
+        http, _ = start_http_server(settings.metrics_port, settings.host, metrics.registry)
+    except OSError as error:
+        raise OSError(f"can't listen on {address} for metrics: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        http.shutdown()
+        http.server_close()
+
+
+def _device(settings: Settings) -> str:
+    from .backends.torch import checked_device, default_device, use_exact_float32
+
+    use_exact_float32()
+    return default_device() if settings.device == "auto" else checked_device(settings.device)
+
+
+def _default_budget_bytes(device: str) -> int:
+    from .backends.torch import device_memory_bytes
+
+    if device == "cpu":
+        return int(psutil.virtual_memory().total // 2)
+    return int(device_memory_bytes(device) * 0.8)
+
+
+def _comparing_limits(settings: Settings) -> ComparingLimits:
+    rdm_bytes = settings.rdm_memory or psutil.virtual_memory().total // 2
+    return ComparingLimits(settings.rdm_features_memory, rdm_bytes, settings.spill_dir)
+
+
+def _publish_device_memory(device: str, metrics: Metrics) -> None:
+    from .backends.torch import device_memory_used_bytes
+
+    if device == "cpu":
+        metrics.device_total_bytes.set(psutil.virtual_memory().total)
+        metrics.device_used_bytes.set_function(lambda: psutil.virtual_memory().used)
+        return
+    from .backends.torch import device_memory_bytes
+
+    metrics.device_total_bytes.set(device_memory_bytes(device))
+    metrics.device_used_bytes.set_function(lambda: device_memory_used_bytes(device))
+
+
+def _log_to(stream: TextIO, settings: Settings) -> None:
+    people = settings.log_format == "console"
+    renderer = structlog.dev.ConsoleRenderer() if people else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(
+            getattr(logging, settings.log_level.upper())
+        ),
+        logger_factory=structlog.PrintLoggerFactory(stream),
+    )
+
+
+def _stop_on_signals() -> asyncio.Event:
+    """Return what SIGTERM and Ctrl-C set; a second one changes nothing."""
+    stopped, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def stop(_number: int, _frame: object) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(stopped.set)
+
+    for number in _STOP_SIGNALS:
+        signal.signal(number, stop)
+    return stopped
+
+
+async def _serve(settings: Settings) -> None:
+    stopped = _stop_on_signals()
+    async with running(settings) as server:
+        # The one line on standard output, for whoever started this process.
+        print(f"thingsvision-server listening on {settings.host}:{server.port}", flush=True)
+        await stopped.wait()
+        structlog.get_logger().info("shutting down", drain_seconds=settings.drain_seconds)
+
+
+def main() -> None:
+    """Run the server until SIGTERM or Ctrl-C."""
+    settings = read_settings()
+    _log_to(sys.stderr, settings)
+    try:
+        asyncio.run(_serve(settings))
+    except (OSError, PreconditionError) as error:
+        sys.exit(f"thingsvision-server: {error}")
+    # Python takes handlers away while it ends; a late second signal is no failure.
+    for number in _STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Random initialisation that no other thread disturbs; knows no network.
+
+PyTorch initialises from one generator of the process. Two models that load at once would
+draw from it in turn, and a seed would mean nothing. Inside `isolated_random` every draw of
+this thread comes from a generator of its own, so it gives what `torch.manual_seed` gives alone.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.nn import init
+from torch.overrides import TorchFunctionMode
+
+_INITIALISERS = (
+    function
+    for function in vars(init).values()
+    if inspect.isfunction(function) and "generator" in inspect.signature(function).parameters
+)
+
+_DRAWING_FUNCTIONS = frozenset(
+    {
+        *_INITIALISERS,
+        torch.bernoulli,
+        torch.multinomial,
+        torch.normal,
+        torch.rand,
+        torch.randint,
+        torch.randn,
+        torch.randperm,
+        torch.Tensor.bernoulli_,
+        torch.Tensor.cauchy_,
+        torch.Tensor.exponential_,
+        torch.Tensor.geometric_,
+        torch.Tensor.log_normal_,
+        torch.Tensor.normal_,
+        torch.Tensor.random_,
+        torch.Tensor.uniform_,
+    }
+)
+
+
+class _OwnGenerator(TorchFunctionMode):
+    """Passes a generator to every function that draws random numbers, in this thread only."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        super().__init__()
+        self._generator = generator
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in _DRAWING_FUNCTIONS and kwargs.get("generator") is None:
+            kwargs["generator"] = self._generator
+        return func(*args, **kwargs)
+
+
+@contextmanager
+def isolated_random(seed: int) -> Iterator[None]:
+    """Draw this thread's random numbers from a CPU generator with that seed."""
+    generator = torch.Generator().manual_seed(seed)
+    with _OwnGenerator(generator):
+        yield

@@ -1,0 +1,184 @@
+"""Runs PyTorch networks and copies what their modules put out; knows no source of models."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import hashlib
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import PreconditionError
+from .base import BatchRun, ModuleInfo, OutOfDeviceMemoryError
+from .structure import first_tensor
+
+
+class _LastTapReached(BaseException):
+    """Ends a forward pass; no network's own `except Exception` may catch it."""
+
+
+class _Tap:
+    """Copies one module's output at its last call, before a later operation can overwrite it."""
+
+    def __init__(self, module: ModuleInfo, image_count: int, device: torch.device) -> None:
+        self.module = module
+        self.calls = 0
+        pinned = device.type == "cuda"
+        self.rows = torch.empty((image_count, *module.output_shape), pin_memory=pinned)
+
+    def __call__(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
+        self.calls += 1
+        if self.calls == self.module.call_count:
+            self._copy(first_tensor(output))
+
+    def _copy(self, tensor: torch.Tensor) -> None:
+        if tensor.shape != self.rows.shape:
+            found, expected = list(tensor.shape), list(self.rows.shape)
+            raise RuntimeError(f"module {self.module.name!r} gave {found} instead of {expected}")
+        # On a GPU the copy is queued behind the module and before what comes after it.
+        self.rows.copy_(tensor, non_blocking=True)
+
+    @property
+    def reached(self) -> bool:
+        return self.calls >= self.module.call_count
+
+
+class TorchModel:
+    """A network in evaluation mode on one device."""
+
+    framework = f"torch {torch.__version__}"
+
+    def __init__(self, network: nn.Module, device: str) -> None:
+        self._device = torch.device(device)
+        self.model_sha256 = state_sha256(network)
+        self._network: nn.Module | None = network.eval().requires_grad_(False).to(self._device)
+        self._modules = dict(self._network.named_modules())
+        self.resident_bytes = resident_bytes(self._network)
+
+    def run(self, inputs: Sequence[torch.Tensor], taps: Sequence[ModuleInfo]) -> BatchRun:
+        """Return the activations of each tap, images x shape; the pass ends after the last one."""
+        network = self._open_network()
+        started = time.monotonic()
+        try:
+            batch = torch.stack(tuple(inputs)).to(self._device, non_blocking=True)
+            copies = [_Tap(tap, len(inputs), self._device) for tap in taps]
+            copied_at = time.monotonic()
+            self._forward(network, batch, copies)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise OutOfDeviceMemoryError(str(error)) from error
+        except RuntimeError as error:
+            if "DefaultCPUAllocator" not in str(error):
+                raise
+            raise OutOfDeviceMemoryError(str(error)) from error
+        rows = [copy.rows.numpy() for copy in copies]
+        return BatchRun(rows, copied_at - started, time.monotonic() - copied_at)
+
+    def _open_network(self) -> nn.Module:
+        if self._network is None:
+            raise RuntimeError("the model was closed while in use")
+        return self._network
+
+    def _forward(self, network: nn.Module, batch: torch.Tensor, taps: list[_Tap]) -> None:
+        def stop_after_last(_module: nn.Module, _inputs: Any, _output: Any) -> None:
+            if all(tap.reached for tap in taps):
+                raise _LastTapReached
+
+        tapped = [(self._modules[tap.module.name], tap) for tap in taps]
+        hooks: list[tuple[nn.Module, Callable[..., None]]] = [
+            *tapped,
+            *((module, stop_after_last) for module, _ in tapped),
+        ]
+        handles = [module.register_forward_hook(hook) for module, hook in hooks]
+        try:
+            with torch.inference_mode():
+                network(batch)
+        except _LastTapReached:
+            pass
+        finally:
+            for handle in handles:
+                handle.remove()
+        if self._device.type == "cuda":
+            torch.cuda.current_stream(self._device).synchronize()
+        for tap in taps:
+            if not tap.reached:
+                expected = f"{tap.calls} times instead of {tap.module.call_count}"
+                raise RuntimeError(f"module {tap.module.name!r} ran {expected}")
+
+    def close(self) -> None:
+        """Give the memory of the network back to the device and the system."""
+        self._network = None
+        self._modules.clear()
+        gc.collect()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        elif sys.platform == "linux":
+            ctypes.CDLL(None).malloc_trim(0)
+
+
+def resident_bytes(network: nn.Module) -> int:
+    """Return the memory of all parameters and buffers as it is held, shared memory once, bytes."""
+    storages = {
+        tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
+        for tensor in [*network.parameters(), *network.buffers()]
+    }
+    return sum(storages.values())
+
+
+def state_sha256(network: nn.Module) -> str:
+    """Return SHA-256 over name, type, shape and bytes of the state dict's tensors, hex."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def use_exact_float32() -> None:
+    """Have float32 mean float32: PyTorch lets cuDNN round convolutions to TF32 by default."""
+    torch.backends.fp32_precision = "ieee"  # type: ignore[attr-defined]
+    torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
+
+
+def core_count() -> int:
+    """Return how many cores PyTorch uses for one operation of the calling thread."""
+    return torch.get_num_threads()
+
+
+def use_cores(count: int) -> None:
+    """Have the calling thread's operations use so many cores; other threads keep theirs.
+
+    PyTorch gives every thread all cores: threads that decode side by side would then fight.
+    """
+    torch.set_num_threads(count)
+
+
+def default_device() -> str:
+    """Return the device that the server takes where none is named."""
+    return "cuda:0" if torch.cuda.is_available() else "cpu"
+
+
+def checked_device(name: str) -> str:
+    """Return the name of a device that works here; raise PreconditionError for any other."""
+    count = torch.cuda.device_count()
+    usable = ["cpu", *(["cuda"] if count else []), *(f"cuda:{index}" for index in range(count))]
+    if name not in usable:
+        raise PreconditionError(f"device {name!r} can't be used; here are: {', '.join(usable)}")
+    return name
+
+
+def device_memory_bytes(device: str) -> int:
+    """Return the device's whole memory, bytes."""
+    return int(torch.cuda.get_device_properties(torch.device(device)).total_memory)
+
+
+def device_memory_used_bytes(device: str) -> int:
+    """Return the device's memory that all processes together use, bytes."""
+    free, total = torch.cuda.mem_get_info(torch.device(device))
+    return total - free

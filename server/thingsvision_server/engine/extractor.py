@@ -1,0 +1,96 @@
+"""Features of images: from a model's name and images to rows in image order; knows no wire."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+
+from ..backends.base import ModuleInfo, Structure
+from ..images import EncodedImage
+from ..sources.base import ModelKey
+from .loading import LoadedModel, ModelLoader
+from .preparing import ImagePreparer, Preparation
+from .residency import Residency
+from .stream import BatchStream, FeatureRows
+
+
+@dataclass(frozen=True)
+class ExtractSpec:
+    """What to extract."""
+
+    key: ModelKey
+    modules: tuple[str, ...]
+    batch_size: int = 0
+    """Images in a forward pass; 0: as many as are ready, with those of other requests."""
+
+
+@dataclass
+class Extraction:
+    """One request's extraction, with its model leased: what it gives, and what it took."""
+
+    loaded: LoadedModel
+    taps: tuple[ModuleInfo, ...]
+    batch_size: int
+    """Images in a forward pass as the server's limits allow it; 0: as many as are ready."""
+    preparation: Preparation = field(default_factory=Preparation)
+    wait_seconds: float = 0.0
+    forward_seconds: float = 0.0
+
+
+class Extractor:
+    """The road of an image to its features."""
+
+    def __init__(self, loader: ModelLoader, residency: Residency, preparer: ImagePreparer) -> None:
+        self._loader = loader
+        self._residency = residency
+        self._preparer = preparer
+
+    async def resolve(self, key: ModelKey) -> ModelKey:
+        """Return the key with its weights named in full."""
+        return await asyncio.to_thread(self._loader.resolve, key)
+
+    async def structure(self, key: ModelKey) -> Structure:
+        """Return the modules of a model; its weights need not be there."""
+        return await asyncio.to_thread(self._loader.structure, await self.resolve(key))
+
+    @asynccontextmanager
+    async def open(self, spec: ExtractSpec) -> AsyncIterator[Extraction]:
+        """Lease the model and check the modules; errors of the request come before any load."""
+        key = await self.resolve(spec.key)
+        taps = (await self.structure(key)).taps(spec.modules)
+        async with self._residency.lease(key) as loaded:
+            most = loaded.batcher.limits.images_for(taps)
+            yield Extraction(loaded, taps, min(spec.batch_size, most))
+
+    async def rows(
+        self, extraction: Extraction, images: AsyncIterator[EncodedImage]
+    ) -> AsyncGenerator[FeatureRows]:
+        """Yield the rows of the images, in their order, as batches finish.
+
+        Close the generator to stop: decoding stops at once, the device after its batch.
+        """
+        batcher = extraction.loaded.batcher
+        with batcher.open(extraction.taps, extraction.batch_size) as stream:
+            feeder = asyncio.create_task(self._feed(stream, extraction, images))
+            feeder.add_done_callback(lambda task: _pass_error_on(task, stream))
+            try:
+                async with aclosing(stream.results()) as results:
+                    async for rows in results:
+                        yield rows
+            finally:
+                feeder.cancel()
+                extraction.wait_seconds = stream.wait_seconds
+                extraction.forward_seconds = stream.forward_seconds
+
+    async def _feed(
+        self, stream: BatchStream, extraction: Extraction, images: AsyncIterator[EncodedImage]
+    ) -> None:
+        transform, preparation = extraction.loaded.transform, extraction.preparation
+        await self._preparer.feed(stream, images, transform, preparation)
+
+
+def _pass_error_on(task: asyncio.Task[None], stream: BatchStream) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        stream.fail(error)

@@ -1,0 +1,100 @@
+"""From an encoded image to a model's input; knows Pillow, not where images come from or go."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image as PillowImage
+from PIL import UnidentifiedImageError
+
+from .errors import ImageError
+
+FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "DIB", "GIF")
+"""Pillow's names of what is decoded (a JPEG may be an MPO). EPS would run Ghostscript."""
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """One image as it arrived: its place in the request, the user's name for it, file bytes."""
+
+    index: int
+    name: str
+    encoded: bytes
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image becomes an input, in the order of the fields; empty tuples: step left out."""
+
+    resize_pixels: tuple[int, ...] = ()
+    interpolation: str = ""
+    antialias: bool = False
+    crop_pixels: tuple[int, ...] = ()
+    value_range: str = "0..1"
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class ImageTransform:
+    """A model's own transform (Pillow RGB image to a 3 x H x W float32 tensor), and its data."""
+
+    apply: Callable[[PillowImage.Image], Any]
+    preprocessing: Preprocessing
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """What an image may at most be."""
+
+    max_bytes: int
+    max_pixels: int
+
+
+class ImageDecoder:
+    """Decodes images to RGB within limits."""
+
+    def __init__(self, limits: ImageLimits) -> None:
+        self._limits = limits
+        # Pillow's own limit is of the process and only warns at first; ours is checked instead.
+        PillowImage.MAX_IMAGE_PIXELS = None
+        PillowImage.init()
+
+    def decode(self, image: EncodedImage) -> PillowImage.Image:
+        """Return the image as Pillow's `convert('RGB')` gives it (of several frames, the first)."""
+        if len(image.encoded) > self._limits.max_bytes:
+            limit = f"this server takes images of at most {self._limits.max_bytes:,} bytes"
+            raise _image_error(image, f"has {len(image.encoded):,} bytes; {limit}")
+        try:
+            with PillowImage.open(io.BytesIO(image.encoded), formats=FORMATS) as opened:
+                self._check_pixels(image, opened.size)
+                return opened.convert("RGB")
+        except UnidentifiedImageError:
+            raise _image_error(image, _unidentified(image.encoded)) from None
+        # Pillow's decoders report broken files by all of these.
+        except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
+            raise _image_error(image, f"is broken: {error}") from error
+
+    def _check_pixels(self, image: EncodedImage, size: tuple[int, int]) -> None:
+        width, height = size
+        if width * height > self._limits.max_pixels:
+            limit = f"this server takes images of at most {self._limits.max_pixels:,} pixels"
+            raise _image_error(image, f"has {width} x {height} pixels; {limit}")
+
+
+def _unidentified(encoded: bytes) -> str:
+    if not encoded:
+        return "is empty (0 bytes)"
+    return "is not a JPEG, PNG, TIFF, WebP, BMP or GIF image, or its header is broken"
+
+
+def _image_error(image: EncodedImage, what: str) -> ImageError:
+    return ImageError(
+        f"image {image.index} ({image.name!r}) {what}",
+        field=f"image[{image.index}]",
+        subject=image.name,
+    )

@@ -1,0 +1,1 @@
+"""Representational dissimilarity matrices: pure maths; knows no model, image or request."""

@@ -1,0 +1,100 @@
+"""An RDM of N x P features in N x N float64 and a few blocks of memory, whatever P is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InvalidRequestError
+from .gram import Work, gram_matrix
+from .metrics import MetricInfo, RowStats, metric_named
+from .neighbours import recompute_near
+from .rows import Rows, spans
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BLOCK_BYTES = 32 * 1024 * 1024
+"""Bytes of a block of values, and of a tile of the matrix, as float64."""
+
+MIRROR_ROWS = 256
+
+
+@dataclass(frozen=True)
+class RDM:
+    """Distances, float64 N x N, exactly symmetric; and the indices of rows that have none.
+
+    The diagonal is exactly 0. Rows and columns of `undefined` are NaN, diagonal included.
+    """
+
+    distances: npt.NDArray[np.float64]
+    undefined: list[int]
+
+
+def compute_rdm(
+    rows: Rows,
+    metric: str,
+    *,
+    device: str = "cpu",
+    block_bytes: int = BLOCK_BYTES,
+    on_block: Callable[[int, int], None] | None = None,
+) -> RDM:
+    """Return the RDM of N x P rows by a metric of METRICS; sums are float64.
+
+    Memory: N x N float64 on `device` (and the result), plus about four times `block_bytes` or
+    512 values of all rows, whichever is more. `device`: cpu, or a CUDA device of torch (`cuda:0`).
+    `on_block(done_count, total_count)` is called after every block of values and, with the same
+    numbers, while the matrix is finished; the total grows when near duplicates need another
+    pass. What it raises ends the work: that is how to cancel.
+
+    Undefined are rows with a NaN or an infinity; without variance (correlation); all zero
+    (cosine). The mean of `gaussian` is over the defined rows. InvalidRequestError: no such
+    metric, or no values.
+    """
+    info = metric_named(metric)
+    if not rows.row_count or not rows.value_count:
+        shape = f"{rows.row_count} x {rows.value_count}"
+        raise InvalidRequestError(f"an RDM needs at least one row of one value, not {shape}")
+    work = Work(device, block_bytes, on_block)
+    matrix, stats = gram_matrix(rows, info, work)
+    _compare(matrix, stats, info, work)
+    if info.from_differences:
+        recompute_near(matrix, rows, stats, work)
+    undefined = (~info.is_defined(stats)).nonzero().flatten()
+    matrix.fill_diagonal_(0)
+    matrix[undefined] = float("nan")
+    matrix[:, undefined] = float("nan")
+    _finish(matrix, len(undefined), info, work)
+    return RDM(matrix.cpu().numpy(), undefined.tolist())
+
+
+def _compare(matrix: Tensor, stats: RowStats, metric: MetricInfo, work: Work) -> None:
+    """Turn the lower triangle of the Gram matrix into (squared) distances."""
+    for start, stop in work.strips(len(matrix)):
+        metric.compare(matrix[start:stop, :stop], stats[start:stop], stats[:stop])
+
+
+def _finish(matrix: Tensor, undefined_count: int, metric: MetricInfo, work: Work) -> None:
+    """Apply the metric's last step to the lower triangle, and mirror it."""
+    mean = 0.0
+    if metric.from_differences:
+        mean = _mean(matrix, len(matrix) - undefined_count, work)
+    for start, stop in work.strips(len(matrix)):
+        metric.finish(matrix[start:stop, :stop], mean)
+    for start, stop in spans(len(matrix), MIRROR_ROWS):
+        lower = matrix[start:stop, start:stop].tril()
+        matrix[start:stop, start:stop] = lower + lower.tril(-1).T
+        matrix[:start, start:stop] = matrix[start:stop, :start].T
+        work.tell()
+
+
+def _mean(matrix: Tensor, defined_count: int, work: Work) -> float:
+    """Return the mean over all pairs of defined rows, from the lower triangle; 0 if none."""
+    total = 0.0
+    for start, stop in work.strips(len(matrix)):
+        total += 2 * matrix[start:stop, :stop].tril(start - 1).nansum().item()
+    return total / max(1, defined_count) ** 2

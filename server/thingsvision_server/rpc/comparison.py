@@ -1,0 +1,178 @@
+"""The ComputeRDM reply: rows collected from images or frames, compared, and sent as Arrow."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import ExitStack, aclosing
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any, TypeVar
+
+import numpy.typing as npt
+from structlog.contextvars import bind_contextvars
+
+from thingsvision_proto.v1 import thingsvision_pb2 as pb
+from thingsvision_proto.wire import ColumnSpec, FeatureReader, WireError
+
+from ..engine.comparing import Comparer, Progress
+from ..engine.extractor import Extraction, Extractor
+from ..engine.spool import FeatureSpool, SpoolColumn
+from ..errors import InvalidRequestError
+from ..metrics import Metrics
+from ..rdm.compare import RDM
+from .messages import column_message, element_type, extract_spec, metric_name, provenance, timings
+from .replies import FrameReply, feature_columns, log_extraction
+from .requests import RequestStream, pulled
+
+_PROGRESS_SECONDS = 1.0
+_ROWS_AT_ONCE = 64
+
+T = TypeVar("T")
+
+
+@dataclass
+class _Collected:
+    """Rows of features in image order, and how they came about."""
+
+    spool: FeatureSpool
+    columns: Sequence[ColumnSpec]
+    images: list[str] = field(default_factory=list)
+    extraction: Extraction | None = None
+    told_at: float = field(default_factory=time.monotonic)
+
+    def append(self, images: Sequence[str], arrays: Sequence[npt.NDArray[Any]]) -> None:
+        self.spool.append([array.reshape(len(images), -1) for array in arrays])
+        self.images += images
+
+    def progress_is_due(self) -> bool:
+        now = time.monotonic()
+        due = now - self.told_at >= _PROGRESS_SECONDS
+        self.told_at = now if due else self.told_at
+        return due
+
+
+class RDMReply:
+    """Answers ComputeRDM."""
+
+    def __init__(self, extractor: Extractor, comparer: Comparer, metrics: Metrics) -> None:
+        self._extractor = extractor
+        self._comparer = comparer
+        self._metrics = metrics
+
+    async def stream(
+        self, header: pb.ComputeRDMHeader, request: RequestStream
+    ) -> AsyncGenerator[pb.ComputeRDMResponse]:
+        """Yield progress, a header, the RDMs' frames and a trailer."""
+        metric, dtype = metric_name(header.metric), element_type(header.element_type)
+        bind_contextvars(metric=metric)
+        from_images = header.HasField("extraction")
+        collect = self._collect_images if from_images else self._collect_features
+        rdms: list[RDM] = []
+        with ExitStack() as stack:
+            async with aclosing(collect(header, request, stack)) as steps:
+                async for collected in steps:
+                    if collected.progress_is_due():
+                        yield _progress(pb.RDM_STAGE_COLLECTING, len(collected.images), 0)
+            async with aclosing(self._compare(collected, metric)) as results:
+                async for result in results:
+                    if isinstance(result, Progress):
+                        counts = (result.done_count, result.total_count)
+                        yield _progress(pb.RDM_STAGE_COMPARING, *counts)
+                    else:
+                        rdms = result
+            for response in self._responses(collected, header.metric, dtype, rdms):
+                yield response
+
+    async def _collect_images(
+        self, header: pb.ComputeRDMHeader, request: RequestStream, stack: ExitStack
+    ) -> AsyncGenerator[_Collected]:
+        """Collect the features of images; the model's lease ends with the last row."""
+        bind_contextvars(modules=list(header.extraction.modules))
+        async with self._extractor.open(extract_spec(header.extraction)) as extraction:
+            collected = self._collected(feature_columns(extraction), stack)
+            collected.extraction = extraction
+            try:
+                rows = self._extractor.rows(extraction, request.images())
+                async with aclosing(rows) as batches:
+                    async for batch in batches:
+                        await self._append(collected, batch.images, batch.arrays)
+                        yield collected
+            finally:
+                log_extraction(extraction, 0.0)
+
+    async def _collect_features(
+        self, _header: pb.ComputeRDMHeader, request: RequestStream, stack: ExitStack
+    ) -> AsyncGenerator[_Collected]:
+        """Collect ready features, decoded in a thread."""
+        frames = pulled(request.frames("features"), asyncio.get_running_loop())
+        reader = await _in_thread(lambda: FeatureReader(frames))
+        if not reader.columns:
+            raise InvalidRequestError("the features have no column beside `image`")
+        collected = self._collected(reader.columns, stack)
+        batches = iter(reader)
+        while (batch := await _in_thread(lambda: next(batches, None))) is not None:
+            await self._append(collected, *batch)
+            yield collected
+        if not collected.images:
+            raise InvalidRequestError("the features have no rows", field="features")
+        yield collected
+
+    def _collected(self, columns: Sequence[ColumnSpec], stack: ExitStack) -> _Collected:
+        spooled = [SpoolColumn(c.name, prod(c.shape), c.dtype) for c in columns]
+        return _Collected(stack.enter_context(self._comparer.collect(spooled)), columns)
+
+    async def _append(
+        self, collected: _Collected, images: Sequence[str], arrays: Sequence[npt.NDArray[Any]]
+    ) -> None:
+        image_count = len(collected.images) + len(images)
+        self._comparer.check_size(image_count, len(collected.columns))
+        await asyncio.to_thread(collected.append, images, arrays)
+
+    def _compare(self, collected: _Collected, metric: str) -> AsyncGenerator[Progress | list[RDM]]:
+        names = [column.name for column in collected.columns]
+        bind_contextvars(images=len(collected.images), columns=names)
+        return self._comparer.compare(collected.spool, names, metric)
+
+    def _responses(
+        self, collected: _Collected, metric: pb.Metric, dtype: str, rdms: list[RDM]
+    ) -> Any:
+        images, extraction = collected.images, collected.extraction
+        columns = [ColumnSpec(c.name, (len(images),), dtype) for c in collected.columns]
+        reply = FrameReply(columns, pb.ComputeRDMResponse, self._metrics)
+        header = pb.ComputeRDMReplyHeader(metric=metric, columns=map(column_message, columns))
+        if extraction is not None:
+            header.provenance.CopyFrom(provenance(extraction.loaded))
+        yield pb.ComputeRDMResponse(header=header)
+        for start in range(0, len(images), _ROWS_AT_ONCE):
+            rows = slice(start, start + _ROWS_AT_ONCE)
+            arrays = [rdm.distances[rows].astype(dtype, copy=False) for rdm in rdms]
+            yield from reply.rows(images[rows], arrays)
+        yield from reply.end()
+        trailer = pb.ComputeRDMTrailer(
+            **reply.totals(),
+            undefined=_undefined(collected, rdms),
+            timings=timings(extraction, reply.send_seconds),
+        )
+        yield pb.ComputeRDMResponse(trailer=trailer)
+
+
+def _progress(stage: pb.RDMStage, done_count: int, total_count: int) -> pb.ComputeRDMResponse:
+    progress = pb.RDMProgress(stage=stage, done_count=done_count, total_count=total_count)
+    return pb.ComputeRDMResponse(progress=progress)
+
+
+def _undefined(collected: _Collected, rdms: list[RDM]) -> list[pb.UndefinedRows]:
+    return [
+        pb.UndefinedRows(column=column.name, images=[collected.images[i] for i in rdm.undefined])
+        for column, rdm in zip(collected.columns, rdms, strict=True)
+        if rdm.undefined
+    ]
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    try:
+        return await asyncio.to_thread(work)
+    except WireError as error:
+        raise InvalidRequestError(str(error), field="features") from error

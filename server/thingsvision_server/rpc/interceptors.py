@@ -1,0 +1,175 @@
+"""What every call gets: an id, a log line, metrics, and errors as statuses; knows no method."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import grpc
+import structlog
+from google.rpc.status_pb2 import Status
+
+from thingsvision_proto.model_id import REQUEST_ID_KEY
+
+from ..errors import DrainingError, ThingsvisionError
+from ..metrics import Metrics
+from .gate import Gate
+from .status import DETAILS_KEY, internal_status, status_of
+
+_OUR_PACKAGE = "/thingsvision."
+_log = structlog.get_logger("thingsvision.request")
+
+_Behaviour = Callable[[Any, Any], Any]
+_Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+
+
+@dataclass
+class _Call:
+    """One call as logs and metrics see it."""
+
+    labels: tuple[str, str, str]
+    request_id: str
+    client: str
+    started: float
+    received_count: int = 0
+    sent_count: int = 0
+    code: grpc.StatusCode = grpc.StatusCode.OK
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
+    """Wraps every method of this project's services."""
+
+    def __init__(self, metrics: Metrics, gate: Gate) -> None:
+        self._metrics = metrics
+        self._gate = gate
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> _Handler:
+        """Return the method's handler with everything around it."""
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or not method.startswith(_OUR_PACKAGE):
+            return handler
+        return self._wrapped(handler, method)
+
+    def _wrapped(self, handler: _Handler, method: str) -> _Handler:
+        asked = "stream" if handler.request_streaming else "unary"
+        answered = "stream" if handler.response_streaming else "unary"
+        name = f"{asked}_{answered}"
+        behaviour: _Behaviour = getattr(handler, name)
+        _, service, rpc = method.split("/")
+        labels = (name.replace("unary_stream", "server_stream"), service, rpc)
+        wrap = self._streaming if handler.response_streaming else self._single
+        make: Callable[..., _Handler] = getattr(grpc, f"{name}_rpc_method_handler")
+        return make(
+            wrap(behaviour, labels), handler.request_deserializer, handler.response_serializer
+        )
+
+    def _single(self, behaviour: _Behaviour, labels: tuple[str, str, str]) -> _Behaviour:
+        async def respond(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            async with self._call(labels, context) as call:
+                response = await behaviour(_counted(request, call), context)
+                call.sent_count += 1
+                return response
+
+        return respond
+
+    def _streaming(self, behaviour: _Behaviour, labels: tuple[str, str, str]) -> _Behaviour:
+        # It writes rather than yields: a reader who leaves in the middle of a message then
+        # ends the method here and now, not when the garbage collector finds its generator.
+        async def respond(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+            async with (
+                self._call(labels, context) as call,
+                aclosing(behaviour(_counted(request, call), context)) as responses,
+            ):
+                async for response in responses:
+                    await _write(context, response)
+                    call.sent_count += 1
+
+        return respond
+
+    @asynccontextmanager
+    async def _call(
+        self, labels: tuple[str, str, str], context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[_Call]:
+        given = dict(context.invocation_metadata() or ()).get(REQUEST_ID_KEY)
+        request_id = str(given)[:64] if given else uuid.uuid4().hex
+        call = _Call(labels, request_id, context.peer(), time.monotonic())
+        structlog.contextvars.clear_contextvars()
+        self._metrics.grpc_started.labels(*labels).inc()
+        try:
+            context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
+            with self._gate.enter():
+                yield call
+        except (asyncio.CancelledError, GeneratorExit):
+            call.code = grpc.StatusCode.CANCELLED
+            raise
+        except ThingsvisionError as error:
+            self._count_refusal(error)
+            await self._abort(call, context, *status_of(error))
+        # The edge: whatever is left is a bug of ours, told without its innards.
+        except Exception:
+            _log.exception("internal error", id=request_id)
+            await self._abort(call, context, *internal_status(request_id))
+        finally:
+            self._record(call)
+
+    def _count_refusal(self, error: ThingsvisionError) -> None:
+        structlog.contextvars.bind_contextvars(error=type(error).__name__, detail=str(error))
+        if isinstance(error, DrainingError):
+            self._metrics.rejected.labels("draining").inc()
+
+    async def _abort(
+        self,
+        call: _Call,
+        context: grpc.aio.ServicerContext[Any, Any],
+        code: grpc.StatusCode,
+        status: Status,
+    ) -> None:
+        call.code = code
+        metadata = ((DETAILS_KEY, status.SerializeToString()), (REQUEST_ID_KEY, call.request_id))
+        await context.abort(code, status.message, metadata)
+
+    def _record(self, call: _Call) -> None:
+        seconds, code = time.monotonic() - call.started, call.code.name
+        metrics, labels = self._metrics, call.labels
+        metrics.grpc_handled.labels(*labels, code).inc()
+        metrics.grpc_seconds.labels(*labels, code).observe(seconds)
+        metrics.grpc_received.labels(*labels).inc(call.received_count)
+        metrics.grpc_sent.labels(*labels).inc(call.sent_count)
+        _log.info(
+            call.labels[2],
+            id=call.request_id,
+            client=call.client,
+            status=code,
+            seconds=round(seconds, 4),
+        )
+
+
+async def _write(context: grpc.aio.ServicerContext[Any, Any], response: Any) -> None:
+    try:
+        await context.write(response)
+    except grpc.aio.InternalError:
+        # gRPC's word for a reader who is gone, where it comes before the cancellation.
+        raise asyncio.CancelledError from None
+
+
+def _counted(request: Any, call: _Call) -> Any:
+    if not hasattr(request, "__aiter__"):
+        call.received_count += 1
+        return request
+    return _counted_stream(request, call)
+
+
+async def _counted_stream(requests: AsyncIterator[Any], call: _Call) -> AsyncIterator[Any]:
+    async for request in requests:
+        call.received_count += 1
+        yield request

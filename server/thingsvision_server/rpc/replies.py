@@ -1,0 +1,88 @@
+"""Sends rows as numbered Arrow frames and keeps the figures that the trailer needs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy.typing as npt
+from structlog.contextvars import bind_contextvars
+
+from thingsvision_proto.v1 import thingsvision_pb2 as pb
+from thingsvision_proto.wire import ColumnSpec, FeatureWriter
+
+from ..engine.extractor import Extraction
+from ..metrics import Metrics
+from .messages import column_message, provenance
+
+
+class FrameReply:
+    """The frames of one reply stream."""
+
+    def __init__(
+        self, columns: Sequence[ColumnSpec], wrap: Callable[..., Any], metrics: Metrics
+    ) -> None:
+        self.send_seconds = 0.0
+        self._writer = FeatureWriter(columns)
+        self._wrap = wrap
+        self._metrics = metrics
+        self._index = 0
+
+    def rows(self, images: Sequence[str], arrays: Sequence[npt.NDArray[Any]]) -> Iterator[Any]:
+        """Yield the responses that these rows complete."""
+        return self._responses(self._writer.write(images, arrays))
+
+    def end(self) -> Iterator[Any]:
+        """Yield the last responses before the trailer."""
+        return self._responses(self._writer.finish())
+
+    def _responses(self, frames: Iterable[bytes]) -> Iterator[Any]:
+        started = time.monotonic()
+        for frame in frames:
+            encoded_at = time.monotonic()
+            yield self._wrap(frame=pb.ArrowFrame(index=self._index, arrow_ipc=frame))
+            self._index += 1
+            self._metrics.encode_seconds.observe(encoded_at - started)
+            self._metrics.send_blocked_seconds.observe(time.monotonic() - encoded_at)
+            self.send_seconds += time.monotonic() - started
+            started = time.monotonic()
+
+    def totals(self) -> dict[str, Any]:
+        """Return the fields that the trailers of Extract and ComputeRDM share."""
+        return {
+            "image_count": self._writer.row_count,
+            "frame_count": self._writer.frame_count,
+            "arrow_bytes": self._writer.byte_count,
+            "arrow_crc32": self._writer.crc32,
+        }
+
+
+def feature_columns(extraction: Extraction) -> list[ColumnSpec]:
+    """Return the columns of an extraction's features, in the order asked for."""
+    return [ColumnSpec(tap.name, tap.output_shape) for tap in extraction.taps]
+
+
+def extract_reply_header(
+    extraction: Extraction, columns: Sequence[ColumnSpec]
+) -> pb.ExtractReplyHeader:
+    """Return what comes before the first frame of features."""
+    return pb.ExtractReplyHeader(
+        provenance=provenance(extraction.loaded),
+        columns=map(column_message, columns),
+        batch_size=extraction.batch_size,
+    )
+
+
+def log_extraction(extraction: Extraction, send_seconds: float) -> None:
+    """Add what an extraction took to the request's log line."""
+    preparation = extraction.preparation
+    bind_contextvars(
+        model=str(extraction.loaded.key),
+        images=preparation.image_count,
+        image_bytes=preparation.byte_count,
+        decode_seconds=round(preparation.decode_seconds, 4),
+        wait_seconds=round(extraction.wait_seconds, 4),
+        forward_seconds=round(extraction.forward_seconds, 4),
+        send_seconds=round(send_seconds, 4),
+    )

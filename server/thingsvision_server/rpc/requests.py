@@ -1,0 +1,82 @@
+"""Reads request streams: the header first and once, then numbered images or frames."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import grpc
+
+from thingsvision_proto.model_id import METADATA_KEY, model_id
+from thingsvision_proto.v1 import thingsvision_pb2 as pb
+
+from ..errors import InvalidRequestError
+from ..images import EncodedImage
+from .messages import encoded_image
+
+
+def check_model_metadata(context: grpc.aio.ServicerContext[Any, Any], spec: pb.ModelSpec) -> None:
+    """Refuse a call that was routed by another model than it asks for."""
+    routed_by = dict(context.invocation_metadata() or ()).get(METADATA_KEY)
+    wanted = model_id(spec)
+    if routed_by not in (None, wanted):
+        raise InvalidRequestError(
+            f"the metadata {METADATA_KEY} is {routed_by!r} but the message asks for {wanted!r}",
+            field=METADATA_KEY,
+            subject=str(routed_by),
+        )
+
+
+class RequestStream:
+    """The messages of one request, each a `oneof part` with a header."""
+
+    def __init__(self, messages: AsyncIterator[Any]) -> None:
+        self._messages = aiter(messages)
+
+    async def header(self) -> Any:
+        """Return the header; raise where the stream is empty or begins otherwise."""
+        message = await anext(self._messages, None)
+        part = message.WhichOneof("part") if message is not None else None
+        if message is None or part != "header":
+            found = f"begins with {part!r}" if part else "is empty"
+            sentence = f"the request stream {found}; its first message must be the header"
+            raise InvalidRequestError(sentence, field="header")
+        return message.header
+
+    async def parts(self, kind: str) -> AsyncIterator[Any]:
+        """Yield what follows the header; raise where it is of another kind."""
+        async for message in self._messages:
+            part = message.WhichOneof("part")
+            if part != kind:
+                found = "a second header" if part == "header" else f"{part or 'nothing'!r}"
+                sentence = f"the request stream has {found} where {kind!r} must follow the header"
+                raise InvalidRequestError(sentence, field=part or kind)
+            yield getattr(message, part)
+
+    async def images(self) -> AsyncIterator[EncodedImage]:
+        """Yield the images, their numbers checked."""
+        index = 0
+        async for image in self.parts("image"):
+            yield encoded_image(image, index)
+            index += 1
+
+    async def frames(self, kind: str) -> AsyncIterator[bytes]:
+        """Yield the bytes of Arrow frames, their numbers checked."""
+        index = 0
+        async for frame in self.parts(kind):
+            if frame.index != index:
+                sentence = f"a frame has the index {frame.index} where {index} must follow"
+                raise InvalidRequestError(sentence, field=f"{kind}.index")
+            yield frame.arrow_ipc
+            index += 1
+
+
+def pulled(frames: AsyncIterator[bytes], loop: asyncio.AbstractEventLoop) -> Iterator[bytes]:
+    """Yield, in a thread, what an event loop's iterator gives; a frame is read when asked for."""
+
+    async def next_frame() -> bytes | None:
+        return await anext(frames, None)
+
+    while (frame := asyncio.run_coroutine_threadsafe(next_frame(), loop).result()) is not None:
+        yield frame

@@ -1,0 +1,129 @@
+"""Turns errors into statuses with `google.rpc` details; the one table from class to code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2 as details
+from google.rpc.status_pb2 import Status
+
+from ..errors import (
+    ChecksumError,
+    ExhaustedError,
+    InvalidRequestError,
+    NotFoundError,
+    PreconditionError,
+    ThingsvisionError,
+    UnavailableError,
+)
+
+DOMAIN = "thingsvision"
+DETAILS_KEY = "grpc-status-details-bin"
+RETRY_SECONDS = 5
+
+_SENTENCE_BYTES = 1000
+_NAME_BYTES = 120
+"""Statuses travel as HTTP/2 trailers, of which stock clients take 8 KiB; in those the sentence
+stands three times, with up to three letters for a byte, and each name twice."""
+
+_CUT = " ... (the server's log has the rest)"
+
+CODES: Mapping[type[ThingsvisionError], grpc.StatusCode] = {
+    InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
+    NotFoundError: grpc.StatusCode.NOT_FOUND,
+    PreconditionError: grpc.StatusCode.FAILED_PRECONDITION,
+    ExhaustedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    UnavailableError: grpc.StatusCode.UNAVAILABLE,
+    ChecksumError: grpc.StatusCode.DATA_LOSS,
+}
+"""The code of a class and of the classes below it; found by its method resolution order."""
+
+
+def code_of(error: type[ThingsvisionError]) -> grpc.StatusCode:
+    """Return the status code of an error's class; KeyError where the table has none."""
+    return next(CODES[base] for base in error.__mro__ if base in CODES)
+
+
+def status_of(error: ThingsvisionError) -> tuple[grpc.StatusCode, Status]:
+    """Return the code and the status with ErrorInfo and the code's own details."""
+    code = code_of(type(error))
+    metadata = {"field": _name(error.field), "subject": _name(error.subject)}
+    info = details.ErrorInfo(reason=type(error).__name__, domain=DOMAIN, metadata=metadata)
+    return code, _status(code, _short(error), info, *_DETAILS.get(code, _no_details)(error))
+
+
+def internal_status(request_id: str) -> tuple[grpc.StatusCode, Status]:
+    """Return the status of a bug of ours: the request's id finds it in the server's log."""
+    sentence = f"the server failed; its log has the reason under request id {request_id}"
+    info = details.ErrorInfo(reason="InternalError", domain=DOMAIN)
+    request = details.RequestInfo(request_id=request_id)
+    code = grpc.StatusCode.INTERNAL
+    return code, _status(code, sentence, info, request)
+
+
+def _short(error: ThingsvisionError) -> str:
+    return _cut(str(error), _SENTENCE_BYTES, _CUT)
+
+
+def _name(text: str) -> str:
+    return _cut(text, _NAME_BYTES, " ...")
+
+
+def _cut(text: str, most_bytes: int, mark: str) -> str:
+    encoded = text.encode(errors="replace")
+    if len(encoded) <= most_bytes:
+        return encoded.decode()
+    return encoded[: most_bytes - len(mark)].decode(errors="ignore") + mark
+
+
+def _status(code: grpc.StatusCode, sentence: str, *extra: Message) -> Status:
+    packed = []
+    for message in extra:
+        packed.append(AnyMessage())
+        packed[-1].Pack(message)
+    return Status(code=code.value[0], message=sentence, details=packed)
+
+
+def _no_details(_error: ThingsvisionError) -> list[Message]:
+    return []
+
+
+def _bad_request(error: ThingsvisionError) -> list[Message]:
+    field, sentence = _name(error.field), _short(error)
+    violation = details.BadRequest.FieldViolation(field=field, description=sentence)
+    return [details.BadRequest(field_violations=[violation])]
+
+
+def _resource(error: ThingsvisionError) -> list[Message]:
+    kind, name = _name(error.field) or "resource", _name(error.subject)
+    return [details.ResourceInfo(resource_type=kind, resource_name=name, description=_short(error))]
+
+
+def _precondition(error: ThingsvisionError) -> list[Message]:
+    violation = details.PreconditionFailure.Violation(
+        type=type(error).__name__, subject=_name(error.subject), description=_short(error)
+    )
+    return [details.PreconditionFailure(violations=[violation])]
+
+
+def _quota(error: ThingsvisionError) -> list[Message]:
+    subject = _name(error.subject or error.field)
+    violation = details.QuotaFailure.Violation(subject=subject, description=_short(error))
+    return [details.QuotaFailure(violations=[violation]), *_retry(error)]
+
+
+def _retry(_error: ThingsvisionError) -> list[Message]:
+    return [details.RetryInfo(retry_delay=Duration(seconds=RETRY_SECONDS))]
+
+
+_DETAILS: Mapping[grpc.StatusCode, Callable[[ThingsvisionError], list[Message]]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: _bad_request,
+    grpc.StatusCode.NOT_FOUND: _resource,
+    grpc.StatusCode.FAILED_PRECONDITION: _precondition,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: _quota,
+    grpc.StatusCode.UNAVAILABLE: _retry,
+}

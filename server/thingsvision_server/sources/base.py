@@ -1,0 +1,110 @@
+"""The words in which models are named, and what a source gives; knows no particular source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from ..backends.base import RunnableModel, Structure
+from ..images import ImageTransform
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Weights that the source names by a tag; an empty tag is the source's default."""
+
+    tag: str = ""
+
+    def __str__(self) -> str:
+        return self.tag or "default"
+
+
+@dataclass(frozen=True)
+class Uploaded:
+    """A state dict that was uploaded, by the SHA-256 of its file."""
+
+    sha256: str
+
+    def __str__(self) -> str:
+        return f"sha256:{self.sha256}"
+
+
+@dataclass(frozen=True)
+class Random:
+    """Random initialisation; a seed gives the same weights everywhere."""
+
+    seed: int
+
+    def __str__(self) -> str:
+        return f"random:{self.seed}"
+
+
+Weights = Pretrained | Uploaded | Random
+
+
+@dataclass(frozen=True)
+class ModelKey:
+    """One network with one set of weights."""
+
+    source: str
+    name: str
+    weights: Weights
+
+    def __str__(self) -> str:
+        return f"{self.source}/{self.name}@{self.weights}"
+
+
+class WeightsState(Enum):
+    """Whether pretrained weights can be used on this server."""
+
+    PRESENT = "present"
+    DOWNLOADABLE = "downloadable"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True)
+class PretrainedEntry:
+    """One set of pretrained weights of a model."""
+
+    tag: str
+    is_default: bool
+    state: WeightsState
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One model of a source, its default pretrained weights first."""
+
+    source: str
+    name: str
+    pretrained: tuple[PretrainedEntry, ...]
+
+
+class ModelSource(Protocol):
+    """A place that models come from. All methods may block: call them off the event loop."""
+
+    def names(self) -> list[str]:
+        """Return the names of all models, sorted."""
+
+    def entries(self, names: list[str]) -> Iterator[ModelEntry]:
+        """Yield what there is to say of these models without building them."""
+
+    def resolve(self, key: ModelKey) -> ModelKey:
+        """Return the key with its weights named in full.
+
+        Raises UnknownModelError or UnknownWeightsError with near matches.
+        """
+
+    def structure(self, key: ModelKey) -> Structure:
+        """Return the modules of a resolved model; weights need not be there."""
+
+    def transform(self, key: ModelKey) -> ImageTransform:
+        """Return the preprocessing of a resolved model."""
+
+    def load(self, key: ModelKey, device: str) -> RunnableModel:
+        """Build a resolved model with its weights on a device.
+
+        Raises WeightsMissingError or WeightsMismatchError.
+        """

@@ -1,0 +1,230 @@
+"""Finds weight files and reads state dicts without running code; knows no architecture.
+
+The folder is laid out as the user caches of the libraries are, so that these can be mounted:
+
+    {source}/{name}.{tag}.{safetensors,pth,pt,bin}     put there by hand
+    torch/hub/checkpoints/{file}                       like ~/.cache/torch
+    huggingface/hub/models--{owner}--{name}/...        like ~/.cache/huggingface
+    uploads/{sha256}                                   what clients sent
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import InvalidWeightsError, UnknownWeightsError, WeightsMissingError
+from .base import ModelKey, Pretrained, WeightsState
+
+StateDict = dict[str, Any]
+
+_SUFFIXES = ("safetensors", "pth", "pt", "bin")
+_BROKEN_FILE = (
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+"""What `torch.load` raises where the bytes make no sense to it."""
+
+_WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
+
+
+@dataclass(frozen=True)
+class PublishedWeights:
+    """Where a source publishes weights: a URL that torch hub caches, files of a HF repository."""
+
+    url: str = ""
+    hub_repository: str = ""
+    hub_files: tuple[str, ...] = ()
+
+    @property
+    def file_name(self) -> str:
+        """Return the name under which torch hub caches the file."""
+        return self.url.rpartition("/")[2]
+
+    def __bool__(self) -> bool:
+        return bool(self.url or self.hub_repository)
+
+
+class WeightsFolder:
+    """The server's weights: found in its folder, then in the user's caches, then fetched."""
+
+    def __init__(self, root: Path, *, allow_download: bool) -> None:
+        self.root = root
+        self.uploads = root / "uploads"
+        self._allow_download = allow_download
+
+    def state(self, key: ModelKey, published: PublishedWeights) -> WeightsState:
+        """Tell whether the weights are here, can be fetched, or neither."""
+        if self._find(key, published):
+            return WeightsState.PRESENT
+        can_fetch = self._allow_download and bool(published)
+        return WeightsState.DOWNLOADABLE if can_fetch else WeightsState.MISSING
+
+    def locate(self, key: ModelKey, published: PublishedWeights) -> Path:
+        """Return the file of pretrained weights, fetched if need be; or WeightsMissingError."""
+        found = self._find(key, published)
+        if found:
+            return found
+        if self._allow_download and published:
+            return _fetch(published, self.root)
+        raise self._missing(key, published)
+
+    def _missing(self, key: ModelKey, published: PublishedWeights) -> WeightsMissingError:
+        hub_files = [f"{published.hub_repository}/{file}" for file in published.hub_files]
+        cached = ", ".join(filter(None, [published.file_name, *hub_files])) or "(none published)"
+        return WeightsMissingError(
+            f"the weights of {key} are not on this server, and it does not download. Looked for "
+            f"{self._own_path(key, _SUFFIXES[0])} (or .pth, .pt, .bin) and for the cached files "
+            f"{cached}. Put one there, start the server with --allow-download, or upload a "
+            "state dict",
+            field="model.weights",
+            subject=str(key),
+        )
+
+    def uploaded(self, sha256: str) -> Path:
+        """Return an uploaded file; raise UnknownWeightsError."""
+        path = self.uploads / sha256
+        if not re.fullmatch("[0-9a-f]{64}", sha256) or not path.is_file():
+            sentence = f"no uploaded weights have the SHA-256 {sha256!r}; upload them first"
+            raise UnknownWeightsError(sentence, field="model.weights_sha256", subject=sha256)
+        return path
+
+    def _own_path(self, key: ModelKey, suffix: str) -> Path:
+        stem = f"{key.name}.{key.weights.tag}" if isinstance(key.weights, Pretrained) else key.name
+        return self.root / key.source / f"{stem}.{suffix}"
+
+    def _find(self, key: ModelKey, published: PublishedWeights) -> Path | None:
+        candidates = self._candidates(key, published)
+        return next((path for path in candidates if path and path.is_file()), None)
+
+    def _candidates(self, key: ModelKey, published: PublishedWeights) -> Iterator[Path | None]:
+        yield from (self._own_path(key, suffix) for suffix in _SUFFIXES)
+        if published.url:
+            yield from (folder / published.file_name for folder in self._torch_hub_folders())
+        for file in published.hub_files:
+            for cache in (self.root / "huggingface" / "hub", None):
+                yield _in_hub_cache(published.hub_repository, file, cache)
+
+    def _torch_hub_folders(self) -> list[Path]:
+        import torch.hub
+
+        return [
+            self.root / "torch" / "hub" / "checkpoints",
+            Path(torch.hub.get_dir()) / "checkpoints",
+        ]
+
+
+def _in_hub_cache(repository: str, file: str, cache: Path | None) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(repository, file, cache_dir=cache)
+    return Path(found) if isinstance(found, str) else None
+
+
+def _fetch(published: PublishedWeights, root: Path) -> Path:
+    fetched = _fetch_from_hub if published.hub_repository else _fetch_from_url
+    try:
+        return fetched(published, root)
+    except OSError as error:  # of urllib, requests and huggingface_hub alike
+        origin = published.hub_repository or published.url
+        raise WeightsMissingError(
+            f"the weights {origin} could not be fetched: {error}", field="model.weights"
+        ) from error
+
+
+def _fetch_from_url(published: PublishedWeights, root: Path) -> Path:
+    import torch.hub
+
+    folder = root / "torch" / "hub" / "checkpoints"
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / published.file_name
+    prefix = torch.hub.HASH_REGEX.search(published.file_name)
+    expected = prefix.group(1) if prefix else None
+    torch.hub.download_url_to_file(published.url, str(target), expected, progress=False)
+    return target
+
+
+def _fetch_from_hub(published: PublishedWeights, root: Path) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    missing: EntryNotFoundError | None = None
+    for file in published.hub_files:
+        try:
+            cache = root / "huggingface" / "hub"
+            return Path(hf_hub_download(published.hub_repository, file, cache_dir=cache))
+        except EntryNotFoundError as error:
+            missing = error
+    raise OSError(f"{published.hub_repository} has none of {published.hub_files}") from missing
+
+
+def read_state_dict(path: Path, called: str = "") -> StateDict:
+    """Return the tensors of a safetensors or torch file, on the CPU.
+
+    Nothing in the file is executed: a torch file with anything but tensors and plain
+    containers is refused with InvalidWeightsError, which names the file as `called` or its name.
+    """
+    name = called or path.name
+    loaded = _reader(path)(path, name)
+    for wrapper in _WRAPPERS:
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
+            loaded = loaded[wrapper]
+    if not isinstance(loaded, Mapping) or not all(_is_tensor(v) for v in loaded.values()):
+        raise InvalidWeightsError(
+            f"{name} holds no state dict (a mapping of names to tensors)", subject=name
+        )
+    return dict(loaded)
+
+
+def _reader(path: Path) -> Callable[[Path, str], Any]:
+    with path.open("rb") as file:
+        start = file.read(9)
+    # A safetensors file begins with the length of its JSON header, then that header.
+    return _read_safetensors if start[8:9] == b"{" else _read_torch
+
+
+def _read_safetensors(path: Path, name: str) -> Any:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        sentence = f"{name} is no valid safetensors file: {error}"
+        raise InvalidWeightsError(sentence, subject=name) from error
+
+
+def _read_torch(path: Path, name: str) -> Any:
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).partition("\n")[0]
+        raise InvalidWeightsError(
+            f"{name} is no state dict that can be read without running code: it is not a "
+            f"safetensors or torch file, or it holds pickled objects ({reason}). "
+            "Save `model.state_dict()` or a safetensors file instead",
+            subject=name,
+        ) from error
+    except _BROKEN_FILE as error:
+        sentence = f"{name} is no safetensors or torch file, or it is broken: {error}"
+        raise InvalidWeightsError(sentence, subject=name) from error
+
+
+def _is_tensor(value: Any) -> bool:
+    import torch
+
+    return isinstance(value, torch.Tensor)

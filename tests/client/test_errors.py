@@ -1,0 +1,116 @@
+import grpc
+import pytest
+from google.protobuf.any_pb2 import Any
+from google.rpc import error_details_pb2, status_pb2
+
+from thingsvision_client import channel, errors
+from thingsvision_client.status import BY_CODE, BY_REASON, to_error
+
+
+class FailedCall(grpc.RpcError, grpc.Call):  # type: ignore[misc]
+    """What gRPC raises, made by hand."""
+
+    def __init__(self, code: grpc.StatusCode, text: str, *trailing: tuple[str, str | bytes]):
+        self._code, self._text, self._trailing = code, text, trailing
+
+    def code(self):
+        return self._code
+
+    def details(self):
+        return self._text
+
+    def trailing_metadata(self):
+        return self._trailing
+
+    def initial_metadata(self):
+        return ()
+
+    def is_active(self):
+        return False
+
+    def time_remaining(self):
+        return None
+
+    def cancel(self):
+        return False
+
+    def add_callback(self, callback):
+        return False
+
+
+def failed(code: grpc.StatusCode, text: str, reason: str, domain: str = "thingsvision"):
+    detail = Any()
+    info = error_details_pb2.ErrorInfo(reason=reason, domain=domain, metadata={"subject": "bad"})
+    detail.Pack(info)
+    status = status_pb2.Status(code=code.value[0], message=text, details=[detail])
+    return FailedCall(
+        code, text, ("grpc-status-details-bin", status.SerializeToString()), ("x-request-id", "r7")
+    )
+
+
+@pytest.mark.parametrize("reason", sorted(BY_REASON))
+def test_the_reason_decides(reason: str) -> None:
+    error = to_error(failed(grpc.StatusCode.INTERNAL, "why", reason), address="a:1", request_id="x")
+    assert type(error) is getattr(errors, reason)
+    assert (str(error), error.request_id, error.subject) == ("why", "r7", "bad")
+
+
+def test_a_foreign_or_new_reason_leaves_it_to_the_code() -> None:
+    for call in (
+        failed(grpc.StatusCode.NOT_FOUND, "why", "UnknownModelError", domain="elsewhere"),
+        failed(grpc.StatusCode.NOT_FOUND, "why", "AddedNextYearError"),
+    ):
+        error = to_error(call, address="a:1", request_id="x")
+        assert type(error) is errors.NotFoundError
+
+
+@pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code.value[0]])
+def test_every_code_becomes_an_error(code: grpc.StatusCode) -> None:
+    error = to_error(FailedCall(code, "why"), address="host:7", request_id="sent")
+    assert type(error) is BY_CODE.get(code, errors.ServerError)
+    assert error.request_id == "sent"
+
+
+def test_a_failure_of_the_server_is_told_in_its_own_words() -> None:
+    call = failed(grpc.StatusCode.INTERNAL, "its log has r7", "InternalError")
+    error = to_error(call, address="a:1", request_id="x")
+    assert type(error) is errors.ServerError
+    assert (str(error), error.request_id) == ("its log has r7", "r7")
+
+
+def test_no_server_says_how_to_start_one() -> None:
+    call = FailedCall(grpc.StatusCode.UNAVAILABLE, "refused")
+    message = str(to_error(call, address="host:7", request_id="x"))
+    for part in ("host:7", "THINGSVISION_SERVER=host:port", "thingsvision-server"):
+        assert part in message
+
+
+def test_unknown_names_are_value_errors() -> None:
+    for kind in (errors.UnknownSourceError, errors.UnknownModelError, errors.UnknownModuleError):
+        assert issubclass(kind, ValueError)
+
+
+def test_every_error_of_the_server_has_its_namesake() -> None:
+    server_errors = pytest.importorskip("thingsvision_server.errors")
+    names = {
+        name
+        for name, value in vars(server_errors).items()
+        if isinstance(value, type) and issubclass(value, Exception)
+    }
+    assert names <= set(BY_REASON)
+
+
+def test_address_comes_from_argument_then_default_then_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(channel, "_default_address", "")
+    monkeypatch.delenv("THINGSVISION_SERVER", raising=False)
+    with pytest.raises(errors.NoServerError, match="THINGSVISION_SERVER=host:port"):
+        channel.resolve_address()
+    monkeypatch.setenv("THINGSVISION_SERVER", "environment:1")
+    assert channel.resolve_address() == "environment:1"
+    channel.set_default_address("default:1")
+    assert channel.resolve_address() == "default:1"
+    assert channel.resolve_address("argument:1") == "argument:1"
+    with pytest.raises(errors.NoServerError, match="'localhost'"):
+        channel.resolve_address("localhost")

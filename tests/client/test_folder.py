@@ -1,0 +1,115 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+from thingsvision_client import DataLoader, ImageDataset
+from thingsvision_client.errors import ImageError, InvalidRequestError
+from thingsvision_client.folder import image_names
+
+
+def fill(root: Path, *names: str) -> Path:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"an image")
+    return root
+
+
+def test_flat_folder_is_sorted_by_code_point(tmp_path: Path) -> None:
+    fill(tmp_path, "b.png", "a.JPG", "Z.jpeg", "é.webp", "10.gif", "9.bmp", "x.TiFf", "y.tif")
+    fill(tmp_path, "notes.txt", "._a.jpg", ".cache/thumb.png")
+    assert image_names(tmp_path) == [
+        "10.gif", "9.bmp", "Z.jpeg", "a.JPG", "b.png", "x.TiFf", "y.tif", "é.webp"
+    ]  # fmt: skip
+
+
+def test_classes_are_walked_folder_by_folder(tmp_path: Path) -> None:
+    fill(tmp_path, "dog/b.png", "dog/a/z.png", "dog/a-b/c.png", "Cat/1.png", "empty/readme.md")
+    expected = ["Cat/1.png", "dog/b.png", "dog/a/z.png", "dog/a-b/c.png"]
+    assert image_names(tmp_path) == expected
+
+
+def test_class_names_give_their_order_and_leave_others_out(tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.png", "b/1.png", "c/1.png", "loose.png")
+    assert image_names(tmp_path, class_names=["c", "a"]) == ["c/1.png", "a/1.png"]
+    with pytest.raises(InvalidRequestError, match=r"no folders 'dogs'; it has 'a', 'b', 'c'"):
+        image_names(tmp_path, class_names=["a", "dogs"])
+
+
+def test_file_names_give_exactly_their_order(tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.png", "a/deep/er/2.png", "b/1.png", "ü/日本.png", "top.png")
+    wanted = ["b/1.png", "a/deep/er/2.png", "top.png", "ü/日本.png", "a/1.png", "b/1.png"]
+    assert image_names(tmp_path, file_names=wanted) == wanted
+
+
+def test_missing_file_names_are_named_before_anything_is_written(tmp_path: Path) -> None:
+    fill(tmp_path / "images", "a/1.png")
+    with pytest.raises(InvalidRequestError, match=r"'a/2\.png', '1\.png'"):
+        ImageDataset(
+            tmp_path / "images", tmp_path, "pt", file_names=["a/1.png", "a/2.png", "1.png"]
+        )
+    assert not (tmp_path / "file_names.txt").exists()
+
+
+def test_file_names_outside_class_names_are_refused(tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.png", "b/1.png")
+    with pytest.raises(InvalidRequestError, match=r"none of class_names: 'b/1\.png'"):
+        image_names(tmp_path, ["a"], ["a/1.png", "b/1.png"])
+
+
+def test_images_beside_folders_are_ambiguous(tmp_path: Path) -> None:
+    fill(tmp_path, "a/1.png", "loose.png")
+    with pytest.raises(InvalidRequestError, match=r"loose\.png"):
+        image_names(tmp_path)
+
+
+def test_eps_is_refused_by_name(tmp_path: Path) -> None:
+    fill(tmp_path, "a.png", "figure.EPS")
+    with pytest.raises(ImageError, match=r"figure\.EPS"):
+        image_names(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["nothing", "empty"])
+def test_a_folder_without_images_is_an_error(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InvalidRequestError):
+        image_names(tmp_path / name)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+def test_links_are_followed_but_not_for_ever(tmp_path: Path) -> None:
+    fill(tmp_path / "root", "a/1.png")
+    fill(tmp_path / "elsewhere", "2.png")
+    (tmp_path / "root/a/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "root/a/up").symlink_to(tmp_path / "root")
+    assert image_names(tmp_path / "root") == ["a/1.png", "a/linked/2.png"]
+
+
+def test_dataset_writes_a_line_per_row(tmp_path: Path) -> None:
+    root = fill(tmp_path / "images", "b.png", "é.png", "a.png")
+    dataset = ImageDataset(
+        root, tmp_path / "out/deep", "pt", file_names=["é.png", "a.png", "b.png"]
+    )
+    lines = (tmp_path / "out/deep/file_names.txt").read_bytes().decode().splitlines()
+    assert lines == dataset.names == ["é.png", "a.png", "b.png"]
+
+
+def test_loader_has_every_image_once(tmp_path: Path) -> None:
+    dataset = ImageDataset(fill(tmp_path, *(f"{i}.png" for i in range(5))), tmp_path, "pt")
+    loader = DataLoader(dataset, 2, "pt")
+    assert list(loader) == [["0.png", "1.png"], ["2.png", "3.png"], ["4.png"]]
+    assert len(loader) == 3
+
+
+def test_what_the_server_cannot_do_is_refused(tmp_path: Path) -> None:
+    root = fill(tmp_path, "a.png")
+    with pytest.raises(InvalidRequestError, match="get_transformations"):
+        ImageDataset(root, tmp_path, "pt", transforms=lambda image: image)  # type: ignore[arg-type]
+    with pytest.raises(InvalidRequestError, match="pt, tf"):
+        ImageDataset(root, tmp_path, "jax")
+    dataset = ImageDataset(root, tmp_path, "pt")
+    with pytest.raises(InvalidRequestError, match="backend"):
+        DataLoader(dataset, 1, "tf")
+    with pytest.raises(InvalidRequestError, match="batch_size"):
+        DataLoader(dataset, 0, "pt")

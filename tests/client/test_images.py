@@ -1,0 +1,54 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from thingsvision_client.errors import ImageError, InvalidRequestError
+from thingsvision_client.images import queue_images
+
+
+def test_files_are_opened_only_when_sent(tmp_path: Path) -> None:
+    first, second = tmp_path / "1.png", tmp_path / "2.png"
+    first.write_bytes(b"one")
+    queue = queue_images([first, second])
+    assert queue.count == 2
+    messages = queue.messages()
+    assert next(messages).encoded == b"one"
+    assert list(queue.unanswered) == [str(first)]
+    with pytest.raises(ImageError, match=r"2\.png.*No such file") as caught:
+        next(messages)
+    assert caught.value.subject == str(second)
+
+
+def test_pairs_and_generators() -> None:
+    queue = queue_images((name, b"bytes") for name in "ab")
+    assert queue.count is None
+    assert [(m.index, m.name, m.encoded) for m in queue.messages()] == [
+        (0, "a", b"bytes"),
+        (1, "b", b"bytes"),
+    ]
+
+
+def test_a_folder_is_named_relative_to_itself(tmp_path: Path) -> None:
+    for name in ("b.png", "a.png"):
+        (tmp_path / name).write_bytes(b"")
+    assert [m.name for m in queue_images(tmp_path).messages()] == ["a.png", "b.png"]
+    assert [m.name for m in queue_images(str(tmp_path / "b.png")).messages()] == [
+        str(tmp_path / "b.png")
+    ]
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((4, 4, 3), np.uint8), 3, ("a", "text"), (b"x", b"y")])
+def test_what_is_no_image_is_refused(wrong: object) -> None:
+    with pytest.raises(TypeError, match="path of an image file"):
+        queue_images([wrong])  # type: ignore[list-item]
+
+
+def test_no_images() -> None:
+    with pytest.raises(InvalidRequestError, match="no images"):
+        queue_images([])
+
+
+def test_a_name_that_is_not_utf8_is_named() -> None:
+    with pytest.raises(ImageError, match="UTF-8"):
+        list(queue_images([("caf\udce9.png", b"")]).messages())

@@ -1,0 +1,65 @@
+"""Real servers over real sockets, real photographs, and the reference data where it is there."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from serving import TestServer, serving
+from thingsvision_client import Client
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestServer]:
+    """One server for all tests that need nothing special of it."""
+    with serving(tmp_path_factory.mktemp("weights"), drain_seconds=1.0) as running_server:
+        yield running_server
+
+
+@pytest.fixture
+def client(server: TestServer) -> Iterator[Client]:
+    """A client of the shared server."""
+    with Client(server.address) as connected:
+        yield connected
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of reference data; tests that need it are skipped where it is not."""
+    default = CHECKOUT.parent / "shared" / "data"
+    folder = Path(os.environ.get("THINGSVISION_SHARED_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"needs the reference data; {folder} (THINGSVISION_SHARED_DATA) is not there")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photos() -> list[Path]:
+    """Real photographs (RGB) that scikit-image ships."""
+    import skimage
+
+    folder = Path(skimage.__file__).parent / "data"
+    names = ["astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg"]
+    found = [folder / name for name in names if (folder / name).is_file()]
+    assert len(found) >= 3, f"scikit-image ships fewer photographs than thought: {found}"
+    return found
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Callable[..., Any]:
+    """Start servers with settings of their own: `with start_server(max_batch=4) as server`."""
+    return lambda **settings: serving(tmp_path / "weights", **settings)
+
+
+def pytest_configure() -> None:
+    """Keep the in-process servers' request lines out of pytest's output."""
+    quiet = structlog.make_filtering_bound_logger(logging.ERROR)
+    structlog.configure(wrapper_class=quiet)

@@ -1,0 +1,102 @@
+"""Every RPC, error and enum value of the contract has its place on both sides."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+from google.protobuf.descriptor import EnumDescriptor, MethodDescriptor
+
+from thingsvision_client import client as client_module
+from thingsvision_client import errors as client_errors
+from thingsvision_client import rdms as client_rdms
+from thingsvision_client.status import BY_CODE, BY_REASON
+from thingsvision_proto.v1 import thingsvision_pb2 as pb
+from thingsvision_server import errors as server_errors
+from thingsvision_server.errors import ThingsvisionError
+from thingsvision_server.rdm.metrics import METRICS
+from thingsvision_server.rpc import messages
+from thingsvision_server.rpc.control import ModelServicer
+from thingsvision_server.rpc.service import FeatureServicer
+from thingsvision_server.rpc.status import CODES, code_of
+from thingsvision_server.sources.base import WeightsState
+
+SERVICERS = {"FeatureService": FeatureServicer, "ModelService": ModelServicer}
+RPCS = [rpc for service in pb.DESCRIPTOR.services_by_name.values() for rpc in service.methods]
+
+
+def family(root: type) -> list[type]:
+    return [root, *(kind for child in root.__subclasses__() for kind in family(child))]
+
+
+SERVER_ERRORS = [k for k in family(ThingsvisionError) if k.__module__ == server_errors.__name__]
+
+
+def test_every_service_has_a_servicer() -> None:
+    assert set(pb.DESCRIPTOR.services_by_name) == set(SERVICERS)
+
+
+@pytest.mark.parametrize("rpc", RPCS, ids=lambda rpc: rpc.name)
+def test_every_rpc_is_implemented(rpc: MethodDescriptor) -> None:
+    servicer = SERVICERS[rpc.containing_service.name]
+    assert rpc.name in vars(servicer), f"{servicer.__name__} lacks {rpc.name}"
+
+
+@pytest.mark.parametrize("rpc", RPCS, ids=lambda rpc: rpc.name)
+def test_every_rpc_is_called_by_the_client(rpc: MethodDescriptor) -> None:
+    """`test_metadata` sees each of them arrive at a server."""
+    assert f".{rpc.name}" in inspect.getsource(client_module)
+
+
+@pytest.mark.parametrize("error", SERVER_ERRORS[1:], ids=lambda kind: kind.__name__)
+def test_every_error_has_a_status_and_a_class_of_the_client(
+    error: type[ThingsvisionError],
+) -> None:
+    kind = BY_REASON[error.__name__]
+    assert kind is getattr(client_errors, error.__name__)
+    # An older client, which lacks the class, raises the class of the status: its ancestor.
+    assert issubclass(kind, BY_CODE[code_of(error)])
+
+
+def test_the_root_has_no_status() -> None:
+    """Raise a class that says what is wrong; the root would reach users as a bug."""
+    assert ThingsvisionError not in CODES
+
+
+def test_the_trees_have_the_same_branches() -> None:
+    for error in SERVER_ERRORS[1:]:
+        (parent,) = error.__bases__
+        mirrored = BY_REASON[error.__name__]
+        assert parent.__name__ in [base.__name__ for base in mirrored.__mro__]
+
+
+def values(enum: EnumDescriptor) -> dict[str, int]:
+    prefix = "".join(f"_{c}" if c.isupper() else c.upper() for c in enum.name).strip("_") + "_"
+    return {v.name.removeprefix(prefix).lower(): v.number for v in enum.values if v.number}
+
+
+def test_every_metric_is_known_everywhere() -> None:
+    metrics = values(pb.DESCRIPTOR.enum_types_by_name["Metric"])
+    assert {messages.metric_name(number) for number in metrics.values()} == set(METRICS)
+    assert all(messages.metric_name(number) == name for name, number in metrics.items())
+    assert metrics == client_rdms.METRICS
+
+
+def test_every_element_type_is_known_everywhere() -> None:
+    types = values(pb.DESCRIPTOR.enum_types_by_name["ElementType"])
+    assert all(messages.element_type(number) == name for name, number in types.items())
+    assert messages.element_type(pb.ELEMENT_TYPE_UNSPECIFIED) == "float32"
+    assert types == client_rdms.ELEMENT_TYPES
+
+
+def test_every_state_of_weights_is_told() -> None:
+    told = {messages._STATES[state] for state in WeightsState}
+    assert told == set(values(pb.DESCRIPTOR.enum_types_by_name["WeightsState"]).values())
+
+
+@pytest.mark.parametrize("value", [pb.METRIC_UNSPECIFIED, 99])
+def test_a_metric_that_is_none_is_refused_with_the_valid_ones(value: Any) -> None:
+    with pytest.raises(server_errors.InvalidRequestError) as caught:
+        messages.metric_name(value)
+    assert all(name in str(caught.value) for name in METRICS)

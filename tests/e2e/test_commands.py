@@ -1,0 +1,125 @@
+"""The commands a user types, each in a process of its own, against a real server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serving import TestServer
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+COMMAND = Path(sys.executable).parent / "thingsvision-client"
+SQUEEZENET = ["--source", "torchvision", "--model-name", "squeezenet1_0", "--no-pretrained"]
+
+
+def run(server: TestServer | None, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    environment = dict(os.environ, COLUMNS="200")
+    environment.pop("THINGSVISION_SERVER", None)
+    if server is not None:
+        environment["THINGSVISION_SERVER"] = server.address
+    command = [str(COMMAND), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+def test_models_and_modules_are_listed(server: TestServer) -> None:
+    models = run(server, "models", "--source", "torchvision", "squeeze*")
+    assert models.returncode == 0, models.stderr
+    assert "squeezenet1_1" in models.stdout
+    assert "resnet50" not in models.stdout
+    tree = run(server, "show-model", *SQUEEZENET)
+    assert tree.returncode == 0, tree.stderr
+    assert "Conv2d" in tree.stdout
+
+
+def test_features_are_extracted_into_files(
+    server: TestServer, photos: list[Path], tmp_path: Path
+) -> None:
+    arguments = ["--image-root", photos[0].parent, "--out-path", tmp_path, "--batch-size", "4"]
+    arguments += ["--module-name", "features.5", "--module-name", "classifier.3", "--flatten-acts"]
+    arguments += ["--model-parameters", json.dumps({"seed": 3}), "--file-format", "npz"]
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for photo in photos:
+        (folder / photo.name).symlink_to(photo)
+    arguments[1] = folder
+    done = run(server, "extract-features", *SQUEEZENET, *arguments)
+    assert done.returncode == 0, done.stderr
+    saved = np.load(tmp_path / "features.npz")
+    assert saved["classifier.3"].shape == (len(photos), 1000)
+    names = (tmp_path / "file_names.txt").read_text().splitlines()
+    assert names == sorted(photo.name for photo in photos)
+    assert "\r" not in done.stderr, "a progress bar in a pipe"
+
+
+def test_an_rdm_is_computed_and_plotted(
+    server: TestServer, photos: list[Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for photo in photos:
+        (folder / photo.name).symlink_to(photo)
+    places = ["--image-root", folder, "--out-path", tmp_path, "--module-name", "classifier.3"]
+    done = run(server, "compute-rdm", *SQUEEZENET, *places, "--plot")
+    assert done.returncode == 0, done.stderr
+    (path,) = tmp_path.rglob("*.npy")
+    rdm = np.load(path)
+    assert rdm.shape == (len(photos), len(photos))
+    assert np.all(np.diag(rdm) == 0)
+    assert list(tmp_path.rglob("rdm*.png"))
+
+
+def test_the_status_names_what_is_resident(server: TestServer) -> None:
+    status = run(server, "status")
+    assert status.returncode == 0, status.stderr
+    assert "cpu" in status.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ["show-model", "--source", "torchvision", "--model-name", "resnet5", "--no-pretrained"],
+            "resnet50",
+        ),
+        (["models", "--source", "torchvisoin"], "torchvision"),
+    ],
+)
+def test_mistakes_are_one_sentence_and_exit_code_1(
+    server: TestServer, arguments: list[str], sentence: str
+) -> None:
+    failed = run(server, *arguments)
+    assert failed.returncode == 1
+    assert sentence in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_without_a_server_the_user_is_told_how_to_name_one() -> None:
+    failed = run(None, "status")
+    assert failed.returncode == 1
+    assert "THINGSVISION_SERVER" in failed.stderr
+
+
+def test_the_demo_extracts_and_leaves_nothing_running(photos: list[Path], tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for photo in photos:
+        (folder / photo.name).symlink_to(photo)
+    done = subprocess.run(
+        [sys.executable, CHECKOUT / "scripts" / "demo.py", folder],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=dict(os.environ, COLUMNS="120"),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "espresso" in done.stdout, "the network is not trained, or preprocessed otherwise"
+    output = tmp_path / "demo-output"
+    assert (output / "rdm.png").read_bytes().startswith(b"\x89PNG")
+    assert len((output / "file_names.txt").read_text().splitlines()) == len(photos)
+    assert "The server has stopped" in done.stdout

@@ -1,0 +1,64 @@
+"""A device without room: the batch is halved, a single image is refused, the server goes on."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from server_process import ServerProcess, server_process
+from thingsvision_client import Client, errors
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits another process's memory")
+
+MODEL = "torchvision/vgg11@random:0"
+MODULE = "features.0"
+ROW_BYTES = 4 * 64 * 224 * 224
+IMAGE_COUNT = 32
+MIB = 2**20
+
+
+@contextmanager
+def no_more_than(server: ServerProcess, more_bytes: int) -> Iterator[None]:
+    """Let the server's address space grow by so much and no more."""
+    limit = server.process.memory_info().vms + more_bytes
+    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    server.process.rlimit(psutil.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+    try:
+        yield
+    finally:
+        server.process.rlimit(psutil.RLIMIT_AS, unlimited)
+
+
+def test_a_batch_without_room_is_halved_and_an_image_without_room_refused(
+    tmp_path: Path, photos: list[Path]
+) -> None:
+    some = [photos[number % len(photos)] for number in range(IMAGE_COUNT)]
+    images = [(f"{number}", path.read_bytes()) for number, path in enumerate(some)]
+    with (
+        server_process(tmp_path, max_batch=IMAGE_COUNT, max_batch_bytes="1GiB") as server,
+        Client(server.address) as client,
+    ):
+        expected = client.extract(MODEL, images, MODULE, batch_size=4).features[MODULE]
+        every_module = [m.name for m in client.modules(MODEL) if m.extractable and m.name]
+
+        # A batch takes its rows twice: as the network makes them, and copied.
+        with no_more_than(server, IMAGE_COUNT * ROW_BYTES):
+            halved = client.extract(MODEL, images, MODULE, batch_size=IMAGE_COUNT)
+        np.testing.assert_allclose(halved.features[MODULE], expected, atol=1e-5)
+        assert halved.images == [name for name, _ in images]
+        assert "device out of memory, halving the batch" in server.log
+
+        with (
+            no_more_than(server, 16 * MIB),
+            pytest.raises(errors.DeviceMemoryError, match="single image"),
+        ):
+            client.extract(MODEL, images[:1], every_module)
+        again = client.extract(MODEL, images, MODULE, batch_size=4).features[MODULE]
+        np.testing.assert_array_equal(again, expected)

@@ -1,0 +1,211 @@
+"""The batcher over a real network: what shares a forward pass, what never does, who comes next.
+
+The test holds the device's turn to say what is ready when a batch is chosen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from thingsvision_server.backends.base import ModuleInfo
+from thingsvision_server.engine.batcher import Batcher, BatchLimits
+from thingsvision_server.engine.lane import DeviceLane
+from thingsvision_server.engine.loading import LoadedModel, ModelLoader
+from thingsvision_server.engine.stream import BatchStream, FeatureRows, PreparedImage
+from thingsvision_server.metrics import Metrics
+from thingsvision_server.sources import Sources
+from thingsvision_server.sources.base import ModelKey, Random
+from thingsvision_server.sources.weights import WeightsFolder
+
+MAX_BATCH = 4
+LIMITS = BatchLimits(MAX_BATCH, 64 * 2**20)
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoadedModel]:
+    lane = DeviceLane("cpu")
+    sources = Sources(WeightsFolder(tmp_path_factory.mktemp("weights"), allow_download=False))
+    loader = ModelLoader(sources, lane, LIMITS, Metrics())
+    yield loader.load(ModelKey("torchvision", "squeezenet1_0", Random(0)))
+    lane.close()
+
+
+@dataclass
+class Bench:
+    """A batcher and what it did."""
+
+    loaded: LoadedModel
+    metrics: Metrics = field(default_factory=Metrics)
+
+    def __post_init__(self) -> None:
+        self.lane = DeviceLane("cpu")
+        self.batcher = Batcher(self.loaded.model, self.lane, LIMITS, self.metrics)
+
+    def taps(self, *names: str) -> tuple[ModuleInfo, ...]:
+        return self.loaded.structure.taps(names or ("classifier.1",))
+
+    @property
+    def pass_count(self) -> int:
+        return int(self._sample("thingsvision_batch_images_count"))
+
+    @property
+    def image_count(self) -> int:
+        return int(self._sample("thingsvision_batch_images_sum"))
+
+    @property
+    def cancelled_count(self) -> int:
+        return int(self._sample("thingsvision_cancelled_images_total"))
+
+    def passes_up_to(self, images: int) -> int:
+        """Return how many passes had at most so many images (a bound of the histogram)."""
+        return int(self._sample("thingsvision_batch_images_bucket", {"le": f"{images}.0"}))
+
+    def _sample(self, name: str, labels: dict[str, str] | None = None) -> float:
+        value = self.metrics.registry.get_sample_value(name, labels or {})
+        assert value is not None
+        return value
+
+
+@pytest.fixture
+async def bench(loaded: LoadedModel) -> AsyncIterator[Bench]:
+    made = Bench(loaded)
+    yield made
+    made.lane.close()
+
+
+def images(*seeds: int) -> list[torch.Tensor]:
+    return [torch.randn(3, 224, 224, generator=torch.Generator().manual_seed(n)) for n in seeds]
+
+
+def put(stream: BatchStream, seeds: range | list[int], *, end: bool = True) -> None:
+    for seed, tensor in zip(seeds, images(*seeds), strict=True):
+        stream.put(PreparedImage(f"image {seed}", tensor, time.monotonic()))
+    if end:
+        stream.end()
+
+
+async def read(stream: BatchStream) -> list[FeatureRows]:
+    async with asyncio.timeout(60), aclosing(stream.results()) as results:
+        return [rows async for rows in results]
+
+
+def joined(results: list[FeatureRows]) -> np.ndarray[Any, Any]:
+    return np.concatenate([rows.arrays[0] for rows in results])
+
+
+def alone(bench: Bench, seeds: range | list[int], *names: str) -> np.ndarray[Any, Any]:
+    return bench.loaded.model.run(images(*seeds), bench.taps(*names)).rows[0]
+
+
+@asynccontextmanager
+async def waiting_device(bench: Bench) -> AsyncIterator[None]:
+    """Hold the device while the test makes things ready."""
+    async with bench.lane.turn():
+        yield
+        await asyncio.sleep(0)
+
+
+async def test_requests_for_the_same_modules_share_a_pass(bench: Bench) -> None:
+    same, other = bench.taps(), bench.taps("features.12")
+    opened = bench.batcher.open
+    with opened(same, 0) as one, opened(same, 0) as two, opened(other, 0) as three:
+        async with waiting_device(bench):
+            put(one, [0, 1])
+            put(two, [2, 3])
+            put(three, [4])
+        results = [await read(stream) for stream in (one, two, three)]
+    assert (bench.pass_count, bench.image_count) == (2, 5)
+    assert (bench.passes_up_to(1), bench.passes_up_to(2)) == (1, 1)
+    assert [rows.images for rows in results[1]] == [["image 2", "image 3"]]
+    for stream_results, seeds in zip(results[:2], ([0, 1], [2, 3]), strict=True):
+        np.testing.assert_allclose(joined(stream_results), alone(bench, seeds), atol=1e-4)
+    np.testing.assert_array_equal(joined(results[2]), alone(bench, [4], "features.12"))
+
+
+async def test_a_pass_has_no_more_images_than_allowed(bench: Bench) -> None:
+    with bench.batcher.open(bench.taps(), 0) as one, bench.batcher.open(bench.taps(), 0) as two:
+        async with waiting_device(bench):
+            put(one, [0, 1, 2])
+            put(two, [3, 4, 5])
+        results = await asyncio.gather(read(one), read(two))
+    assert bench.image_count == 6
+    assert bench.passes_up_to(MAX_BATCH) == bench.pass_count == 2
+    for stream_results, seeds in zip(results, ([0, 1, 2], [3, 4, 5]), strict=True):
+        names = [name for rows in stream_results for name in rows.images]
+        assert names == [f"image {seed}" for seed in seeds]
+        np.testing.assert_allclose(joined(stream_results), alone(bench, seeds), atol=1e-4)
+
+
+async def test_a_batch_size_that_was_asked_for_is_never_shared(bench: Bench) -> None:
+    with (
+        bench.batcher.open(bench.taps(), 0) as merging,
+        bench.batcher.open(bench.taps(), 2) as one,
+        bench.batcher.open(bench.taps(), 2) as two,
+    ):
+        async with waiting_device(bench):
+            put(merging, [0])
+            put(one, [1, 2])
+            put(two, [3, 4, 5])
+        results = await asyncio.gather(read(merging), read(one), read(two))
+    assert [len(rows.images) for rows in results[2]] == [2, 1]
+    assert bench.pass_count == 4
+    np.testing.assert_array_equal(joined(results[1]), alone(bench, [1, 2]))
+    np.testing.assert_array_equal(results[2][0].arrays[0], alone(bench, [3, 4]))
+    np.testing.assert_array_equal(results[2][1].arrays[0], alone(bench, [5]))
+
+
+async def test_an_incomplete_batch_waits_for_its_size_or_the_end(bench: Bench) -> None:
+    with bench.batcher.open(bench.taps(), 3) as exact, bench.batcher.open(bench.taps(), 0) as other:
+        put(exact, [0, 1], end=False)
+        put(other, [2])
+        await read(other)
+        assert bench.image_count == 1
+        put(exact, [3, 4])
+        assert [len(rows.images) for rows in await read(exact)] == [3, 1]
+
+
+async def test_a_huge_request_does_not_keep_a_small_one_waiting(bench: Bench) -> None:
+    with bench.batcher.open(bench.taps(), 0) as huge, bench.batcher.open(bench.taps(), 0) as small:
+        put(huge, range(100))
+        reading = asyncio.create_task(read(huge))
+        while bench.pass_count < 3:
+            await asyncio.sleep(0.005)
+        before = bench.pass_count
+        put(small, [1000])
+        await read(small)
+        # The pass under way, one of the huge request's turn, its own.
+        assert bench.pass_count - before <= 3
+        assert not reading.done()
+        reading.cancel()
+
+
+async def test_whoever_does_not_read_stops_only_their_own_stream(bench: Bench) -> None:
+    with bench.batcher.open(bench.taps(), 0) as slow, bench.batcher.open(bench.taps(), 0) as quick:
+        put(slow, range(40))
+        while bench.pass_count < 2:
+            await asyncio.sleep(0.005)
+        put(quick, range(100, 120))
+        assert len(joined(await read(quick))) == 20
+        assert bench.image_count == 2 * MAX_BATCH + 20
+        names = [name for rows in await read(slow) for name in rows.images]
+        assert names == [f"image {seed}" for seed in range(40)]
+
+
+async def test_images_of_a_reader_who_left_never_reach_the_device(bench: Bench) -> None:
+    with bench.batcher.open(bench.taps(), 0) as staying:
+        async with waiting_device(bench):
+            with bench.batcher.open(bench.taps(), 0) as leaving:
+                put(leaving, range(8))
+            put(staying, [100])
+        await read(staying)
+    assert bench.image_count == 1
+    assert bench.cancelled_count == 8

