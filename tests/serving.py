@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from thingsvision_server.__main__ import RunningServer, running
 from thingsvision_server.settings import Settings
 
@@ -28,6 +30,8 @@ class TestServer:
 @contextmanager
 def serving(weights_dir: Path, **settings: Any) -> Iterator[TestServer]:
     """Run a real server in a thread; on leaving, it is drained and gone."""
+    # Before any server names a number for its threads: this thread computes references later.
+    torch.get_num_threads()
     chosen = {"port": 0, "metrics_port": 0, "device": "cpu", "allow_download": False} | settings
     ready: Any = threading.Event()
     state: dict[str, Any] = {}

@@ -57,10 +57,11 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
     # The frameworks take seconds to import: `--help` and a wrong option need not wait for them.
     from .backends.torch import core_count, use_cores
 
+    all_cores, one_core = partial(use_cores, core_count()), partial(use_cores, 1)
     loop = asyncio.get_running_loop()
-    loop.set_default_executor(ThreadPoolExecutor(_WAITING_THREADS, thread_name_prefix="wait"))
+    loop.set_default_executor(ThreadPoolExecutor(_WAITING_THREADS, "wait", all_cores))
     metrics = Metrics()
-    lane = DeviceLane(_device(settings), partial(use_cores, core_count()))
+    lane = DeviceLane(_device(settings), all_cores)
     weights_dir = settings.weights_dir.expanduser()
     sources = Sources(WeightsFolder(weights_dir, allow_download=settings.allow_download))
     batch_limits = BatchLimits(settings.max_batch, settings.max_batch_bytes)
@@ -70,7 +71,6 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
     residency = Residency(loading, lane.device, budget_bytes, metrics)
     image_limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
     decoder = ImageDecoder(image_limits)
-    one_core = partial(use_cores, 1)
     preparer = ImagePreparer(decoder, settings.decode_threads, metrics, one_core)
     extractor = Extractor(loader, residency, preparer)
     comparer = Comparer(lane.device, _comparing_limits(settings))

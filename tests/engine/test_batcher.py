@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import pytest
 import torch
 
 from thingsvision_server.backends.base import ModuleInfo
+from thingsvision_server.backends.torch import core_count, use_cores
 from thingsvision_server.engine.batcher import Batcher, BatchLimits
 from thingsvision_server.engine.lane import DeviceLane
 from thingsvision_server.engine.loading import LoadedModel, ModelLoader
@@ -47,7 +49,7 @@ class Bench:
     metrics: Metrics = field(default_factory=Metrics)
 
     def __post_init__(self) -> None:
-        self.lane = DeviceLane("cpu")
+        self.lane = DeviceLane("cpu", partial(use_cores, core_count()))
         self.batcher = Batcher(self.loaded.model, self.lane, LIMITS, self.metrics)
 
     def taps(self, *names: str) -> tuple[ModuleInfo, ...]:

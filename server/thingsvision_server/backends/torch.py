@@ -8,6 +8,7 @@ import hashlib
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -146,15 +147,18 @@ def use_exact_float32() -> None:
     torch.backends.cuda.matmul.fp32_precision = "ieee"
 
 
+@cache
 def core_count() -> int:
-    """Return how many cores PyTorch uses for one operation of the calling thread."""
+    """Return how many cores PyTorch uses for one operation, as it was before anyone changed it."""
     return torch.get_num_threads()
 
 
 def use_cores(count: int) -> None:
     """Have the calling thread's operations use so many cores; other threads keep theirs.
 
-    PyTorch gives every thread all cores: threads that decode side by side would then fight.
+    PyTorch gives every thread all cores: threads that decode side by side would then fight. A
+    thread that names no number gets the one last named anywhere, so every pool names its own:
+    sums over another number of cores differ in their last bits.
     """
     torch.set_num_threads(count)
 

@@ -21,6 +21,9 @@ from .service import FeatureServicer
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
+_LAST_WORD_SECONDS = 5.0
+"""A slow reader gets so long to take what is on its way, and the status behind it."""
+
 
 class GrpcServer:
     """The two services on one port."""
@@ -61,7 +64,7 @@ class GrpcServer:
         """Refuse new calls, let running ones finish or end them in time, and close."""
         await self._tell_health(_NOT_SERVING)
         await self._gate.drain(drain_seconds)
-        await self._server.stop(grace=0.5)
+        await self._server.stop(_LAST_WORD_SECONDS)
 
     async def _tell_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for service in ("", *self._services):
