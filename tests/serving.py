@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,11 @@ from typing import Any
 import torch
 
 from thingsvision_server.__main__ import RunningServer, running
+from thingsvision_server.backends.tensorflow import TensorFlowRuntime
 from thingsvision_server.settings import Settings
+from thingsvision_server.sources import Sources
+from thingsvision_server.sources.context import SourceContext
+from thingsvision_server.sources.weights import WeightsFolder
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,12 @@ class TestServer:
     address: str
     running: RunningServer
     loop: asyncio.AbstractEventLoop
+
+
+def open_sources(weights_dir: Path, *, allow_download: bool = False) -> Sources:
+    """Return the sources of a server over that folder of weights, without a server."""
+    weights = WeightsFolder(weights_dir, allow_download=allow_download)
+    return Sources(SourceContext(weights, TensorFlowRuntime(sys.executable)))
 
 
 @contextmanager

@@ -17,20 +17,33 @@ class PretrainedWeights:
     tag: str
     is_default: bool
     state: str
+    preprocessing: Preprocessing | None
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A model that a server can run; its default weights come first."""
+    """A model that a server can run; its default weights come first.
+
+    `backend` is `pt` or `tf`. `task` is empty, `parameter_count` 0 and `input_shape` empty where
+    the server does not know them without building the model.
+    """
 
     source: str
     name: str
     pretrained: tuple[PretrainedWeights, ...]
+    backend: str
+    task: str
+    parameter_count: int
+    input_shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class ModuleInfo:
-    """A module of a model; `output_shape` is that for one image, `reason` why it can't be taken."""
+    """A module of a model; `output_shape` is that for one image, `reason` why it can't be taken.
+
+    `modality` is `image` or `text`, what it sees. `prefix_token_count` is None unless its output is
+    a sequence of tokens: the number of special ones (class, registers) before those of patches.
+    """
 
     name: str
     type: str
@@ -43,6 +56,8 @@ class ModuleInfo:
     call_count: int
     extractable: bool
     reason: str
+    modality: str
+    prefix_token_count: int | None
 
 
 @dataclass(frozen=True)
@@ -57,6 +72,7 @@ class Preprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     description: str
+    channel_order: str
 
 
 @dataclass(frozen=True)
@@ -131,8 +147,11 @@ def _convert(name: str, value: Any) -> Any:
 
 def to_record(message: Any) -> Any:
     """Return the record of a message: the same fields, repeated ones as tuples."""
-    fields = {}
+    fields: dict[str, Any] = {}
     for field in message.DESCRIPTOR.fields:
+        if field.has_presence and not message.HasField(field.name):
+            fields[field.name] = None
+            continue
         value = getattr(message, field.name)
         is_repeated = hasattr(value, "extend")
         fields[field.name] = (

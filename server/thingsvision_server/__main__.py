@@ -17,6 +17,7 @@ import psutil
 import structlog
 from prometheus_client import start_http_server
 
+from .backends.tensorflow import TensorFlowRuntime
 from .engine.batcher import BatchLimits
 from .engine.comparing import Comparer, ComparingLimits
 from .engine.extractor import Extractor
@@ -33,6 +34,7 @@ from .rpc.server import GrpcServer
 from .rpc.service import FeatureServicer
 from .settings import Settings, read_settings
 from .sources import Sources
+from .sources.context import SourceContext
 from .sources.uploads import UploadStore
 from .sources.weights import WeightsFolder
 
@@ -63,7 +65,9 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
     metrics = Metrics()
     lane = DeviceLane(_device(settings), all_cores)
     weights_dir = settings.weights_dir.expanduser()
-    sources = Sources(WeightsFolder(weights_dir, allow_download=settings.allow_download))
+    weights = WeightsFolder(weights_dir, allow_download=settings.allow_download)
+    tensorflow = TensorFlowRuntime(settings.tensorflow_python)
+    sources = Sources(SourceContext(weights, tensorflow))
     batch_limits = BatchLimits(settings.max_batch, settings.max_batch_bytes)
     loader = ModelLoader(sources, lane, batch_limits, metrics)
     loading = Loading(loader.predict_bytes, loader.load)

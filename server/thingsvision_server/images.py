@@ -1,11 +1,9 @@
-"""From an encoded image to a model's input; knows Pillow, not where images come from or go."""
+"""From an encoded image to pixels; knows Pillow, not where images come from or go."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
@@ -23,28 +21,6 @@ class EncodedImage:
     index: int
     name: str
     encoded: bytes
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How an image becomes an input, in the order of the fields; empty tuples: step left out."""
-
-    resize_pixels: tuple[int, ...] = ()
-    interpolation: str = ""
-    antialias: bool = False
-    crop_pixels: tuple[int, ...] = ()
-    value_range: str = "0..1"
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-    description: str = ""
-
-
-@dataclass(frozen=True)
-class ImageTransform:
-    """A model's own transform (Pillow RGB image to a 3 x H x W float32 tensor), and its data."""
-
-    apply: Callable[[PillowImage.Image], Any]
-    preprocessing: Preprocessing
 
 
 @dataclass(frozen=True)

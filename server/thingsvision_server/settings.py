@@ -51,6 +51,10 @@ class Settings(BaseSettings):
     allow_download: Annotated[
         bool, Field(description="fetch pretrained weights that are not in the folder")
     ] = True
+    tensorflow_python: Annotated[
+        str,
+        Field(description="interpreter of an environment with TensorFlow; default: this one"),
+    ] = sys.executable
     max_batch: Annotated[int, Field(ge=1, description="images in one forward pass, at most")] = 32
     max_batch_bytes: Annotated[
         ByteSize, Field(gt=0, description="activations of one forward pass, at most")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -17,27 +17,31 @@ import numpy as np
 import pytest
 import torch
 
-from thingsvision_server.backends.base import ModuleInfo
+from serving import open_sources
+from thingsvision_server.backends.base import Structure
+from thingsvision_server.backends.taps import Tap, taps
 from thingsvision_server.backends.torch import core_count, use_cores
 from thingsvision_server.engine.batcher import Batcher, BatchLimits
 from thingsvision_server.engine.lane import DeviceLane
 from thingsvision_server.engine.loading import LoadedModel, ModelLoader
 from thingsvision_server.engine.stream import BatchStream, FeatureRows, PreparedImage
+from thingsvision_server.inputs import InputSpec
 from thingsvision_server.metrics import Metrics
-from thingsvision_server.sources import Sources
 from thingsvision_server.sources.base import ModelKey, Random
-from thingsvision_server.sources.weights import WeightsFolder
 
 MAX_BATCH = 4
 LIMITS = BatchLimits(MAX_BATCH, 64 * 2**20)
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoadedModel]:
+def loaded(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[LoadedModel, Structure]]:
     lane = DeviceLane("cpu")
-    sources = Sources(WeightsFolder(tmp_path_factory.mktemp("weights"), allow_download=False))
+    sources = open_sources(tmp_path_factory.mktemp("weights"))
     loader = ModelLoader(sources, lane, LIMITS, Metrics())
-    yield loader.load(ModelKey("torchvision", "squeezenet1_0", Random(0)))
+    key = ModelKey("torchvision", "squeezenet1_0", Random(0))
+    yield loader.load(key), loader.structure(key)
     lane.close()
 
 
@@ -46,14 +50,19 @@ class Bench:
     """A batcher and what it did."""
 
     loaded: LoadedModel
+    structure: Structure
     metrics: Metrics = field(default_factory=Metrics)
 
     def __post_init__(self) -> None:
         self.lane = DeviceLane("cpu", partial(use_cores, core_count()))
         self.batcher = Batcher(self.loaded.model, self.lane, LIMITS, self.metrics)
 
-    def taps(self, *names: str) -> tuple[ModuleInfo, ...]:
-        return self.loaded.structure.taps(names or ("classifier.1",))
+    def taps(self, *names: str) -> tuple[Tap, ...]:
+        return taps(self.structure, names or ("classifier.1",))
+
+    def open(self, tapped: tuple[Tap, ...], batch_size: int) -> AbstractContextManager[BatchStream]:
+        """Open a stream of the model's own inputs."""
+        return self.batcher.open(tapped, InputSpec((3, 224, 224)), batch_size)
 
     @property
     def pass_count(self) -> int:
@@ -78,8 +87,8 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(loaded: LoadedModel) -> AsyncIterator[Bench]:
-    made = Bench(loaded)
+async def bench(loaded: tuple[LoadedModel, Structure]) -> AsyncIterator[Bench]:
+    made = Bench(*loaded)
     yield made
     made.lane.close()
 
@@ -118,7 +127,7 @@ async def waiting_device(bench: Bench) -> AsyncIterator[None]:
 
 async def test_requests_for_the_same_modules_share_a_pass(bench: Bench) -> None:
     same, other = bench.taps(), bench.taps("features.12")
-    opened = bench.batcher.open
+    opened = bench.open
     with opened(same, 0) as one, opened(same, 0) as two, opened(other, 0) as three:
         async with waiting_device(bench):
             put(one, [0, 1])
@@ -134,7 +143,7 @@ async def test_requests_for_the_same_modules_share_a_pass(bench: Bench) -> None:
 
 
 async def test_a_pass_has_no_more_images_than_allowed(bench: Bench) -> None:
-    with bench.batcher.open(bench.taps(), 0) as one, bench.batcher.open(bench.taps(), 0) as two:
+    with bench.open(bench.taps(), 0) as one, bench.open(bench.taps(), 0) as two:
         async with waiting_device(bench):
             put(one, [0, 1, 2])
             put(two, [3, 4, 5])
@@ -149,9 +158,9 @@ async def test_a_pass_has_no_more_images_than_allowed(bench: Bench) -> None:
 
 async def test_a_batch_size_that_was_asked_for_is_never_shared(bench: Bench) -> None:
     with (
-        bench.batcher.open(bench.taps(), 0) as merging,
-        bench.batcher.open(bench.taps(), 2) as one,
-        bench.batcher.open(bench.taps(), 2) as two,
+        bench.open(bench.taps(), 0) as merging,
+        bench.open(bench.taps(), 2) as one,
+        bench.open(bench.taps(), 2) as two,
     ):
         async with waiting_device(bench):
             put(merging, [0])
@@ -166,7 +175,7 @@ async def test_a_batch_size_that_was_asked_for_is_never_shared(bench: Bench) -> 
 
 
 async def test_an_incomplete_batch_waits_for_its_size_or_the_end(bench: Bench) -> None:
-    with bench.batcher.open(bench.taps(), 3) as exact, bench.batcher.open(bench.taps(), 0) as other:
+    with bench.open(bench.taps(), 3) as exact, bench.open(bench.taps(), 0) as other:
         put(exact, [0, 1], end=False)
         put(other, [2])
         await read(other)
@@ -176,7 +185,7 @@ async def test_an_incomplete_batch_waits_for_its_size_or_the_end(bench: Bench) -
 
 
 async def test_a_huge_request_does_not_keep_a_small_one_waiting(bench: Bench) -> None:
-    with bench.batcher.open(bench.taps(), 0) as huge, bench.batcher.open(bench.taps(), 0) as small:
+    with bench.open(bench.taps(), 0) as huge, bench.open(bench.taps(), 0) as small:
         put(huge, range(100))
         reading = asyncio.create_task(read(huge))
         while bench.pass_count < 3:
@@ -191,7 +200,7 @@ async def test_a_huge_request_does_not_keep_a_small_one_waiting(bench: Bench) ->
 
 
 async def test_whoever_does_not_read_stops_only_their_own_stream(bench: Bench) -> None:
-    with bench.batcher.open(bench.taps(), 0) as slow, bench.batcher.open(bench.taps(), 0) as quick:
+    with bench.open(bench.taps(), 0) as slow, bench.open(bench.taps(), 0) as quick:
         put(slow, range(40))
         while bench.pass_count < 2:
             await asyncio.sleep(0.005)
@@ -203,9 +212,9 @@ async def test_whoever_does_not_read_stops_only_their_own_stream(bench: Bench) -
 
 
 async def test_images_of_a_reader_who_left_never_reach_the_device(bench: Bench) -> None:
-    with bench.batcher.open(bench.taps(), 0) as staying:
+    with bench.open(bench.taps(), 0) as staying:
         async with waiting_device(bench):
-            with bench.batcher.open(bench.taps(), 0) as leaving:
+            with bench.open(bench.taps(), 0) as leaving:
                 put(leaving, range(8))
             put(staying, [100])
         await read(staying)

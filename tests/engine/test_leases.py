@@ -17,6 +17,8 @@ import pytest
 import torch
 from torchvision import models
 
+from serving import open_sources
+from thingsvision_server.backends.taps import taps
 from thingsvision_server.engine.batcher import BatchLimits
 from thingsvision_server.engine.lane import DeviceLane
 from thingsvision_server.engine.loading import LoadedModel, ModelLoader
@@ -29,9 +31,7 @@ from thingsvision_server.errors import (
     WeightsMissingError,
 )
 from thingsvision_server.metrics import Metrics
-from thingsvision_server.sources import Sources
 from thingsvision_server.sources.base import ModelKey, Pretrained, Random, Uploaded
-from thingsvision_server.sources.weights import WeightsFolder
 
 SQUEEZENET_BYTES = 4 * 1_248_424
 PATIENCE_SECONDS = 60
@@ -60,6 +60,7 @@ class House:
     residency: Residency
     door: Door
     metrics: Metrics
+    loader: ModelLoader
 
     def count(self, name: str, **labels: str) -> float:
         return (
@@ -74,7 +75,7 @@ def house(tmp_path: Path) -> Callable[..., Any]:
     @asynccontextmanager
     async def opened(model_count: float) -> AsyncIterator[House]:
         metrics, lane = Metrics(), DeviceLane("cpu")
-        sources = Sources(WeightsFolder(tmp_path, allow_download=False))
+        sources = open_sources(tmp_path)
         loader = ModelLoader(sources, lane, BatchLimits(8, 32 * 2**20), metrics)
         door = Door(loader)
         door.opened.set()
@@ -83,7 +84,7 @@ def house(tmp_path: Path) -> Callable[..., Any]:
             Loading(loader.predict_bytes, door.load), "cpu", budget_bytes, metrics
         )
         try:
-            yield House(residency, door, metrics)
+            yield House(residency, door, metrics, loader)
         finally:
             door.opened.set()
             await residency.close()
@@ -102,10 +103,9 @@ async def until(true: Callable[[], bool]) -> None:
 async def visit(house: House, key: ModelKey) -> list[Any]:
     """Lease a model, run it, give it back."""
     async with house.residency.lease(key) as loaded:
-        taps = loaded.structure.taps(["features.0"])
-        return (
-            await loaded.lane.run(lambda: loaded.model.run([torch.ones(3, 224, 224)], taps))
-        ).rows
+        tapped = taps(house.loader.structure(key), ["features.0"])
+        run = await loaded.lane.run(lambda: loaded.model.run([torch.ones(3, 224, 224)], tapped))
+        return run.rows
 
 
 def resident_names(house: House) -> set[str]:

@@ -15,10 +15,11 @@ from PIL import Image as Pillow
 from timm.data import create_transform, resolve_data_config
 from torchvision import models
 
+from serving import open_sources
 from thingsvision_server.images import EncodedImage, ImageDecoder, ImageLimits
+from thingsvision_server.inputs import IMAGE
 from thingsvision_server.sources import Sources
 from thingsvision_server.sources.base import ModelKey, Pretrained, Random
-from thingsvision_server.sources.weights import WeightsFolder
 
 DECODER = ImageDecoder(ImageLimits(max_bytes=10_000_000, max_pixels=10_000_000))
 PIXELS = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
@@ -90,7 +91,7 @@ def test_an_image_is_what_pillow_converts_to_rgb(case: str) -> None:
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
-    return Sources(WeightsFolder(tmp_path_factory.mktemp("weights"), allow_download=False))
+    return open_sources(tmp_path_factory.mktemp("weights"))
 
 
 TORCHVISION = [
@@ -107,7 +108,8 @@ TORCHVISION = [
 def test_preprocessing_is_the_weights_own_of_torchvision(
     sources: Sources, photos: list[Path], name: str, tag: str
 ) -> None:
-    transform = sources["torchvision"].transform(ModelKey("torchvision", name, Pretrained(tag)))
+    key = ModelKey("torchvision", name, Pretrained(tag))
+    transform = sources["torchvision"].transforms(key)[IMAGE]
     own = models.get_model_weights(name)[tag].transforms()
     for path in photos[:2]:
         decoded = DECODER.decode(EncodedImage(0, path.name, path.read_bytes()))
@@ -123,7 +125,7 @@ def test_preprocessing_is_the_weights_own_of_torchvision(
 
 def test_random_weights_take_the_preprocessing_of_the_default_ones(sources: Sources) -> None:
     source = sources["torchvision"]
-    random = source.transform(ModelKey("torchvision", "resnet50", Random(0)))
+    random = source.transforms(ModelKey("torchvision", "resnet50", Random(0)))[IMAGE]
     own = models.ResNet50_Weights.DEFAULT.transforms()
     assert random.preprocessing.description == repr(own)
 
@@ -137,7 +139,8 @@ def test_preprocessing_is_the_weights_own_of_timm(
     sources: Sources, photos: list[Path], name: str
 ) -> None:
     architecture, _, tag = name.partition(".")
-    transform = sources["timm"].transform(ModelKey("timm", architecture, Pretrained(tag)))
+    key = ModelKey("timm", architecture, Pretrained(tag))
+    transform = sources["timm"].transforms(key)[IMAGE]
     config = resolve_data_config(pretrained_cfg=timm.get_pretrained_cfg(name).to_dict())
     own = create_transform(**config, is_training=False)
     for path in photos[:2]:

@@ -21,6 +21,7 @@ OTHER_THAN_DEFAULT = {
     "device_memory": 40 * 2**30,
     "weights_dir": "/elsewhere",
     "allow_download": False,
+    "tensorflow_python": "/elsewhere/bin/python",
     "max_batch": 7,
     "max_batch_bytes": 8_000_000,
     "decode_threads": 9,

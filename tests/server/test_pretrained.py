@@ -16,13 +16,14 @@ from timm.models import remap_state_dict
 from torch import nn
 from torchvision import models
 
+from serving import open_sources
 from thingsvision_server.backends.seeding import isolated_random
 from thingsvision_server.backends.torch import TorchModel, state_sha256
 from thingsvision_server.errors import ChecksumError, InvalidRequestError, WeightsMissingError
+from thingsvision_server.inputs import IMAGE
 from thingsvision_server.sources import Sources
 from thingsvision_server.sources.base import ModelKey, Pretrained, Random, WeightsState
 from thingsvision_server.sources.uploads import UploadStore
-from thingsvision_server.sources.weights import WeightsFolder
 
 SQUEEZENET = ModelKey("torchvision", "squeezenet1_1", Pretrained("IMAGENET1K_V1"))
 RESNET = ModelKey("timm", "resnet18", Pretrained("a1_in1k"))
@@ -37,7 +38,7 @@ def _no_caches_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
 
 @pytest.fixture
 def sources(tmp_path: Path) -> Sources:
-    return Sources(WeightsFolder(tmp_path, allow_download=False))
+    return open_sources(tmp_path)
 
 
 def seeded(name: str, seed: int = 3) -> nn.Module:
@@ -116,7 +117,7 @@ def test_missing_weights_name_every_file_and_place(sources: Sources, tmp_path: P
 
 def test_the_state_of_weights_is_told(tmp_path: Path) -> None:
     def states(allow_download: bool) -> set[WeightsState]:
-        source = Sources(WeightsFolder(tmp_path, allow_download=allow_download))["torchvision"]
+        source = open_sources(tmp_path, allow_download=allow_download)["torchvision"]
         (entry,) = source.entries(["squeezenet1_1"])
         return {weights.state for weights in entry.pretrained}
 
@@ -135,7 +136,7 @@ def outputs(model: TorchModel, network: nn.Module, side: int) -> tuple[Any, Any]
     batch = torch.randn(2, 3, side, side)
     with torch.inference_mode():
         expected = network.eval()(batch)
-        found = model._open_network()(batch)
+        found = model._open_tower(IMAGE)(batch)
     return found.numpy(), expected.numpy()
 
 
@@ -153,9 +154,9 @@ def test_weights_decide_more_than_parameters(
     monkeypatch.setattr(type(weights), "get_state_dict", lambda *_args, **_kwargs: state)
     direct = models.get_model(name, weights=weights)
     assert direct.transform_input is True
-    assert vars(model._open_network())["transform_input"] is True
+    assert vars(model._open_tower(IMAGE))["transform_input"] is True
     assert model.model_sha256 == state_sha256(direct)
-    assert [n for n, _ in model._open_network().named_modules()] == [
+    assert [n for n, _ in model._open_tower(IMAGE).named_modules()] == [
         n for n, _ in direct.named_modules()
     ]
     found, expected = outputs(model, direct, side)

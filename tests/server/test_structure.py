@@ -15,12 +15,14 @@ from PIL import Image as Pillow
 from torch import nn
 from torchvision import models
 
+from serving import open_sources
 from thingsvision_client import Client
 from thingsvision_client.errors import NotExtractableError
-from thingsvision_server.backends.structure import describe, first_tensor
+from thingsvision_server.backends.base import Structure
+from thingsvision_server.backends.structure import Tower, describe, first_tensor
+from thingsvision_server.inputs import IMAGE, InputSpec
 from thingsvision_server.sources import Sources
 from thingsvision_server.sources.base import ModelKey, Random
-from thingsvision_server.sources.weights import WeightsFolder
 
 NETWORKS = [
     ("torchvision", "resnet18"),
@@ -45,7 +47,7 @@ def build(source: str, name: str) -> nn.Module:
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
-    return Sources(WeightsFolder(tmp_path_factory.mktemp("weights"), allow_download=False))
+    return open_sources(tmp_path_factory.mktemp("weights"))
 
 
 def hooked(network: nn.Module, count: int) -> tuple[list[str], dict[str, list[Any]]]:
@@ -75,7 +77,7 @@ def test_the_structure_is_what_hooks_see(
     listed = sources[source].structure(ModelKey(source, name, Random(0))).modules
     network = build(source, name)
     begun, outputs = hooked(network, count)
-    run = [module.name for module in listed if module.call_count]
+    run = [module.name for module in listed if module.calls]
     assert run == begun
     assert {module.name for module in listed} == {n for n, _ in network.named_modules()}
     for module in listed:
@@ -85,19 +87,24 @@ def test_the_structure_is_what_hooks_see(
         assert module.parameter_count == sum(p.numel() for p in own.parameters())
         assert module.parent == module.name.rpartition(".")[0]
         assert module.depth == (len(module.name.split(".")) if module.name else 0)
-        assert module.call_count == len(outputs.get(module.name, []))
+        assert len(module.calls) == len(outputs.get(module.name, []))
         if not module.reason:
             last = first_tensor(outputs[module.name][-1])
-            assert tuple(last.shape) == (count, *module.output_shape), module.name
-            assert str(last.dtype) == f"torch.{module.output_dtype}"
+            assert tuple(last.shape) == (count, *module.last.shape), module.name
+            assert str(last.dtype) == f"torch.{module.last.dtype}"
 
 
 @pytest.mark.parametrize(("source", "name"), NETWORKS)
 def test_shapes_need_no_values(source: str, name: str) -> None:
-    on_cpu = describe(build(source, name), (3, 224, 224))
+    on_cpu = described(source, name)
     with torch.device("meta"):
-        on_meta = describe(build(source, name), (3, 224, 224))
+        on_meta = described(source, name)
     assert on_meta == on_cpu
+
+
+def described(source: str, name: str) -> Structure:
+    network = build(source, name)
+    return describe(network, {IMAGE: Tower(network, InputSpec((3, 224, 224)))})
 
 
 def test_windows_are_not_images(sources: Sources, client: Client) -> None:

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import (
-    InvalidRequestError,
-    ModuleNeverRunsError,
-    NotExtractableError,
-    UnknownModuleError,
-    choices,
-)
+from ..inputs import IMAGE
+from .taps import Tap
 
 Rows = npt.NDArray[np.float32]
 """Activations of one module for a batch: images x shape, C order."""
@@ -27,8 +21,18 @@ class OutOfDeviceMemoryError(Exception):
 
 
 @dataclass(frozen=True)
+class CallInfo:
+    """One call of a module in a forward pass; the shape is per image, without the image axis."""
+
+    shape: tuple[int, ...] = ()
+    dtype: str = ""
+    reason: str = ""
+    """Why it can't be extracted; empty where it can."""
+
+
+@dataclass(frozen=True)
 class ModuleInfo:
-    """One module of a model; shapes are per image, without the image axis."""
+    """One module of a model, with its calls in one forward pass in their order."""
 
     name: str
     type: str
@@ -36,16 +40,18 @@ class ModuleInfo:
     depth: int
     parent: str
     parameter_count: int
-    output_shape: tuple[int, ...]
-    output_dtype: str
-    call_count: int
-    reason: str
-    """Why it can't be extracted; empty where it can."""
+    calls: tuple[CallInfo, ...]
+    reason: str = ""
+    """Why its last call can't be extracted; empty where it can."""
+    modality: str = IMAGE
+    """What the part of the model that it belongs to sees."""
+    prefix_tokens: int | None = None
+    """Special tokens before those of patches in its output; None: it is no token sequence."""
 
     @property
-    def row_bytes(self) -> int:
-        """Length of one image's activations as float32, bytes."""
-        return 4 * prod(self.output_shape)
+    def last(self) -> CallInfo:
+        """Return the last call."""
+        return self.calls[-1] if self.calls else CallInfo()
 
 
 @dataclass(frozen=True)
@@ -55,35 +61,6 @@ class Structure:
     modules: tuple[ModuleInfo, ...]
     state_bytes: int
     """Length of all parameters and buffers, bytes."""
-
-    def taps(self, names: Sequence[str]) -> tuple[ModuleInfo, ...]:
-        """Return the modules to tap, in the order asked for; raise where one can't be."""
-        if not names:
-            raise InvalidRequestError("no module was named; name at least one", field="modules")
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        if repeated:
-            sentence = f"module {repeated[0]!r} is named twice; name each module once"
-            raise InvalidRequestError(sentence, field="modules", subject=repeated[0])
-        known = {module.name: module for module in self.modules}
-        return tuple(_checked(name, known) for name in names)
-
-
-def _checked(name: str, known: dict[str, ModuleInfo]) -> ModuleInfo:
-    if name not in known:
-        hint = choices(name, filter(None, known))
-        raise UnknownModuleError(
-            f"the model has no module {name!r}. {hint}", field="modules", subject=name
-        )
-    module = known[name]
-    if module.call_count == 0:
-        raise ModuleNeverRunsError(
-            f"module {name!r} can't be extracted: {module.reason}", field="modules", subject=name
-        )
-    if module.reason:
-        raise NotExtractableError(
-            f"module {name!r} can't be extracted: {module.reason}", field="modules", subject=name
-        )
-    return module
 
 
 @dataclass(frozen=True)
@@ -104,7 +81,7 @@ class RunnableModel(Protocol):
     model_sha256: str
     resident_bytes: int
 
-    def run(self, inputs: Sequence[Any], taps: Sequence[ModuleInfo]) -> BatchRun:
+    def run(self, inputs: Sequence[Any], taps: Sequence[Tap]) -> BatchRun:
         """Return the activations of each tap for the inputs; raise OutOfDeviceMemoryError.
 
         The forward pass ends after the last tap. Called on the device's own thread only.

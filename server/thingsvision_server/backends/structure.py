@@ -6,17 +6,30 @@ On the `meta` device a pass computes shapes only, so no weights need to be there
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from .base import ModuleInfo, Structure
+from ..inputs import InputSpec
+from .base import CallInfo, ModuleInfo, Structure
+from .tokens import TokenLayout, token_layouts
 
 _DRY_RUN_IMAGES = (2, 3)
 
 _Shape = tuple[int, ...]
 _Output = tuple[_Shape, torch.dtype] | str
+_Calls = dict[nn.Module, list[_Output]]
+
+
+@dataclass(frozen=True)
+class Tower:
+    """The part of a network that sees one kind of input: what to call with a batch of it."""
+
+    network: nn.Module
+    spec: InputSpec
 
 
 def first_tensor(output: Any) -> Any:
@@ -26,24 +39,28 @@ def first_tensor(output: Any) -> Any:
     return output
 
 
-def describe(network: nn.Module, input_shape: tuple[int, ...]) -> Structure:
-    """Return the structure of a network for images of C x H x W; raise what its passes raise."""
-    first, second = (_dry_run(network, (count, *input_shape)) for count in _DRY_RUN_IMAGES)
+def describe(network: nn.Module, towers: Mapping[str, Tower]) -> Structure:
+    """Return the structure of a network, its towers by modality; raise what its passes raise."""
     names = {module: name for name, module in network.named_modules()}
-    executed = [module for module in first if module in names]
-    idle = [module for module in names if module not in first]
-    return Structure(
-        tuple(
-            _module_info(names[module], module, first.get(module, []), second.get(module, []))
-            for module in [*executed, *idle]
-        ),
-        sum(tensor.nbytes for tensor in [*network.parameters(), *network.buffers()]),
-    )
+    layouts = token_layouts(network)
+    modules: dict[nn.Module, ModuleInfo] = {}
+    for modality, tower in towers.items():
+        first, second = (_dry_run(network, tower, count) for count in _DRY_RUN_IMAGES)
+        for module in first:
+            if module in names and module not in modules:
+                calls = _calls(first[module], second.get(module, []))
+                layout = _layout_of(names[module], layouts)
+                modules[module] = _module_info(names[module], module, modality, calls, layout)
+    for module, name in names.items():
+        if module not in modules:
+            modules[module] = _module_info(name, module, next(iter(towers)), (), None)
+    state_bytes = sum(tensor.nbytes for tensor in [*network.parameters(), *network.buffers()])
+    return Structure(tuple(modules.values()), state_bytes)
 
 
-def _dry_run(network: nn.Module, input_shape: tuple[int, ...]) -> dict[nn.Module, list[_Output]]:
+def _dry_run(network: nn.Module, tower: Tower, count: int) -> _Calls:
     """Return the outputs of every call, modules in the order in which they begin."""
-    calls: dict[nn.Module, list[_Output]] = {}
+    calls: _Calls = {}
 
     def begin(module: nn.Module, _inputs: Any) -> None:
         calls.setdefault(module, [])
@@ -52,11 +69,12 @@ def _dry_run(network: nn.Module, input_shape: tuple[int, ...]) -> dict[nn.Module
         calls[module].append(_shape_of(output))
 
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    dtype = getattr(torch, tower.spec.dtype)
     handles = [m.register_forward_pre_hook(begin) for m in network.modules()]
     handles += [m.register_forward_hook(end) for m in network.modules()]
     try:
         with torch.inference_mode():
-            network(torch.zeros(input_shape, device=device))
+            tower.network(torch.zeros((count, *tower.spec.shape), device=device, dtype=dtype))
     finally:
         for handle in handles:
             handle.remove()
@@ -65,15 +83,29 @@ def _dry_run(network: nn.Module, input_shape: tuple[int, ...]) -> dict[nn.Module
 
 def _shape_of(output: Any) -> _Output:
     tensor = first_tensor(output)
-    if not isinstance(tensor, torch.Tensor):
-        return f"its output is a {type(tensor).__name__}, not a tensor"
-    return tuple(tensor.shape), tensor.dtype
+    if isinstance(tensor, torch.Tensor):
+        return tuple(tensor.shape), tensor.dtype
+    kind = type(tensor).__name__
+    if isinstance(tensor, Mapping):
+        fields = ", ".join(map(str, tensor))
+        return f"its output is a {kind} of {fields}; take a module inside it that gives one of them"
+    return f"its output is a {kind}, not a tensor"
+
+
+def _layout_of(name: str, layouts: Mapping[str, TokenLayout]) -> TokenLayout | None:
+    """Return the layout of the innermost part with one that a module belongs to."""
+    inside = [part for part in layouts if not part or f"{name}.".startswith(f"{part}.")]
+    return layouts[max(inside, key=len)] if inside else None
 
 
 def _module_info(
-    name: str, module: nn.Module, first: list[_Output], second: list[_Output]
+    name: str,
+    module: nn.Module,
+    modality: str,
+    calls: tuple[CallInfo, ...],
+    layout: TokenLayout | None,
 ) -> ModuleInfo:
-    shape, dtype, reason = _one_row_per_image(first, second)
+    idle = "it does not run in a forward pass (its parent computes without calling it)"
     return ModuleInfo(
         name=name,
         type=type(module).__name__,
@@ -81,27 +113,30 @@ def _module_info(
         depth=name.count(".") + 1 if name else 0,
         parent=name.rpartition(".")[0],
         parameter_count=sum(parameter.numel() for parameter in module.parameters()),
-        output_shape=shape,
-        output_dtype=dtype,
-        call_count=len(first),
-        reason=reason,
+        calls=calls,
+        reason=calls[-1].reason if calls else idle,
+        modality=modality,
+        prefix_tokens=layout.prefix_of(calls[-1].shape) if layout and calls else None,
     )
 
 
-def _one_row_per_image(first: list[_Output], second: list[_Output]) -> tuple[_Shape, str, str]:
-    """Return shape per image, element type, and why the last call's output is no such thing."""
-    if not first or not second:
-        return (), "", "it does not run in a forward pass (its parent computes without calling it)"
+def _calls(first: list[_Output], second: list[_Output]) -> tuple[CallInfo, ...]:
+    """Return the calls of a pass, with shapes per image; `second` had another number of images."""
     if len(first) != len(second):
-        return (), "", "the number of its calls depends on the number of images"
-    one, other = first[-1], second[-1]
+        reason = "the number of its calls depends on the number of images"
+        return tuple(CallInfo(reason=reason) for _ in first)
+    return tuple(map(_one_row_per_image, first, second))
+
+
+def _one_row_per_image(one: _Output, other: _Output) -> CallInfo:
+    """Return a call's shape per image, element type, and why its output is no such thing."""
     if isinstance(one, str) or isinstance(other, str):
-        return (), "", str(one)
+        return CallInfo(reason=str(one))
     (shape, dtype), (other_shape, _) = one, other
     dtype_name = str(dtype).removeprefix("torch.")
+    reason = ""
     if not dtype.is_floating_point:
-        return shape[1:], dtype_name, f"its output is of type {dtype_name}, not floating point"
-    if (shape[:1], other_shape[:1]) != ((2,), (3,)) or shape[1:] != other_shape[1:]:
-        sentence = f"its output has no row per image: shape {list(shape)} for 2 images"
-        return shape[1:], dtype_name, sentence
-    return shape[1:], dtype_name, ""
+        reason = f"its output is of type {dtype_name}, not floating point"
+    elif (shape[:1], other_shape[:1]) != ((2,), (3,)) or shape[1:] != other_shape[1:]:
+        reason = f"its output has no row per image: shape {list(shape)} for 2 images"
+    return CallInfo(shape[1:], dtype_name, reason)

@@ -7,7 +7,7 @@ import gc
 import hashlib
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -15,61 +15,70 @@ import torch
 from torch import nn
 
 from ..errors import PreconditionError
-from .base import BatchRun, ModuleInfo, OutOfDeviceMemoryError
+from ..inputs import IMAGE
+from .base import BatchRun, OutOfDeviceMemoryError
 from .structure import first_tensor
+from .taps import Tap
 
 
 class _LastTapReached(BaseException):
     """Ends a forward pass; no network's own `except Exception` may catch it."""
 
 
-class _Tap:
-    """Copies one module's output at its last call, before a later operation can overwrite it."""
+class _Copy:
+    """Copies one module's output when it comes, before a later operation can overwrite it."""
 
-    def __init__(self, module: ModuleInfo, image_count: int, device: torch.device) -> None:
-        self.module = module
+    def __init__(self, tap: Tap, image_count: int, device: torch.device) -> None:
+        self.tap = tap
         self.calls = 0
         pinned = device.type == "cuda"
-        self.rows = torch.empty((image_count, *module.output_shape), pin_memory=pinned)
+        self.rows = torch.empty((image_count, *tap.output_shape), pin_memory=pinned)
 
     def __call__(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
+        if self.calls in self.tap.calls:
+            self._copy(first_tensor(output), self.tap.calls.index(self.calls))
         self.calls += 1
-        if self.calls == self.module.call_count:
-            self._copy(first_tensor(output))
 
-    def _copy(self, tensor: torch.Tensor) -> None:
-        if tensor.shape != self.rows.shape:
-            found, expected = list(tensor.shape), list(self.rows.shape)
-            raise RuntimeError(f"module {self.module.name!r} gave {found} instead of {expected}")
-        # On a GPU the copy is queued behind the module and before what comes after it.
-        self.rows.copy_(tensor, non_blocking=True)
+    def _copy(self, tensor: torch.Tensor, place: int) -> None:
+        expected = [len(self.rows), *self.tap.call_shape]
+        if list(tensor.shape) != expected:
+            found = list(tensor.shape)
+            raise RuntimeError(f"module {self.tap.name!r} gave {found} instead of {expected}")
+        rows = self.rows[:, place] if self.tap.is_stacked else self.rows
+        parts = self.tap.reduce(tensor)
+        for target, part in zip(rows.chunk(len(parts), dim=-1), parts, strict=True):
+            # On a GPU the copy is queued behind the module and before what comes after it.
+            target.copy_(part, non_blocking=True)
 
     @property
     def reached(self) -> bool:
-        return self.calls >= self.module.call_count
+        return self.calls > self.tap.calls[-1]
 
 
 class TorchModel:
-    """A network in evaluation mode on one device."""
+    """A network in evaluation mode on one device; `towers` are its parts by what they see."""
 
     framework = f"torch {torch.__version__}"
 
-    def __init__(self, network: nn.Module, device: str) -> None:
+    def __init__(
+        self, network: nn.Module, device: str, towers: Mapping[str, nn.Module] | None = None
+    ) -> None:
         self._device = torch.device(device)
+        self._towers = dict(towers or {IMAGE: network})
         self.model_sha256 = state_sha256(network)
         self._network: nn.Module | None = network.eval().requires_grad_(False).to(self._device)
         self._modules = dict(self._network.named_modules())
         self.resident_bytes = resident_bytes(self._network)
 
-    def run(self, inputs: Sequence[torch.Tensor], taps: Sequence[ModuleInfo]) -> BatchRun:
+    def run(self, inputs: Sequence[torch.Tensor], taps: Sequence[Tap]) -> BatchRun:
         """Return the activations of each tap, images x shape; the pass ends after the last one."""
-        network = self._open_network()
+        tower = self._open_tower(taps[0].modality)
         started = time.monotonic()
         try:
             batch = torch.stack(tuple(inputs)).to(self._device, non_blocking=True)
-            copies = [_Tap(tap, len(inputs), self._device) for tap in taps]
+            copies = [_Copy(tap, len(inputs), self._device) for tap in taps]
             copied_at = time.monotonic()
-            self._forward(network, batch, copies)
+            self._forward(tower, batch, copies)
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise OutOfDeviceMemoryError(str(error)) from error
         except RuntimeError as error:
@@ -79,17 +88,17 @@ class TorchModel:
         rows = [copy.rows.numpy() for copy in copies]
         return BatchRun(rows, copied_at - started, time.monotonic() - copied_at)
 
-    def _open_network(self) -> nn.Module:
+    def _open_tower(self, modality: str) -> nn.Module:
         if self._network is None:
             raise RuntimeError("the model was closed while in use")
-        return self._network
+        return self._towers[modality]
 
-    def _forward(self, network: nn.Module, batch: torch.Tensor, taps: list[_Tap]) -> None:
+    def _forward(self, tower: nn.Module, batch: torch.Tensor, copies: list[_Copy]) -> None:
         def stop_after_last(_module: nn.Module, _inputs: Any, _output: Any) -> None:
-            if all(tap.reached for tap in taps):
+            if all(copy.reached for copy in copies):
                 raise _LastTapReached
 
-        tapped = [(self._modules[tap.module.name], tap) for tap in taps]
+        tapped = [(self._modules[copy.tap.module], copy) for copy in copies]
         hooks: list[tuple[nn.Module, Callable[..., None]]] = [
             *tapped,
             *((module, stop_after_last) for module, _ in tapped),
@@ -97,7 +106,7 @@ class TorchModel:
         handles = [module.register_forward_hook(hook) for module, hook in hooks]
         try:
             with torch.inference_mode():
-                network(batch)
+                tower(batch)
         except _LastTapReached:
             pass
         finally:
@@ -105,14 +114,15 @@ class TorchModel:
                 handle.remove()
         if self._device.type == "cuda":
             torch.cuda.current_stream(self._device).synchronize()
-        for tap in taps:
-            if not tap.reached:
-                expected = f"{tap.calls} times instead of {tap.module.call_count}"
-                raise RuntimeError(f"module {tap.module.name!r} ran {expected}")
+        for copy in copies:
+            if not copy.reached:
+                sentence = f"module {copy.tap.module!r} ran {copy.calls} times; {copy.tap.name!r}"
+                raise RuntimeError(f"{sentence} needs {copy.tap.calls[-1] + 1}")
 
     def close(self) -> None:
         """Give the memory of the network back to the device and the system."""
         self._network = None
+        self._towers.clear()
         self._modules.clear()
         gc.collect()
         if self._device.type == "cuda":

@@ -16,8 +16,10 @@ from itertools import groupby
 
 import structlog
 
-from ..backends.base import BatchRun, ModuleInfo, OutOfDeviceMemoryError, RunnableModel
+from ..backends.base import BatchRun, OutOfDeviceMemoryError, RunnableModel
+from ..backends.taps import Tap
 from ..errors import DeviceMemoryError
+from ..inputs import InputSpec
 from ..metrics import Metrics
 from .lane import DeviceLane
 from .stream import BatchStream, FeatureRows, PreparedImage
@@ -34,7 +36,7 @@ class BatchLimits:
     images: int
     activation_bytes: int
 
-    def images_for(self, taps: Sequence[ModuleInfo]) -> int:
+    def images_for(self, taps: Sequence[Tap]) -> int:
         """Return how many images fit, at least one."""
         row_bytes = sum(tap.row_bytes for tap in taps)
         return max(1, min(self.images, self.activation_bytes // max(1, row_bytes)))
@@ -55,11 +57,13 @@ class Batcher:
         self._worker: asyncio.Task[None] | None = None
 
     @contextmanager
-    def open(self, taps: tuple[ModuleInfo, ...], batch_size: int) -> Iterator[BatchStream]:
-        """Yield a stream; batch_size 0 leaves the size of batches to what is ready."""
+    def open(
+        self, taps: tuple[Tap, ...], spec: InputSpec, batch_size: int
+    ) -> Iterator[BatchStream]:
+        """Yield a stream of inputs of `spec`; batch_size 0 leaves it to what is ready."""
         most = self.limits.images_for(taps)
         size = min(batch_size or most, most)
-        stream = BatchStream(taps, size, exact=batch_size > 0, changed=self._changed)
+        stream = BatchStream(taps, spec, size, exact=batch_size > 0, changed=self._changed)
         self._streams.append(stream)
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work(), name="batcher")
@@ -102,7 +106,7 @@ class Batcher:
             for stream in self._streams
             if stream is not leader
             and not (leader.exact or stream.exact)
-            and stream.taps == leader.taps
+            and (stream.taps, stream.spec) == (leader.taps, leader.spec)
         ]
 
     async def _run(self, batch: _Batch) -> None:

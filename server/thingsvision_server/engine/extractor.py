@@ -7,23 +7,14 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
-from ..backends.base import ModuleInfo, Structure
-from ..images import EncodedImage
+from ..backends.base import Structure
+from ..inputs import RequestItem
 from ..sources.base import ModelKey
 from .loading import LoadedModel, ModelLoader
+from .planning import ExtractSpec, Plan, plan
 from .preparing import ImagePreparer, Preparation
 from .residency import Residency
 from .stream import BatchStream, FeatureRows
-
-
-@dataclass(frozen=True)
-class ExtractSpec:
-    """What to extract."""
-
-    key: ModelKey
-    modules: tuple[str, ...]
-    batch_size: int = 0
-    """Images in a forward pass; 0: as many as are ready, with those of other requests."""
 
 
 @dataclass
@@ -31,7 +22,7 @@ class Extraction:
     """One request's extraction, with its model leased: what it gives, and what it took."""
 
     loaded: LoadedModel
-    taps: tuple[ModuleInfo, ...]
+    plan: Plan
     batch_size: int
     """Images in a forward pass as the server's limits allow it; 0: as many as are ready."""
     preparation: Preparation = field(default_factory=Preparation)
@@ -59,20 +50,21 @@ class Extractor:
     async def open(self, spec: ExtractSpec) -> AsyncIterator[Extraction]:
         """Lease the model and check the modules; errors of the request come before any load."""
         key = await self.resolve(spec.key)
-        taps = (await self.structure(key)).taps(spec.modules)
+        planned = await asyncio.to_thread(plan, self._loader, key, spec)
         async with self._residency.lease(key) as loaded:
-            most = loaded.batcher.limits.images_for(taps)
-            yield Extraction(loaded, taps, min(spec.batch_size, most))
+            most = loaded.batcher.limits.images_for(planned.taps)
+            yield Extraction(loaded, planned, min(spec.batch_size, most))
 
     async def rows(
-        self, extraction: Extraction, images: AsyncIterator[EncodedImage]
+        self, extraction: Extraction, images: AsyncIterator[RequestItem]
     ) -> AsyncGenerator[FeatureRows]:
         """Yield the rows of the images, in their order, as batches finish.
 
         Close the generator to stop: decoding stops at once, the device after its batch.
         """
-        batcher = extraction.loaded.batcher
-        with batcher.open(extraction.taps, extraction.batch_size) as stream:
+        batcher, planned = extraction.loaded.batcher, extraction.plan
+        spec = planned.transform.spec
+        with batcher.open(planned.taps, spec, extraction.batch_size) as stream:
             feeder = asyncio.create_task(self._feed(stream, extraction, images))
             feeder.add_done_callback(lambda task: _pass_error_on(task, stream))
             try:
@@ -85,9 +77,9 @@ class Extractor:
                 extraction.forward_seconds = stream.forward_seconds
 
     async def _feed(
-        self, stream: BatchStream, extraction: Extraction, images: AsyncIterator[EncodedImage]
+        self, stream: BatchStream, extraction: Extraction, images: AsyncIterator[RequestItem]
     ) -> None:
-        transform, preparation = extraction.loaded.transform, extraction.preparation
+        transform, preparation = extraction.plan.transform, extraction.preparation
         await self._preparer.feed(stream, images, transform, preparation)
 
 

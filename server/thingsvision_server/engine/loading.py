@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..backends.base import RunnableModel, Structure
-from ..images import ImageTransform
+from ..inputs import InputTransform
 from ..metrics import Metrics
 from ..sources import Sources
 from ..sources.base import ModelKey
@@ -17,6 +18,9 @@ from .lane import DeviceLane
 
 _STRUCTURES_KEPT = 256
 
+_Described = tuple[ModelKey, tuple[int, ...] | None]
+"""A model, and the shape of its images where it is not its own."""
+
 
 @dataclass(eq=False)
 class LoadedModel:
@@ -24,8 +28,6 @@ class LoadedModel:
 
     key: ModelKey
     model: RunnableModel
-    structure: Structure
-    transform: ImageTransform
     batcher: Batcher
     lane: DeviceLane
 
@@ -44,24 +46,29 @@ class ModelLoader:
         self._lane = lane
         self._limits = limits
         self._metrics = metrics
-        self._structures: OrderedDict[ModelKey, Structure] = OrderedDict()
+        self._structures: OrderedDict[_Described, Structure] = OrderedDict()
         self._structures_lock = threading.Lock()
 
     def resolve(self, key: ModelKey) -> ModelKey:
         """Return the key with its weights named in full."""
         return self._sources[key.source].resolve(key)
 
-    def structure(self, key: ModelKey) -> Structure:
+    def structure(self, key: ModelKey, image_shape: tuple[int, ...] | None = None) -> Structure:
         """Return the modules of a resolved model, from a cache of the last ones asked for."""
+        described = (key, image_shape)
         with self._structures_lock:
-            known = self._structures.get(key)
-        structure = known or self._sources[key.source].structure(key)
+            known = self._structures.get(described)
+        structure = known or self._sources[key.source].structure(key, image_shape)
         with self._structures_lock:
-            self._structures[key] = structure
-            self._structures.move_to_end(key)
+            self._structures[described] = structure
+            self._structures.move_to_end(described)
             while len(self._structures) > _STRUCTURES_KEPT:
                 self._structures.popitem(last=False)
         return structure
+
+    def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:
+        """Return how a resolved model's inputs are made, by modality."""
+        return self._sources[key.source].transforms(key)
 
     def predict_bytes(self, key: ModelKey) -> int:
         """Return the memory that the model will take, bytes; nothing of it is allocated."""
@@ -69,8 +76,6 @@ class ModelLoader:
 
     def load(self, key: ModelKey) -> LoadedModel:
         """Load a resolved model."""
-        source = self._sources[key.source]
-        structure, transform = self.structure(key), source.transform(key)
-        model = source.load(key, self._lane.device)
+        model = self._sources[key.source].load(key, self._lane.device)
         batcher = Batcher(model, self._lane, self._limits, self._metrics)
-        return LoadedModel(key, model, structure, transform, batcher, self._lane)
+        return LoadedModel(key, model, batcher, self._lane)

@@ -12,9 +12,11 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from ..errors import InvalidRequestError
-from ..images import EncodedImage, ImageDecoder, ImageTransform
+from ..images import EncodedImage, ImageDecoder
+from ..inputs import InputTransform, RequestItem, TensorImage, tensor_values
 from ..metrics import Metrics
 from .stream import BatchStream, PreparedImage
 
@@ -47,8 +49,8 @@ class ImagePreparer:
     async def feed(
         self,
         stream: BatchStream,
-        images: AsyncIterator[EncodedImage],
-        transform: ImageTransform,
+        images: AsyncIterator[RequestItem],
+        transform: InputTransform,
         preparation: Preparation,
     ) -> None:
         """Read images, prepare them in parallel, and put them into the stream in their order.
@@ -73,8 +75,8 @@ class ImagePreparer:
     async def _read(
         self,
         stream: BatchStream,
-        images: AsyncIterator[EncodedImage],
-        transform: ImageTransform,
+        images: AsyncIterator[RequestItem],
+        transform: InputTransform,
         preparation: Preparation,
         pending: _Pending,
     ) -> None:
@@ -83,7 +85,7 @@ class ImagePreparer:
             await stream.room.acquire()
             async for image in images:
                 preparation.image_count += 1
-                preparation.byte_count += len(image.encoded)
+                preparation.byte_count += _byte_count(image)
                 work = partial(self._prepare, image, transform, preparation)
                 pending.put_nowait(loop.run_in_executor(self._pool, work))
                 await stream.room.acquire()
@@ -91,21 +93,36 @@ class ImagePreparer:
             pending.put_nowait(None)
 
     def _prepare(
-        self, image: EncodedImage, transform: ImageTransform, preparation: Preparation
+        self, item: RequestItem, transform: InputTransform, preparation: Preparation
     ) -> PreparedImage:
         started = time.monotonic()
-        decoded = self._decoder.decode(image)
+        transform.check_kind(item)
+        content = self._content(item, transform)
         decoded_at = time.monotonic()
-        tensor = transform.apply(decoded)
+        tensor = transform.apply(content)
+        transform.check_shape(item, tuple(tensor.shape))
         ready_at = time.monotonic()
         self._metrics.decode_seconds.observe(decoded_at - started)
         self._metrics.preprocess_seconds.observe(ready_at - decoded_at)
         preparation.decode_seconds += ready_at - started
-        return PreparedImage(image.name, tensor, ready_at)
+        return PreparedImage(item.name, tensor, ready_at)
+
+    def _content(self, item: RequestItem, transform: InputTransform) -> Any:
+        if isinstance(item, EncodedImage):
+            return self._decoder.decode(item)
+        if isinstance(item, TensorImage):
+            return tensor_values(item, transform.spec.shape)
+        return item.text
 
     def close(self) -> None:
         """End the threads; what they have not begun is dropped."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _byte_count(item: RequestItem) -> int:
+    if isinstance(item, EncodedImage):
+        return len(item.encoded)
+    return len(item.values if isinstance(item, TensorImage) else item.text.encode())
 
 
 def _drop(future: asyncio.Future[PreparedImage] | None) -> None:

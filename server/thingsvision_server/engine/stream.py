@@ -8,7 +8,9 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..backends.base import ModuleInfo, Rows
+from ..backends.base import Rows
+from ..backends.taps import Tap
+from ..inputs import InputSpec
 
 _BATCHES_AHEAD = 2
 _BATCHES_READY = 2
@@ -39,7 +41,8 @@ class BatchStream:
     left); another's may have fewer, and images of other streams beside them.
     """
 
-    taps: tuple[ModuleInfo, ...]
+    taps: tuple[Tap, ...]
+    spec: InputSpec
     batch_size: int
     exact: bool
     changed: asyncio.Event

@@ -143,7 +143,7 @@ class RDMReply:
         reply = FrameReply(columns, pb.ComputeRDMResponse, self._metrics)
         header = pb.ComputeRDMReplyHeader(metric=metric, columns=map(column_message, columns))
         if extraction is not None:
-            header.provenance.CopyFrom(provenance(extraction.loaded))
+            header.provenance.CopyFrom(provenance(extraction))
         yield pb.ComputeRDMResponse(header=header)
         for start in range(0, len(images), _ROWS_AT_ONCE):
             rows = slice(start, start + _ROWS_AT_ONCE)

@@ -9,12 +9,23 @@ from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_proto.wire import ColumnSpec
 
 from ..backends.base import ModuleInfo
-from ..engine.extractor import Extraction, ExtractSpec
-from ..engine.loading import LoadedModel
+from ..backends.taps import TokenExtraction
+from ..engine.extractor import Extraction
+from ..engine.planning import ExtractSpec
 from ..engine.residency import Resident
 from ..errors import InvalidRequestError
-from ..images import EncodedImage, Preprocessing
-from ..sources.base import ModelEntry, ModelKey, Pretrained, Random, Uploaded, Weights, WeightsState
+from ..images import EncodedImage
+from ..inputs import Preprocessing, PreprocessingOverrides, RequestItem, TensorImage, Text
+from ..sources.base import (
+    ModelEntry,
+    ModelKey,
+    Pretrained,
+    PretrainedEntry,
+    Random,
+    Uploaded,
+    Weights,
+    WeightsState,
+)
 
 _STATES: Mapping[WeightsState, pb.WeightsState] = {
     WeightsState.PRESENT: pb.WEIGHTS_STATE_PRESENT,
@@ -33,6 +44,19 @@ _METRICS: Mapping[pb.Metric, str] = {
     pb.METRIC_COSINE: "cosine",
     pb.METRIC_EUCLIDEAN: "euclidean",
     pb.METRIC_GAUSSIAN: "gaussian",
+}
+
+_TOKENS: Mapping[pb.TokenExtraction, TokenExtraction] = {
+    pb.TOKEN_EXTRACTION_UNSPECIFIED: TokenExtraction.NONE,
+    pb.TOKEN_EXTRACTION_CLS_TOKEN: TokenExtraction.CLS_TOKEN,
+    pb.TOKEN_EXTRACTION_AVG_POOL: TokenExtraction.AVG_POOL,
+    pb.TOKEN_EXTRACTION_CLS_TOKEN_AVG_POOL: TokenExtraction.CLS_TOKEN_AVG_POOL,
+}
+
+_ITEMS: Mapping[str, type[RequestItem]] = {
+    "encoded": EncodedImage,
+    "tensor": TensorImage,
+    "text": Text,
 }
 
 
@@ -64,10 +88,32 @@ def model_spec(key: ModelKey) -> pb.ModelSpec:
 
 def extract_spec(header: pb.ExtractHeader) -> ExtractSpec:
     """Return what a header asks for."""
-    return ExtractSpec(model_key(header.model), tuple(header.modules), header.batch_size)
+    if header.token_extraction not in _TOKENS:
+        valid = ", ".join(tokens.value for tokens in _TOKENS.values() if tokens.value)
+        sentence = f"token extraction {header.token_extraction} is not known. Valid: {valid}"
+        raise InvalidRequestError(sentence, field="token_extraction")
+    return ExtractSpec(
+        model_key(header.model),
+        tuple(header.modules),
+        header.batch_size,
+        _TOKENS[header.token_extraction],
+        _overrides(header.overrides) if header.HasField("overrides") else None,
+        tuple(header.tensors.shape) if header.HasField("tensors") else None,
+    )
 
 
-def encoded_image(image: pb.Image, expected_index: int) -> EncodedImage:
+def _overrides(message: pb.PreprocessingOverrides) -> PreprocessingOverrides:
+    return PreprocessingOverrides(
+        resize_pixels=tuple(message.resize_pixels),
+        crop_pixels=tuple(message.crop_pixels),
+        crop=not message.no_crop,
+        interpolation=message.interpolation,
+        mean=tuple(message.mean),
+        std=tuple(message.std),
+    )
+
+
+def request_item(image: pb.Image, expected_index: int) -> RequestItem:
     """Return an image of a stream; raise where its number is not the expected one."""
     if image.index != expected_index:
         raise InvalidRequestError(
@@ -75,10 +121,11 @@ def encoded_image(image: pb.Image, expected_index: int) -> EncodedImage:
             field=f"image[{expected_index}]",
             subject=image.name,
         )
-    if image.WhichOneof("content") is None:
+    kind = image.WhichOneof("content")
+    if kind is None:
         sentence = f"image {image.index} ({image.name!r}) has no content; set `encoded`"
         raise InvalidRequestError(sentence, field=f"image[{image.index}]", subject=image.name)
-    return EncodedImage(expected_index, image.name, image.encoded)
+    return _ITEMS[kind](expected_index, image.name, getattr(image, kind))
 
 
 def element_type(value: pb.ElementType) -> str:
@@ -105,12 +152,13 @@ def column_message(column: ColumnSpec) -> pb.Column:
     return pb.Column(name=column.name, shape=column.shape, element_type=kind)
 
 
-def provenance(loaded: LoadedModel) -> pb.Provenance:
-    """Return what computes features with this model."""
+def provenance(extraction: Extraction) -> pb.Provenance:
+    """Return what computes the features of an extraction."""
+    loaded = extraction.loaded
     return pb.Provenance(
         model=model_spec(loaded.key),
         model_sha256=loaded.model.model_sha256,
-        preprocessing=preprocessing_message(loaded.transform.preprocessing),
+        preprocessing=preprocessing_message(extraction.plan.transform.preprocessing),
         device=loaded.lane.device,
         framework=loaded.model.framework,
         server_version=version("thingsvision-service"),
@@ -144,23 +192,37 @@ def module_message(module: ModuleInfo) -> pb.ListModulesResponse:
         depth=module.depth,
         parent=module.parent,
         parameter_count=module.parameter_count,
-        output_shape=module.output_shape,
-        output_dtype=module.output_dtype,
-        call_count=module.call_count,
+        output_shape=module.last.shape,
+        output_dtype=module.last.dtype,
+        call_count=len(module.calls),
         extractable=not module.reason,
         reason=module.reason,
+        modality=module.modality,
+        prefix_token_count=module.prefix_tokens,
     )
 
 
 def model_message(entry: ModelEntry) -> pb.ListModelsResponse:
     """Return the message of one model of a source."""
-    pretrained = [
-        pb.PretrainedWeights(
-            tag=weights.tag, is_default=weights.is_default, state=_STATES[weights.state]
-        )
-        for weights in entry.pretrained
-    ]
-    return pb.ListModelsResponse(source=entry.source, name=entry.name, pretrained=pretrained)
+    return pb.ListModelsResponse(
+        source=entry.source,
+        name=entry.name,
+        pretrained=map(_pretrained_message, entry.pretrained),
+        backend=entry.backend,
+        task=entry.task,
+        parameter_count=entry.parameter_count,
+        input_shape=entry.input_shape,
+    )
+
+
+def _pretrained_message(entry: PretrainedEntry) -> pb.PretrainedWeights:
+    known = entry.preprocessing
+    return pb.PretrainedWeights(
+        tag=entry.tag,
+        is_default=entry.is_default,
+        state=_STATES[entry.state],
+        preprocessing=None if known is None else preprocessing_message(known),
+    )
 
 
 def resident_message(resident: Resident, device: str) -> pb.ResidentModel:

@@ -60,7 +60,7 @@ class FrameReply:
 
 def feature_columns(extraction: Extraction) -> list[ColumnSpec]:
     """Return the columns of an extraction's features, in the order asked for."""
-    return [ColumnSpec(tap.name, tap.output_shape) for tap in extraction.taps]
+    return [ColumnSpec(tap.name, tap.output_shape) for tap in extraction.plan.taps]
 
 
 def extract_reply_header(
@@ -68,7 +68,7 @@ def extract_reply_header(
 ) -> pb.ExtractReplyHeader:
     """Return what comes before the first frame of features."""
     return pb.ExtractReplyHeader(
-        provenance=provenance(extraction.loaded),
+        provenance=provenance(extraction),
         columns=map(column_message, columns),
         batch_size=extraction.batch_size,
     )

@@ -12,8 +12,8 @@ from thingsvision_proto.model_id import METADATA_KEY, model_id
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
 from ..errors import InvalidRequestError
-from ..images import EncodedImage
-from .messages import encoded_image
+from ..inputs import RequestItem
+from .messages import request_item
 
 
 def check_model_metadata(context: grpc.aio.ServicerContext[Any, Any], spec: pb.ModelSpec) -> None:
@@ -54,11 +54,11 @@ class RequestStream:
                 raise InvalidRequestError(sentence, field=part or kind)
             yield getattr(message, part)
 
-    async def images(self) -> AsyncIterator[EncodedImage]:
+    async def images(self) -> AsyncIterator[RequestItem]:
         """Yield the images, their numbers checked."""
         index = 0
         async for image in self.parts("image"):
-            yield encoded_image(image, index)
+            yield request_item(image, index)
             index += 1
 
     async def frames(self, kind: str) -> AsyncIterator[bytes]:

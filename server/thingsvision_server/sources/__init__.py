@@ -8,7 +8,7 @@ from importlib import import_module
 
 from ..errors import UnknownSourceError, choices
 from .base import ModelSource
-from .weights import WeightsFolder
+from .context import SourceContext
 
 SOURCES: Mapping[str, str] = {
     "timm": "timm:open_source",
@@ -18,10 +18,10 @@ SOURCES: Mapping[str, str] = {
 
 
 class Sources:
-    """The sources over one weights folder, each opened once, on first use."""
+    """The sources, each opened once, on first use."""
 
-    def __init__(self, weights: WeightsFolder) -> None:
-        self._weights = weights
+    def __init__(self, context: SourceContext) -> None:
+        self._context = context
         self._opened: dict[str, ModelSource] = {}
         self._opening = threading.Lock()
 
@@ -32,7 +32,7 @@ class Sources:
             raise UnknownSourceError(sentence, field="model.source", subject=name)
         with self._opening:
             if name not in self._opened:
-                self._opened[name] = _opener(SOURCES[name])(self._weights)
+                self._opened[name] = _opener(SOURCES[name])(self._context)
             return self._opened[name]
 
     def __iter__(self) -> Iterator[ModelSource]:
@@ -40,9 +40,9 @@ class Sources:
         return (self[name] for name in SOURCES)
 
 
-def _opener(path: str) -> Callable[[WeightsFolder], ModelSource]:
+def _opener(path: str) -> Callable[[SourceContext], ModelSource]:
     module, _, function = path.partition(":")
-    opener: Callable[[WeightsFolder], ModelSource] = getattr(
+    opener: Callable[[SourceContext], ModelSource] = getattr(
         import_module(f".{module}", __name__), function
     )
     return opener

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
 from ..backends.base import RunnableModel, Structure
-from ..images import ImageTransform
+from ..inputs import InputTransform, Preprocessing
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,8 @@ class PretrainedEntry:
     tag: str
     is_default: bool
     state: WeightsState
+    preprocessing: Preprocessing | None = None
+    """The preprocessing of these weights; None where it is not known before they are loaded."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,14 @@ class ModelEntry:
     source: str
     name: str
     pretrained: tuple[PretrainedEntry, ...]
+    backend: str = "pt"
+    """The framework that runs it, `pt` or `tf`."""
+    task: str = ""
+    """What it was made for, e.g. `classification`; empty where that is not known."""
+    parameter_count: int = 0
+    """0 where it is not known without building the model."""
+    input_shape: tuple[int, ...] = ()
+    """Its own input size; empty where it is not known without building the model."""
 
 
 class ModelSource(Protocol):
@@ -97,11 +107,15 @@ class ModelSource(Protocol):
         Raises UnknownModelError or UnknownWeightsError with near matches.
         """
 
-    def structure(self, key: ModelKey) -> Structure:
-        """Return the modules of a resolved model; weights need not be there."""
+    def structure(self, key: ModelKey, image_shape: tuple[int, ...] | None = None) -> Structure:
+        """Return the modules of a resolved model; weights need not be there.
 
-    def transform(self, key: ModelKey) -> ImageTransform:
-        """Return the preprocessing of a resolved model."""
+        `image_shape` is that of one image as an input, where it is not the model's own. Raises
+        InvalidRequestError where the model can't take such images.
+        """
+
+    def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:
+        """Return how a resolved model's inputs are made, by modality."""
 
     def load(self, key: ModelKey, device: str) -> RunnableModel:
         """Build a resolved model with its weights on a device.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
@@ -11,12 +12,20 @@ from torch import nn
 
 from ..backends.base import RunnableModel, Structure
 from ..backends.seeding import isolated_random
-from ..backends.structure import describe
+from ..backends.structure import Tower, describe
 from ..backends.torch import TorchModel
-from ..errors import UnknownModelError, UnknownWeightsError, WeightsMismatchError, choices
-from ..images import ImageTransform
+from ..errors import (
+    InvalidRequestError,
+    UnknownModelError,
+    UnknownWeightsError,
+    WeightsMismatchError,
+    choices,
+)
+from ..inputs import IMAGE, InputSpec, InputTransform
 from .base import ModelEntry, ModelKey, Pretrained, PretrainedEntry, Random, Uploaded
 from .weights import PublishedWeights, StateDict, WeightsFolder, read_state_dict
+
+_DRY_RUN_ERRORS = (RuntimeError, NotImplementedError, ValueError, TypeError, AssertionError)
 
 _log = structlog.get_logger(__name__)
 
@@ -35,11 +44,11 @@ class NetworkCatalogue(Protocol):
     def published(self, name: str, tag: str) -> PublishedWeights:
         """Tell where the weights of a tag are published."""
 
-    def input_shape(self, key: ModelKey) -> tuple[int, int, int]:
-        """Return the model's own input size, C x H x W."""
+    def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:
+        """Return the model's own preprocessing, by modality."""
 
-    def transform(self, key: ModelKey) -> ImageTransform:
-        """Return the model's own preprocessing."""
+    def towers(self, network: nn.Module) -> Mapping[str, nn.Module]:
+        """Return the part of a network that sees each modality; called with a batch of inputs."""
 
     def build(self, name: str) -> nn.Module:
         """Build the network with initialised weights, as the library does without pretraining."""
@@ -70,7 +79,8 @@ class PyTorchSource:
     def _pretrained_entry(self, name: str, tag: str, is_default: bool) -> PretrainedEntry:
         key = ModelKey(self._catalogue.source, name, Pretrained(tag))
         state = self._weights.state(key, self._catalogue.published(name, tag))
-        return PretrainedEntry(tag, is_default, state)
+        preprocessing = self._catalogue.transforms(key)[IMAGE].preprocessing
+        return PretrainedEntry(tag, is_default, state, preprocessing)
 
     def resolve(self, key: ModelKey) -> ModelKey:
         """Return the key with its weights named in full; raise where there are none such."""
@@ -93,16 +103,32 @@ class PyTorchSource:
         sentence = f"{name} has {wanted}. {hint}"
         raise UnknownWeightsError(sentence, field="model.pretrained_tag", subject=tag)
 
-    def structure(self, key: ModelKey) -> Structure:
+    def structure(self, key: ModelKey, image_shape: tuple[int, ...] | None = None) -> Structure:
         """Return the modules of a model, from passes that compute shapes only where that works."""
-        input_shape = self._catalogue.input_shape(key)
+        specs = {kind: one.spec for kind, one in self._catalogue.transforms(key).items()}
+        if image_shape is not None:
+            specs[IMAGE] = replace(specs[IMAGE], shape=image_shape)
         try:
             with torch.device("meta"):
-                return describe(self._skeleton(key), input_shape)
+                return self._describe(key, specs)
         # A network that looks at values can't run on `meta`; what it raises then is its own.
-        except (RuntimeError, NotImplementedError, ValueError, TypeError) as error:
-            _log.info("dry run on the CPU", model=str(key), reason=str(error).partition("\n")[0])
-            return describe(self._skeleton(key), input_shape)
+        except _DRY_RUN_ERRORS as error:
+            reason = str(error).partition("\n")[0]
+        _log.info("dry run on the CPU", model=str(key), reason=reason)
+        try:
+            return self._describe(key, specs)
+        except _DRY_RUN_ERRORS as error:
+            if image_shape is None:
+                raise
+            size = " x ".join(map(str, image_shape))
+            raise InvalidRequestError(
+                f"{key} can't take inputs of {size}: {error}", field="input"
+            ) from error
+
+    def _describe(self, key: ModelKey, specs: Mapping[str, InputSpec]) -> Structure:
+        network = self._skeleton(key)
+        towers = self._catalogue.towers(network)
+        return describe(network, {kind: Tower(towers[kind], spec) for kind, spec in specs.items()})
 
     def _skeleton(self, key: ModelKey) -> nn.Module:
         with isolated_random(0):
@@ -112,13 +138,14 @@ class PyTorchSource:
                 network = self._catalogue.build_pretrained(key.name, key.weights.tag, state)
         return network.eval()
 
-    def transform(self, key: ModelKey) -> ImageTransform:
-        """Return the model's own preprocessing."""
-        return self._catalogue.transform(key)
+    def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:
+        """Return the model's own preprocessing, by modality."""
+        return self._catalogue.transforms(key)
 
     def load(self, key: ModelKey, device: str) -> RunnableModel:
         """Build the model with its weights on a device."""
-        return TorchModel(self._network(key), device)
+        network = self._network(key)
+        return TorchModel(network, device, self._catalogue.towers(network))
 
     def _network(self, key: ModelKey) -> nn.Module:
         weights = key.weights

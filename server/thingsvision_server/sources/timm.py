@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import timm
 from timm.data import create_transform, resolve_data_config
 from timm.models import get_arch_pretrained_cfgs, get_pretrained_cfg
 from torch import nn
-from torchvision import transforms
 
-from ..images import ImageTransform, Preprocessing
+from ..inputs import IMAGE, InputTransform
 from .base import ModelKey, Pretrained
+from .context import SourceContext
 from .pytorch import PyTorchSource
-from .weights import PublishedWeights, StateDict, WeightsFolder
+from .transforms import image_transform, read_steps
+from .weights import PublishedWeights, StateDict
 
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
-def open_source(weights: WeightsFolder) -> PyTorchSource:
-    """Open the source over a weights folder."""
-    return PyTorchSource(TimmCatalogue(), weights)
+def open_source(context: SourceContext) -> PyTorchSource:
+    """Open the source."""
+    return PyTorchSource(TimmCatalogue(), context.weights)
 
 
 class TimmCatalogue:
@@ -48,15 +48,16 @@ class TimmCatalogue:
         repository = config.hf_hub_id or ""
         return PublishedWeights(config.url or "", repository, files if repository else ())
 
-    def input_shape(self, key: ModelKey) -> tuple[int, int, int]:
-        """Return the model's own input size, C x H x W."""
-        channels, height, width = self._data_config(key)["input_size"]
-        return channels, height, width
-
-    def transform(self, key: ModelKey) -> ImageTransform:
+    def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:
         """Return timm's own evaluation transform for the tag's data config."""
-        compose = create_transform(**self._data_config(key), is_training=False)
-        return ImageTransform(compose, _preprocessing(compose.transforms, repr(compose)))
+        config = self._data_config(key)
+        compose = create_transform(**config, is_training=False)
+        preprocessing = read_steps(compose.transforms, repr(compose))
+        return {IMAGE: image_transform(compose, preprocessing, tuple(config["input_size"]))}
+
+    def towers(self, network: nn.Module) -> Mapping[str, nn.Module]:
+        """Return the network: all of it sees images."""
+        return {IMAGE: network}
 
     def _data_config(self, key: ModelKey) -> dict[str, Any]:
         tag = key.weights.tag if isinstance(key.weights, Pretrained) else ""
@@ -81,36 +82,3 @@ class TimmCatalogue:
 
 def _full_name(name: str, tag: str) -> str:
     return f"{name}.{tag}" if tag else name
-
-
-def _preprocessing(steps: Iterable[Any], description: str) -> Preprocessing:
-    """Read the parameters off the transform itself, so that they can't differ from it."""
-    found: dict[str, Any] = {}
-    for step in steps:
-        for kind, read in _STEPS.items():
-            if isinstance(step, kind):
-                found |= read(step)
-    return Preprocessing(**found, description=description)
-
-
-def _sizes(size: int | Iterable[int]) -> tuple[int, ...]:
-    return (size,) if isinstance(size, int) else tuple(size)
-
-
-def _decimal(value: Any) -> float:
-    """Return the shortest decimal of a float32: 0.485, not 0.48500001430511475."""
-    return float(str(np.float32(value)))
-
-
-_STEPS: dict[type, Callable[[Any], dict[str, Any]]] = {
-    transforms.Resize: lambda step: {
-        "resize_pixels": _sizes(step.size),
-        "interpolation": step.interpolation.value,
-        "antialias": True,  # Pillow always low-pass filters when it shrinks
-    },
-    transforms.CenterCrop: lambda step: {"crop_pixels": _sizes(step.size)},
-    transforms.Normalize: lambda step: {
-        "mean": tuple(map(_decimal, step.mean)),
-        "std": tuple(map(_decimal, step.std)),
-    },
-}

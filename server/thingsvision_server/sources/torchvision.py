@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,17 +14,19 @@ from torchvision import models
 from torchvision.models import WeightsEnum
 from torchvision.transforms._presets import ImageClassification
 
-from ..images import ImageTransform, Preprocessing
+from ..inputs import IMAGE, InputTransform, Preprocessing
 from .base import ModelKey, Pretrained
+from .context import SourceContext
 from .pytorch import PyTorchSource
-from .weights import PublishedWeights, StateDict, WeightsFolder
+from .transforms import image_transform
+from .weights import PublishedWeights, StateDict
 
 _IMAGENET = ImageClassification(crop_size=224)
 
 
-def open_source(weights: WeightsFolder) -> PyTorchSource:
-    """Open the source over a weights folder."""
-    return PyTorchSource(TorchvisionCatalogue(), weights)
+def open_source(context: SourceContext) -> PyTorchSource:
+    """Open the source."""
+    return PyTorchSource(TorchvisionCatalogue(), context.weights)
 
 
 class TorchvisionCatalogue:
@@ -50,15 +52,15 @@ class TorchvisionCatalogue:
         """Tell where the weights of a tag are published."""
         return PublishedWeights(url=_member(name, tag).url)
 
-    def input_shape(self, key: ModelKey) -> tuple[int, int, int]:
-        """Return the model's own input size, C x H x W."""
-        size = self._preset(key).crop_size
-        return (3, *((size[0], size[0]) if len(size) == 1 else (size[0], size[1])))
-
-    def transform(self, key: ModelKey) -> ImageTransform:
+    def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:
         """Return `weights.transforms()` of the weights in use (else of the default ones)."""
         preset = self._preset(key)
-        return ImageTransform(preset, _preprocessing(preset))
+        preprocessing = _preprocessing(preset)
+        return {IMAGE: image_transform(preset, preprocessing, (3, *preprocessing.crop_pixels))}
+
+    def towers(self, network: nn.Module) -> Mapping[str, nn.Module]:
+        """Return the network: all of it sees images."""
+        return {IMAGE: network}
 
     def _preset(self, key: ModelKey) -> ImageClassification:
         if isinstance(key.weights, Pretrained):

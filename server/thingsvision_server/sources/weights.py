@@ -42,16 +42,20 @@ _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 
 @dataclass(frozen=True)
 class PublishedWeights:
-    """Where a source publishes weights: a URL that torch hub caches, files of a HF repository."""
+    """Where a source publishes weights: a URL that torch hub caches, files of a HF repository.
+
+    `cached_as` names the cached file where the URL's own last part would not do.
+    """
 
     url: str = ""
     hub_repository: str = ""
     hub_files: tuple[str, ...] = ()
+    cached_as: str = ""
 
     @property
     def file_name(self) -> str:
         """Return the name under which torch hub caches the file."""
-        return self.url.rpartition("/")[2]
+        return self.cached_as or self.url.rpartition("/")[2]
 
     def __bool__(self) -> bool:
         return bool(self.url or self.hub_repository)

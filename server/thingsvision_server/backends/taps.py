@@ -1,0 +1,185 @@
+"""What a request takes of a model's modules, from the names it gives; knows no framework.
+
+A name is a module's, or with a step of one that runs several times in a pass: `V2.output@t=3` is
+its fourth call, `V2.output@all` all of them with a leading axis, `V2.output` the last.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from ..errors import (
+    InvalidRequestError,
+    ModuleNeverRunsError,
+    NotExtractableError,
+    UnknownModuleError,
+    choices,
+)
+
+if TYPE_CHECKING:
+    from .base import ModuleInfo, Structure
+
+_STEP = re.compile(r"(?P<module>.*)@(?:t=(?P<call>\d+)|(?P<all>all))")
+
+
+class TokenExtraction(Enum):
+    """What is taken of a token sequence; with none, all tokens."""
+
+    NONE = ""
+    CLS_TOKEN = "cls_token"  # noqa: S105 - no password
+    """The first token."""
+    AVG_POOL = "avg_pool"
+    """The mean of the tokens of patches."""
+    CLS_TOKEN_AVG_POOL = "cls_token+avg_pool"  # noqa: S105
+    """Both, concatenated."""
+
+
+@dataclass(frozen=True)
+class Tap:
+    """What is taken of one module, per image."""
+
+    name: str
+    """As asked for."""
+    module: str
+    modality: str
+    calls: tuple[int, ...]
+    """Numbers of the calls to take, from 0."""
+    is_stacked: bool
+    """Whether the calls come along a leading axis (then all are taken), or there is one."""
+    call_shape: tuple[int, ...]
+    """Shape of one call's output."""
+    tokens: TokenExtraction = TokenExtraction.NONE
+    prefix_tokens: int = 0
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of what is taken."""
+        shape = self.call_shape
+        if self.tokens is not TokenExtraction.NONE:
+            both = self.tokens is TokenExtraction.CLS_TOKEN_AVG_POOL
+            shape = (shape[1] * (2 if both else 1),)
+        return (len(self.calls), *shape) if self.is_stacked else shape
+
+    @property
+    def row_bytes(self) -> int:
+        """Length of one image's row as float32, bytes."""
+        return 4 * prod(self.output_shape)
+
+    def reduce(self, output: Any) -> list[Any]:
+        """Return what is taken of a call's output (images x shape), in parts side by side."""
+        return [take(output, self.prefix_tokens) for take in _PARTS[self.tokens]]
+
+
+def _all(output: Any, _prefix_tokens: int) -> Any:
+    return output
+
+
+def _class_token(output: Any, _prefix_tokens: int) -> Any:
+    return output[:, 0]
+
+
+def _patch_mean(output: Any, prefix_tokens: int) -> Any:
+    return output[:, prefix_tokens:].mean(1)
+
+
+_PARTS: Mapping[TokenExtraction, tuple[Any, ...]] = {
+    TokenExtraction.NONE: (_all,),
+    TokenExtraction.CLS_TOKEN: (_class_token,),
+    TokenExtraction.AVG_POOL: (_patch_mean,),
+    TokenExtraction.CLS_TOKEN_AVG_POOL: (_class_token, _patch_mean),
+}
+
+
+def taps(
+    structure: Structure,
+    names: Sequence[str],
+    tokens: TokenExtraction = TokenExtraction.NONE,
+) -> tuple[Tap, ...]:
+    """Return what these names take, in their order; raise where one can't be had."""
+    if not names:
+        raise InvalidRequestError("no module was named; name at least one", field="modules")
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        sentence = f"module {repeated[0]!r} is named twice; name each module once"
+        raise InvalidRequestError(sentence, field="modules", subject=repeated[0])
+    known = {module.name: module for module in structure.modules}
+    found = tuple(_tap(name, known, tokens) for name in names)
+    _check_one_modality(found)
+    return found
+
+
+def _check_one_modality(found: Sequence[Tap]) -> None:
+    by_modality = {tap.modality: tap.name for tap in found}
+    if len(by_modality) > 1:
+        seen = ", ".join(f"{name!r} sees {kind}s" for kind, name in by_modality.items())
+        sentence = f"one request is about images or about texts: {seen}; ask for them one by one"
+        raise InvalidRequestError(sentence, field="modules")
+
+
+def _tap(name: str, known: Mapping[str, ModuleInfo], tokens: TokenExtraction) -> Tap:
+    step = None if name in known else _STEP.fullmatch(name)
+    module = _known(step["module"] if step else name, known)
+    if not module.calls:
+        sentence = f"module {name!r} can't be extracted: {module.reason}"
+        raise ModuleNeverRunsError(sentence, field="modules", subject=name)
+    calls = _calls(name, module, step)
+    for call in calls:
+        if module.calls[call].reason:
+            raise _not_extractable(name, module.calls[call].reason)
+    shapes = {module.calls[call].shape for call in calls}
+    if len(shapes) > 1:
+        listed = ", ".join(str(list(call.shape)) for call in module.calls)
+        raise _not_extractable(name, f"its calls have different shapes ({listed}); take one, @t=0")
+    stacked = bool(step and step["all"])
+    tap = Tap(name, module.name, module.modality, calls, stacked, shapes.pop())
+    return tap if tokens is TokenExtraction.NONE else _of_tokens(tap, module, tokens)
+
+
+def _known(name: str, known: Mapping[str, ModuleInfo]) -> ModuleInfo:
+    if name not in known:
+        hint = choices(name, filter(None, known))
+        raise UnknownModuleError(
+            f"the model has no module {name!r}. {hint}", field="modules", subject=name
+        )
+    return known[name]
+
+
+def _calls(name: str, module: ModuleInfo, step: re.Match[str] | None) -> tuple[int, ...]:
+    count = len(module.calls)
+    if step is None:
+        return (count - 1,)
+    if step["all"]:
+        return tuple(range(count))
+    call = int(step["call"])
+    if call >= count:
+        sentence = (
+            f"module {module.name!r} runs {count} times: @t=0 to @t={count - 1}, not {name!r}"
+        )
+        raise UnknownModuleError(sentence, field="modules", subject=name)
+    return (call,)
+
+
+def _of_tokens(tap: Tap, module: ModuleInfo, tokens: TokenExtraction) -> Tap:
+    shape = list(tap.call_shape)
+    if module.prefix_tokens is None:
+        raise _not_extractable(
+            tap.name,
+            f"{tokens.value} is taken of token sequences, and its output {shape} is none; leave "
+            "token_extraction out, or ask for a transformer's block",
+        )
+    if not module.prefix_tokens and tokens is not TokenExtraction.AVG_POOL:
+        raise _not_extractable(
+            tap.name,
+            f"its tokens {shape} have no class token; take {TokenExtraction.AVG_POOL.value}",
+        )
+    return replace(tap, tokens=tokens, prefix_tokens=module.prefix_tokens)
+
+
+def _not_extractable(name: str, why: str) -> NotExtractableError:
+    sentence = f"module {name!r} can't be extracted: {why}"
+    return NotExtractableError(sentence, field="modules", subject=name)

@@ -1,0 +1,189 @@
+"""What a model takes: one image, tensor or text, made into its input; knows no framework."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from .errors import ImageError, InvalidRequestError
+from .images import EncodedImage
+
+IMAGE, TEXT = "image", "text"
+"""Modalities: what a part of a model sees."""
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One input without the image axis, e.g. 3 x 224 x 224 float32; `modality` says what of."""
+
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    modality: str = IMAGE
+
+
+@dataclass(frozen=True)
+class TensorImage:
+    """One image that its user preprocessed: bytes of float32, little-endian, C order."""
+
+    index: int
+    name: str
+    values: bytes
+
+
+@dataclass(frozen=True)
+class Text:
+    """One text, in the place of an image."""
+
+    index: int
+    name: str
+    text: str
+
+
+RequestItem = EncodedImage | TensorImage | Text
+
+_KINDS = {EncodedImage: "an encoded image", TensorImage: "a tensor", Text: "a text"}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image becomes an input, in the order of the fields; empty tuples: step left out."""
+
+    resize_pixels: tuple[int, ...] = ()
+    interpolation: str = ""
+    antialias: bool = False
+    crop_pixels: tuple[int, ...] = ()
+    value_range: str = "0..1"
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    description: str = ""
+    channel_order: str = "RGB"
+
+
+@dataclass(frozen=True)
+class PreprocessingOverrides:
+    """What a request changes of a model's own preprocessing; None and empty: nothing.
+
+    An empty `crop_pixels` leaves the model's crop, `crop` False leaves it out.
+    """
+
+    resize_pixels: tuple[int, ...] = ()
+    crop_pixels: tuple[int, ...] = ()
+    crop: bool = True
+    interpolation: str = ""
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    def applied_to(self, own: Preprocessing) -> Preprocessing:
+        """Return a model's preprocessing with these changes; raise where they are impossible."""
+        self._check()
+        changes: dict[str, Any] = {
+            name: getattr(self, name)
+            for name in ("resize_pixels", "crop_pixels", "interpolation", "mean", "std")
+            if getattr(self, name)
+        }
+        if not self.crop:
+            changes["crop_pixels"] = ()
+        return replace(own, description="", antialias=True, **changes)
+
+    def _check(self) -> None:
+        for name in ("resize_pixels", "crop_pixels"):
+            sizes = getattr(self, name)
+            if len(sizes) > 2 or any(not 1 <= size <= _MOST_PIXELS for size in sizes):
+                sentence = f"{name} is one or two numbers from 1 to {_MOST_PIXELS}, not {sizes}"
+                raise InvalidRequestError(sentence, field=f"overrides.{name}")
+        for name in ("mean", "std"):
+            if len(getattr(self, name)) not in (0, 3):
+                sentence = f"{name} has a number for each of 3 channels, not {getattr(self, name)}"
+                raise InvalidRequestError(sentence, field=f"overrides.{name}")
+        if self.interpolation not in ("", *INTERPOLATIONS):
+            raise InvalidRequestError(
+                f"there is no interpolation {self.interpolation!r}. "
+                f"Valid: {', '.join(INTERPOLATIONS)}.",
+                field="overrides.interpolation",
+                subject=self.interpolation,
+            )
+        if 0 in self.std:
+            raise InvalidRequestError(
+                "std has a 0; values are divided by it", field="overrides.std"
+            )
+
+
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
+
+_MOST_PIXELS = 4096
+
+
+@dataclass(frozen=True)
+class InputTransform:
+    """Makes inputs of one kind of items, and says how.
+
+    `apply` takes what the kind holds (a Pillow RGB image, an array, or a string) and gives an
+    input of `spec`. `adapt` gives the transform of other preprocessing; None where there is none
+    but the model's own.
+    """
+
+    apply: Callable[[Any], Any]
+    preprocessing: Preprocessing
+    spec: InputSpec
+    takes: type[RequestItem] = EncodedImage
+    adapt: Callable[[Preprocessing], InputTransform] | None = None
+
+    def check_kind(self, item: RequestItem) -> None:
+        """Raise ImageError where an item is of another kind than this transform takes."""
+        if not isinstance(item, self.takes):
+            raise ImageError(
+                f"image {item.index} ({item.name!r}) is {_KINDS[type(item)]}; these modules with "
+                f"this header take {_KINDS[self.takes]}",
+                field=f"image[{item.index}]",
+                subject=item.name,
+            )
+
+    def check_shape(self, item: RequestItem, shape: tuple[int, ...]) -> None:
+        """Raise ImageError where an input has another shape than all have to have."""
+        if shape != self.spec.shape:
+            found, needed = (" x ".join(map(str, size)) for size in (shape, self.spec.shape))
+            raise ImageError(
+                f"image {item.index} ({item.name!r}) gives an input of {found} instead of "
+                f"{needed}: without a crop, send images of one shape or resize to height and width",
+                field=f"image[{item.index}]",
+                subject=item.name,
+            )
+
+
+def overridden(own: InputTransform, overrides: PreprocessingOverrides) -> InputTransform:
+    """Return a model's transform with a request's changes; raise where it takes none."""
+    if own.adapt is None:
+        raise InvalidRequestError(
+            "this model's preprocessing is its own and can't be changed; send tensors that you "
+            "preprocessed yourself",
+            field="overrides",
+        )
+    return own.adapt(overrides.applied_to(own.preprocessing))
+
+
+def tensors_as_they_are(shape: tuple[int, ...]) -> InputTransform:
+    """Return the transform of tensors that the user preprocessed: only their length is checked."""
+    if not shape or any(size < 1 for size in shape):
+        sentence = f"the shape of one tensor has numbers from 1, not {list(shape)}"
+        raise InvalidRequestError(sentence, field="tensors.shape")
+    spec = InputSpec(shape)
+    description = f"none: float32 tensors of {' x '.join(map(str, shape))} as they were sent"
+    preprocessing = Preprocessing(value_range="", description=description, channel_order="")
+    return InputTransform(lambda values: values, preprocessing, spec, takes=TensorImage)
+
+
+def tensor_values(item: TensorImage, shape: tuple[int, ...]) -> Any:
+    """Return the array of a tensor; raise ImageError where its length is another."""
+    expected = 4 * prod(shape)
+    if len(item.values) != expected:
+        raise ImageError(
+            f"image {item.index} ({item.name!r}) has {len(item.values):,} bytes; a float32 tensor "
+            f"of {' x '.join(map(str, shape))} has {expected:,}",
+            field=f"image[{item.index}]",
+            subject=item.name,
+        )
+    return np.frombuffer(item.values, "<f4").astype(np.float32).reshape(shape)

@@ -1,0 +1,16 @@
+"""What every source is opened with; knows no source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..backends.tensorflow import TensorFlowRuntime
+from .weights import WeightsFolder
+
+
+@dataclass(frozen=True)
+class SourceContext:
+    """The server's weights, and the child process that runs TensorFlow."""
+
+    weights: WeightsFolder
+    tensorflow: TensorFlowRuntime

@@ -1,0 +1,67 @@
+"""The source `custom`: families of models that each have a source of their own, under one name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
+
+from ..backends.base import RunnableModel, Structure
+from ..errors import UnknownModelError, choices
+from ..inputs import InputTransform
+from .base import ModelEntry, ModelKey, ModelSource
+from .context import SourceContext
+
+FAMILIES: Sequence[str] = ()
+"""`module:function` (below this package) that opens a family as a source of its own."""
+
+REFUSED: Mapping[str, str] = {}
+"""Names that users may know from elsewhere, and why there is no such model."""
+
+
+def open_source(context: SourceContext) -> CustomSource:
+    """Open the source with all its families."""
+    return CustomSource([_opener(path)(context) for path in FAMILIES])
+
+
+def _opener(path: str) -> Callable[[SourceContext], ModelSource]:
+    module, _, function = path.partition(":")
+    opener: Callable[[SourceContext], ModelSource] = getattr(
+        import_module(f".{module}", __package__), function
+    )
+    return opener
+
+
+class CustomSource:
+    """A ModelSource that hands every model to its family."""
+
+    def __init__(self, families: Sequence[ModelSource]) -> None:
+        self._family_of = {name: family for family in families for name in family.names()}
+
+    def names(self) -> list[str]:
+        """Return the names of all models, sorted."""
+        return sorted(self._family_of)
+
+    def entries(self, names: list[str]) -> Iterator[ModelEntry]:
+        """Yield what there is to say of these models without building them."""
+        for name in names:
+            yield from self._family_of[name].entries([name])
+
+    def resolve(self, key: ModelKey) -> ModelKey:
+        """Return the key with its weights named in full; raise where there are none such."""
+        if key.name not in self._family_of:
+            hint = REFUSED.get(key.name) or choices(key.name, self._family_of)
+            sentence = f"{key.source} has no model {key.name!r}. {hint}"
+            raise UnknownModelError(sentence, field="model.name", subject=key.name)
+        return self._family_of[key.name].resolve(key)
+
+    def structure(self, key: ModelKey, image_shape: tuple[int, ...] | None = None) -> Structure:
+        """Return the modules of a resolved model."""
+        return self._family_of[key.name].structure(key, image_shape)
+
+    def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:
+        """Return how a resolved model's inputs are made, by modality."""
+        return self._family_of[key.name].transforms(key)
+
+    def load(self, key: ModelKey, device: str) -> RunnableModel:
+        """Build a resolved model with its weights on a device."""
+        return self._family_of[key.name].load(key, device)
