@@ -20,6 +20,7 @@ ThingsvisionError
 │   ├── DeviceMemoryError      the device ran out of memory for one single image
 │   └── StorageError           the disk for weights or spilled features is full
 ├── UnavailableError           nothing answers at the server's address
+│   ├── BackendCrashedError    the process that ran the model ended; try again
 │   └── DrainingError          the server is shutting down
 ├── DeadlineError              the timeout that the user gave has passed
 ├── StoppedError               the call was cancelled before its end
@@ -138,6 +139,10 @@ class StorageError(ExhaustedError):
 
 class UnavailableError(ThingsvisionError):
     """Nothing answers at the server's address."""
+
+
+class BackendCrashedError(UnavailableError):
+    """The process that ran the model ended in the middle of the request; try again."""
 
 
 class DrainingError(UnavailableError):

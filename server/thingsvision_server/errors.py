@@ -19,6 +19,7 @@ ThingsvisionError
 │   ├── DeviceMemoryError      the device ran out of memory for one single image
 │   └── StorageError           the disk for weights or spilled features is full
 ├── UnavailableError
+│   ├── BackendCrashedError    the process that ran the model ended; try again
 │   └── DrainingError          the server is shutting down
 └── ChecksumError              bytes arrived other than they were sent
 """
@@ -116,6 +117,10 @@ class StorageError(ExhaustedError):
 
 class UnavailableError(ThingsvisionError):
     """The server can't take requests now."""
+
+
+class BackendCrashedError(UnavailableError):
+    """The process that ran the model ended in the middle of the request; try again."""
 
 
 class DrainingError(UnavailableError):

@@ -1,0 +1,113 @@
+"""Tells a network's modules, sizes and weights as plain data; knows no network by name."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from .graph import Flattened, Module, Output
+
+_LEFT_OUT = ("name", "trainable", "dtype", "batch_shape", "batch_input_shape", "seed", "layers")
+"""Entries of a layer's config that say nothing of what it computes, or are long."""
+
+
+def modules(flattened: Flattened) -> list[dict[str, Any]]:
+    """Return the modules in order of execution, the whole network first."""
+    return [_module(module) for module in flattened.modules.values()]
+
+
+def _module(module: Module) -> dict[str, Any]:
+    return {
+        "name": "/".join(module.path),
+        "type": type(module.layer).__name__,
+        "attributes": _attributes(module.layer) if module.path else "",
+        "depth": len(module.path),
+        "parent": "/".join(module.path[:-1]),
+        "parameter_count": sum(prod(w.shape) for w in weights_of(module.layer)),
+        "calls": [_call(call) for call in module.calls],
+    }
+
+
+def _attributes(layer: Any) -> str:
+    """Return the numbers and words of a layer's config."""
+    try:
+        config = layer.get_config()
+    except NotImplementedError:
+        return ""
+    shown = {name: _plain(value) for name, value in config.items() if name not in _LEFT_OUT}
+    return ", ".join(f"{name}={value}" for name, value in shown.items() if value is not None)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple)) and all(isinstance(part, (int, float)) for part in value):
+        return f"({', '.join(map(str, value))})"
+    return value if isinstance(value, (bool, int, float, str)) else None
+
+
+def _call(call: Output) -> dict[str, Any]:
+    symbol = call.symbols[0]
+    shape, dtype = list(symbol.shape), dtype_name(symbol.dtype)
+    reason = ""
+    if not dtype.startswith(("float", "bfloat")):
+        reason = f"its output is of type {dtype}, not floating point"
+    elif not shape or shape[0] is not None:
+        reason = f"its output has no row per image: shape {shape}"
+    elif None in shape[1:]:
+        reason = f"the shape {shape} of its output is not known before the network runs"
+    plain = [] if reason else shape[1:]
+    return {"shape": plain, "dtype": dtype, "reason": reason}
+
+
+def dtype_name(dtype: Any) -> str:
+    """Return the name of an element type of Keras 3 (a string) or tf_keras."""
+    return str(getattr(dtype, "name", dtype))
+
+
+def weights_of(layer: Any) -> list[Any]:
+    """Return the variables of a layer, shared ones once; an operation of Keras has none."""
+    return list({id(weight): weight for weight in getattr(layer, "weights", ())}.values())
+
+
+def state_bytes(network: Any) -> int:
+    """Return the memory of all variables, bytes."""
+    return sum(prod(w.shape) * _itemsize(dtype_name(w.dtype)) for w in weights_of(network))
+
+
+def _itemsize(dtype: str) -> int:
+    import tensorflow as tf
+
+    return int(tf.as_dtype(dtype).size)
+
+
+def state_sha256(network: Any) -> str:
+    """Return SHA-256 over name, type, shape and bytes of all variables, hex."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(_named(weights_of(network)), key=lambda pair: pair[0]):
+        value = np.ascontiguousarray(weight.numpy())
+        digest.update(f"{name} {dtype_name(weight.dtype)} {list(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(np.uint8))
+    return digest.hexdigest()
+
+
+def _named(weights: Iterable[Any]) -> Iterable[tuple[str, Any]]:
+    return ((getattr(weight, "path", weight.name), weight) for weight in weights)
+
+
+def affine(preprocess: Any) -> Mapping[str, Any]:
+    """Return what a family's `preprocess_input` does to pixels of 0 to 255, by probing it.
+
+    Each channel of its output is `scale` times the input's channel `source`, plus `offset`.
+    """
+    black = _probe(preprocess, (0, 0, 0))
+    lit = [_probe(preprocess, tuple(np.eye(3)[channel] * 255)) - black for channel in range(3)]
+    source = [int(np.argmax([abs(change[out]) for change in lit])) for out in range(3)]
+    scale = [float(lit[source[out]][out]) / 255 for out in range(3)]
+    return {"source": source, "scale": scale, "offset": black.tolist()}
+
+
+def _probe(preprocess: Any, pixel: tuple[float, ...]) -> Any:
+    return np.array(preprocess(np.array(pixel, np.float32).reshape(1, 1, 1, 3))).reshape(3)

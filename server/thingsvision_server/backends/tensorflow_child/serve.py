@@ -1,0 +1,223 @@
+"""Answers the server's requests in TensorFlow's process, until the server closes or dies.
+
+Two channels are served side by side: one builds networks, one runs them. A third one carries
+nothing: its end says that the server is gone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import socket
+import sys
+import time
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from threading import Thread
+from typing import Any
+
+import numpy as np
+
+from . import applications, outline
+from .channel import Channel, Message, PeerGoneError, mapped
+from .graph import Flattened, Program, flatten
+
+_PROGRAMS_KEPT = 8
+_CPU = "/CPU:0"
+
+
+@dataclass
+class ResidentNetwork:
+    """A network with weights, and the programs of the modules asked for last."""
+
+    flattened: Flattened
+    preprocess: Callable[[Any], Any]
+    device: str
+    programs: OrderedDict[tuple[int, ...], Program] = field(default_factory=OrderedDict)
+
+    def program(self, slots: tuple[int, ...]) -> Program:
+        """Return the part of the network that gives these tensors, built once."""
+        if slots not in self.programs:
+            self.programs[slots] = self.flattened.program(slots)
+        self.programs.move_to_end(slots)
+        while len(self.programs) > _PROGRAMS_KEPT:
+            self.programs.popitem(last=False)
+        return self.programs[slots]
+
+
+class Service:
+    """The networks of this process."""
+
+    def __init__(self) -> None:
+        self._networks: dict[str, ResidentNetwork] = {}
+
+    def sketch(self, request: Message, _descriptors: list[int]) -> Message:
+        """Tell the structure of a network without its weights."""
+        package, name = request["package"], request["name"]
+        network, file = applications.sketch(package, name, request["published"])
+        flattened = flatten(network)
+        return {
+            "input_shape": list(network.inputs[0].shape)[1:],
+            "preprocessing": outline.affine(applications.preprocessor(package, name)),
+            "file": file,
+            "modules": outline.modules(flattened),
+            "state_bytes": outline.state_bytes(network),
+        }
+
+    def load(self, request: Message, _descriptors: list[int]) -> Message:
+        """Build a network with weights, and keep it."""
+        package, name = request["package"], request["name"]
+        device = _device(request["device"])
+        with _on(device):
+            network = _build(package, name, request["weights"])
+        preprocess = applications.preprocessor(package, name)
+        resident = ResidentNetwork(flatten(network), preprocess, device)
+        self._networks[request["model"]] = resident
+        on_cpu_instead = device == _CPU and request["device"] != "cpu"
+        return {
+            "model_sha256": outline.state_sha256(network),
+            "resident_bytes": outline.state_bytes(network),
+            "framework": _framework(package, on_cpu_instead=on_cpu_instead),
+        }
+
+    def run(self, request: Message, descriptors: list[int]) -> Message:
+        """Run a batch that lies in shared memory, and put the activations there."""
+        started = time.monotonic()
+        memory = mapped(descriptors[0])
+        os.close(descriptors[0])
+        resident = self._networks[request["model"]]
+        with _on(resident.device):
+            batch = _batch(request, memory, resident.preprocess)
+            copied_at = time.monotonic()
+            _run(request, memory, resident, batch)
+        return {
+            "copy_seconds": copied_at - started,
+            "forward_seconds": time.monotonic() - copied_at,
+        }
+
+    def close(self, request: Message, _descriptors: list[int]) -> Message:
+        """Forget a network."""
+        self._networks.pop(request["model"], None)
+        gc.collect()
+        if sys.platform == "linux":
+            ctypes.CDLL(None).malloc_trim(0)
+        return {}
+
+
+def _build(package: str, name: str, weights: Mapping[str, Any]) -> Any:
+    if "seed" in weights:
+        return applications.build_random(package, name, weights["seed"])
+    return applications.build_from_file(package, name, weights["file"], weights["published"])
+
+
+def _batch(request: Message, memory: Any, preprocess: Callable[[Any], Any]) -> Any:
+    """Return the batch; pixels go through the family's own preprocessing, floats do not."""
+    import tensorflow as tf
+
+    shape, dtype = request["shape"], np.dtype(request["dtype"])
+    lying = np.frombuffer(memory, dtype, int(np.prod(shape))).reshape(shape)
+    batch = lying.astype(np.float32)
+    return tf.convert_to_tensor(preprocess(batch) if dtype == np.uint8 else batch)
+
+
+def _run(request: Message, memory: Any, resident: ResidentNetwork, batch: Any) -> None:
+    modules = {"/".join(path): module for path, module in resident.flattened.modules.items()}
+    wanted = [
+        modules[tap["module"]].calls[call].slot for tap in request["taps"] for call in tap["calls"]
+    ]
+    unique = tuple(dict.fromkeys(wanted))
+    found = dict(zip(unique, resident.program(unique).run(batch), strict=True))
+    tensors = iter(wanted)
+    for tap in request["taps"]:
+        shape = (len(batch), *tap["shape"])
+        rows = np.frombuffer(memory, np.float32, int(np.prod(shape)), tap["offset"]).reshape(shape)
+        for place in range(len(tap["calls"])):
+            target = rows[:, place] if tap["stacked"] else rows
+            _copy(found[next(tensors)], target, tap["module"])
+
+
+def _copy(tensor: Any, target: Any, module: str) -> None:
+    if tuple(tensor.shape) != target.shape:
+        found, expected = list(tensor.shape), list(target.shape)
+        raise RuntimeError(f"module {module!r} gave {found} instead of {expected}")
+    np.copyto(target, tensor.numpy(), casting="unsafe")
+
+
+def _device(asked: str) -> str:
+    """Return TensorFlow's name of a device; the CPU's where it can't use the GPU."""
+    import tensorflow as tf
+
+    kind, _, index = asked.partition(":")
+    usable = kind == "cuda" and len(tf.config.list_physical_devices("GPU")) > int(index or 0)
+    return f"/GPU:{index or 0}" if usable else _CPU
+
+
+def _on(device: str) -> Any:
+    import tensorflow as tf
+
+    return tf.device(device)
+
+
+def _framework(package: str, *, on_cpu_instead: bool) -> str:
+    import tensorflow as tf
+
+    versions = f"tensorflow {tf.__version__} {package} {sys.modules[package].__version__}"
+    return f"{versions} (on the CPU: TensorFlow sees no such GPU)" if on_cpu_instead else versions
+
+
+def serve(channel: Channel, service: Service) -> None:
+    """Answer the requests of a channel, one after the other."""
+    while True:
+        request, descriptors = channel.receive()
+        channel.send(_answer(request, descriptors, service))
+
+
+def _answer(request: Message, descriptors: list[int], service: Service) -> Message:
+    import tensorflow as tf
+
+    try:
+        reply: Message = getattr(service, request["call"])(request, descriptors)
+    except applications.RefusedError as error:
+        return {"error": error.kind, "message": str(error)}
+    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+        return {"error": "memory", "message": str(error)}
+    # The edge of this process: what is left is a bug, told to the server with its origin.
+    except Exception:
+        return {"error": "bug", "message": traceback.format_exc()}
+    return reply
+
+
+def _serve_to_the_end(channel: Channel, service: Service) -> None:
+    try:
+        serve(channel, service)
+    except PeerGoneError:
+        os._exit(0)
+
+
+def _prepare(core_count: int) -> None:
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(core_count)
+    # float32 means float32, as on the other backend.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+
+
+def main(descriptors: list[int], core_count: int) -> None:
+    """Serve the two channels until the third one ends."""
+    build, run, life = (socket.socket(fileno=descriptor) for descriptor in descriptors)
+    channels, service = [Channel(build), Channel(run)], Service()
+    try:
+        _prepare(core_count)
+    except ImportError as error:
+        channels[0].send({"error": "import", "message": str(error)})
+        return
+    channels[0].send({})
+    for channel in channels:
+        Thread(target=_serve_to_the_end, args=(channel, service), daemon=True).start()
+    while life.recv(1):
+        pass
+    # At once: a batch that still runs is nobody's any more.
+    os._exit(0)
