@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .core.rsa import compute_rdm, correlate_rdms, plot_rdm
     from .extractor import get_extractor
     from .model import Model
+    from .preprocessing import PreprocessingOverrides
     from .utils.data import DataLoader, ImageDataset
     from .utils.storing import save_features
 
@@ -22,6 +23,7 @@ __all__ = [
     "DataLoader",
     "ImageDataset",
     "Model",
+    "PreprocessingOverrides",
     "compute_rdm",
     "connect",
     "correlate_rdms",
@@ -36,6 +38,7 @@ _HOMES = {
     "DataLoader": "utils.data",
     "ImageDataset": "utils.data",
     "Model": "model",
+    "PreprocessingOverrides": "preprocessing",
     "compute_rdm": "core.rsa",
     "connect": "client",
     "correlate_rdms": "core.rsa",

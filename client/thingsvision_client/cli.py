@@ -15,16 +15,21 @@ from .client import Client, shared_client
 from .errors import InvalidRequestError, ThingsvisionError
 from .options import (
     BatchSize,
+    Crop,
     DeviceName,
     ImageRoot,
     ModelName,
     ModelParameters,
     ModelPath,
     ModuleName,
+    NoCrop,
     OutPath,
     Pretrained,
+    Resize,
     Server,
     Source,
+    TokenExtraction,
+    overrides,
 )
 
 app = typer.Typer(
@@ -41,16 +46,18 @@ app = typer.Typer(
 def models(
     name_glob: Annotated[str, typer.Argument(help="Only names like this, e.g. 'resnet*'.")] = "",
     source: Annotated[str, typer.Option(help="Only models of this source.")] = "",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON, with the preprocessing of all weights.")
+    ] = False,
     server: Server = None,
 ) -> None:
     """List the models that the server can run, with their pretrained weights."""
-    from .tables import model_lines
+    from .tables import model_lines, models_json
 
     found = shared_client(server).models(source, name_glob)
     if not found:
         raise InvalidRequestError("The server has no such model; try `models` without a filter.")
-    for line in model_lines(found):
-        typer.echo(line)
+    typer.echo(models_json(found) if as_json else "\n".join(model_lines(found)))
 
 
 @app.command()
@@ -83,6 +90,10 @@ def extract_features(
     model_path: ModelPath = None,
     model_parameters: ModelParameters = None,
     batch_size: BatchSize = 32,
+    token_extraction: TokenExtraction = None,
+    resize: Resize = None,
+    crop: Crop = None,
+    no_crop: NoCrop = False,
     flatten_acts: Annotated[
         bool, typer.Option("--flatten-acts", help="Make features images x units.")
     ] = False,
@@ -98,11 +109,13 @@ def extract_features(
 
     file_format = file_format or ("npy" if len(module_name) == 1 else "npz")
     check_format(file_format, len(module_name))
+    changes = overrides(resize, crop, no_crop)
     extractor = _extractor(
         shared_client(server), model_name, source, device=device, pretrained=pretrained,
         model_path=model_path, model_parameters=model_parameters,
+        token_extraction=token_extraction,
     )  # fmt: skip
-    dataset = _dataset(image_root, out_path, extractor.get_backend())
+    dataset = _dataset(image_root, out_path, extractor.get_backend(), changes)
     with progress_bar() as progress:
         features = extractor.extract_features(
             DataLoader(dataset, batch_size, dataset.backend),
@@ -125,6 +138,10 @@ def compute_rdm(
     model_path: ModelPath = None,
     model_parameters: ModelParameters = None,
     batch_size: BatchSize = 32,
+    token_extraction: TokenExtraction = None,
+    resize: Resize = None,
+    crop: Crop = None,
+    no_crop: NoCrop = False,
     method: Annotated[
         str, typer.Option(help="correlation, cosine, euclidean or gaussian.")
     ] = "correlation",
@@ -139,11 +156,13 @@ def compute_rdm(
     from .images import queue_files
 
     client = shared_client(server)
+    changes = overrides(resize, crop, no_crop)
     extractor = _extractor(
         client, model_name, source, device=device, pretrained=pretrained,
         model_path=model_path, model_parameters=model_parameters,
+        token_extraction=token_extraction,
     )  # fmt: skip
-    dataset = _dataset(image_root, out_path, extractor.get_backend())
+    dataset = _dataset(image_root, out_path, extractor.get_backend(), changes)
     with progress_bar() as progress:
         result = client.rdm(
             extractor.model,
@@ -151,9 +170,46 @@ def compute_rdm(
             module_name,
             metric=method,
             batch_size=batch_size,
+            token_extraction=extractor.token_extraction,
+            preprocessing=changes,
             progress=progress,
         )
     _save_rdms(result.rdms, out_path, plot)
+
+
+@app.command()
+def extract_texts(
+    model_name: ModelName,
+    source: Source,
+    out_path: OutPath,
+    texts: Annotated[list[str] | None, typer.Argument(help="The texts.")] = None,
+    texts_file: Annotated[
+        Path | None, typer.Option(help="File of texts (UTF-8), one per line, in their place.")
+    ] = None,
+    module_name: Annotated[
+        str | None, typer.Option(help="Module that sees texts; without it the whole text tower.")
+    ] = None,
+    pretrained: Pretrained = True,
+    device: DeviceName = None,
+    model_path: ModelPath = None,
+    model_parameters: ModelParameters = None,
+    batch_size: BatchSize = 32,
+    server: Server = None,
+) -> None:
+    """Extract features of texts, and write features.npy and texts.txt to --out-path."""
+    from .utils.data import write_lines
+    from .utils.storing import save_features
+
+    if (texts_file is None) == (not texts):
+        raise InvalidRequestError("Give texts as arguments, or a file of them with --texts-file.")
+    wanted = texts or [] if texts_file is None else _lines(texts_file)
+    extractor = _extractor(
+        shared_client(server), model_name, source, device=device, pretrained=pretrained,
+        model_path=model_path, model_parameters=model_parameters,
+    )  # fmt: skip
+    features = extractor.extract_text_features(wanted, module_name, batch_size=batch_size)
+    write_lines(out_path / "texts.txt", wanted)
+    save_features(features, out_path, "npy")
 
 
 @app.command()
@@ -169,6 +225,8 @@ def _extractor(client: Client, model_name: str, source: str, **options: Any) -> 
     from .extractor import get_extractor
 
     parameters = _parameters(options.pop("model_parameters"))
+    if (tokens := options.pop("token_extraction", None)) is not None:
+        parameters["token_extraction"] = tokens
     return get_extractor(
         model_name, source=source, model_parameters=parameters, server=client.server, **options
     )
@@ -184,10 +242,18 @@ def _parameters(text: str | None) -> dict[str, Any]:
     return parameters
 
 
-def _dataset(root: Path, out_path: Path, backend: str) -> Any:
-    from .utils.data import ImageDataset
+def _dataset(root: Path, out_path: Path, backend: str, changes: Any) -> Any:
+    from .utils.data import ImageDataset, ServerTransforms
 
-    return ImageDataset(root, out_path, backend)
+    return ImageDataset(root, out_path, backend, transforms=ServerTransforms(changes))
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            return [line.removesuffix("\n") for line in file]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequestError(f"Can't read texts from {path}: {error}") from error
 
 
 def _single(arrays: dict[str, Any]) -> Any:
@@ -198,10 +264,10 @@ def _save_rdms(rdms: dict[str, Any], folder: Path, plot: bool) -> None:
     import numpy as np
 
     from .core.rsa import draw_rdm
-    from .utils.storing import replacing
+    from .utils.storing import file_stem, replacing
 
     for module, rdm in rdms.items():
-        name = "rdm" if len(rdms) == 1 else f"rdm_{module.replace('/', '_')}"
+        name = "rdm" if len(rdms) == 1 else f"rdm_{file_stem(module)}"
         with replacing(folder / f"{name}.npy") as file:
             np.save(file, rdm, allow_pickle=False)
         if plot:

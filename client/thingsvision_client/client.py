@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
+from glob import escape
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -17,12 +18,21 @@ from .channel import open_channel, resolve_address, set_default_address
 from .errors import IncompleteReplyError
 from .images import ImageQueue, Images, queue_images
 from .model import Model, as_model
-from .records import ModelInfo, ModuleInfo, Residency, ResidentModel, to_record
+from .records import (
+    ModelInfo,
+    ModuleInfo,
+    Preprocessing,
+    Residency,
+    ResidentModel,
+    to_record,
+)
 
 if TYPE_CHECKING:  # they load pyarrow, which listing models does not need
     from .activations import Array
     from .extraction import Extraction, Progress
+    from .preprocessing import PreprocessingOverrides
     from .rdms import RDMs
+    from .texts import Texts
 
 LoadProgress = Callable[[str, float], None]
 """Hears a stage of a load (`waiting`, `loading`, `ready`) and the seconds since its request."""
@@ -74,6 +84,20 @@ class Client:
         replies = self._caller.listen(self._features.ListModules, request, model_id(request.model))
         return [to_record(message) for message in replies]
 
+    def preprocessing(self, model: Model | str) -> Preprocessing | None:
+        """Return how images become inputs with a model's pretrained weights.
+
+        None where the server knows that only with the model at hand, as with random and uploaded
+        weights: every extraction tells it in full, in its `provenance`.
+        """
+        wanted = as_model(model)
+        tag = None if wanted.weights == "default" else wanted.weights
+        for info in self.models(wanted.source, escape(wanted.name)):
+            for entry in info.pretrained:
+                if entry.tag == tag or (tag is None and entry.is_default):
+                    return entry.preprocessing
+        return None
+
     def extract(
         self,
         model: Model | str,
@@ -81,21 +105,49 @@ class Client:
         modules: str | Sequence[str],
         *,
         batch_size: int | None = None,
+        token_extraction: str | None = None,
+        preprocessing: PreprocessingOverrides | None = None,
         flatten: bool = False,
         progress: Progress | None = None,
     ) -> Extraction:
         """Return the features of all images, one forward pass for all modules.
 
         `batch_size` None lets the server merge images as they come; a number makes a
-        repetition give the same bits. `flatten` gives images x (everything else, C order).
+        repetition give the same bits. `token_extraction` takes of sequences of tokens the class
+        token (`cls_token`), the mean of those of patches (`avg_pool`), or both
+        (`cls_token+avg_pool`). `preprocessing` changes the model's own. Images as arrays are
+        inputs that are preprocessed already. `flatten` gives images x (everything else, C order).
         """
-        from .extraction import extract, extract_header
+        from .extraction import ExtractOptions, extract, extract_header
 
-        header = extract_header(model, modules, batch_size)
-        result = extract(
-            self._caller, self._features.Extract, header, _queue(images), progress=progress
-        )
+        options = ExtractOptions(batch_size, token_extraction, preprocessing)
+        queue = _queue(images)
+        header = extract_header(model, modules, queue, options)
+        result = extract(self._caller, self._features.Extract, header, queue, progress=progress)
         return result.flattened() if flatten else result
+
+    def extract_texts(
+        self,
+        model: Model | str,
+        texts: Texts,
+        modules: str | Sequence[str] | None = None,
+        *,
+        batch_size: int | None = None,
+        flatten: bool = False,
+        progress: Progress | None = None,
+    ) -> Extraction:
+        """Return the features of texts, whose names are in the place of those of images.
+
+        `texts` are strings, or pairs (name, text). `modules` None takes the model's text tower as
+        a whole: texts x width, in the space of its features of images.
+        """
+        from .texts import queue_texts, text_tower
+
+        queue = queue_texts(texts)
+        wanted = text_tower(self.modules(model)) if modules is None else modules
+        return self.extract(
+            model, queue, wanted, batch_size=batch_size, flatten=flatten, progress=progress
+        )
 
     def stream(
         self,
@@ -104,15 +156,19 @@ class Client:
         modules: str | Sequence[str],
         *,
         batch_size: int | None = None,
+        token_extraction: str | None = None,
+        preprocessing: PreprocessingOverrides | None = None,
     ) -> Iterator[tuple[list[str], dict[str, Array]]]:
         """Yield (image names, {module: rows x shape}) as they arrive, in flat memory.
 
         The arrays are read-only. Only an iterator read to its end proves the reply complete.
         """
-        from .extraction import extract_header, stream
+        from .extraction import ExtractOptions, extract_header, stream
 
-        header = extract_header(model, modules, batch_size)
-        return stream(self._caller, self._features.Extract, header, _queue(images))
+        options = ExtractOptions(batch_size, token_extraction, preprocessing)
+        queue = _queue(images)
+        header = extract_header(model, modules, queue, options)
+        return stream(self._caller, self._features.Extract, header, queue)
 
     def rdm(
         self,
@@ -123,19 +179,24 @@ class Client:
         metric: str = "correlation",
         dtype: str = "float32",
         batch_size: int | None = None,
+        token_extraction: str | None = None,
+        preprocessing: PreprocessingOverrides | None = None,
         progress: Progress | None = None,
     ) -> RDMs:
         """Return an RDM of the images per module; features stay on the server.
 
         `metric` is `correlation`, `cosine`, `euclidean` or `gaussian`. The RDM is computed in
-        float64 and comes as `dtype`. Warns with UndefinedDistanceWarning.
+        float64 and comes as `dtype`. All else is as in `extract`. Warns with
+        UndefinedDistanceWarning.
         """
-        from .extraction import extract_header
+        from .extraction import ExtractOptions, extract_header
         from .rdms import rdm_header, rdms_of_images
 
-        header = rdm_header(metric, dtype, extract_header(model, modules, batch_size))
+        options = ExtractOptions(batch_size, token_extraction, preprocessing)
+        queue = _queue(images)
+        header = rdm_header(metric, dtype, extract_header(model, modules, queue, options))
         method = self._features.ComputeRDM
-        return rdms_of_images(self._caller, method, header, _queue(images), progress=progress)
+        return rdms_of_images(self._caller, method, header, queue, progress=progress)
 
     def rdm_of(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -17,10 +18,24 @@ from .call import Caller
 from .errors import InvalidRequestError
 from .images import ImageQueue
 from .model import Model, as_model
+from .preprocessing import PreprocessingOverrides
 from .records import Provenance, Timings, to_record
+from .tokens import TOKEN_NAMES, token_extraction_number
 
 Progress = Callable[[str, int, "int | None"], None]
 """Hears a stage of the work, the units done, and the units in all where that is known."""
+
+
+@dataclass(frozen=True)
+class ExtractOptions:
+    """What a user may choose about an extraction; None leaves it as it is.
+
+    `token_extraction` is a key of `tokens.TOKEN_EXTRACTIONS`.
+    """
+
+    batch_size: int | None = None
+    token_extraction: str | None = None
+    preprocessing: PreprocessingOverrides | None = None
 
 
 @dataclass(frozen=True)
@@ -29,6 +44,7 @@ class Extraction:
 
     `features` has an array of images x shape, float32, per module in the order asked for;
     row i is of `images[i]`. `batch_size` is that of the forward passes; 0: as many as were ready.
+    `token_extraction` is what was taken of sequences of tokens; None: all of them.
     """
 
     features: dict[str, Array]
@@ -36,6 +52,21 @@ class Extraction:
     provenance: Provenance
     timings: Timings
     batch_size: int
+    token_extraction: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return how the features came about, as JSON knows it: all but features and images."""
+        return {
+            **self.provenance.to_dict(),
+            "modules": {name: list(rows.shape[1:]) for name, rows in self.features.items()},
+            "token_extraction": self.token_extraction,
+            "batch_size": self.batch_size,
+            "image_count": len(self.images),
+        }
+
+    def to_json(self) -> str:
+        """Return the same as text, for the supplement of a paper."""
+        return json.dumps(self.to_dict(), indent=2)
 
     def flattened(self) -> Extraction:
         """Return the same with images x (everything else, C order); arrays share memory."""
@@ -44,16 +75,41 @@ class Extraction:
 
 
 def extract_header(
-    model: Model | str, modules: str | Sequence[str], batch_size: int | None
+    model: Model | str,
+    modules: str | Sequence[str],
+    queue: ImageQueue,
+    options: ExtractOptions,
 ) -> pb.ExtractHeader:
     """Return the message that says what to extract. Raises InvalidRequestError."""
     names = [modules] if isinstance(modules, str) else list(modules)
     if not names or len(set(names)) != len(names):
         raise InvalidRequestError(f"Name at least one module, and each once; not {names}.")
+    batch_size = options.batch_size
     if batch_size is not None and not 1 <= batch_size < 2**32:
         raise InvalidRequestError(f"batch_size is at least 1, not {batch_size}.")
-    spec = as_model(model).to_spec()
-    return pb.ExtractHeader(model=spec, modules=names, batch_size=batch_size or 0)
+    header = pb.ExtractHeader(
+        model=as_model(model).to_spec(),
+        modules=names,
+        batch_size=batch_size or 0,
+        token_extraction=token_extraction_number(options.token_extraction),
+    )
+    _set_input(header, queue, options.preprocessing)
+    return header
+
+
+def _set_input(
+    header: pb.ExtractHeader, queue: ImageQueue, overrides: PreprocessingOverrides | None
+) -> None:
+    changed = overrides is not None and not overrides.is_empty
+    if queue.tensor_shape is not None:
+        if changed:
+            raise InvalidRequestError(
+                "Arrays are inputs already, so nothing can change their preprocessing "
+                f"({overrides}): send image files, or leave it out."
+            )
+        header.tensors.shape.extend(queue.tensor_shape)
+    elif overrides is not None and changed:
+        header.overrides.CopyFrom(overrides.to_message())
 
 
 def extract(
@@ -84,6 +140,7 @@ def extract(
         provenance=to_record(reply.header.provenance),
         timings=to_record(reply.trailer.timings),
         batch_size=reply.header.batch_size,
+        token_extraction=TOKEN_NAMES.get(header.token_extraction),
     )
 
 

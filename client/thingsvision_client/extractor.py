@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,20 +17,20 @@ from .errors import InvalidRequestError, MissingDependencyError
 from .images import queue_files
 from .model import Model
 from .outline import outline
-from .records import ModuleInfo
+from .parameters import full_name, weights_of
+from .preprocessing import PreprocessingOverrides
+from .records import ModelInfo, ModuleInfo
+from .texts import text_tower
+from .tokens import token_extraction_number
 from .utils.data import DataLoader, ServerTransforms
 
 if TYPE_CHECKING:
     from .activations import Array
     from .extraction import Progress
+    from .texts import Texts
 
 
 OUTPUT_TYPES = ("ndarray", "tensor")
-
-PARAMETERS = ("seed", "weights")
-"""Keys of model_parameters: the seed of random weights, or the tag of pretrained ones."""
-
-_TENSORFLOW_SOURCES = frozenset({"keras"})
 
 
 def get_extractor(
@@ -45,29 +46,39 @@ def get_extractor(
     """Return an extractor of a model on the server.
 
     `pretrained` False gives random weights, the same for the same `model_parameters["seed"]` (0
-    without it); `model_parameters["weights"]` names a pretrained tag. `model_path` is a file of
+    without it). PARAMETERS says what else `model_parameters` may have. `model_path` is a file of
     your own weights, which is uploaded. `device` is one of the server's: for another there is a
     warning, and the server's own is used; None expects nothing. Raises InvalidRequestError, and
     UnknownSourceError or UnknownModelError with near matches (all are ValueErrors).
     """
     parameters = dict(model_parameters or {})
-    model = Model(source, model_name, _weights(pretrained, parameters))
-    if model_path is not None and parameters:
-        raise InvalidRequestError("model_path has the weights: leave model_parameters out.")
+    own_file = model_path is not None
+    weights = weights_of(parameters, pretrained=pretrained, own_file=own_file)
+    model = Model(source, full_name(model_name, parameters), weights)
+    token_extraction = parameters.get("token_extraction")
+    token_extraction_number(token_extraction)
     client = shared_client(server)
-    _check_exists(client, model)
+    info = _listed(client, model)
     _check_device(client, device)
     if model_path is not None:
-        model = Model(source, model_name, _uploaded(client, model_path))
-    return Extractor(model, client)
+        model = replace(model, weights=_uploaded(client, model_path))
+    return Extractor(model, client, info, token_extraction)
 
 
 class Extractor:
     """A model on a server, ready to give features; made by `get_extractor`."""
 
-    def __init__(self, model: Model, client: Client) -> None:
+    def __init__(
+        self,
+        model: Model,
+        client: Client,
+        info: ModelInfo | None = None,
+        token_extraction: str | None = None,
+    ) -> None:
         self.model = model
+        self.token_extraction = token_extraction
         self._client = client
+        self._info = info
         self._modules: list[ModuleInfo] | None = None
 
     def extract_features(
@@ -83,8 +94,9 @@ class Extractor:
         """Return images x shape, float32, in the order of the dataset's `file_names.txt`.
 
         Give `module_name` for an array, or `module_names` for a dict of arrays from one forward
-        pass. `flatten_acts` gives images x (everything else, C order). Raises UnknownModuleError
-        (a ValueError), InvalidRequestError, and MissingDependencyError for `tensor` without torch.
+        pass. `flatten_acts` gives images x (everything else, C order). The dataset's transforms
+        and the extractor's `token_extraction` apply. Raises UnknownModuleError (a ValueError),
+        InvalidRequestError, and MissingDependencyError for `tensor` without torch.
         """
         if (module_name is None) == (module_names is None):
             raise InvalidRequestError("Give module_name or module_names, exactly one of them.")
@@ -96,6 +108,8 @@ class Extractor:
             queue_files(batches.dataset.root, batches.dataset.names),
             [module_name] if module_name is not None else list(module_names or []),
             batch_size=batches.batch_size,
+            token_extraction=self.token_extraction,
+            preprocessing=batches.dataset.transforms.overrides,
             flatten=flatten_acts,
             progress=progress,
         )
@@ -110,24 +124,43 @@ class Extractor:
         """Return the names of all modules, in order of execution; `""` is the whole model."""
         return [module.name for module in self._module_list()]
 
+    def extract_text_features(
+        self,
+        texts: Texts,
+        module_name: str | None = None,
+        output_type: str = "ndarray",
+        *,
+        batch_size: int | None = None,
+    ) -> Any:
+        """Return texts x width, float32: the model's text tower, in the space of its images.
+
+        `module_name` takes another module that sees texts. Raises InvalidRequestError where the
+        model sees none.
+        """
+        convert = _OUTPUTS[_checked_output_type(output_type)]()
+        module = text_tower(self._module_list()) if module_name is None else module_name
+        result = self._client.extract_texts(self.model, texts, module, batch_size=batch_size)
+        return convert(result.features[module])
+
     def get_transformations(
         self, resize_dim: int = 256, crop_dim: int = 224, apply_center_crop: bool = True
     ) -> ServerTransforms:
-        """Return what stands for the model's own preprocessing, for ImageDataset(transforms=...).
+        """Return what the server does to images, for ImageDataset(transforms=...).
 
-        The server applies it whatever its sizes. Raises InvalidRequestError for other sizes
-        than the default.
+        Without arguments it is the model's own preprocessing, whatever its sizes. With other
+        values than these, all three are taken as they are given: the shorter side is resized to
+        `resize_dim`, and a centre of `crop_dim` x `crop_dim` is cut out, or not. The rest stays
+        the model's own.
         """
+        overrides = None
         if (resize_dim, crop_dim, apply_center_crop) != (256, 224, True):
-            raise InvalidRequestError(
-                "The server applies the model's own preprocessing: leave resize_dim, crop_dim and "
-                "apply_center_crop out."
-            )
-        return ServerTransforms()
+            crop = crop_dim if apply_center_crop else False
+            overrides = PreprocessingOverrides(resize=resize_dim, crop=crop)
+        return ServerTransforms(overrides, self._client.preprocessing(self.model))
 
     def get_backend(self) -> str:
-        """Return `pt` or `tf`: the framework that runs models of this source."""
-        return "tf" if self.model.source in _TENSORFLOW_SOURCES else "pt"
+        """Return `pt` or `tf`: the framework that runs the model on the server."""
+        return self._info.backend if self._info and self._info.backend else "pt"
 
     def get_output_types(self) -> list[str]:
         """Return what `output_type` may be."""
@@ -139,19 +172,6 @@ class Extractor:
         return self._modules
 
 
-def _weights(pretrained: bool, parameters: dict[str, Any]) -> str | None:
-    unknown = sorted(set(parameters) - set(PARAMETERS))
-    if unknown:
-        raise InvalidRequestError(
-            f"model_parameters has no {unknown}; valid: {', '.join(PARAMETERS)}."
-        )
-    if pretrained and "seed" in parameters:
-        raise InvalidRequestError("model_parameters['seed'] needs pretrained=False.")
-    if not pretrained and "weights" in parameters:
-        raise InvalidRequestError("model_parameters['weights'] needs pretrained=True.")
-    return parameters.get("weights") if pretrained else f"random:{parameters.get('seed', 0)}"
-
-
 def _uploaded(client: Client, model_path: str | Path) -> str:
     if "://" in str(model_path):
         raise InvalidRequestError(
@@ -160,10 +180,12 @@ def _uploaded(client: Client, model_path: str | Path) -> str:
     return f"sha256:{client.upload_weights(model_path)}"
 
 
-def _check_exists(client: Client, model: Model) -> None:
+def _listed(client: Client, model: Model) -> ModelInfo | None:
     """Raise as soon as a script names its model; a listed one costs no building."""
-    if not client.models(model.source, escape(model.name)):
+    found = client.models(model.source, escape(model.name))
+    if not found:
         client.modules(model)
+    return found[0] if found else None
 
 
 def _check_device(client: Client, device: str | None) -> None:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Union
 
@@ -14,71 +15,101 @@ from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from .errors import ImageError, InvalidRequestError
 from .folder import image_names
 
-ImageLike = Union[str, Path, "tuple[str, bytes]"]
-"""A file, or a name and the bytes of a file."""
+ImageLike = Union[str, Path, "tuple[str, bytes]", "tuple[str, Any]"]
+"""A file, a name and the bytes of a file, or a name and an array that is an input already."""
 
-Images = Union[str, Path, "Iterable[ImageLike]"]
-"""A folder, a file, or any iterable of images; a generator is read as it is sent."""
+Images = Union[str, Path, "Iterable[ImageLike]", Any]
+"""A folder, a file, any iterable of images (a generator is read as it is sent), or an array of
+images x one input's shape, which names its rows 0, 1, ..."""
 
 
 MAX_IMAGE_BYTES = 63 * 1024 * 1024
-"""Length of the largest file that fits a message, which has a name and an index beside it."""
+"""Length of the largest image that fits a message, which has a name and an index beside it."""
 
 
 @dataclass(frozen=True)
 class SentImage:
-    """An image as it goes out. `read` opens the file and raises OSError where it can't."""
+    """An image as it goes out, or a text in its place.
+
+    `read` gives what `kind`, a field of the contract's Image, holds: file bytes (`encoded`), values
+    of an array of `shape` (`tensor`), or a string (`text`). It raises OSError where a file can't be
+    read, InvalidRequestError where values can't be sent.
+    """
 
     name: str
-    read: Callable[[], bytes]
+    read: Callable[[], bytes | str]
+    kind: str = "encoded"
+    shape: tuple[int, ...] | None = None
 
     def to_message(self, index: int) -> pb.Image:
         """Return the message, with the bytes. Raises ImageError."""
         try:
-            message = pb.Image(index=index, name=self.name, encoded=self.read())
+            content = self.read()
+            message = pb.Image(index=index, name=self.name)
+            setattr(message, self.kind, content)
+            byte_count = len(content.encode() if isinstance(content, str) else content)
         except OSError as error:
-            raise self._error(f"can't be read: {error.strerror or error}") from error
+            raise self.error(f"can't be read: {error.strerror or error}") from error
         except UnicodeEncodeError as error:
-            raise self._error("has a name that is not UTF-8: rename it") from error
-        if len(message.encoded) > MAX_IMAGE_BYTES:
-            raise self._error(f"has more than {MAX_IMAGE_BYTES} bytes: send a smaller file")
+            what = "is a text" if self.kind == "text" else "has a name"
+            raise self.error(f"{what} that is not UTF-8: change it") from error
+        except InvalidRequestError as error:
+            raise self.error(str(error)) from error
+        if byte_count > MAX_IMAGE_BYTES:
+            raise self.error(f"has more than {MAX_IMAGE_BYTES} bytes: send a smaller one")
         return message
 
-    def _error(self, fault: str) -> ImageError:
+    def error(self, fault: str) -> ImageError:
+        """Return what says that this image has a fault."""
         return ImageError(f"Image {self.name!r} {fault}.", subject=self.name)
 
 
 @dataclass
 class ImageQueue:
-    """Images on their way: how many there will be, and the names of those sent but not answered."""
+    """Images on their way: how many there will be, and the names of those sent but not answered.
+
+    `tensor_shape` is that of every image where they are inputs already, else None.
+    """
 
     images: Iterable[SentImage]
     count: int | None = None
+    tensor_shape: tuple[int, ...] | None = None
     unanswered: deque[str] = field(default_factory=deque)
 
     def messages(self) -> Iterator[pb.Image]:
         """Yield the images in order, each read when it is asked for. Raises ImageError."""
         for index, image in enumerate(self.images):
+            if image.shape != self.tensor_shape:
+                found, first = _described(image.shape), _described(self.tensor_shape)
+                raise image.error(f"is {found}, the first one {first}: all have to be alike")
             message = image.to_message(index)
             self.unanswered.append(image.name)
             yield message
 
 
+def _described(shape: tuple[int, ...] | None) -> str:
+    return "a file" if shape is None else f"an array of {' x '.join(map(str, shape))}"
+
+
 def queue_images(images: Images) -> ImageQueue:
-    """Return the images to send; files are not opened yet.
+    """Return the images to send; files are not opened yet, of a generator the first is taken.
 
     A folder gives its images in the order of `folder.image_names`, named relative to it; a file is
-    named as it was given. Raises InvalidRequestError where a collection has no images, and
-    TypeError for what is no image (also for arrays: send files).
+    named as it was given. Raises InvalidRequestError where there are no images, and TypeError for
+    what is no image.
     """
     if isinstance(images, (str, Path)):
         return _queue_path(Path(images), str(images))
-    if not isinstance(images, Collection):
-        return ImageQueue(map(_as_image, images))
-    listed = [_as_image(image) for image in images]
-    if not listed:
+    if hasattr(images, "__array__"):
+        images = _rows(images)
+    count = len(images) if isinstance(images, Collection) else None
+    sent = map(_as_image, images if count is None else list(images))
+    first = next(sent, None)
+    if first is None:
         raise InvalidRequestError("There are no images to send.")
-    return ImageQueue(listed, len(listed))
+    # What is no image is told before anything is sent, where all are there.
+    rest = sent if count is None else list(sent)
+    return ImageQueue(chain([first], rest), count, first.shape)
 
 
 def queue_files(root: Path, names: Collection[str]) -> ImageQueue:
@@ -93,16 +124,40 @@ def _queue_path(path: Path, name: str) -> ImageQueue:
     return ImageQueue([SentImage(name, path.read_bytes)], 1)
 
 
+def _rows(images: Any) -> list[tuple[str, Any]]:
+    from .tensors import as_array  # loads numpy, which files do not need
+
+    array = as_array(images)
+    if array.ndim != 4:
+        raise InvalidRequestError(
+            f"An array of inputs is images x one input's shape, 4-D, such as N x 3 x 224 x 224; "
+            f"not of shape {array.shape}."
+        )
+    return [(str(row), values) for row, values in enumerate(array)]
+
+
 def _as_image(image: Any) -> SentImage:
     if isinstance(image, SentImage):
         return image
     if isinstance(image, (str, Path)):
         return SentImage(str(image), Path(image).read_bytes)
-    if isinstance(image, tuple) and len(image) == 2:
+    if isinstance(image, tuple) and len(image) == 2 and isinstance(image[0], str):
         name, content = image
-        if isinstance(name, str) and isinstance(content, bytes):
+        if isinstance(content, bytes):
             return SentImage(name, partial(bytes, content))
+        if hasattr(content, "__array__"):
+            return _as_tensor(name, content)
     raise TypeError(
-        f"{type(image).__name__} is no image: give the path of an image file or a pair "
-        "(name, bytes of an image file). Arrays can't be sent: encode them, e.g. as PNG."
+        f"{type(image).__name__} is no image: give the path of an image file, a pair (name, bytes "
+        "of an image file), or a pair (name, array) where the array is the model's input already."
     )
+
+
+def _as_tensor(name: str, values: Any) -> SentImage:
+    from .tensors import as_array, tensor_bytes
+
+    array = as_array(values)
+    image = SentImage(name, partial(tensor_bytes, array), "tensor", array.shape)
+    if not array.size or not array.ndim:
+        raise image.error(f"is an array of shape {array.shape}, which is no input")
+    return image

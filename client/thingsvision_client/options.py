@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from .channel import SERVER_VARIABLE
+from .errors import InvalidRequestError
+from .preprocessing import PreprocessingOverrides
 
 Server = Annotated[
     str | None,
@@ -28,7 +30,8 @@ ModelPath = Annotated[
 ModelParameters = Annotated[
     str | None,
     typer.Option(
-        help="JSON: '{\"weights\": TAG}' picks pretrained weights, '{\"seed\": N}' random ones.",
+        help="JSON: '{\"weights\": TAG}' picks pretrained weights, '{\"seed\": N}' random ones, "
+        "'{\"variant\": NAME}' a network of a family.",
         metavar="JSON",
     ),
 ]
@@ -44,3 +47,45 @@ BatchSize = Annotated[
 OutPath = Annotated[
     Path, typer.Option(help="Folder for results; file_names.txt there has a line per row.")
 ]
+TokenExtraction = Annotated[
+    str | None,
+    typer.Option(
+        help="Of sequences of tokens take cls_token, avg_pool or cls_token+avg_pool.",
+        metavar="KIND",
+    ),
+]
+Resize = Annotated[
+    str | None,
+    typer.Option(
+        help="Resize images to this: pixels of the shorter side, or HEIGHTxWIDTH. "
+        "Without it, as the model's own preprocessing.",
+        metavar="SIZE",
+    ),
+]
+Crop = Annotated[
+    str | None,
+    typer.Option(help="Cut out this centre: pixels of its sides, or HEIGHTxWIDTH.", metavar="SIZE"),
+]
+NoCrop = Annotated[bool, typer.Option("--no-crop", help="Cut nothing out.")]
+
+
+def overrides(resize: str | None, crop: str | None, no_crop: bool) -> PreprocessingOverrides | None:
+    """Return what the options of preprocessing change; None: nothing. Raises InvalidRequestError.
+
+    Sizes are as in `--resize 256` and `--crop 224x192`.
+    """
+    if crop is not None and no_crop:
+        raise InvalidRequestError("Give --crop or --no-crop, not both.")
+    if resize is None and crop is None and not no_crop:
+        return None
+    return PreprocessingOverrides(
+        resize=None if resize is None else _size("--resize", resize),
+        crop=False if no_crop else None if crop is None else _size("--crop", crop),
+    )
+
+
+def _size(option: str, text: str) -> int | tuple[int, ...]:
+    sizes = text.lower().split("x")
+    if len(sizes) > 2 or not all(size.isascii() and size.isdigit() for size in sizes):
+        raise InvalidRequestError(f"{option} is such as 256 or 224x192, not {text!r}.")
+    return int(text) if len(sizes) == 1 else tuple(map(int, sizes))

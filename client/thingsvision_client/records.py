@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
@@ -74,6 +75,15 @@ class Preprocessing:
     description: str
     channel_order: str
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON knows them, in the order applied."""
+        fields: dict[str, Any] = json.loads(self.to_json())
+        return fields
+
+    def to_json(self) -> str:
+        """Return the fields as text, for the methods section of a paper."""
+        return json.dumps(asdict(self), indent=2)
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -86,6 +96,18 @@ class Provenance:
     framework: str
     server_version: str
     precision: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON knows them; the model as its id, `source/name@weights`."""
+        return {
+            **vars(self),
+            "model": str(self.model),
+            "preprocessing": self.preprocessing.to_dict(),
+        }
+
+    def to_json(self) -> str:
+        """Return the fields as text, for the methods section of a paper."""
+        return json.dumps(self.to_dict(), indent=2)
 
 
 @dataclass(frozen=True)

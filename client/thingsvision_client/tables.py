@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 
 from .records import ModelInfo, Residency
 
 _MIB = 1024 * 1024
+_UNKNOWN = "-"
+
+
+_COLUMNS = ("model", "task", "parameters", "input", "weights (* default)")
 
 
 def model_lines(models: Iterable[ModelInfo]) -> Iterator[str]:
-    """Yield `source/name`, and its weights with their state; the default ones have a star."""
-    for model in models:
-        weights = ", ".join(
-            f"{entry.tag}{'*' if entry.is_default else ''} ({entry.state})"
-            for entry in model.pretrained
-        )
-        yield f"{model.source}/{model.name}" + (f"\t{weights}" if weights else "")
+    """Yield a head and a line per model, in columns; weights with their state come last."""
+    rows = [_COLUMNS, *map(_model_cells, models)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(map(str.ljust, row, widths)).rstrip()
+
+
+def _model_cells(model: ModelInfo) -> tuple[str, ...]:
+    weights = ", ".join(
+        f"{entry.tag}{'*' if entry.is_default else ''} ({entry.state})"
+        for entry in model.pretrained
+    )
+    return (
+        f"{model.source}/{model.name}",
+        model.task or _UNKNOWN,
+        f"{model.parameter_count:,}" if model.parameter_count else _UNKNOWN,
+        " x ".join(map(str, model.input_shape)) or _UNKNOWN,
+        weights or _UNKNOWN,
+    )
+
+
+def models_json(models: Iterable[ModelInfo]) -> str:
+    """Return all that the server says of the models, preprocessing included: a list of objects."""
+    return json.dumps([asdict(model) for model in models], indent=2)
 
 
 def print_residency(server: str, residency: Residency) -> None:

@@ -9,15 +9,29 @@ from typing import Any
 
 from ..errors import InvalidRequestError
 from ..folder import image_names
+from ..preprocessing import PreprocessingOverrides
+from ..records import Preprocessing
 
 BACKENDS = ("pt", "tf")
 
 FILE_NAMES = "file_names.txt"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ServerTransforms:
-    """Stands for the model's own preprocessing, which the server applies."""
+    """Stands for the model's own preprocessing, which the server applies, and changes of it.
+
+    `own` is None where the server tells it only with the features.
+    """
+
+    overrides: PreprocessingOverrides | None = None
+    own: Preprocessing | None = None
+
+    def __repr__(self) -> str:
+        steps = " ".join(self.own.description.split()) if self.own else ""
+        own = f"the model's own, {steps}" if steps else "the model's own"
+        changes = f", but with {self.overrides}" if self.overrides else ""
+        return f"ServerTransforms({own}{changes})"
 
 
 class ImageDataset:
@@ -25,8 +39,9 @@ class ImageDataset:
 
     Folders in `root` are classes (sorted, or `class_names` in that order), each walked sorted;
     without folders its sorted files. `file_names`, relative to `root`, gives exactly that order.
-    `transforms` is None or what an extractor's `get_transformations` returned: the server applies
-    the model's own preprocessing. Raises InvalidRequestError, also for names that are not there.
+    `transforms` is None for the model's own preprocessing, or what an extractor's
+    `get_transformations` returned; the server applies it. Raises InvalidRequestError, also for
+    names that are not there.
     """
 
     def __init__(
@@ -40,25 +55,18 @@ class ImageDataset:
     ) -> None:
         if transforms is not None and not isinstance(transforms, ServerTransforms):
             raise InvalidRequestError(
-                "transforms of your own can't run on the server: leave them out, or pass "
-                "extractor.get_transformations() for the model's own preprocessing."
+                "transforms of your own can't run on the server: leave them out, or pass what "
+                "extractor.get_transformations(...) returns, for the model's own preprocessing "
+                "or sizes that you choose."
             )
+        self.transforms = transforms or ServerTransforms()
         self.backend = _checked_backend(backend)
         self.root = Path(root)
         self.names: list[str] = image_names(self.root, class_names, file_names)
-        self._write_names(Path(out_path))
+        write_lines(Path(out_path) / FILE_NAMES, self.names)
 
     def __len__(self) -> int:
         return len(self.names)
-
-    def _write_names(self, folder: Path) -> None:
-        if broken := [name for name in self.names if "\n" in name or "\r" in name]:
-            raise InvalidRequestError(
-                f"{broken[0]!r} has a line break, but {FILE_NAMES} has a line per image: rename it."
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        lines = "".join(f"{name}\n" for name in self.names)
-        (folder / FILE_NAMES).write_bytes(lines.encode())
 
 
 class DataLoader:
@@ -86,6 +94,15 @@ class DataLoader:
     def __iter__(self) -> Iterator[list[str]]:
         for start in range(0, len(self.dataset), self.batch_size):
             yield self.dataset.names[start : start + self.batch_size]
+
+
+def write_lines(path: Path, names: Sequence[str]) -> None:
+    """Write a line per row of features. Raises InvalidRequestError for a name with a line break."""
+    if broken := [name for name in names if "\n" in name or "\r" in name]:
+        what = f"{broken[0]!r} has a line break, but {path.name} has a line per row"
+        raise InvalidRequestError(f"{what}: change it.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes("".join(f"{name}\n" for name in names).encode())
 
 
 def _checked_backend(backend: Any) -> str:

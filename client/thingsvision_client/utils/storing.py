@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeAlias
+from urllib.parse import quote
 from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import InvalidRequestError
+
+_FORBIDDEN_IN_FILES = frozenset('<>:"/\\|?*%')
 
 Array = npt.NDArray[Any]
 Features: TypeAlias = "Array | Mapping[str, Array]"
@@ -58,6 +61,20 @@ def check_format(file_format: str, array_count: int) -> None:
         raise InvalidRequestError(
             f"npy holds one array, not {array_count}: use the format npz, or save one by one."
         )
+
+
+def file_stem(module: str) -> str:
+    """Return a name for a module's file, of its own for every module, on every system.
+
+    `%` and what file systems forbid (`/`, `:` ...) become `%XX` as in URLs; the model as a
+    whole, which has no name, is `(model)`.
+    """
+    return "".join(map(_in_file, module)) or "(model)"
+
+
+def _in_file(character: str) -> str:
+    is_safe = character.isprintable() and character not in _FORBIDDEN_IN_FILES
+    return character if is_safe else quote(character, safe="")
 
 
 @contextmanager

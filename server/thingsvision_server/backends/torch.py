@@ -70,12 +70,14 @@ class TorchModel:
         self._modules = dict(self._network.named_modules())
         self.resident_bytes = resident_bytes(self._network)
 
-    def run(self, inputs: Sequence[torch.Tensor], taps: Sequence[Tap]) -> BatchRun:
+    def run(self, inputs: Sequence[Any], taps: Sequence[Tap]) -> BatchRun:
         """Return the activations of each tap, images x shape; the pass ends after the last one."""
         tower = self._open_tower(taps[0].modality)
         started = time.monotonic()
         try:
-            batch = torch.stack(tuple(inputs)).to(self._device, non_blocking=True)
+            # A user's own tensors come as arrays; these share their memory.
+            tensors = [torch.as_tensor(one) for one in inputs]
+            batch = torch.stack(tensors).to(self._device, non_blocking=True)
             copies = [_Copy(tap, len(inputs), self._device) for tap in taps]
             copied_at = time.monotonic()
             self._forward(tower, batch, copies)

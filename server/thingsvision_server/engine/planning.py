@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..backends.taps import Tap, TokenExtraction, taps
+from ..errors import InvalidRequestError
 from ..inputs import (
     IMAGE,
     InputTransform,
@@ -46,7 +47,18 @@ def plan(loader: ModelLoader, key: ModelKey, spec: ExtractSpec) -> Plan:
     changed = images.spec.shape if images.spec.shape != own[IMAGE].spec.shape else None
     found = taps(loader.structure(key, changed), spec.modules, spec.tokens)
     modality = found[0].modality
-    return Plan(found, images if modality == IMAGE else own[modality])
+    if modality == IMAGE:
+        return Plan(found, images)
+    _check_own_way(spec, modality)
+    return Plan(found, own[modality])
+
+
+def _check_own_way(spec: ExtractSpec, modality: str) -> None:
+    if spec.overrides is None and spec.tensor_shape is None:
+        return
+    field = "overrides" if spec.tensor_shape is None else "tensors"
+    sentence = f"{field} are about images, and module {spec.modules[0]!r} sees {modality}s"
+    raise InvalidRequestError(sentence, field=field)
 
 
 def _images(own: InputTransform, spec: ExtractSpec) -> InputTransform:

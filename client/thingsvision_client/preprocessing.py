@@ -1,0 +1,85 @@
+"""What a request changes of a model's own preprocessing; runs no step of it and knows no server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from numbers import Integral
+from typing import Any
+
+from thingsvision_proto.v1 import thingsvision_pb2 as pb
+
+from .errors import InvalidRequestError
+
+_MOST = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class PreprocessingOverrides:
+    """Changes of a model's own preprocessing; None leaves a step as the model has it.
+
+    `resize`: pixels of the shorter side, or (height, width). `crop`: pixels of the centre crop's
+    sides, or (height, width); False for no crop. `interpolation`: `nearest`, `bilinear`, `bicubic`
+    or `lanczos`. `mean` and `std`: 3 numbers each, of pixels from 0 to 1, in the model's own order
+    of channels. Raises InvalidRequestError for what is no such value.
+    """
+
+    resize: int | Sequence[int] | None = None
+    crop: int | Sequence[int] | bool | None = None
+    interpolation: str | None = None
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        self.to_message()
+
+    def __str__(self) -> str:
+        """Return only what is changed, e.g. `resize=128, crop=False`."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return ", ".join(f"{name}={value!r}" for name, value in values.items() if value is not None)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is changed."""
+        return not str(self)
+
+    def to_message(self) -> pb.PreprocessingOverrides:
+        """Return the message of the contract. Raises InvalidRequestError."""
+        if self.crop is True:
+            raise InvalidRequestError("crop is a size, or False for none; None is the model's own.")
+        no_crop = self.crop is False
+        return pb.PreprocessingOverrides(
+            resize_pixels=_sizes("resize", self.resize),
+            crop_pixels=[] if no_crop else _sizes("crop", self.crop),
+            no_crop=no_crop,
+            interpolation=self.interpolation,
+            mean=_channels("mean", self.mean),
+            std=_channels("std", self.std),
+        )
+
+
+def _sizes(name: str, value: Any) -> list[int]:
+    if value is None:
+        return []
+    sizes = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    if len(sizes) in (1, 2) and all(_is_size(size) for size in sizes):
+        return [int(size) for size in sizes]
+    raise InvalidRequestError(
+        f"{name} is a number of pixels from 1, or (height, width), not {value!r}."
+    )
+
+
+def _is_size(size: Any) -> bool:
+    return isinstance(size, Integral) and not isinstance(size, bool) and 1 <= int(size) <= _MOST
+
+
+def _channels(name: str, value: Any) -> list[float]:
+    if value is None:
+        return []
+    try:
+        numbers = [float(number) for number in value]
+    except (TypeError, ValueError):
+        numbers = []
+    if len(numbers) == 3:
+        return numbers
+    raise InvalidRequestError(f"{name} is a number for each of 3 channels, not {value!r}.")

@@ -1,0 +1,40 @@
+"""Arrays that are a model's inputs already, as bytes of the contract; knows no preprocessing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import InvalidRequestError
+
+_EXACT_INTEGERS = 2**24
+"""float32 holds every whole number up to here."""
+
+
+def as_array(value: Any) -> npt.NDArray[Any]:
+    """Return the array, in shared memory where that is possible."""
+    return np.asarray(value)
+
+
+def tensor_bytes(value: Any) -> bytes:
+    """Return the values as float32, little-endian, in C order: one copy.
+
+    Raises InvalidRequestError where float32 can't hold the very values.
+    """
+    array = as_array(value)
+    with np.errstate(all="ignore"):  # what overflows is no longer equal
+        values = array.astype("<f4", copy=False) if array.dtype.kind in "fiub" else None
+    if values is None or not _is_exact(array, values):
+        raise InvalidRequestError(
+            f"has values of type {array.dtype} that float32 can't hold exactly: round them with "
+            "astype('float32')"
+        )
+    return values.tobytes()
+
+
+def _is_exact(array: npt.NDArray[Any], values: npt.NDArray[Any]) -> bool:
+    if array.dtype.kind in "iub":
+        return bool(array.max() <= _EXACT_INTEGERS and array.min() >= -_EXACT_INTEGERS)
+    return array.dtype.itemsize <= 4 or np.array_equal(array, values, equal_nan=True)

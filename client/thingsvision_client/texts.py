@@ -1,0 +1,56 @@
+"""Texts in the place of images, and the part of a model that sees them; knows no call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Union
+
+from .errors import InvalidRequestError
+from .images import ImageQueue, SentImage
+from .records import ModuleInfo
+
+Texts = Union[str, "Iterable[str | tuple[str, str]]"]
+"""A text, or any number of texts or of pairs (name, text); without a name a text is its own."""
+
+TEXT = "text"
+
+
+def queue_texts(texts: Texts) -> ImageQueue:
+    """Return the texts to send. Raises InvalidRequestError for none, TypeError for what is none."""
+    sent = [_as_text(text) for text in ([texts] if isinstance(texts, str) else texts)]
+    if not sent:
+        raise InvalidRequestError("There are no texts to send.")
+    return ImageQueue(sent, len(sent))
+
+
+def _as_text(text: Any) -> SentImage:
+    if isinstance(text, str):
+        return SentImage(text, partial(str, text), TEXT)
+    if isinstance(text, tuple) and len(text) == 2 and all(isinstance(part, str) for part in text):
+        return SentImage(text[0], partial(str, text[1]), TEXT)
+    raise TypeError(f"{text!r} is no text: give a string, or a pair of strings (name, text).")
+
+
+def text_tower(modules: Sequence[ModuleInfo]) -> str:
+    """Return the module that gives the features of texts: the one that all others lie in.
+
+    Raises InvalidRequestError where a model does not see texts, or its parts that do are several.
+    """
+    parents = {module.name: module.parent for module in modules if module.depth}
+    seeing = {module.name for module in modules if module.modality == TEXT and module.extractable}
+    if not seeing:
+        raise InvalidRequestError("This model has no text tower: it sees images only.")
+    towers = [name for name in seeing if seeing.isdisjoint(_above(name, parents))]
+    if len(towers) == 1:
+        return towers[0]
+    raise InvalidRequestError(
+        f"Several modules of this model see texts: name one of "
+        f"{', '.join(repr(module.name) for module in modules if module.name in towers)}."
+    )
+
+
+def _above(name: str, parents: Mapping[str, str]) -> Iterator[str]:
+    while name in parents:
+        name = parents[name]
+        yield name
