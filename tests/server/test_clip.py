@@ -1,0 +1,442 @@
+"""CLIP and OpenCLIP: features of images and of texts are those of open_clip used directly."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
+from PIL import Image as Pillow
+from safetensors.torch import save_file
+from torch import nn
+
+from serving import open_sources, serving
+from thingsvision_client import Client
+from thingsvision_client.errors import ImageError, InvalidRequestError, NotExtractableError
+from thingsvision_client.errors import UnknownModelError as ClientUnknownModelError
+from thingsvision_server.backends.structure import first_tensor
+from thingsvision_server.backends.torch import TorchModel, state_sha256
+from thingsvision_server.errors import (
+    InvalidRequestError as ServerInvalidRequestError,
+)
+from thingsvision_server.errors import (
+    UnknownWeightsError,
+    WeightsMismatchError,
+    WeightsMissingError,
+)
+from thingsvision_server.inputs import IMAGE, TEXT, Preprocessing
+from thingsvision_server.sources import Sources
+from thingsvision_server.sources.base import ModelKey, Pretrained, Random, Uploaded
+from thingsvision_server.sources.transforms import read_steps
+
+SEED = 5
+BLOCK = "transformer.resblocks.3"
+VARIANTS = {
+    "custom/clip/ViT-B-32": ("ViT-B-32-quickgelu", ["", BLOCK, f"{BLOCK}.attn", "ln_post"]),
+    "custom/OpenCLIP/RN50": ("RN50", ["", "layer4", "layer2.1.act1", "attnpool"]),
+}
+TEXT_MODULES = ["", BLOCK, f"{BLOCK}.attn", f"{BLOCK}.mlp.c_fc", "ln_final"]
+
+
+@pytest.fixture(autouse=True)
+def _no_caches_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What the user of this machine has downloaded must not decide."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "no-hub"))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A server that takes 50 images in one forward pass."""
+    limits = {"max_batch": 50, "max_batch_bytes": 512 * 1024**2}
+    with serving(tmp_path_factory.mktemp("weights"), drain_seconds=1.0, **limits) as running:
+        yield running
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Sources:
+    return open_sources(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def pictures(photos: list[Path]) -> list[Pillow.Image]:
+    """50 different pictures, small and not square."""
+    opened = [Pillow.open(path).convert("RGB").resize((300, 260)) for path in photos]
+    return [opened[i % len(opened)].crop((i, 0, 240 + i, 230)) for i in range(50)]
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[str]:
+    return [f"A photo of {count} grey cats, sleeping!" for count in range(50)]
+
+
+def encoded(picture: Pillow.Image) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+_built: dict[str, nn.Module] = {}
+
+
+def direct_network(architecture: str) -> nn.Module:
+    """Return open_clip's own network, of its class that is not ours, from the same seed."""
+    if architecture not in _built:
+        torch.manual_seed(SEED)
+        network = open_clip.create_model(architecture).eval().requires_grad_(False)
+        assert isinstance(network, open_clip.CLIP)
+        _built[architecture] = network
+    return _built[architecture]
+
+
+def direct(network: nn.Module, method: str, modules: list[str], batch: Any) -> list[Any]:
+    """Return what modules put out when open_clip's method is called."""
+    outputs: dict[str, Any] = {}
+
+    def keep(name: str) -> Any:
+        return lambda *call: outputs.update({name: first_tensor(call[2]).clone().numpy()})
+
+    handles = [network.get_submodule(m).register_forward_hook(keep(m)) for m in modules if m]
+    with torch.inference_mode():
+        features = getattr(network, method)(batch).numpy()
+    for handle in handles:
+        handle.remove()
+    return [features, *(outputs[module] for module in modules if module)]
+
+
+def close(found: Any, expected: Any) -> None:
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+
+
+# ---------------------------------------------------------------- features over the wire
+
+
+@pytest.mark.parametrize("count", [1, 7, 50])
+@pytest.mark.parametrize("model", VARIANTS)
+def test_image_features_and_hidden_modules_are_open_clips(
+    client: Client, pictures: list[Pillow.Image], model: str, count: int
+) -> None:
+    architecture, modules = VARIANTS[model]
+    network = direct_network(architecture)
+    transform = image_transform_v2(PreprocessCfg(**network.visual.preprocess_cfg), is_train=False)
+    batch = torch.stack([transform(picture) for picture in pictures[:count]])
+    inside = [f"visual.{module}" if module else "" for module in modules]
+    expected = direct(network, "encode_image", inside, batch)
+    names = [f"visual.{module}".strip(".") for module in modules]
+    images = [(f"{i}", encoded(picture)) for i, picture in enumerate(pictures[:count])]
+    result = client.extract(f"{model}@random:{SEED}", images, names, batch_size=count)
+    for name, features in zip(names, expected, strict=True):
+        assert result.features[name].shape == features.shape
+        close(result.features[name], features)
+    assert np.ptp(expected[0], axis=0).max() > 0 or count == 1
+
+
+@pytest.mark.parametrize("count", [1, 7, 50])
+@pytest.mark.parametrize("model", VARIANTS)
+def test_text_features_and_hidden_modules_are_open_clips(
+    client: Client, texts: list[str], model: str, count: int
+) -> None:
+    architecture, _ = VARIANTS[model]
+    network = direct_network(architecture)
+    batch = open_clip.get_tokenizer(architecture)(texts[:count])
+    expected = direct(network, "encode_text", TEXT_MODULES, batch)
+    names = [f"text.{module}".strip(".") for module in TEXT_MODULES]
+    result = client.extract_texts(f"{model}@random:{SEED}", texts[:count], names, batch_size=count)
+    for name, features in zip(names, expected, strict=True):
+        assert result.features[name].shape == features.shape
+        close(result.features[name], features)
+
+
+def test_the_class_token_and_the_mean_of_patches_are_those_of_the_block(
+    client: Client, pictures: list[Pillow.Image]
+) -> None:
+    model, module = f"custom/clip/ViT-B-32@random:{SEED}", f"visual.{BLOCK}"
+    images = [("a", encoded(pictures[0])), ("b", encoded(pictures[1]))]
+    tokens = client.extract(model, images, module, batch_size=2).features[module]
+    assert tokens.shape == (2, 50, 768)
+    expected = {
+        "cls_token": tokens[:, 0],
+        "avg_pool": tokens[:, 1:].mean(1),
+        "cls_token+avg_pool": np.concatenate([tokens[:, 0], tokens[:, 1:].mean(1)], 1),
+    }
+    for kind, values in expected.items():
+        found = client.extract(model, images, module, batch_size=2, token_extraction=kind)
+        np.testing.assert_allclose(found.features[module], values, rtol=1e-5, atol=1e-6)
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+def test_tokens_are_taken_of_images_alone(client: Client, pictures: list[Pillow.Image]) -> None:
+    images = [("a", encoded(pictures[0]))]
+    for model, module in (
+        ("custom/clip/ViT-B-32", f"text.{BLOCK}"),
+        ("custom/OpenCLIP/RN50", "visual.layer4"),
+        ("custom/OpenCLIP/RN50", "visual.attnpool"),
+        ("custom/OpenCLIP/RN50", f"text.{BLOCK}"),
+    ):
+        with pytest.raises(NotExtractableError, match="cls_token is taken of token sequences"):
+            client.extract(f"{model}@random:0", images, module, token_extraction="cls_token")
+
+
+def test_queries_that_pool_are_no_patches(sources: Sources) -> None:
+    """CoCa pools by 256 queries, as many as its image has patches."""
+    key = ModelKey("custom", "OpenCLIP/coca_ViT-L-14", Random(0))
+    modules = {one.name: one for one in sources["custom"].structure(key).modules}
+    for name in ("visual.attn_pool", "visual.ln_post"):
+        assert modules[name].last.shape == (256, 768)
+        assert modules[name].prefix_tokens is None
+    assert modules[f"visual.{BLOCK}"].prefix_tokens == 1
+
+
+def test_images_and_texts_are_asked_for_one_by_one(
+    client: Client, pictures: list[Pillow.Image]
+) -> None:
+    model, images = "custom/clip/ViT-B-32@random:0", [("a", encoded(pictures[0]))]
+    with pytest.raises(InvalidRequestError) as both:
+        client.extract(model, images, ["visual", "text"])
+    assert "'visual' sees images, 'text' sees texts; ask for them one by one" in str(both.value)
+    with pytest.raises(ImageError, match=r"'a'. is an encoded image; .* take a text"):
+        client.extract(model, images, "text")
+    with pytest.raises(ImageError, match=r"'a cat'. is a text; .* take an encoded image"):
+        client.extract_texts(model, ["a cat"], "visual")
+
+
+def test_a_text_is_never_cut_off(client: Client) -> None:
+    model = "custom/clip/ViT-B-32@random:0"
+    longest = "cat " * 75
+    assert client.extract_texts(model, [longest], "text").features["text"].shape == (1, 512)
+    with pytest.raises(InvalidRequestError) as caught:
+        client.extract_texts(model, ["a cat", longest + "dog"], "text")
+    sentence = str(caught.value)
+    assert "'cat cat cat cat cat cat cat cat cat cat ...' has 78 tokens" in sentence
+    assert "reads at most 77" in sentence
+
+
+def test_a_name_without_a_variant_is_told_the_variants(client: Client) -> None:
+    for name in ("clip", "OpenCLIP"):
+        with pytest.raises(ClientUnknownModelError, match=f"'{name}/"):
+            client.modules(f"custom/{name}@random:0")
+    with pytest.raises(ClientUnknownModelError, match="'clip/ViT-B-32'"):
+        client.modules("custom/clip/ViT-B/32@random:0")
+
+
+# ---------------------------------------------------------------- what is listed
+
+
+def test_all_variants_and_tags_are_listed_without_importing_open_clip(tmp_path: Path) -> None:
+    script = f"""
+import sys
+from pathlib import Path
+from thingsvision_server.sources.clip import open_source
+from thingsvision_server.sources.context import SourceContext
+from thingsvision_server.sources.weights import WeightsFolder
+weights = WeightsFolder(Path({str(tmp_path)!r}), allow_download=False)
+source = open_source(SourceContext(weights, None))
+for entry in source.entries(source.names()):
+    print(entry.name, *(one.tag for one in entry.pretrained))
+assert "open_clip" not in sys.modules
+"""
+    listed = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    found = {words[0]: words[1:] for words in map(str.split, listed.stdout.decode().splitlines())}
+    variants = "RN50 RN101 RN50x4 RN50x16 RN50x64 ViT-B-32 ViT-B-16 ViT-L-14 ViT-L-14-336"
+    expected = {f"clip/{variant}": ["openai"] for variant in variants.split()} | {
+        f"OpenCLIP/{name}": open_clip.list_pretrained_tags_by_model(name)
+        for name in open_clip.list_models()
+    }
+    assert found == expected
+
+
+def as_float32(preprocessing: Preprocessing) -> Preprocessing:
+    """Round as the transform does: ours has the decimals that open_clip's table has."""
+    mean, std = (tuple(np.float32(part)) for part in (preprocessing.mean, preprocessing.std))
+    return replace(preprocessing, mean=mean, std=std)
+
+
+def test_preprocessing_is_open_clips_for_every_tag(
+    sources: Sources, pictures: list[Pillow.Image]
+) -> None:
+    compared = set()
+    for architecture, tag in open_clip.list_pretrained():
+        key = ModelKey("custom", f"OpenCLIP/{architecture}", Pretrained(tag))
+        own = sources["custom"].transforms(key)[IMAGE]
+        size = open_clip.get_model_config(architecture)["vision_cfg"]["image_size"]
+        config = merge_preprocess_dict(
+            {"size": size}, open_clip.get_pretrained_cfg(architecture, tag)
+        )
+        transform = image_transform_v2(PreprocessCfg(**config), is_train=False)
+        described = read_steps(transform.transforms, own.preprocessing.description)
+        assert as_float32(own.preprocessing) == as_float32(described), key
+        if own.preprocessing not in compared:
+            compared.add(own.preprocessing)
+            assert torch.equal(own.apply(pictures[0]), transform(pictures[0])), key
+    assert len(compared) > 10
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "activation"),
+    [
+        ("clip/ViT-B-32", Random(0), "QuickGELU"),
+        ("clip/ViT-B-32", Pretrained("openai"), "QuickGELU"),
+        ("OpenCLIP/ViT-B-32", Random(0), "GELU"),
+        ("OpenCLIP/ViT-B-32", Pretrained("laion2b_s34b_b79k"), "GELU"),
+        ("OpenCLIP/ViT-B-32", Pretrained("laion400m_e32"), "QuickGELU"),
+        ("OpenCLIP/ViT-B-32-quickgelu", Random(0), "QuickGELU"),
+    ],
+)
+def test_the_activation_is_the_one_of_training(
+    sources: Sources, name: str, weights: Any, activation: str
+) -> None:
+    modules = sources["custom"].structure(ModelKey("custom", name, weights)).modules
+    types = {module.type for module in modules if module.name.endswith("mlp.gelu")}
+    assert types == {activation}
+
+
+# ---------------------------------------------------------------- weights
+
+OPENAI = ModelKey("custom", "clip/ViT-B-32", Pretrained("openai"))
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with the keys, shapes and types of the published one, filled at random."""
+    network = direct_network("ViT-B-32-quickgelu")
+    state = {name: tensor.half().contiguous() for name, tensor in network.state_dict().items()}
+    assert {"text_projection", "positional_embedding", "visual.proj"} <= set(state)
+    path = tmp_path_factory.mktemp("published") / "open_clip_model.safetensors"
+    save_file(state, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def published_sha256(published: Path) -> str:
+    """The digest of the network that open_clip itself loads from that file."""
+    network = open_clip.create_model(
+        "ViT-B-32", str(published), force_quick_gelu=True, force_custom_text=True
+    )
+    return state_sha256(network)
+
+
+def loaded_sha256(sources: Sources, key: ModelKey) -> str:
+    model = sources["custom"].load(key, "cpu")
+    assert isinstance(model, TorchModel)
+    return model.model_sha256
+
+
+def test_published_weights_are_found_by_hand_and_in_the_hubs_layout(
+    sources: Sources, tmp_path: Path, published: Path, published_sha256: str
+) -> None:
+    by_hand = tmp_path / "custom" / "clip" / "ViT-B-32.openai.safetensors"
+    by_hand.parent.mkdir(parents=True)
+    by_hand.symlink_to(published)
+    assert loaded_sha256(sources, OPENAI) == published_sha256
+    by_hand.unlink()
+    repository = tmp_path / "huggingface/hub/models--timm--vit_base_patch32_clip_224.openai"
+    cached(repository, {"open_clip_model.safetensors": published})
+    assert loaded_sha256(sources, OPENAI) == published_sha256
+
+
+def test_uploads_of_open_clips_own_layout_fit(
+    sources: Sources, tmp_path: Path, published: Path, published_sha256: str
+) -> None:
+    sha256 = hashlib.sha256(published.read_bytes()).hexdigest()
+    (tmp_path / "uploads").mkdir()
+    (tmp_path / "uploads" / sha256).symlink_to(published)
+    key = ModelKey("custom", "clip/ViT-B-32", Uploaded(sha256))
+    assert loaded_sha256(sources, key) == published_sha256
+
+
+def test_an_upload_that_does_not_fit_lists_its_keys(sources: Sources, tmp_path: Path) -> None:
+    file = tmp_path / "uploads" / "partial"
+    file.parent.mkdir()
+    save_file({"visual.proj": torch.ones(2, 2), "other": torch.ones(1)}, file)
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    file.rename(file.with_name(sha256))
+    with pytest.raises(WeightsMismatchError) as caught:
+        sources["custom"].load(ModelKey("custom", "clip/ViT-B-32", Uploaded(sha256)), "cpu")
+    for part in ('"other"', '"text.token_embedding.weight"', "size mismatch for visual.proj"):
+        assert part in str(caught.value)
+
+
+def test_missing_weights_and_unknown_tags_are_named(sources: Sources) -> None:
+    with pytest.raises(WeightsMissingError) as caught:
+        sources["custom"].load(OPENAI, "cpu")
+    assert "custom/clip/ViT-B-32.openai.safetensors" in str(caught.value)
+    hub_file = "timm/vit_base_patch32_clip_224.openai/open_clip_model.safetensors"
+    assert hub_file in str(caught.value)
+    with pytest.raises(UnknownWeightsError, match="openai"):
+        sources["custom"].resolve(ModelKey("custom", "clip/ViT-B-32", Pretrained("laion2b")))
+    default = sources["custom"].resolve(ModelKey("custom", "OpenCLIP/ViT-B-16", Pretrained()))
+    assert default.weights == Pretrained(open_clip.list_pretrained_tags_by_model("ViT-B-16")[0])
+
+
+# ---------------------------------------------------------------- what lies on the hub
+
+
+def cached(repository: Path, files: dict[str, Path]) -> None:
+    """Lay files out as huggingface_hub does: a ref names a commit, a snapshot links them."""
+    commit = "1" * 40
+    snapshot = repository / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    for name, path in files.items():
+        (snapshot / name).symlink_to(path)
+
+
+def test_a_tokenizer_of_the_hub_is_needed_for_texts_alone(sources: Sources, tmp_path: Path) -> None:
+    key = ModelKey("custom", "OpenCLIP/ViT-L-14-CLIPA", Random(0))
+    modules = {one.name: one for one in sources["custom"].structure(key).modules}
+    assert modules["visual"].last.shape == modules["text"].last.shape == (768,)
+    tokenize = sources["custom"].transforms(key)[TEXT]
+    with pytest.raises(WeightsMissingError) as caught:
+        tokenize.apply("a cat")
+    assert "bert-base-uncased/tokenizer.json" in str(caught.value)
+    assert str(tmp_path / "huggingface" / "hub") in str(caught.value)
+
+
+def test_a_tokenizer_in_the_hubs_cache_is_found(sources: Sources, tmp_path: Path) -> None:
+    from transformers import BertTokenizerFast
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "cat", "dog"]
+    folder = tmp_path / "tokenizer"
+    vocabulary = {word: number for number, word in enumerate(words)}
+    BertTokenizerFast(vocab=vocabulary).save_pretrained(folder)
+    repository = tmp_path / "huggingface" / "hub" / "models--bert-base-uncased"
+    cached(repository, {path.name: path for path in folder.iterdir()})
+    key = ModelKey("custom", "OpenCLIP/ViT-L-14-CLIPA", Random(0))
+    tokenize = sources["custom"].transforms(key)[TEXT]
+    found = tokenize.apply("A cat.")
+    # open_clip blanks the separator that ends a text for these variants.
+    assert found.tolist() == [2, 5, 6, 1, *[0] * 28]
+    assert found.shape == tokenize.spec.shape
+    assert tokenize.apply("cat " * 30).tolist() == [2, *[6] * 30, 0]
+    with pytest.raises(ServerInvalidRequestError, match=r"has 33 tokens .* at most 32"):
+        tokenize.apply("cat " * 31)
+
+
+def test_a_text_tower_of_the_hub_needs_its_configuration(sources: Sources, tmp_path: Path) -> None:
+    from transformers import RobertaConfig
+
+    key = ModelKey("custom", "OpenCLIP/roberta-ViT-B-32", Random(0))
+    with pytest.raises(WeightsMissingError, match=r"roberta-base/config\.json"):
+        sources["custom"].structure(key)
+    small = {"hidden_size": 32, "num_attention_heads": 2, "num_hidden_layers": 2}
+    folder = tmp_path / "config"
+    RobertaConfig(vocab_size=90, intermediate_size=64, **small).save_pretrained(folder)
+    repository = tmp_path / "huggingface" / "hub" / "models--roberta-base"
+    cached(repository, {"config.json": folder / "config.json"})
+    modules = {one.name: one for one in sources["custom"].structure(key).modules}
+    assert modules["text"].last.shape == (512,)
+    assert modules["text"].modality == TEXT
+    assert modules["text.transformer.encoder.layer.1"].last.shape == (77, 32)
+    assert not modules["text.transformer.encoder.layer.1"].prefix_tokens
