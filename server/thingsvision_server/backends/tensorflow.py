@@ -34,11 +34,16 @@ _NEVER_RUNS = "it takes no part in a forward pass"
 
 @dataclass(frozen=True)
 class KerasNetwork:
-    """A class of a package's `applications`; `published` where Keras' own weights belong in it."""
+    """What to build: a class of a package's `applications`, or the file of a whole model.
 
-    package: str
-    name: str
-    published: bool
+    `published` where Keras' own weights belong in it: it builds some networks otherwise then.
+    """
+
+    package: str = "keras"
+    name: str = ""
+    published: bool = False
+    archive: str = ""
+    """A `.keras` file, instead of a class."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,8 @@ class KerasSketch:
     structure: Structure
     input_shape: tuple[int, ...]
     file: KerasFile | None
+    family: str
+    """The module whose `preprocess_input` it is; empty where pixels are taken as they are."""
     source: tuple[int, ...]
     scale: tuple[float, ...]
     offset: tuple[float, ...]
@@ -68,16 +75,10 @@ class KerasSketch:
 
 @dataclass(frozen=True)
 class KerasWeights:
-    """The weights to build a network with: a seed, or a file."""
+    """The weights to build a network with: a file, or where there is none, a seed."""
 
     seed: int = 0
     file: str = ""
-
-    def message(self, network: KerasNetwork) -> Message:
-        """Return it as the child reads it."""
-        if self.file:
-            return {"file": self.file, "published": network.published}
-        return {"seed": self.seed}
 
 
 class TensorFlowRuntime:
@@ -102,7 +103,7 @@ class TensorFlowRuntime:
     def sketch(self, network: KerasNetwork) -> KerasSketch:
         """Return what there is to know of a network without its weights."""
         with self._used() as child:
-            reply = child.build("sketch", **vars(network))
+            reply = child.build("sketch", network=vars(network))
         _check(reply)
         return _sketch(reply)
 
@@ -111,7 +112,7 @@ class TensorFlowRuntime:
 
         Raises WeightsMismatchError and InvalidWeightsError; their sentences don't name the file.
         """
-        request = {**vars(network), "weights": weights.message(network), "device": device}
+        request = {"network": vars(network), "weights": vars(weights), "device": device}
         return TensorFlowModel(self, request)
 
     def hold(self, model: str, request: Message) -> tuple[ChildProcess, Message]:
@@ -238,6 +239,7 @@ def _sketch(reply: Message) -> KerasSketch:
         Structure(tuple(map(_module_info, reply["modules"])), reply["state_bytes"]),
         tuple(reply["input_shape"]),
         KerasFile(**file) if file else None,
+        affine["family"],
         tuple(affine["source"]),
         tuple(affine["scale"]),
         tuple(affine["offset"]),

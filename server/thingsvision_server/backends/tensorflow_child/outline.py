@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from math import prod
 from typing import Any
 
@@ -97,7 +97,7 @@ def _named(weights: Iterable[Any]) -> Iterable[tuple[str, Any]]:
     return ((getattr(weight, "path", weight.name), weight) for weight in weights)
 
 
-def affine(preprocess: Any) -> Mapping[str, Any]:
+def affine(preprocess: Any) -> dict[str, Any]:
     """Return what a family's `preprocess_input` does to pixels of 0 to 255, by probing it.
 
     Each channel of its output is `scale` times the input's channel `source`, plus `offset`.

@@ -14,15 +14,17 @@ import sys
 import time
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Thread
 from typing import Any
 
 import numpy as np
 
-from . import applications, outline
+from . import applications, archives, outline
+from .building import alone
 from .channel import Channel, Message, PeerGoneError, mapped
+from .files import RefusedError
 from .graph import Flattened, Program, flatten
 
 _PROGRAMS_KEPT = 8
@@ -48,6 +50,44 @@ class ResidentNetwork:
         return self.programs[slots]
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """The network that a request is about."""
+
+    package: str
+    name: str
+    published: bool
+    archive: str
+
+    @property
+    def _family(self) -> Any:
+        return None if self.archive else applications.family(self.package, self.name)
+
+    @property
+    def family_name(self) -> str:
+        """The module of its family; empty for an archive, whose pixels stay as they are."""
+        return self._family.__name__ if self._family else ""
+
+    def preprocess(self, batch: Any) -> Any:
+        """Return pixels of 0 to 255 as the network takes them."""
+        return self._family.preprocess_input(batch) if self._family else batch
+
+    def sketch(self) -> tuple[Any, dict[str, str]]:
+        """Return the network without its weights, and the file that Keras publishes for it."""
+        if self.archive:
+            return archives.build(self.archive), {}
+        return applications.sketch(self.package, self.name, self.published)
+
+    def build(self, device: str, file: str, seed: int) -> Any:
+        """Return the network on a device, with the weights of a file, or drawn from a seed."""
+        with _on(device):
+            if self.archive:
+                return archives.build(self.archive)
+            if file:
+                return applications.build_from_file(self.package, self.name, file, self.published)
+            return applications.build_random(self.package, self.name, seed)
+
+
 class Service:
     """The networks of this process."""
 
@@ -56,12 +96,12 @@ class Service:
 
     def sketch(self, request: Message, _descriptors: list[int]) -> Message:
         """Tell the structure of a network without its weights."""
-        package, name = request["package"], request["name"]
-        network, file = applications.sketch(package, name, request["published"])
+        wanted = Wanted(**request["network"])
+        network, file = alone(wanted.sketch)
         flattened = flatten(network)
         return {
             "input_shape": list(network.inputs[0].shape)[1:],
-            "preprocessing": outline.affine(applications.preprocessor(package, name)),
+            "preprocessing": outline.affine(wanted.preprocess) | {"family": wanted.family_name},
             "file": file,
             "modules": outline.modules(flattened),
             "state_bytes": outline.state_bytes(network),
@@ -69,18 +109,16 @@ class Service:
 
     def load(self, request: Message, _descriptors: list[int]) -> Message:
         """Build a network with weights, and keep it."""
-        package, name = request["package"], request["name"]
+        wanted = Wanted(**request["network"])
         device = _device(request["device"])
-        with _on(device):
-            network = _build(package, name, request["weights"])
-        preprocess = applications.preprocessor(package, name)
-        resident = ResidentNetwork(flatten(network), preprocess, device)
+        network = alone(lambda: wanted.build(device, **request["weights"]))
+        resident = ResidentNetwork(flatten(network), wanted.preprocess, device)
         self._networks[request["model"]] = resident
         on_cpu_instead = device == _CPU and request["device"] != "cpu"
         return {
             "model_sha256": outline.state_sha256(network),
             "resident_bytes": outline.state_bytes(network),
-            "framework": _framework(package, on_cpu_instead=on_cpu_instead),
+            "framework": _framework(wanted.package, on_cpu_instead=on_cpu_instead),
         }
 
     def run(self, request: Message, descriptors: list[int]) -> Message:
@@ -105,12 +143,6 @@ class Service:
         if sys.platform == "linux":
             ctypes.CDLL(None).malloc_trim(0)
         return {}
-
-
-def _build(package: str, name: str, weights: Mapping[str, Any]) -> Any:
-    if "seed" in weights:
-        return applications.build_random(package, name, weights["seed"])
-    return applications.build_from_file(package, name, weights["file"], weights["published"])
 
 
 def _batch(request: Message, memory: Any, preprocess: Callable[[Any], Any]) -> Any:
@@ -180,7 +212,7 @@ def _answer(request: Message, descriptors: list[int], service: Service) -> Messa
 
     try:
         reply: Message = getattr(service, request["call"])(request, descriptors)
-    except applications.RefusedError as error:
+    except RefusedError as error:
         return {"error": error.kind, "message": str(error)}
     except (tf.errors.ResourceExhaustedError, MemoryError) as error:
         return {"error": "memory", "message": str(error)}

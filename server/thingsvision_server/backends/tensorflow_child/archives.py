@@ -1,0 +1,20 @@
+"""Builds whole networks from `.keras` files, of Keras' own layers alone; runs nothing in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .files import RefusedError, with_suffix
+
+
+def build(path: str) -> Any:
+    """Return the network of a file with its weights; raise RefusedError."""
+    import keras
+
+    with with_suffix(Path(path)) as file:
+        try:
+            return keras.saving.load_model(file, compile=False, safe_mode=True)
+        # Keras reports configs and weights that it can't read by all of these.
+        except (ValueError, LookupError, OSError, TypeError, AttributeError) as error:
+            raise RefusedError("mismatch", " ".join(str(error).split())) from error

@@ -1,0 +1,70 @@
+"""Opens files of Keras weights under the names by which Keras tells formats; knows no network."""
+
+from __future__ import annotations
+
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_ZIP = b"PK\x03\x04"
+
+
+class RefusedError(Exception):
+    """A file or a seed that can't be used; `kind` says why."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+@contextmanager
+def with_suffix(path: Path) -> Iterator[str]:
+    """Yield the file under a name from which Keras tells its format."""
+    suffix = _suffix(path)
+    with tempfile.TemporaryDirectory(prefix="thingsvision-") as folder:
+        link = Path(folder) / f"weights{suffix}"
+        link.symlink_to(path.resolve())
+        yield str(link)
+
+
+def _suffix(path: Path) -> str:
+    with path.open("rb") as file:
+        start = file.read(8)
+    if start == _HDF5:
+        return _hdf5_suffix(path)
+    if start.startswith(_ZIP):
+        with zipfile.ZipFile(path) as archive:
+            if "model.weights.h5" in archive.namelist():
+                return ".keras"
+    raise RefusedError("format", "it is no HDF5 file of weights and no .keras archive")
+
+
+def _hdf5_suffix(path: Path) -> str:
+    """Return `.h5` for the layout of Keras 2, `.weights.h5` for that of Keras 3."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            _check_links(file)
+            of_keras_2 = {"layer_names", "model_weights"} & {*file.attrs, *file}
+            return ".h5" if of_keras_2 else ".weights.h5"
+    except OSError as error:
+        raise RefusedError("format", f"it is a broken HDF5 file: {error}") from error
+
+
+def _check_links(group: Any) -> None:
+    """Refuse what would read other files of this machine."""
+    import h5py
+
+    for name in group:
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise RefusedError("format", f"its entry {group.name}/{name} links elsewhere")
+        part = group[name]
+        if isinstance(part, h5py.Group):
+            _check_links(part)
+        elif part.external or part.is_virtual:
+            raise RefusedError("format", f"its array {part.name} lies in another file")
