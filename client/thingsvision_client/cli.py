@@ -221,6 +221,49 @@ def status(server: Server = None) -> None:
     print_residency(client.server, client.residency())
 
 
+@app.command()
+def upload(
+    file: Annotated[Path, typer.Argument(help="Weights, or a whole model (.pt2, .onnx, .keras).")],
+    preprocessing: Annotated[
+        str | None,
+        typer.Option(
+            help="JSON: how images become inputs of a whole model, such as "
+            "'{\"resize_pixels\": [256], \"crop_pixels\": [224]}'; mean, std, interpolation, "
+            "value_range (0..1, 0..255 or -1..1) and channel_order (RGB or BGR) may follow.",
+            metavar="JSON",
+        ),
+    ] = None,
+    server: Server = None,
+) -> None:
+    """Send a file to the server, and print how its model or its weights are named."""
+    client = shared_client(server)
+    declared = _json_object("--preprocessing", preprocessing) if preprocessing else None
+    if declared is not None:
+        typer.echo(client.upload_model(file, declared))
+        return
+    sha256 = client.upload_weights(file)
+    sent = next(one for one in client.uploads() if one.sha256 == sha256)
+    typer.echo(f"own/{sha256}" if sent.is_model else f"sha256:{sha256}")
+
+
+@app.command()
+def uploads(server: Server = None) -> None:
+    """List the files that were uploaded to the server."""
+    from .tables import print_uploads
+
+    client = shared_client(server)
+    print_uploads(client.server, client.uploads())
+
+
+@app.command()
+def delete_upload(
+    sha256: Annotated[str, typer.Argument(help="SHA-256 of the file, as `uploads` prints it.")],
+    server: Server = None,
+) -> None:
+    """Delete an uploaded file that no model in memory was made of."""
+    typer.echo(f"{shared_client(server).delete_upload(sha256):,} bytes are free again.")
+
+
 def _extractor(client: Client, model_name: str, source: str, **options: Any) -> Any:
     from .extractor import get_extractor
 
@@ -233,13 +276,17 @@ def _extractor(client: Client, model_name: str, source: str, **options: Any) -> 
 
 
 def _parameters(text: str | None) -> dict[str, Any]:
+    return _json_object("--model-parameters", text or "{}")
+
+
+def _json_object(option: str, text: str) -> dict[str, Any]:
     try:
-        parameters = json.loads(text or "{}")
+        found = json.loads(text)
     except json.JSONDecodeError as error:
-        raise InvalidRequestError(f"--model-parameters is not JSON: {error}") from error
-    if not isinstance(parameters, dict):
-        raise InvalidRequestError("--model-parameters is a JSON object, such as '{\"seed\": 1}'.")
-    return parameters
+        raise InvalidRequestError(f"{option} is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise InvalidRequestError(f"{option} is a JSON object, such as '{{\"seed\": 1}}'.")
+    return found
 
 
 def _dataset(root: Path, out_path: Path, backend: str, changes: Any) -> Any:

@@ -15,7 +15,7 @@ from thingsvision_proto.v1.thingsvision_pb2_grpc import FeatureServiceStub, Mode
 
 from .call import Caller
 from .channel import open_channel, resolve_address, set_default_address
-from .errors import IncompleteReplyError
+from .errors import IncompleteReplyError, InvalidRequestError
 from .images import ImageQueue, Images, queue_images
 from .model import Model, as_model
 from .records import (
@@ -24,6 +24,7 @@ from .records import (
     Preprocessing,
     Residency,
     ResidentModel,
+    Upload,
     to_record,
 )
 
@@ -252,13 +253,49 @@ class Client:
         return residency
 
     def upload_weights(self, path: str | Path) -> str:
-        """Send a state dict file and return its SHA-256: `Model(source, name, "sha256:...")`.
+        """Send a file of weights and return its SHA-256: `Model(source, name, "sha256:...")`.
 
-        A server that has the file is sent nothing; a broken upload goes on where it stopped.
+        Weights are a state dict (safetensors, or saved by PyTorch) or a Keras file. A server that
+        has the file is sent nothing; a broken upload goes on where it stopped.
         """
         from .weights import upload
 
-        return upload(self._caller, self._models.UploadWeights, Path(path))
+        return upload(self._caller, self._models.UploadWeights, Path(path)).sha256
+
+    def upload_model(
+        self, path: str | Path, preprocessing: Preprocessing | Mapping[str, Any] | None = None
+    ) -> Model:
+        """Send a whole model (.pt2 of torch.export, .onnx, .keras) and return it, `own/SHA256`.
+
+        `preprocessing` says how images become its inputs, e.g. `Preprocessing(resize_pixels=256,
+        crop_pixels=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))` or such a dict.
+        Without it the model takes tensors only. It is kept with the file: another declaration
+        for the same file is an InvalidRequestError.
+        """
+        from .weights import declaration, upload
+
+        declared = None if preprocessing is None else declaration(preprocessing)
+        method = self._models.UploadWeights
+        sent = upload(self._caller, method, Path(path), declared=declared)
+        if not sent.is_model:
+            raise InvalidRequestError(
+                f"{str(path)!r} holds weights ({sent.format}), no whole model: name the model that "
+                f"they are of, with the weights 'sha256:{sent.sha256}'."
+            )
+        return Model("own", sent.sha256)
+
+    def uploads(self) -> list[Upload]:
+        """Return the files that were uploaded to the server, the oldest first."""
+        replies = self._caller.listen(self._models.ListUploads, pb.ListUploadsRequest())
+        return [to_record(reply.upload) for reply in replies]
+
+    def delete_upload(self, sha256: str) -> int:
+        """Delete an uploaded file, and return how many bytes that gave.
+
+        Raises UnknownWeightsError, and ModelInUseError while a model of it is in memory.
+        """
+        request = pb.DeleteUploadRequest(sha256=sha256)
+        return int(self._caller.ask(self._models.DeleteUpload, request).freed_bytes)
 
 
 def connect(server: str) -> Client:

@@ -63,17 +63,21 @@ class ModuleInfo:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How images became inputs: the fields of the contract's message, in the order applied."""
+    """How images became inputs: the fields of the contract's message, in the order applied.
 
-    resize_pixels: tuple[int, ...]
-    interpolation: str
-    antialias: bool
-    crop_pixels: tuple[int, ...]
-    value_range: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    description: str
-    channel_order: str
+    To declare it for a model of your own, leave out what does not apply; `antialias` and
+    `description` are the server's to say.
+    """
+
+    resize_pixels: tuple[int, ...] = ()
+    interpolation: str = ""
+    antialias: bool = False
+    crop_pixels: tuple[int, ...] = ()
+    value_range: str = ""
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    description: str = ""
+    channel_order: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON knows them, in the order applied."""
@@ -146,6 +150,23 @@ class Device:
 
 
 @dataclass(frozen=True)
+class Upload:
+    """A file that was uploaded; `preprocessing` is None where none was declared.
+
+    `format` is `safetensors`, `torch`, `hdf5`, `keras`, `pt2` or `onnx`; `is_model` says whether
+    it is a whole model, `own/SHA256`.
+    """
+
+    sha256: str
+    size_bytes: int
+    format: str
+    name: str
+    preprocessing: Preprocessing | None
+    uploaded_unix_seconds: float
+    is_model: bool
+
+
+@dataclass(frozen=True)
 class Residency:
     """What is in a server's memory, the most recently used model first."""
 
@@ -193,6 +214,7 @@ RECORDS: dict[type, Any] = {
     pb.Timings: Timings,
     pb.ResidentModel: ResidentModel,
     pb.Device: Device,
+    pb.Upload: Upload,
     pb.GetResidencyResponse: Residency,
 }
 """Which record a message becomes; field by field, so a test finds one that was forgotten."""

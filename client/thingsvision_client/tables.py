@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from datetime import datetime, timezone
 
-from .records import ModelInfo, Residency
+from .records import ModelInfo, Residency, Upload
 
 _MIB = 1024 * 1024
 _UNKNOWN = "-"
@@ -64,3 +65,18 @@ def print_residency(server: str, residency: Residency) -> None:
     console = Console()
     console.print(devices)
     console.print(models if residency.models else "No model is in memory.")
+
+
+def print_uploads(server: str, uploads: list[Upload]) -> None:
+    """Print the uploaded files; sizes as MiB, times as UTC."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("SHA-256", "file", "format", "MiB", "uploaded", title=f"Uploads at {server}")
+    table.columns[0].overflow = "fold"  # it is copied whole, to name the file
+    for one in uploads:
+        when = datetime.fromtimestamp(one.uploaded_unix_seconds, timezone.utc)
+        size = f"{one.size_bytes / _MIB:.1f}"
+        table.add_row(one.sha256, one.name, one.format, size, f"{when:%Y-%m-%d %H:%M}")
+    console = Console()
+    console.print(table if uploads else "Nothing was uploaded.")

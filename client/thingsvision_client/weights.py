@@ -4,35 +4,57 @@ from __future__ import annotations
 
 import hashlib
 import queue
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
+from dataclasses import fields
 from pathlib import Path
 from typing import IO, Any
 
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
 from .call import Caller
-from .errors import IncompleteReplyError, InvalidWeightsError
+from .errors import IncompleteReplyError, InvalidRequestError, InvalidWeightsError
+from .records import Preprocessing, Upload, to_record
 
 CHUNK_BYTES = 1024 * 1024
 
+_SIZES = ("resize_pixels", "crop_pixels")
 
-def upload(caller: Caller, method: Any, path: Path) -> str:
-    """Send a state dict file and return its SHA-256, 64 hexadecimal digits.
+
+def upload(
+    caller: Caller, method: Any, path: Path, *, declared: pb.Preprocessing | None = None
+) -> Upload:
+    """Send a file, with the preprocessing declared for it, and return it as the server keeps it.
 
     Sends nothing where the server has it. Raises InvalidWeightsError where the file can't be read
     or the server can't use it, IncompleteReplyError where it did not confirm it.
     """
+    header = pb.UploadWeightsHeader(name=path.name, preprocessing=declared)
     try:
         with path.open("rb") as file:
-            return _upload(caller, method, file)
+            header.sha256, header.size_bytes = _sha256(file), file.tell()
+            return _upload(caller, method, file, header)
     except OSError as error:
         raise InvalidWeightsError(f"Can't read {str(path)!r}: {error.strerror}") from error
 
 
-def _upload(caller: Caller, method: Any, file: IO[bytes]) -> str:
-    sha256 = _sha256(file)
-    header = pb.UploadWeightsHeader(sha256=sha256, size_bytes=file.tell())
+def declaration(preprocessing: Preprocessing | Mapping[str, Any]) -> pb.Preprocessing:
+    """Return the message of a declaration. Raises InvalidRequestError for what is none."""
+    is_mapping = isinstance(preprocessing, Mapping)
+    values: dict[str, Any] = dict(preprocessing) if is_mapping else vars(preprocessing).copy()
+    for name in _SIZES:
+        if isinstance(values.get(name), int):
+            values[name] = (values[name],)
+    try:
+        return pb.Preprocessing(**values)
+    except (TypeError, ValueError) as error:
+        valid = ", ".join(field.name for field in fields(Preprocessing))
+        raise InvalidRequestError(
+            f"The declared preprocessing can't be read: {error}. Valid: {valid}."
+        ) from error
+
+
+def _upload(caller: Caller, method: Any, file: IO[bytes], header: pb.UploadWeightsHeader) -> Upload:
     offset: queue.SimpleQueue[int] = queue.SimpleQueue()
     reply = None
     try:
@@ -43,8 +65,9 @@ def _upload(caller: Caller, method: Any, file: IO[bytes]) -> str:
     finally:
         offset.put(header.size_bytes)  # lets the sending thread end where no reply came
     if reply is None or not reply.complete:
-        raise IncompleteReplyError("The server did not confirm the weights: upload them again.")
-    return sha256
+        raise IncompleteReplyError("The server did not confirm the file: upload it again.")
+    kept: Upload = to_record(reply.upload)
+    return kept
 
 
 def _requests(

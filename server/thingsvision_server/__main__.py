@@ -78,7 +78,7 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
     preparer = ImagePreparer(decoder, settings.decode_threads, metrics, one_core)
     extractor = Extractor(loader, residency, preparer)
     comparer = Comparer(lane.device, _comparing_limits(settings))
-    uploads = UploadStore(weights_dir / "uploads", settings.max_upload_bytes)
+    uploads = UploadStore(weights.uploads, settings.max_upload_bytes, settings.upload_quota)
     server = GrpcServer(
         FeatureServicer(sources, extractor, RDMReply(extractor, comparer, metrics), metrics),
         ModelServicer(extractor, residency, uploads),

@@ -69,8 +69,11 @@ class Settings(BaseSettings):
         100_000_000
     )
     max_upload_bytes: Annotated[
-        ByteSize, Field(gt=0, description="size of one uploaded file of weights, at most")
+        ByteSize, Field(gt=0, description="size of one uploaded file, at most")
     ] = ByteSize(16 * 1024 * _MIB)
+    upload_quota: Annotated[
+        ByteSize, Field(gt=0, description="disk space of all uploaded files together, at most")
+    ] = ByteSize(64 * 1024 * _MIB)
     rdm_features_memory: Annotated[
         ByteSize,
         Field(ge=0, description="host memory for the features of one RDM; more is spilled"),

@@ -28,6 +28,7 @@ OTHER_THAN_DEFAULT = {
     "max_image_bytes": 1000,
     "max_image_pixels": 2000,
     "max_upload_bytes": 3000,
+    "upload_quota": 4000,
     "rdm_features_memory": 0,
     "rdm_memory": 5000,
     "spill_dir": "/spill",

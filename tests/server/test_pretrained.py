@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,10 @@ from torchvision import models
 from serving import open_sources
 from thingsvision_server.backends.seeding import isolated_random
 from thingsvision_server.backends.torch import TorchModel, state_sha256
-from thingsvision_server.errors import ChecksumError, InvalidRequestError, WeightsMissingError
+from thingsvision_server.errors import WeightsMissingError
 from thingsvision_server.inputs import IMAGE
 from thingsvision_server.sources import Sources
 from thingsvision_server.sources.base import ModelKey, Pretrained, Random, WeightsState
-from thingsvision_server.sources.uploads import UploadStore
 
 SQUEEZENET = ModelKey("torchvision", "squeezenet1_1", Pretrained("IMAGENET1K_V1"))
 RESNET = ModelKey("timm", "resnet18", Pretrained("a1_in1k"))
@@ -222,48 +220,3 @@ def test_loading_draws_nothing_from_the_process(sources: Sources) -> None:
     assert torch.equal(torch.rand(3), expected)
     with isolated_random(1):
         assert torch.equal(torch.rand(3), expected)
-
-
-# ---------------------------------------------------------------- uploads
-
-
-def upload(store: UploadStore, content: bytes, size: int | None = None) -> str:
-    sha256 = hashlib.sha256(content).hexdigest()
-    with store.begin(sha256, len(content) if size is None else size) as begun:
-        begun.write(content)
-        begun.finish()
-    return sha256
-
-
-def test_an_upload_is_kept_under_its_digest_and_nothing_else(tmp_path: Path) -> None:
-    store = UploadStore(tmp_path, 10_000_000)
-    path = tmp_path.parent / "weights.safetensors"
-    save_file({"weight": torch.ones(10)}, path)
-    content = path.read_bytes()
-    sha256 = upload(store, content)
-    assert store.has(sha256)
-    assert [found.name for found in tmp_path.iterdir()] == [sha256]
-    assert upload(store, content) == sha256
-    assert [found.name for found in tmp_path.iterdir()] == [sha256]
-
-
-def test_a_broken_upload_leaves_no_file(tmp_path: Path) -> None:
-    store = UploadStore(tmp_path, 10_000_000)
-    with pytest.raises(InvalidRequestError, match="3 of 9 bytes"):
-        upload(store, b"abc", 9)
-    with store.begin("0" * 64, 3) as begun:
-        begun.write(b"abc")
-        with pytest.raises(ChecksumError):
-            begun.finish()
-    with pytest.raises(KeyboardInterrupt), store.begin("0" * 64, 3):
-        raise KeyboardInterrupt
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_weights_are_sent_once(client: Any, tmp_path: Path) -> None:
-    path = tmp_path / "squeezenet.safetensors"
-    save_file(seeded("squeezenet1_1").state_dict(), path)
-    first = client.upload_weights(path)
-    assert client.upload_weights(path) == first == hashlib.sha256(path.read_bytes()).hexdigest()
-    resident = client.load(f"torchvision/squeezenet1_1@sha256:{first}")
-    assert resident.model_sha256 == state_sha256(seeded("squeezenet1_1"))

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..inputs import InputSpec
+from ..inputs import IMAGE, InputSpec
 from .base import CallInfo, ModuleInfo, Structure
 from .tokens import TokenLayout, token_layouts
 
@@ -39,16 +39,24 @@ def first_tensor(output: Any) -> Any:
     return output
 
 
-def describe(network: nn.Module, towers: Mapping[str, Tower]) -> Structure:
-    """Return the structure of a network, its towers by modality; raise what its passes raise."""
+def describe(
+    network: nn.Module,
+    towers: Mapping[str, Tower],
+    image_counts: tuple[int, int] = _DRY_RUN_IMAGES,
+) -> Structure:
+    """Return the structure of a network, its towers by modality; raise what its passes raise.
+
+    A network that takes one image at a time has `image_counts` of (1, 1): all its outputs with a
+    leading 1 then count as rows of an image.
+    """
     names = {module: name for name, module in network.named_modules()}
-    layouts = token_layouts(network)
+    layouts = token_layouts(network, towers[IMAGE].spec.shape if IMAGE in towers else ())
     modules: dict[nn.Module, ModuleInfo] = {}
     for modality, tower in towers.items():
-        first, second = (_dry_run(network, tower, count) for count in _DRY_RUN_IMAGES)
+        first, second = (_dry_run(network, tower, count) for count in image_counts)
         for module in first:
             if module in names and module not in modules:
-                calls = _calls(first[module], second.get(module, []))
+                calls = _calls(first[module], second.get(module, []), image_counts)
                 layout = _layout_of(names[module], layouts)
                 modules[module] = _module_info(names[module], module, modality, calls, layout)
     for module, name in names.items():
@@ -120,15 +128,18 @@ def _module_info(
     )
 
 
-def _calls(first: list[_Output], second: list[_Output]) -> tuple[CallInfo, ...]:
+def _calls(
+    first: list[_Output], second: list[_Output], image_counts: tuple[int, int]
+) -> tuple[CallInfo, ...]:
     """Return the calls of a pass, with shapes per image; `second` had another number of images."""
     if len(first) != len(second):
         reason = "the number of its calls depends on the number of images"
         return tuple(CallInfo(reason=reason) for _ in first)
-    return tuple(map(_one_row_per_image, first, second))
+    pairs = zip(first, second, strict=True)
+    return tuple(_one_row_per_image(one, other, image_counts) for one, other in pairs)
 
 
-def _one_row_per_image(one: _Output, other: _Output) -> CallInfo:
+def _one_row_per_image(one: _Output, other: _Output, image_counts: tuple[int, int]) -> CallInfo:
     """Return a call's shape per image, element type, and why its output is no such thing."""
     if isinstance(one, str) or isinstance(other, str):
         return CallInfo(reason=str(one))
@@ -137,6 +148,8 @@ def _one_row_per_image(one: _Output, other: _Output) -> CallInfo:
     reason = ""
     if not dtype.is_floating_point:
         reason = f"its output is of type {dtype_name}, not floating point"
-    elif (shape[:1], other_shape[:1]) != ((2,), (3,)) or shape[1:] != other_shape[1:]:
-        reason = f"its output has no row per image: shape {list(shape)} for 2 images"
+    elif shape[:1] + other_shape[:1] != image_counts or shape[1:] != other_shape[1:]:
+        reason = (
+            f"its output has no row per image: shape {list(shape)} for {image_counts[0]} images"
+        )
     return CallInfo(shape[1:], dtype_name, reason)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from ..backends.base import Structure
 from ..inputs import RequestItem
-from ..sources.base import ModelKey
+from ..sources.base import ModelKey, Weights
 from .loading import LoadedModel, ModelLoader
 from .planning import ExtractSpec, Plan, plan
 from .preparing import ImagePreparer, Preparation
@@ -45,6 +45,10 @@ class Extractor:
     async def structure(self, key: ModelKey) -> Structure:
         """Return the modules of a model; its weights need not be there."""
         return await asyncio.to_thread(self._loader.structure, await self.resolve(key))
+
+    def forget(self, weights: Weights) -> None:
+        """Drop what is known of models with these weights, because it changed."""
+        self._loader.forget(weights)
 
     @asynccontextmanager
     async def open(self, spec: ExtractSpec) -> AsyncIterator[Extraction]:

@@ -12,7 +12,7 @@ from ..backends.base import RunnableModel, Structure
 from ..inputs import InputTransform
 from ..metrics import Metrics
 from ..sources import Sources
-from ..sources.base import ModelKey
+from ..sources.base import ModelKey, Weights
 from .batcher import Batcher, BatchLimits
 from .lane import DeviceLane
 
@@ -65,6 +65,12 @@ class ModelLoader:
             while len(self._structures) > _STRUCTURES_KEPT:
                 self._structures.popitem(last=False)
         return structure
+
+    def forget(self, weights: Weights) -> None:
+        """Drop the structures of models with these weights: what is known of them changed."""
+        with self._structures_lock:
+            for described in [one for one in self._structures if one[0].weights == weights]:
+                del self._structures[described]
 
     def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:
         """Return how a resolved model's inputs are made, by modality."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from ..errors import ModelInUseError, ModelTooLargeError, NotResidentError
 from ..metrics import Metrics
-from ..sources.base import ModelKey
+from ..sources.base import ModelKey, Weights
 from .loading import LoadedModel
 
 
@@ -100,6 +100,10 @@ class Residency:
         """Return the models in memory, the most recently used first."""
         loaded = [resident for resident in self._residents.values() if resident.loaded]
         return sorted(loaded, key=lambda resident: resident.idle_seconds)
+
+    def users_of(self, weights: Weights) -> list[ModelKey]:
+        """Return the models with these weights that are in memory, or on their way there."""
+        return [key for key in self._residents if key.weights == weights]
 
     async def pin(self, key: ModelKey, pinned: bool) -> Resident:
         """Keep a model (loaded if need be) until it is unpinned, or let it go again."""

@@ -1,4 +1,4 @@
-"""The ModelService: warm up, evict, pin, look, and keep uploaded weights."""
+"""The ModelService: warm up, evict, pin, look, and keep uploaded files."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from thingsvision_proto.v1.thingsvision_pb2_grpc import ModelServiceServicer
 
 from ..engine.extractor import Extractor
 from ..engine.residency import Residency
-from ..sources.base import ModelKey
+from ..errors import ModelInUseError
+from ..sources.base import ModelKey, Uploaded
 from ..sources.uploads import UploadStore
 from .messages import model_key, resident_message
 from .requests import RequestStream, check_model_metadata
+from .uploading import announcement, upload_message
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -105,17 +107,40 @@ class ModelServicer(ModelServiceServicer):
     async def UploadWeights(
         self, request_iterator: AsyncIterator[pb.UploadWeightsRequest], _context: _Context
     ) -> AsyncGenerator[pb.UploadWeightsResponse]:
-        """Keep a state dict; what the server has already is not sent again."""
+        """Keep a file; what the server has already is not sent again."""
         request = RequestStream(request_iterator)
-        header = await request.header()
-        bind_contextvars(sha256=header.sha256, bytes=header.size_bytes)
-        if await asyncio.to_thread(self._uploads.has, header.sha256):
-            size = header.size_bytes
-            yield pb.UploadWeightsResponse(received_bytes=size, complete=True)
-            return
-        with self._uploads.begin(header.sha256, header.size_bytes) as upload:
-            yield pb.UploadWeightsResponse(received_bytes=0)
-            async for chunk in request.parts("chunk"):
-                await asyncio.to_thread(upload.write, chunk)
-            await asyncio.to_thread(upload.finish)
-        yield pb.UploadWeightsResponse(received_bytes=header.size_bytes, complete=True)
+        announced = announcement(await request.header())
+        bind_contextvars(sha256=announced.sha256, bytes=announced.size_bytes)
+        record = await asyncio.to_thread(self._uploads.known, announced)
+        if record is None:
+            with self._uploads.begin(announced) as upload:
+                offset = await asyncio.to_thread(upload.resume)
+                yield pb.UploadWeightsResponse(received_bytes=offset)
+                async for chunk in request.parts("chunk"):
+                    await asyncio.to_thread(upload.write, chunk)
+                record = await asyncio.to_thread(upload.finish)
+        self._extractor.forget(Uploaded(record.sha256))
+        yield pb.UploadWeightsResponse(
+            received_bytes=record.size_bytes, complete=True, upload=upload_message(record)
+        )
+
+    async def ListUploads(
+        self, _request: pb.ListUploadsRequest, _context: _Context
+    ) -> AsyncGenerator[pb.ListUploadsResponse]:
+        """Stream the uploaded files, the oldest first."""
+        for record in await asyncio.to_thread(self._uploads.records):
+            yield pb.ListUploadsResponse(upload=upload_message(record))
+
+    async def DeleteUpload(
+        self, request: pb.DeleteUploadRequest, _context: _Context
+    ) -> pb.DeleteUploadResponse:
+        """Delete an uploaded file, unless a model in memory was made of it."""
+        bind_contextvars(sha256=request.sha256)
+        weights = Uploaded(request.sha256)
+        if users := self._residency.users_of(weights):
+            names = ", ".join(map(str, users))
+            sentence = f"{request.sha256} is in use: {names} is in memory; unload it first"
+            raise ModelInUseError(sentence, field="sha256", subject=request.sha256)
+        freed_bytes = await asyncio.to_thread(self._uploads.delete, request.sha256)
+        self._extractor.forget(weights)
+        return pb.DeleteUploadResponse(freed_bytes=freed_bytes)

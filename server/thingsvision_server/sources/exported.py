@@ -1,0 +1,100 @@
+"""Whole models as `torch.export` programs (.pt2): the network with its own modules and names."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.export.passes import move_to_device_pass
+from torch.export.unflatten import InterpreterModuleDispatcher
+
+from ..backends.base import RunnableModel, Structure
+from ..backends.structure import Tower, describe
+from ..backends.torch import TorchModel
+from ..errors import InvalidRequestError, InvalidWeightsError
+from ..inputs import IMAGE, InputSpec
+from .exported_check import image_size, read_program
+
+_loading = threading.Lock()
+"""PyTorch reads one program at a time."""
+
+
+class ExportedModel:
+    """A program in a file, checked again before anything of it is loaded."""
+
+    backend = "pt"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.image_counts, self.input_shape = image_size(read_program(path, path.name))
+
+    def structure(self, shape: tuple[int, ...], counts: tuple[int, int]) -> Structure:
+        """Return the modules, from passes of the network itself over images of zeros."""
+        network = _load(self._path, "cpu")
+        types = {name: _type_name(module) for name, module in network.named_modules()}
+        try:
+            structure = describe(network, {IMAGE: Tower(network, InputSpec(shape))}, counts)
+        except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+            size = " x ".join(map(str, shape))
+            sentence = f"{self._path.name} can't take inputs of {size}: {error}"
+            raise InvalidRequestError(sentence, field="input") from error
+        modules = (replace(module, type=types[module.name]) for module in structure.modules)
+        return Structure(tuple(modules), structure.state_bytes)
+
+    def load(self, device: str) -> RunnableModel:
+        """Load the network onto a device."""
+        return TorchModel(_load(self._path, device), device)
+
+
+def _load(path: Path, device: str) -> nn.Module:
+    """Return the network with the module hierarchy that it was exported with."""
+    program = read_program(path, path.name)
+    try:
+        with _loading:
+            exported = _deserialised(path, program)
+        exported = move_to_device_pass(exported, device)
+        network = torch.export.unflatten(exported)
+    # PyTorch reports a program that makes no sense by whatever comes of it.
+    except (
+        AssertionError, AttributeError, LookupError, RuntimeError, SyntaxError, TypeError, ValueError,
+    ) as error:  # fmt: skip
+        why = str(error).strip().rpartition("\n")[2]
+        raise InvalidWeightsError(
+            f"{path.name} can't be loaded: {why}", subject=path.name
+        ) from error
+    network.register_forward_pre_hook(_begin_pass)
+    return network.eval().requires_grad_(False)
+
+
+def _deserialised(path: Path, program: dict[str, Any]) -> torch.export.ExportedProgram:
+    """Do what `torch.export.load` does, without the pickles, guards and fallbacks that it runs."""
+    from torch._export.serde import schema
+    from torch._export.serde.serialize import ExportedProgramDeserializer, _bytes_to_dataclass
+    from torch.export.pt2_archive._package import (
+        PT2ArchiveReader,
+        _load_constants,
+        _load_state_dict,
+    )
+
+    serialised = _bytes_to_dataclass(schema.ExportedProgram, json.dumps(program).encode())
+    with path.open("rb") as file, PT2ArchiveReader(file) as archive:
+        weights = _load_state_dict(archive, "model")
+        constants = _load_constants(archive, "model")
+    return ExportedProgramDeserializer().deserialize(serialised, weights, constants, b"")
+
+
+def _begin_pass(network: nn.Module, _inputs: Any) -> None:
+    """Have modules that repeat begin anew: a pass that ended early left them in between."""
+    for module in network.modules():
+        if isinstance(module, InterpreterModuleDispatcher):
+            module._num_calls = 0  # noqa: SLF001 - PyTorch does so after an Exception alone
+
+
+def _type_name(module: nn.Module) -> str:
+    full = getattr(module, "_ty", None) or type(module).__name__
+    return str(full).rpartition(".")[2]
