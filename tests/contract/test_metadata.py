@@ -72,6 +72,8 @@ def test_the_client_names_the_model_in_every_call(
             ("PinModel", str(MODEL), lambda: client.pin(MODEL)),
             ("GetResidency", "*", client.residency),
             ("UploadWeights", "*", lambda: client.upload_weights(weights)),
+            ("ListUploads", "*", client.uploads),
+            ("DeleteUpload", "*", lambda: client.delete_upload("0" * 64)),
         ]
         for name, model_id, call in calls:
             metadata.clear()
