@@ -159,7 +159,10 @@ class Extractor:
         return ServerTransforms(overrides, self._client.preprocessing(self.model))
 
     def get_backend(self) -> str:
-        """Return `pt` or `tf`: the framework that runs the model on the server."""
+        """Return `pt` or `tf`: the framework that runs the model on the server.
+
+        What a server runs without listing it are checkpoints that it fetches by name: PyTorch's.
+        """
         return self._info.backend if self._info and self._info.backend else "pt"
 
     def get_output_types(self) -> list[str]:

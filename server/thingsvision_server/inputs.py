@@ -85,6 +85,8 @@ class PreprocessingOverrides:
             for name in ("resize_pixels", "crop_pixels", "interpolation", "mean", "std")
             if getattr(self, name)
         }
+        if len(self.crop_pixels) == 1:
+            changes["crop_pixels"] = self.crop_pixels * 2
         if not self.crop:
             changes["crop_pixels"] = ()
         return replace(own, description="", antialias=True, **changes)

@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -44,9 +45,44 @@ def test_what_is_no_image_is_refused(wrong: object) -> None:
         queue_images([wrong])  # type: ignore[list-item]
 
 
-def test_no_images() -> None:
+@pytest.mark.parametrize("none", [[], (), iter([]), np.zeros((0, 3, 8, 8))], ids=type)
+def test_no_images(none: object) -> None:
     with pytest.raises(InvalidRequestError, match="no images"):
-        queue_images([])
+        queue_images(none)
+
+
+def test_arrays_are_ready_inputs() -> None:
+    values = np.arange(24).reshape(2, 3, 4).astype("float32")
+    queue = queue_images([("a", values), ("b", values[:, ::-1])])
+    assert (queue.count, queue.tensor_shape) == (2, (2, 3, 4))
+    sent = [(m.name, np.frombuffer(m.tensor, "<f4").reshape(2, 3, 4)) for m in queue.messages()]
+    assert [name for name, _ in sent] == ["a", "b"]
+    np.testing.assert_array_equal(sent[0][1], values)
+    np.testing.assert_array_equal(sent[1][1], values[:, ::-1])
+    rows = queue_images(np.stack([values] * 3))
+    assert (rows.count, rows.tensor_shape) == (3, (2, 3, 4))
+    assert [m.name for m in rows.messages()] == ["0", "1", "2"]
+
+
+def test_images_are_all_of_one_kind() -> None:
+    queue = queue_images([("a", b"file"), ("b", np.zeros((1, 2)))])
+    messages = queue.messages()
+    next(messages)
+    with pytest.raises(ImageError, match="'b' is an array of 1 x 2, the first one a file"):
+        next(messages)
+
+
+def test_a_generator_is_not_read_ahead_of_its_first_image() -> None:
+    taken = []
+
+    def images() -> Iterator[tuple[str, bytes]]:
+        for name in "abc":
+            taken.append(name)
+            yield name, b""
+
+    queue = queue_images(images())
+    assert taken == ["a"]
+    assert [m.name for m in queue.messages()] == ["a", "b", "c"]
 
 
 def test_a_name_that_is_not_utf8_is_named() -> None:

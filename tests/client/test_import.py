@@ -31,7 +31,8 @@ def test_everything_else_needs_no_framework() -> None:
 def test_the_api_is_this() -> None:
     assert thingsvision_client.__all__ == [
         "Client", "DataLoader", "ImageDataset", "Model", "PreprocessingOverrides",
-        "compute_rdm", "connect", "correlate_rdms", "errors", "get_extractor", "plot_rdm", "save_features",
+        "compute_rdm", "connect", "correlate_rdms", "errors", "get_extractor", "plot_rdm",
+        "save_features",
     ]  # fmt: skip
     for name in thingsvision_client.__all__:
         assert getattr(thingsvision_client, name) is not None
