@@ -110,7 +110,7 @@ def test_no_room_for_a_batch_is_no_crash(runtime: TensorFlowRuntime, networks: P
     model = runtime.load(network, KerasWeights(), "cpu")
     try:
         pid, batch = runtime.pid, np.zeros((1, 8, 8, 3), np.float32)
-        with pytest.raises(OutOfDeviceMemoryError, match="OOM|memory"):
+        with pytest.raises(OutOfDeviceMemoryError, match=r"OOM|memory"):
             run(model, structure, batch, ["tiny"])
         (mean,) = run(model, structure, batch, ["mean"])
         assert mean.shape == (1, 3)
@@ -214,7 +214,7 @@ def test_files_that_are_no_weights(runtime: TensorFlowRuntime, networks: Path) -
     text.write_text("no weights")
     with pytest.raises(InvalidWeightsError, match=r"no HDF5 file of weights and no \.keras"):
         runtime.load(MOBILENET, KerasWeights(file=str(text)), "cpu")
-    with pytest.raises(WeightsMismatchError, match="layer|shape|weights|Conv"):
+    with pytest.raises(WeightsMismatchError, match=r"layer|shape|weights"):
         runtime.load(MOBILENET, KerasWeights(file=str(networks / "shared.keras")), "cpu")
     import h5py
 

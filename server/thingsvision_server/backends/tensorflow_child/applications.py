@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .files import RefusedError, with_suffix
+from .files import RefusedError, with_suffix, without_values
 
 T = TypeVar("T")
 
@@ -32,7 +32,8 @@ def sketch(package: str, name: str, published: bool) -> tuple[Any, dict[str, str
 
     With `published`, the network is as Keras builds it for those weights: some differ then.
     """
-    application, asked = _application(package, name), {}
+    application = _application(package, name)
+    asked: dict[str, str] = {}
 
     def note(fname: str, origin: str, **options: Any) -> str:
         digest = options.get("file_hash") or options.get("md5_hash") or ""
@@ -78,7 +79,7 @@ def build_from_file(package: str, name: str, path: str, published: bool) -> Any:
             return application(weights="imagenet" if published else file)
         # Keras and h5py report files that don't fit by all of these.
         except (ValueError, LookupError, OSError, TypeError, AttributeError) as error:
-            raise RefusedError("mismatch", " ".join(str(error).split())) from error
+            raise RefusedError("mismatch", without_values(str(error))) from error
 
 
 @contextmanager

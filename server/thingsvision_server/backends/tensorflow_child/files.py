@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = b"PK\x03\x04"
+_VALUES = re.compile(r", value=.*?(?=>)", re.DOTALL)
 
 
 class RefusedError(Exception):
@@ -19,6 +21,11 @@ class RefusedError(Exception):
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
+
+
+def without_values(message: str) -> str:
+    """Return what Keras says of a file that doesn't fit, without the numbers of its arrays."""
+    return " ".join(_VALUES.sub("", message).split())
 
 
 @contextmanager
@@ -48,7 +55,7 @@ def _hdf5_suffix(path: Path) -> str:
     import h5py
 
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r", locking=False) as file:
             _check_links(file)
             of_keras_2 = {"layer_names", "model_weights"} & {*file.attrs, *file}
             return ".h5" if of_keras_2 else ".weights.h5"

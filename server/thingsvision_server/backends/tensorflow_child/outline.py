@@ -89,7 +89,7 @@ def state_sha256(network: Any) -> str:
     for name, weight in sorted(_named(weights_of(network)), key=lambda pair: pair[0]):
         value = np.ascontiguousarray(weight.numpy())
         digest.update(f"{name} {dtype_name(weight.dtype)} {list(value.shape)}\n".encode())
-        digest.update(value.reshape(-1).view(np.uint8))
+        digest.update(value.tobytes())
     return digest.hexdigest()
 
 
