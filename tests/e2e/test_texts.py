@@ -107,6 +107,12 @@ def test_modules_that_see_texts_are_shown(
     assert not lines["visual"].endswith("texts")
 
 
+def test_what_lies_in_a_tower_sees_what_it_sees(client: Client) -> None:
+    for module in client.modules(CLIP):
+        tower = module.name.partition(".")[0]
+        assert module.modality == {"text": "text"}.get(tower, "image"), module.name
+
+
 def test_variants_are_named_as_their_authors_do(server: TestServer) -> None:
     names = {"ViT-B/32": "ViT-B-32", "ViT-L/14@336px": "ViT-L-14-336", "RN50": "RN50"}
     for variant, name in names.items():

@@ -59,11 +59,20 @@ def describe(
                 calls = _calls(first[module], second.get(module, []), image_counts)
                 layout = _layout_of(names[module], layouts)
                 modules[module] = _module_info(names[module], module, modality, calls, layout)
+    seen = {info.name: info.modality for info in modules.values()}
     for module, name in names.items():
         if module not in modules:
-            modules[module] = _module_info(name, module, next(iter(towers)), (), None)
+            modality = _modality_around(name, seen) or next(iter(towers))
+            modules[module] = _module_info(name, module, modality, (), None)
     state_bytes = sum(tensor.nbytes for tensor in [*network.parameters(), *network.buffers()])
     return Structure(tuple(modules.values()), state_bytes)
+
+
+def _modality_around(name: str, seen: Mapping[str, str]) -> str:
+    """Return what the innermost part that runs around a module sees; empty where none does."""
+    while name and name not in seen:
+        name = name.rpartition(".")[0]
+    return seen.get(name, "")
 
 
 def _dry_run(network: nn.Module, tower: Tower, count: int) -> _Calls:
