@@ -40,8 +40,8 @@ def upload(
 
 def declaration(preprocessing: Preprocessing | Mapping[str, Any]) -> pb.Preprocessing:
     """Return the message of a declaration. Raises InvalidRequestError for what is none."""
-    is_mapping = isinstance(preprocessing, Mapping)
-    values: dict[str, Any] = dict(preprocessing) if is_mapping else vars(preprocessing).copy()
+    is_record = isinstance(preprocessing, Preprocessing)
+    values: dict[str, Any] = {**(vars(preprocessing) if is_record else preprocessing)}
     for name in _SIZES:
         if isinstance(values.get(name), int):
             values[name] = (values[name],)

@@ -150,11 +150,11 @@ class Scale:
 
 
 class ChannelsLast:
-    """Moves the channels of an input behind its height and width."""
+    """Makes an input an array with its channels behind its height and width."""
 
     def __repr__(self) -> str:
         return "ChannelsLast()"
 
     def __call__(self, values: Any) -> Any:
         """Return the values, height x width x 3."""
-        return values.permute(1, 2, 0).contiguous()
+        return np.ascontiguousarray(values.numpy().transpose(1, 2, 0))

@@ -15,6 +15,7 @@ from torch.export.unflatten import InterpreterModuleDispatcher
 
 from ..backends.base import RunnableModel, Structure
 from ..backends.structure import Tower, describe
+from ..backends.tensorflow import TensorFlowRuntime
 from ..backends.torch import TorchModel
 from ..errors import InvalidRequestError, InvalidWeightsError
 from ..inputs import IMAGE, InputSpec
@@ -24,12 +25,22 @@ _loading = threading.Lock()
 """PyTorch reads one program at a time."""
 
 
+_NO_PROGRAM = (
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+"""What PyTorch raises where a program makes no sense to it."""
+
+
 class ExportedModel:
     """A program in a file, checked again before anything of it is loaded."""
 
-    backend = "pt"
-
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, _tensorflow: TensorFlowRuntime) -> None:
         self._path = path
         self.image_counts, self.input_shape = image_size(read_program(path, path.name))
 
@@ -59,10 +70,7 @@ def _load(path: Path, device: str) -> nn.Module:
             exported = _deserialised(path, program)
         exported = move_to_device_pass(exported, device)
         network = torch.export.unflatten(exported)
-    # PyTorch reports a program that makes no sense by whatever comes of it.
-    except (
-        AssertionError, AttributeError, LookupError, RuntimeError, SyntaxError, TypeError, ValueError,
-    ) as error:  # fmt: skip
+    except _NO_PROGRAM as error:
         why = str(error).strip().rpartition("\n")[2]
         raise InvalidWeightsError(
             f"{path.name} can't be loaded: {why}", subject=path.name

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..backends.base import RunnableModel, Structure
+from ..backends.tensorflow import TensorFlowRuntime
 from ..errors import InvalidRequestError
 from .onnx_check import image_input, read_onnx
 
@@ -12,9 +13,7 @@ from .onnx_check import image_input, read_onnx
 class OnnxFile:
     """A model in a file, checked again before it is loaded."""
 
-    backend = "onnx"
-
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, _tensorflow: TensorFlowRuntime) -> None:
         self._path = path
         dims = image_input(read_onnx(path, path.name)).type.tensor_type.shape.dim
         images, *shape = (dim.dim_value or None for dim in dims)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 
 from ..backends.base import RunnableModel, Structure
 from ..backends.chunks import ChunkedModel
+from ..backends.tensorflow import TensorFlowRuntime
 from ..errors import InvalidRequestError, UnknownModelError, UnknownWeightsError, choices
 from ..inputs import IMAGE, InputSpec, InputTransform, Preprocessing
 from .base import ModelEntry, ModelKey, Pretrained, PretrainedEntry, Uploaded, WeightsState
@@ -19,11 +21,23 @@ from .upload_records import UploadRecord, list_records, read_record
 
 SOURCE = "own"
 
-OPENERS: Mapping[str, str] = {
-    "pt2": "exported:ExportedModel",
-    "onnx": "onnx_models:OnnxFile",
+
+@dataclass(frozen=True)
+class OwnFormat:
+    """How whole models of one format are run."""
+
+    backend: str
+    opener: str
+    """`module:class` (below this package) of its WholeModel, called with the file and the process
+    of TensorFlow."""
+
+
+OWN_FORMATS: Mapping[str, OwnFormat] = {
+    "pt2": OwnFormat("pt", "exported:ExportedModel"),
+    "onnx": OwnFormat("onnx", "onnx_models:OnnxFile"),
+    "keras": OwnFormat("tf", "keras_models:KerasArchive"),
 }
-"""Format of a file, and `module:class` (below this package) of its WholeModel."""
+"""By the format of the file."""
 
 _OPEN_SIZE = 224
 """Height and width of inputs where neither the model nor a declaration says them, pixels."""
@@ -35,7 +49,6 @@ _KEPT = 64
 class WholeModel(Protocol):
     """A model in a file: what it takes, and how it is run."""
 
-    backend: str
     image_counts: tuple[int, int | None]
     """The least and the most images that it takes at once; None: any number."""
     input_shape: tuple[int | None, ...]
@@ -50,44 +63,38 @@ class WholeModel(Protocol):
 
 def open_source(context: SourceContext) -> OwnSource:
     """Open the source over the folder of uploads."""
-    return OwnSource(context.weights.uploads)
+    return OwnSource(context.weights.uploads, context.tensorflow)
 
 
 class OwnSource:
     """A ModelSource over uploaded files, read anew each time: uploads come and go."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, tensorflow: TensorFlowRuntime) -> None:
         self._folder = folder
+        self._tensorflow = tensorflow
         self._opened = lru_cache(_KEPT)(self._open)
 
     def names(self) -> list[str]:
         """Return the digests of all whole models, sorted."""
-        return sorted(one.sha256 for one in list_records(self._folder) if one.format in OPENERS)
+        return sorted(one.sha256 for one in list_records(self._folder) if one.format in OWN_FORMATS)
 
     def entries(self, names: list[str]) -> Iterator[ModelEntry]:
-        """Yield what there is to say of these models."""
+        """Yield what there is to say of these models without opening them."""
         for name in names:
-            record, model = self._record(name), self._opened(name)
+            record = self._record(name)
             weights = PretrainedEntry(
                 str(Uploaded(name)), True, WeightsState.PRESENT, record.preprocessing
             )
-            shape = tuple(size or 0 for size in model.input_shape)
-            yield ModelEntry(
-                SOURCE,
-                name,
-                (weights,),
-                backend=model.backend,
-                input_shape=shape if all(shape) else (),
-            )
+            yield ModelEntry(SOURCE, name, (weights,), backend=OWN_FORMATS[record.format].backend)
 
     def resolve(self, key: ModelKey) -> ModelKey:
         """Return the key with its file's digest as its weights."""
         record = self._record(key.name)
-        if record.format not in OPENERS:
+        if record.format not in OWN_FORMATS:
             raise UnknownModelError(
                 f"the uploaded file {key.name} holds no whole model ({record.format or 'unknown'}"
-                f"; {', '.join(OPENERS)} do), but weights: name the model that they are of, with "
-                f"the weights sha256:{key.name}",
+                f"; {', '.join(OWN_FORMATS)} do), but weights: name the model that they are of, "
+                f"with the weights sha256:{key.name}",
                 field="model.name",
                 subject=key.name,
             )
@@ -133,7 +140,7 @@ class OwnSource:
 
     def _open(self, sha256: str) -> WholeModel:
         record = self._record(sha256)
-        model = _opener(OPENERS[record.format])(self._folder / sha256)
+        model = _opener(OWN_FORMATS[record.format].opener)(self._folder / sha256, self._tensorflow)
         least, most = model.image_counts
         if not _is_one_by_one(model) and (least > _ANY[0] or (most or _ANY[1]) < _ANY[1]):
             taken = f"{least}" if least == most else f"{least} to {most}"
@@ -147,9 +154,11 @@ class OwnSource:
         return model
 
 
-def _opener(path: str) -> Callable[[Path], WholeModel]:
+def _opener(path: str) -> Callable[[Path, TensorFlowRuntime], WholeModel]:
     module, _, name = path.partition(":")
-    opener: Callable[[Path], WholeModel] = getattr(import_module(f".{module}", __package__), name)
+    opener: Callable[[Path, TensorFlowRuntime], WholeModel] = getattr(
+        import_module(f".{module}", __package__), name
+    )
     return opener
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -76,10 +77,10 @@ def list_records(folder: Path) -> list[UploadRecord]:
 
 def write_record(folder: Path, record: UploadRecord) -> None:
     """Keep a record; a reader sees the old one or the new one."""
-    path = _record_path(folder / record.sha256)
-    partial = path.with_suffix(".json.new")
-    partial.write_text(json.dumps(asdict(record), indent=1))
-    partial.replace(path)
+    # Under a name of its own first: two uploads of one file may end at the same time.
+    with tempfile.NamedTemporaryFile("w", dir=folder, prefix="record-", delete=False) as file:
+        json.dump(asdict(record), file, indent=1)
+    Path(file.name).replace(_record_path(folder / record.sha256))
 
 
 def delete_record(folder: Path, sha256: str) -> None:

@@ -1,0 +1,478 @@
+"""Uploads: resumed where they broke off, kept once, within a quota, listed, deleted, checked."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import helper, numpy_helper
+from safetensors.torch import save, save_file
+from torchvision import models
+
+from serving import TestServer, serving
+from stock_calls import StockCaller, stock_calls
+from thingsvision_client import Client
+from thingsvision_client.errors import (
+    ChecksumError,
+    InvalidRequestError,
+    InvalidWeightsError,
+    ModelInUseError,
+    StorageError,
+    UnknownWeightsError,
+    WeightsMismatchError,
+)
+from thingsvision_proto.v1 import thingsvision_pb2 as pb
+from thingsvision_server.sources.uploads import Announcement, UploadStore
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("server")
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[TestServer]:
+    with serving(folder, drain_seconds=1.0, max_upload_bytes=64 * MIB) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: TestServer) -> Iterator[Client]:
+    with Client(server.address) as connected:
+        yield connected
+
+
+@pytest.fixture
+def stock(server: TestServer) -> Iterator[StockCaller]:
+    with stock_calls(server.address) as caller:
+        yield caller
+
+
+def weights(mebibytes: float = 0.001, seed: int = 0) -> bytes:
+    torch.manual_seed(seed)
+    return bytes(save({"weight": torch.rand(int(mebibytes * MIB) // 4)}))
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def header(content: bytes, **changes: Any) -> pb.UploadWeightsRequest:
+    fields = {"sha256": digest(content), "size_bytes": len(content)} | changes
+    return pb.UploadWeightsRequest(header=pb.UploadWeightsHeader(**fields))
+
+
+def chunks(content: bytes) -> list[pb.UploadWeightsRequest]:
+    starts = range(0, len(content), MIB)
+    return [pb.UploadWeightsRequest(chunk=content[start : start + MIB]) for start in starts]
+
+
+# ---------------------------------------------------------------- broken off, and gone on with
+
+KILLED = """
+import os, sys, time
+import grpc
+from thingsvision_proto.v1 import thingsvision_pb2 as pb, thingsvision_pb2_grpc as rpc
+
+address, path, sha256, size, partial = sys.argv[1:]
+
+def requests():
+    head = pb.UploadWeightsHeader(sha256=sha256, size_bytes=int(size))
+    yield pb.UploadWeightsRequest(header=head)
+    with open(path, "rb") as file:
+        for _ in range(4):
+            yield pb.UploadWeightsRequest(chunk=file.read(2**20))
+    while not os.path.exists(partial) or os.path.getsize(partial) < 3 * 2**20:
+        time.sleep(0.02)
+    os._exit(9)
+
+list(rpc.ModelServiceStub(grpc.insecure_channel(address)).UploadWeights(requests()))
+"""
+
+
+def killed_upload(server: TestServer, content: bytes, path: Path, partial: Path) -> None:
+    """Begin an upload in a process of its own, which dies in the middle."""
+    path.write_bytes(content)
+    arguments = [server.address, str(path), digest(content), str(len(content)), str(partial)]
+    done = subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False, timeout=60)
+    assert done.returncode == 9
+
+
+def test_an_upload_of_a_client_that_died_goes_on_where_it_stopped(
+    server: TestServer, client: Client, folder: Path, tmp_path: Path
+) -> None:
+    content = weights(8, seed=1)
+    partial = folder / "uploads" / f"partial-{digest(content)}"
+    killed_upload(server, content, tmp_path / "big.safetensors", partial)
+    kept = partial.stat().st_size
+    assert 3 * MIB <= kept <= 4 * MIB
+    labels = ("stream_stream", "thingsvision.v1.ModelService", "UploadWeights")
+    received = server.running.metrics.grpc_received.labels(*labels)
+    before = received._value.get()
+    assert client.upload_weights(tmp_path / "big.safetensors") == digest(content)
+    # A header, and the rest of 9 chunks in all.
+    assert received._value.get() - before <= 1 + 6
+    assert (folder / "uploads" / digest(content)).read_bytes() == content
+    assert not partial.exists()
+
+
+def test_the_server_says_from_where_it_wants_the_rest(
+    server: TestServer, stock: StockCaller, folder: Path, tmp_path: Path
+) -> None:
+    content = weights(6, seed=2)
+    partial = folder / "uploads" / f"partial-{digest(content)}"
+    killed_upload(server, content, tmp_path / "big.safetensors", partial)
+    kept = partial.stat().st_size
+    answered = threading.Event()
+
+    def requests() -> Iterator[pb.UploadWeightsRequest]:
+        yield header(content)
+        answered.wait()
+        yield from chunks(content[kept:])
+
+    replies = iter(stock.start("UploadWeights", requests()))
+    assert next(replies).received_bytes == kept > 0
+    answered.set()
+    last = next(replies)
+    assert (last.complete, last.upload.sha256) == (True, digest(content))
+
+
+def test_a_resumed_upload_whose_first_part_was_another_files_is_discarded(
+    client: Client, folder: Path, tmp_path: Path
+) -> None:
+    content, path = weights(2, seed=3), tmp_path / "weights.safetensors"
+    path.write_bytes(content)
+    partial = folder / "uploads" / f"partial-{digest(content)}"
+    partial.parent.mkdir(exist_ok=True)
+    partial.write_bytes(b"x" * MIB)
+    with pytest.raises(ChecksumError, match=r"not the one announced.*send the file again"):
+        client.upload_weights(path)
+    assert not partial.exists()
+    assert client.upload_weights(path) == digest(content)
+
+
+def test_uploads_of_one_file_at_a_time_do_not_disturb_each_other(
+    server: TestServer, folder: Path, tmp_path: Path
+) -> None:
+    content, path = weights(6, seed=4), tmp_path / "weights.safetensors"
+    path.write_bytes(content)
+    found: list[str] = []
+
+    def upload() -> None:
+        with Client(server.address) as client:
+            found.append(client.upload_weights(path))
+
+    threads = [threading.Thread(target=upload) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [digest(content)] * 4
+    assert (folder / "uploads" / digest(content)).read_bytes() == content
+    assert not list((folder / "uploads").glob("partial-*"))
+
+
+def test_what_broke_off_is_removed_after_a_day(tmp_path: Path) -> None:
+    old, young = tmp_path / f"partial-{'0' * 64}", tmp_path / f"partial-{'1' * 64}"
+    for path in (old, young):
+        path.write_bytes(b"x")
+    day_ago = time.time() - 25 * 60 * 60
+    os.utime(old, (day_ago, day_ago))
+    UploadStore(tmp_path, 1000, 1000)
+    assert [path.name for path in tmp_path.iterdir()] == [young.name]
+
+
+def test_a_broken_upload_leaves_what_came_and_a_wrong_one_nothing(tmp_path: Path) -> None:
+    store, content = UploadStore(tmp_path, 10_000_000, 10_000_000), weights()
+    announced = Announcement(digest(content), len(content))
+    with suppress(KeyboardInterrupt), store.begin(announced) as begun:
+        begun.write(content[:100])
+        raise KeyboardInterrupt
+    with store.begin(announced) as begun:
+        assert begun.resume() == 100
+        begun.write(content[100:])
+        begun.finish()
+    assert (tmp_path / digest(content)).read_bytes() == content
+    other = Announcement("0" * 64, 3)
+    with store.begin(other) as begun:
+        begun.write(b"abc")
+    assert not list(tmp_path.glob("partial-*"))
+
+
+def test_weights_are_sent_once(client: Client, stock: StockCaller, tmp_path: Path) -> None:
+    path = tmp_path / "squeezenet.safetensors"
+    torch.manual_seed(0)
+    network = models.squeezenet1_1()
+    save_file(network.state_dict(), path)
+    first = client.upload_weights(path)
+    assert client.upload_weights(path) == first == digest(path.read_bytes())
+    (reply,) = stock.call("UploadWeights", [header(path.read_bytes())])
+    assert (reply.complete, reply.received_bytes) == (True, path.stat().st_size)
+    model = f"torchvision/squeezenet1_1@sha256:{first}"
+    client.load(model)
+    with pytest.raises(ModelInUseError, match=rf"{first} is in use: {model} is in memory; unload"):
+        client.delete_upload(first)
+    client.unload(model)
+    assert client.delete_upload(first) == path.stat().st_size
+    with pytest.raises(UnknownWeightsError, match="no uploaded weights have the SHA-256"):
+        client.load(model)
+
+
+# ---------------------------------------------------------------- lists, deletes, quota
+
+
+def test_uploads_are_listed_with_what_is_known_of_them(client: Client, tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    path.write_bytes(weights(seed=5))
+    before = time.time()
+    sha256 = client.upload_weights(path)
+    last = client.uploads()[-1]
+    assert (last.sha256, last.size_bytes) == (sha256, path.stat().st_size)
+    assert (last.name, last.format, last.is_model) == ("mine.safetensors", "safetensors", False)
+    assert last.preprocessing is None
+    assert before - 1 <= last.uploaded_unix_seconds <= time.time() + 1
+    client.delete_upload(sha256)
+    assert sha256 not in [one.sha256 for one in client.uploads()]
+
+
+def test_a_file_put_there_by_hand_is_listed_too(client: Client, folder: Path) -> None:
+    content = weights(seed=6)
+    (folder / "uploads").mkdir(exist_ok=True)
+    (folder / "uploads" / digest(content)).write_bytes(content)
+    (listed,) = [one for one in client.uploads() if one.sha256 == digest(content)]
+    assert (listed.format, listed.name) == ("safetensors", "")
+
+
+@pytest.mark.parametrize("sha256", ["0" * 64, "../../etc/passwd", ""])
+def test_an_unknown_upload_can_not_be_deleted(client: Client, sha256: str) -> None:
+    with pytest.raises(UnknownWeightsError, match=r"no uploaded file has the SHA-256 .*list the"):
+        client.delete_upload(sha256)
+
+
+def test_the_quota_refuses_what_has_no_room_and_says_how_to_make_some(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    first.write_bytes(weights(1, seed=7))
+    second.write_bytes(weights(1.5, seed=8))
+    store = tmp_path / "weights"
+    with serving(store, upload_quota=2 * MIB) as server, Client(server.address) as client:
+        kept = client.upload_weights(first)
+        used = first.stat().st_size + (store / "uploads" / f"{kept}.json").stat().st_size
+        with pytest.raises(StorageError) as refusal:
+            client.upload_weights(second)
+        sentence = str(refusal.value)
+        for part in (f"{second.stat().st_size:,} bytes", f"{used:,}", f"{2 * MIB:,}"):
+            assert part in sentence
+        assert "delete-upload" in sentence
+        assert "--upload-quota" in sentence
+        client.delete_upload(kept)
+        # What a broken upload left makes room for one that comes.
+        (store / "uploads" / f"partial-{'0' * 64}").write_bytes(b"x" * MIB)
+        assert client.upload_weights(second) == digest(second.read_bytes())
+
+
+# ---------------------------------------------------------------- files that are refused
+
+
+def pickled() -> bytes:
+    file = io.BytesIO()
+    torch.save(torch.nn.Linear(2, 2), file)
+    return file.getvalue()
+
+
+def linked_hdf5() -> bytes:
+    file = io.BytesIO()
+    with h5py.File(file, "w") as opened:
+        opened["weight"] = np.ones(3)
+        opened["secret"] = h5py.ExternalLink("/etc/passwd", "/x")
+    return file.getvalue()
+
+
+def outside_hdf5(folder: Path = Path("/etc")) -> bytes:
+    file = io.BytesIO()
+    with h5py.File(file, "w") as opened:
+        opened.create_dataset("weight", (4,), "u1", external=[(str(folder / "passwd"), 0, 4)])
+    return file.getvalue()
+
+
+def hdf5() -> bytes:
+    file = io.BytesIO()
+    with h5py.File(file, "w") as opened:
+        opened["layers/dense/vars/0"] = np.ones((3, 2), np.float32)
+    return file.getvalue()
+
+
+def layer(class_name: str, **changes: Any) -> dict[str, Any]:
+    named = {"module": "keras.layers", "class_name": class_name, "registered_name": None}
+    return {"config": {"name": f"my_{class_name.lower()}"}, **named, **changes}
+
+
+def archive(*layers: dict[str, Any], **members: bytes) -> bytes:
+    config = {
+        "module": "keras",
+        "class_name": "Sequential",
+        "config": {"name": "net", "layers": list(layers)},
+        "registered_name": None,
+    }
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as opened:
+        opened.writestr("config.json", json.dumps(config))
+        opened.writestr("metadata.json", "{}")
+        opened.writestr("model.weights.h5", hdf5())
+        for name, content in members.items():
+            opened.writestr(name, content)
+    return file.getvalue()
+
+
+def onnx_model(domain: str = "", *, external: bool = False, inputs: int = 1) -> bytes:
+    names = [f"image{number}" for number in range(inputs)]
+    shape = ["batch", 3, 8, 8]
+    given = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, shape) for n in names]
+    out = helper.make_tensor_value_info("out", onnx.TensorProto.FLOAT, shape)
+    scale = numpy_helper.from_array(np.ones(1, np.float32), "scale")
+    if external:
+        scale.data_location = onnx.TensorProto.EXTERNAL
+        scale.external_data.add(key="location", value="/etc/passwd")
+    node = helper.make_node("Mul", [names[0], "scale"], ["out"], domain=domain)
+    graph = helper.make_graph([node], "net", given, [out], [scale])
+    opsets = [helper.make_opsetid("", 17)] + ([helper.make_opsetid(domain, 1)] if domain else [])
+    return bytes(helper.make_model(graph, opset_imports=opsets).SerializeToString())
+
+
+LAMBDA = {"class_name": "__lambda__", "config": {"code": "4wEAAAA="}}
+
+REFUSED: dict[str, tuple[Callable[[], bytes], tuple[str, ...]]] = {
+    "unknown": (
+        lambda: b"hello\n",
+        ("no known format", "safetensors", "torch file", ".weights.h5", ".keras", ".pt2", "ONNX"),
+    ),
+    "a pickled network": (pickled, ("without running code", "state_dict()")),
+    "HDF5 that links elsewhere": (linked_hdf5, ("'/secret'", "is a link", "save_weights")),
+    "HDF5 with values elsewhere": (outside_hdf5, ("'/weight'", "another file")),
+    "broken HDF5": (lambda: hdf5()[:300], ("HDF5", "broken")),
+    "a Lambda layer": (
+        lambda: archive(layer("Lambda", config={"name": "mine", "function": LAMBDA})),
+        ("'mine'", "Lambda", "Python code", ".weights.h5"),
+    ),
+    "a lambda for an activation": (
+        lambda: archive(layer("Dense", config={"name": "mine", "activation": LAMBDA})),
+        ("'mine'", "__lambda__", "Python code"),
+    ),
+    "a custom layer": (
+        lambda: archive(layer("Mine", module="net", registered_name="My>Mine")),
+        ("'my_mine'", "custom class 'My>Mine'"),
+    ),
+    "a class of another package": (
+        lambda: archive(layer("system", module="os", registered_name="system")),
+        ("custom class",),
+    ),
+    "a registered custom class": (
+        lambda: archive(layer("Dense", registered_name="Mine>Dense")),
+        ("custom class 'Mine>Dense'",),
+    ),
+    "a function of Keras": (
+        lambda: archive(layer("get_file", module="keras.utils")),
+        ("custom class 'keras.utils.get_file'",),
+    ),
+    "a layer that runs a SavedModel": (
+        lambda: archive(layer("TFSMLayer", config={"name": "x", "filepath": "/etc"})),
+        ("'x'", "TFSMLayer", "SavedModel"),
+    ),
+    "a Keras archive with assets": (
+        lambda: archive(**{"assets/vocabulary.txt": b"/etc/passwd"}),
+        ("assets/vocabulary.txt",),
+    ),
+    "a custom operator of ONNX": (
+        lambda: onnx_model("com.mine"),
+        ("'Mul'", "'com.mine'", "standard operators"),
+    ),
+    "external data of ONNX": (
+        lambda: onnx_model(external=True),
+        ("'scale'", "another file", "save_as_external_data=False"),
+    ),
+    "ONNX with two inputs": (lambda: onnx_model(inputs=2), ("one input", "image0, image1")),
+    "broken ONNX": (lambda: onnx_model()[:-40], ("ONNX",)),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_file_that_could_run_or_read_anything_is_refused(
+    client: Client, folder: Path, tmp_path: Path, case: str
+) -> None:
+    make, words = REFUSED[case]
+    path = tmp_path / "refused"
+    path.write_bytes(make())
+    with pytest.raises(InvalidWeightsError) as refusal:
+        client.upload_weights(path)
+    for word in words:
+        assert word in str(refusal.value)
+    left = [one.name for one in (folder / "uploads").iterdir()]
+    assert not [name for name in left if digest(path.read_bytes()) in name]
+
+
+ACCEPTED: dict[str, tuple[Callable[[], bytes], str]] = {
+    "safetensors": (weights, "safetensors"),
+    "HDF5": (hdf5, "hdf5"),
+    "a Keras archive": (lambda: archive(layer("Dense")), "keras"),
+    "ONNX": (onnx_model, "onnx"),
+}
+
+
+@pytest.mark.parametrize("case", ACCEPTED)
+def test_a_file_of_a_known_format_is_kept(client: Client, tmp_path: Path, case: str) -> None:
+    make, kind = ACCEPTED[case]
+    path = tmp_path / "file"
+    path.write_bytes(make())
+    sha256 = client.upload_weights(path)
+    assert {one.sha256: one.format for one in client.uploads()}[sha256] == kind
+
+
+def test_weights_of_another_network_are_refused_with_the_keys(
+    client: Client, tmp_path: Path
+) -> None:
+    path = tmp_path / "weights.safetensors"
+    tensors = {"features.0.wait": torch.ones(2), "features.0.bias": torch.ones(3)}
+    save_file(tensors, path)
+    sha256 = client.upload_weights(path)
+    with pytest.raises(WeightsMismatchError) as refusal:
+        client.load(f"torchvision/squeezenet1_1@sha256:{sha256}")
+    words = (
+        "torchvision/squeezenet1_1",
+        "lacks features.0.weight",
+        "more",
+        "features.0.wait",
+        "features.0.bias [3] instead of [64]",
+    )
+    for word in words:
+        assert word in str(refusal.value)
+
+
+def test_an_unknown_digest_is_told(client: Client) -> None:
+    with pytest.raises(UnknownWeightsError, match=f"'{'a' * 64}'; upload them first"):
+        client.load(f"torchvision/squeezenet1_1@sha256:{'a' * 64}")
+
+
+def test_weights_of_a_known_network_bring_no_preprocessing(client: Client, tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(weights(seed=9))
+    with pytest.raises(InvalidRequestError, match=r"declared for a whole model.*leave it out"):
+        client.upload_model(path, {"crop_pixels": [64]})
+    with pytest.raises(InvalidRequestError, match=r"holds weights .safetensors., no whole model"):
+        client.upload_model(path)
