@@ -13,9 +13,14 @@ RUN python3 -m venv /opt/uv \
     && /opt/uv/bin/pip install --no-cache-dir uv \
     && python3 -m venv --without-pip /opt/thingsvision
 WORKDIR /src
+# TensorFlow's CUDA libraries overwrite torch's: it has an environment and a process of its own.
+RUN python3 -m venv --without-pip /opt/tensorflow \
+    && /opt/uv/bin/uv pip install --no-cache --python /opt/tensorflow/bin/python \
+        "tensorflow[and-cuda]>=2.21,<2.22" "tf-keras>=2.21,<2.22"
 # The libraries come before the code, so that a change of code doesn't fetch them again.
 COPY pyproject.toml ./
-RUN /opt/uv/bin/uv pip compile --quiet --extra server --output-file /tmp/requirements.txt pyproject.toml \
+RUN /opt/uv/bin/uv pip compile --quiet --extra server \
+        --no-emit-package tensorflow --no-emit-package tf-keras --output-file /tmp/requirements.txt pyproject.toml \
     && /opt/uv/bin/uv pip install --no-cache --python /opt/thingsvision/bin/python --requirement /tmp/requirements.txt
 COPY README.md LICENSE ./
 COPY proto proto
@@ -32,6 +37,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 10001 --create-home thingsvision \
     && install --directory --owner thingsvision --group thingsvision /weights
+COPY --from=builder /opt/tensorflow /opt/tensorflow
 COPY --from=builder /opt/thingsvision /opt/thingsvision
 COPY deploy/healthcheck.py /opt/thingsvision/healthcheck.py
 ENV PATH="/opt/thingsvision/bin:$PATH" \
@@ -39,6 +45,7 @@ ENV PATH="/opt/thingsvision/bin:$PATH" \
     THINGSVISION_HOST=0.0.0.0 \
     THINGSVISION_PORT=50051 \
     THINGSVISION_METRICS_PORT=9090 \
+    THINGSVISION_TENSORFLOW_PYTHON=/opt/tensorflow/bin/python \
     THINGSVISION_WEIGHTS_DIR=/weights
 USER 10001
 WORKDIR /home/thingsvision

@@ -304,7 +304,8 @@ def test_weights_of_another_model_are_refused(client: Client, weights_file: Path
         client.load(f"keras/MobileNet@sha256:{sha256}")
     assert str(caught.value).startswith("the uploaded file does not fit keras/MobileNet: ")
     assert "could not be loaded" in str(caught.value)
-    assert "Conv2D name=conv1" in str(caught.value)
+    assert "<DepthwiseConv2D name=conv_dw_4" in str(caught.value)
+    assert "value=" not in str(caught.value)
 
 
 def test_an_interpreter_without_keras_has_no_models(tmp_path: Path) -> None:
@@ -330,7 +331,7 @@ def test_a_crash_fails_the_request_in_it_and_no_other(client: Client, photos: li
     before = client.extract(KEPT, photos[:2], "Conv1", batch_size=2).features["Conv1"]
     (child,) = children()
     many = [(str(number), photos[0].read_bytes()) for number in range(40)]
-    rows = client.stream(KEPT, many, "predictions", batch_size=1)
+    rows = client.stream(KEPT, many, "Conv1", batch_size=1)  # too large to wait in a buffer
     next(rows)
     child.kill()
     with pytest.raises(BackendCrashedError, match="the next request starts it anew"):
