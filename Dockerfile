@@ -20,8 +20,8 @@ RUN python3 -m venv --without-pip /opt/tensorflow \
 # The libraries come before the code, so that a change of code doesn't fetch them again.
 COPY pyproject.toml ./
 RUN /opt/uv/bin/uv pip compile --quiet --extra server \
-        --no-emit-package tensorflow --no-emit-package tf-keras --output-file /tmp/requirements.txt pyproject.toml \
-    && /opt/uv/bin/uv pip install --no-cache --python /opt/thingsvision/bin/python --requirement /tmp/requirements.txt
+        --no-emit-package tensorflow --output-file /tmp/requirements.txt pyproject.toml \
+    && /opt/uv/bin/uv pip install --no-cache --no-deps --python /opt/thingsvision/bin/python --requirement /tmp/requirements.txt
 COPY README.md LICENSE ./
 COPY proto proto
 COPY client client
