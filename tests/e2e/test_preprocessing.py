@@ -317,3 +317,9 @@ def test_preprocessing_is_known_before_anything_is_loaded(client: Client) -> Non
     assert first is not None
     assert (default.resize_pixels, first.resize_pixels) == ((232,), (256,))
     assert client.preprocessing(RESNET) is None, "random weights have no tag"
+
+
+def test_the_backend_is_what_the_server_says(server: TestServer, extractor: Extractor) -> None:
+    assert extractor.get_backend() == "pt"
+    keras = get_extractor("MobileNetV2", True, None, "keras", server=server.address)
+    assert keras.get_backend() == "tf"
