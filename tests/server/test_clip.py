@@ -6,6 +6,7 @@ import hashlib
 import io
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from thingsvision_server.errors import (
     InvalidRequestError as ServerInvalidRequestError,
 )
 from thingsvision_server.errors import (
+    InvalidWeightsError,
     UnknownWeightsError,
     WeightsMismatchError,
     WeightsMissingError,
@@ -345,7 +347,7 @@ def test_published_weights_are_found_by_hand_and_in_the_hubs_layout(
     assert loaded_sha256(sources, OPENAI) == published_sha256
 
 
-def test_uploads_of_open_clips_own_layout_fit(
+def test_uploads_of_open_clips_other_class_fit(
     sources: Sources, tmp_path: Path, published: Path, published_sha256: str
 ) -> None:
     sha256 = hashlib.sha256(published.read_bytes()).hexdigest()
@@ -363,8 +365,19 @@ def test_an_upload_that_does_not_fit_lists_its_keys(sources: Sources, tmp_path: 
     file.rename(file.with_name(sha256))
     with pytest.raises(WeightsMismatchError) as caught:
         sources["custom"].load(ModelKey("custom", "clip/ViT-B-32", Uploaded(sha256)), "cpu")
-    for part in ('"other"', '"text.token_embedding.weight"', "size mismatch for visual.proj"):
+    for part in ("lacks logit_scale", "has not other", "visual.proj [2, 2] instead of [768, 512]"):
         assert part in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:'torch.load' received a zip file:UserWarning")
+def test_openais_own_archives_are_code_and_refused(sources: Sources, tmp_path: Path) -> None:
+    path = tmp_path / "custom" / "clip" / "ViT-B-32.openai.pt"
+    path.parent.mkdir(parents=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch deprecates what OpenAI used
+        torch.jit.script(nn.Linear(2, 2)).save(path)
+    with pytest.raises(InvalidWeightsError, match=r"ViT-B-32\.openai\.pt is a TorchScript archive"):
+        sources["custom"].load(OPENAI, "cpu")
 
 
 def test_missing_weights_and_unknown_tags_are_named(sources: Sources) -> None:

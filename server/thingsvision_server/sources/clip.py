@@ -30,7 +30,7 @@ _loading = threading.Lock()
 
 def open_source(context: SourceContext) -> PyTorchSource:
     """Open the family."""
-    return PyTorchSource(ClipCatalogue(context.weights), context.weights)
+    return PyTorchSource(ClipCatalogue(context.weights), context.weights, convert=_converted)
 
 
 class ClipCatalogue:
@@ -52,6 +52,10 @@ class ClipCatalogue:
     def tags(self, name: str) -> list[str]:
         """Return the pretrained tags in open_clip's order; its first one is the default."""
         return list(self._variants[name].pretrained)
+
+    def task(self, name: str) -> str:
+        """Return what all are made for."""
+        return "image-text similarity"
 
     def published(self, name: str, tag: str) -> PublishedWeights:
         """Tell where the weights of a tag are published."""
@@ -89,7 +93,6 @@ class ClipCatalogue:
         # Of open_clip's classes, those whose text tower is a module of its own.
         kind = open_clip.CoCa if "multimodal_cfg" in config else open_clip.CustomTextCLIP
         network: nn.Module = kind(**config)
-        network.register_load_state_dict_pre_hook(_convert_in_place)
         return network
 
     def _take_text_tower_from_hub(self, text: dict[str, Any]) -> None:
@@ -102,7 +105,7 @@ def _load_checkpoint(network: nn.Module, state: StateDict) -> None:
     from open_clip.factory import load_checkpoint
 
     try:
-        with _files_hold(_without_extras(state)):
+        with _files_hold(state):
             load_checkpoint(network, "the tensors at hand")
     # What open_clip raises where a key that it converts is not there.
     except (KeyError, AttributeError, AssertionError) as error:
@@ -123,19 +126,14 @@ def _files_hold(state: StateDict) -> Iterator[None]:
             factory.load_state_dict = own
 
 
-def _without_extras(state: StateDict) -> StateDict:
-    """Return the tensors by the names that they had before training on several devices."""
-    plain = {key.removeprefix("module."): tensor for key, tensor in state.items()}
-    return {key: tensor for key, tensor in plain.items() if key not in _NO_WEIGHTS}
-
-
-def _convert_in_place(network: nn.Module, state: StateDict, *_rest: Any) -> None:
-    """Take state dicts as users have them: of open_clip's other classes, too, and of OpenAI."""
-    from open_clip.convert import convert_state_dict
+def _converted(_name: str, state: StateDict) -> StateDict:
+    """Return tensors by our names: files are of open_clip's other class, too, and of OpenAI."""
     from open_clip.model import convert_to_custom_text_state_dict
 
-    plain = convert_state_dict(network, _without_extras(state))
-    if "positional_embedding" in plain:
-        plain = convert_to_custom_text_state_dict(plain)
-    state.clear()
-    state.update(plain)
+    # Training on several devices puts a prefix before every name.
+    plain = {key.removeprefix("module."): tensor for key, tensor in state.items()}
+    plain = {key: tensor for key, tensor in plain.items() if key not in _NO_WEIGHTS}
+    if "positional_embedding" not in plain:
+        return plain
+    converted: StateDict = convert_to_custom_text_state_dict(plain)
+    return converted

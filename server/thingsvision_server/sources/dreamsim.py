@@ -44,6 +44,10 @@ class DreamSimCatalogue:
         """Return the one tag."""
         return [_TAG]
 
+    def task(self, name: str) -> str:
+        """Return what all are made for."""
+        return "image similarity"
+
     def published(self, name: str, tag: str) -> PublishedWeights:
         """Tell where the archive is published."""
         variant = name.removeprefix(_FAMILY)

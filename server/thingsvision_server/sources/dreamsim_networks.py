@@ -52,6 +52,9 @@ VARIANTS: Mapping[str, Sequence[str]] = {
 class Backbone(nn.Module):
     """One vision transformer, for images of values 0..1: normalises them itself."""
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(self, kind: BackboneKind) -> None:
         super().__init__()
         self.model = _transformer(kind)

@@ -3,6 +3,8 @@
 The folder is laid out as the user caches of the libraries are, so that these can be mounted:
 
     {source}/{name}.{tag}.{safetensors,pth,pt,bin}     put there by hand
+    keras/{name}.{tag}.{weights.h5,h5,keras}           put there by hand
+    keras/models/{file}                                like ~/.keras/models
     torch/hub/checkpoints/{file}                       like ~/.cache/torch
     huggingface/hub/models--{owner}--{name}/...        like ~/.cache/huggingface
     uploads/{sha256}                                   what clients sent
@@ -10,20 +12,31 @@ The folder is laid out as the user caches of the libraries are, so that these ca
 
 from __future__ import annotations
 
+import hashlib
+import os
 import pickle
 import re
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from ..errors import InvalidWeightsError, UnknownWeightsError, WeightsMissingError
 from .base import ModelKey, Pretrained, WeightsState
+from .glance import Glance
 
 StateDict = dict[str, Any]
 
-_SUFFIXES = ("safetensors", "pth", "pt", "bin")
+_SUFFIXES: Mapping[str, tuple[str, ...]] = {
+    "torch": ("safetensors", "pth", "pt", "bin"),
+    "keras": ("weights.h5", "h5", "keras"),
+}
+"""Of files that each library reads."""
+
+_CACHES: Mapping[str, str] = {"torch": "torch/hub/checkpoints", "keras": "keras/models"}
+"""Folders below the root with the files that each library fetches from a URL."""
+
 _BROKEN_FILE = (
     AssertionError,
     AttributeError,
@@ -37,37 +50,71 @@ _BROKEN_FILE = (
 )
 """What `torch.load` raises where the bytes make no sense to it."""
 
-_WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
+_MD5_DIGITS = 32
+
+_WRAPPERS = (
+    "classy_state_dict",
+    "base_model",
+    "state_dict_ema",
+    "model_ema",
+    "state_dict",
+    "model",
+    "trunk",
+)
+"""What checkpoints keep a state dict under; one may lie in another, in this order."""
 
 
 @dataclass(frozen=True)
 class PublishedWeights:
-    """Where a source publishes weights: a URL that torch hub caches, files of a HF repository.
+    """Where a source publishes weights: a URL that a library caches, files of a HF repository.
 
-    `cached_as` names the cached file where the URL's own last part would not do.
+    `cached_as` names the cached file where the URL's own last part would not do; `library` is
+    whose cache it is, `torch` or `keras`; `digest` is the file's MD5 or SHA-256, if published.
     """
 
     url: str = ""
     hub_repository: str = ""
     hub_files: tuple[str, ...] = ()
     cached_as: str = ""
+    library: str = "torch"
+    digest: str = ""
 
     @property
     def file_name(self) -> str:
-        """Return the name under which torch hub caches the file."""
+        """Return the name under which the library caches the file."""
         return self.cached_as or self.url.rpartition("/")[2]
 
     def __bool__(self) -> bool:
         return bool(self.url or self.hub_repository)
 
 
+@runtime_checkable
+class PublishingSource(Protocol):
+    """A source of models that can tell where weights are published."""
+
+    def published(self, name: str, tag: str) -> PublishedWeights:
+        """Tell where the weights of a tag are published."""
+
+
 class WeightsFolder:
     """The server's weights: found in its folder, then in the user's caches, then fetched."""
 
-    def __init__(self, root: Path, *, allow_download: bool) -> None:
+    def __init__(
+        self, root: Path, *, allow_download: bool, glance: Glance | None = None
+    ) -> None:
         self.root = root
         self.uploads = root / "uploads"
         self._allow_download = allow_download
+        self._glance = glance
+
+    @property
+    def allows_download(self) -> bool:
+        """Whether what is not here may be fetched."""
+        return self._allow_download
+
+    def at_a_glance(self) -> WeightsFolder:
+        """Return this folder as it is now, for many questions at once: each costs little."""
+        return WeightsFolder(self.root, allow_download=self._allow_download, glance=Glance())
 
     def state(self, key: ModelKey, published: PublishedWeights) -> WeightsState:
         """Tell whether the weights are here, can be fetched, or neither."""
@@ -88,9 +135,10 @@ class WeightsFolder:
     def _missing(self, key: ModelKey, published: PublishedWeights) -> WeightsMissingError:
         hub_files = [f"{published.hub_repository}/{file}" for file in published.hub_files]
         cached = ", ".join(filter(None, [published.file_name, *hub_files])) or "(none published)"
+        first, *others = _SUFFIXES[published.library]
         return WeightsMissingError(
             f"the weights of {key} are not on this server, and it does not download. Looked for "
-            f"{self._own_path(key, _SUFFIXES[0])} (or .pth, .pt, .bin) and for the cached files "
+            f"{self._own_path(key, first)} (or .{', .'.join(others)}) and for the cached files "
             f"{cached}. Put one there, start the server with --allow-download, or upload a "
             "state dict",
             field="model.weights",
@@ -111,30 +159,50 @@ class WeightsFolder:
 
     def _find(self, key: ModelKey, published: PublishedWeights) -> Path | None:
         candidates = self._candidates(key, published)
-        return next((path for path in candidates if path and path.is_file()), None)
+        is_file = self._glance.is_file if self._glance else os.path.isfile
+        found = next((path for path in candidates if path and is_file(path)), None)
+        return Path(found) if found else None
 
-    def _candidates(self, key: ModelKey, published: PublishedWeights) -> Iterator[Path | None]:
-        yield from (self._own_path(key, suffix) for suffix in _SUFFIXES)
+    def _candidates(self, key: ModelKey, published: PublishedWeights) -> Iterator[str | None]:
+        """Yield where the file may be; as strings, as lists ask for ten thousands of them."""
+        own = str(self._own_path(key, ""))
+        yield from (f"{own}{suffix}" for suffix in _SUFFIXES[published.library])
         if published.url:
-            yield from (folder / published.file_name for folder in self._torch_hub_folders())
+            folders = [self.root / _CACHES[published.library], _OWN_CACHES[published.library]()]
+            yield from (f"{folder}{os.sep}{published.file_name}" for folder in folders)
+        if published.hub_repository:
+            for cache in (str(self.root / "huggingface" / "hub"), _hub_cache()):
+                yield from self._in_hub_cache(published, cache)
+
+    def _in_hub_cache(self, published: PublishedWeights, cache: str) -> Iterator[str | None]:
+        folder = "--".join(["models", *published.hub_repository.split("/")])
+        if self._glance and not self._glance.is_dir(f"{cache}{os.sep}{folder}"):
+            return
+        from huggingface_hub import try_to_load_from_cache
+
         for file in published.hub_files:
-            for cache in (self.root / "huggingface" / "hub", None):
-                yield _in_hub_cache(published.hub_repository, file, cache)
-
-    def _torch_hub_folders(self) -> list[Path]:
-        import torch.hub
-
-        return [
-            self.root / "torch" / "hub" / "checkpoints",
-            Path(torch.hub.get_dir()) / "checkpoints",
-        ]
+            found = try_to_load_from_cache(published.hub_repository, file, cache_dir=cache)
+            yield found if isinstance(found, str) else None
 
 
-def _in_hub_cache(repository: str, file: str, cache: Path | None) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
+def _hub_cache() -> str:
+    from huggingface_hub import constants
 
-    found = try_to_load_from_cache(repository, file, cache_dir=cache)
-    return Path(found) if isinstance(found, str) else None
+    return constants.HF_HUB_CACHE
+
+
+def _torch_hub_cache() -> Path:
+    import torch.hub
+
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def _keras_cache() -> Path:
+    return Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
+
+
+_OWN_CACHES: Mapping[str, Callable[[], Path]] = {"torch": _torch_hub_cache, "keras": _keras_cache}
+"""Where each library itself keeps the files for whoever runs the server."""
 
 
 def _fetch(published: PublishedWeights, root: Path) -> Path:
@@ -151,13 +219,24 @@ def _fetch(published: PublishedWeights, root: Path) -> Path:
 def _fetch_from_url(published: PublishedWeights, root: Path) -> Path:
     import torch.hub
 
-    folder = root / "torch" / "hub" / "checkpoints"
+    folder = root / _CACHES[published.library]
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / published.file_name
     prefix = torch.hub.HASH_REGEX.search(published.file_name)
     expected = prefix.group(1) if prefix else None
     torch.hub.download_url_to_file(published.url, str(target), expected, progress=False)
+    if published.digest:
+        _check_digest(target, published)
     return target
+
+
+def _check_digest(path: Path, published: PublishedWeights) -> None:
+    kind = "md5" if len(published.digest) == _MD5_DIGITS else "sha256"
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, kind).hexdigest()
+    if found != published.digest:
+        path.unlink()
+        raise OSError(f"its {kind} is {found} instead of {published.digest}")
 
 
 def _fetch_from_hub(published: PublishedWeights, root: Path) -> Path:
@@ -224,8 +303,16 @@ def _read_torch(path: Path, name: str) -> Any:
             subject=name,
         ) from error
     except _BROKEN_FILE as error:
-        sentence = f"{name} is no safetensors or torch file, or it is broken: {error}"
-        raise InvalidWeightsError(sentence, subject=name) from error
+        # PyTorch's own sentence advises to run the code.
+        is_script = "TorchScript" in str(error)
+        what = _SCRIPT if is_script else f"no safetensors or torch file, or it is broken: {error}"
+        raise InvalidWeightsError(f"{name} is {what}", subject=name) from error
+
+
+_SCRIPT = (
+    "a TorchScript archive, which holds code and is not read here: save the `state_dict()` of "
+    "what is in it, or take the same weights as safetensors"
+)
 
 
 def _is_tensor(value: Any) -> bool:
