@@ -166,7 +166,8 @@ def _calls(name: str, module: ModuleInfo, step: re.Match[str] | None) -> tuple[i
 
 def _of_tokens(tap: Tap, module: ModuleInfo, tokens: TokenExtraction) -> Tap:
     shape = list(tap.call_shape)
-    if module.prefix_tokens is None:
+    # What is known of tokens is known of the last call.
+    if module.prefix_tokens is None or tap.call_shape != module.last.shape:
         raise _not_extractable(
             tap.name,
             f"{tokens.value} is taken of token sequences, and its output {shape} is none; leave "

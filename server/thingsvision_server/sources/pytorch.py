@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import structlog
 import torch
@@ -23,6 +24,7 @@ from ..errors import (
 )
 from ..inputs import IMAGE, InputSpec, InputTransform
 from .base import ModelEntry, ModelKey, Pretrained, PretrainedEntry, Random, Uploaded
+from .misfits import misfits
 from .weights import PublishedWeights, StateDict, WeightsFolder, read_state_dict
 
 _DRY_RUN_ERRORS = (RuntimeError, NotImplementedError, ValueError, TypeError, AssertionError)
@@ -57,13 +59,43 @@ class NetworkCatalogue(Protocol):
         """Build the network as the library does for this tag, with these tensors for its file."""
 
 
-class PyTorchSource:
-    """A ModelSource over a catalogue."""
+@runtime_checkable
+class TaskCatalogue(Protocol):
+    """A catalogue that knows what its models were made for."""
 
-    def __init__(self, catalogue: NetworkCatalogue, weights: WeightsFolder) -> None:
+    def task(self, name: str) -> str:
+        """Return what a model was made for, e.g. `classification`."""
+
+
+def _as_it_is(_name: str, state: StateDict) -> StateDict:
+    return state
+
+
+class PyTorchSource:
+    """A ModelSource over a catalogue.
+
+    `read` reads a file; `convert` turns its tensors, published or uploaded, into those of the
+    named network; `parameter_counts` are known without building; `refused` has names that users
+    may know from elsewhere, and why there is no such model.
+    """
+
+    def __init__(
+        self,
+        catalogue: NetworkCatalogue,
+        weights: WeightsFolder,
+        *,
+        read: Callable[[Path], StateDict] = read_state_dict,
+        convert: Callable[[str, StateDict], StateDict] = _as_it_is,
+        parameter_counts: Mapping[str, int] | None = None,
+        refused: Mapping[str, str] | None = None,
+    ) -> None:
         self._catalogue = catalogue
         self._weights = weights
         self._names = catalogue.names()
+        self._read_file = read
+        self._convert = convert
+        self._parameter_counts = parameter_counts or {}
+        self._refused = refused or {}
 
     def names(self) -> list[str]:
         """Return the names of all models, sorted."""
@@ -71,21 +103,35 @@ class PyTorchSource:
 
     def entries(self, names: list[str]) -> Iterator[ModelEntry]:
         """Yield the entries of these models."""
-        for name in names:
-            tags = self._catalogue.tags(name)
-            entries = (self._pretrained_entry(name, tag, tag == tags[0]) for tag in tags)
-            yield ModelEntry(self._catalogue.source, name, tuple(entries))
+        weights = self._weights.at_a_glance()
+        return (self._entry(name, weights) for name in names)
 
-    def _pretrained_entry(self, name: str, tag: str, is_default: bool) -> PretrainedEntry:
-        key = ModelKey(self._catalogue.source, name, Pretrained(tag))
-        state = self._weights.state(key, self._catalogue.published(name, tag))
-        preprocessing = self._catalogue.transforms(key)[IMAGE].preprocessing
-        return PretrainedEntry(tag, is_default, state, preprocessing)
+    def _entry(self, name: str, weights: WeightsFolder) -> ModelEntry:
+        catalogue, source = self._catalogue, self._catalogue.source
+        pretrained: list[PretrainedEntry] = []
+        for tag in catalogue.tags(name):
+            key = ModelKey(source, name, Pretrained(tag))
+            state = weights.state(key, catalogue.published(name, tag))
+            own = catalogue.transforms(key)[IMAGE].preprocessing
+            pretrained.append(PretrainedEntry(tag, not pretrained, state, own))
+        default = Pretrained(pretrained[0].tag) if pretrained else Random(0)
+        return ModelEntry(
+            source,
+            name,
+            tuple(pretrained),
+            task=catalogue.task(name) if isinstance(catalogue, TaskCatalogue) else "",
+            parameter_count=self._parameter_counts.get(name, 0),
+            input_shape=catalogue.transforms(ModelKey(source, name, default))[IMAGE].spec.shape,
+        )
+
+    def published(self, name: str, tag: str) -> PublishedWeights:
+        """Tell where the weights of a tag are published."""
+        return self._catalogue.published(name, tag)
 
     def resolve(self, key: ModelKey) -> ModelKey:
         """Return the key with its weights named in full; raise where there are none such."""
         if key.name not in self._names:
-            hint = choices(key.name, self._names)
+            hint = self._refused.get(key.name) or choices(key.name, self._names)
             sentence = f"{key.source} has no model {key.name!r}. {hint}"
             raise UnknownModelError(sentence, field="model.name", subject=key.name)
         if isinstance(key.weights, Uploaded):
@@ -154,23 +200,27 @@ class PyTorchSource:
                 return self._catalogue.build(key.name)
         with isolated_random(0):
             if isinstance(weights, Uploaded):
-                state = read_state_dict(self._weights.uploaded(weights.sha256))
+                state = self._read(key.name, self._weights.uploaded(weights.sha256))
                 return _with_state(self._catalogue.build(key.name), state, key)
             path = self._weights.locate(key, self._catalogue.published(key.name, weights.tag))
-            state = read_state_dict(path)
+            state = self._read(key.name, path)
             try:
                 return self._catalogue.build_pretrained(key.name, weights.tag, state)
             except RuntimeError as error:
                 raise WeightsMismatchError(f"{path} does not fit {key}: {error}") from error
+
+    def _read(self, name: str, path: Path) -> StateDict:
+        return self._convert(name, self._read_file(path))
 
 
 def _with_state(network: nn.Module, state: StateDict, key: ModelKey) -> nn.Module:
     try:
         network.load_state_dict(state)
     except RuntimeError as error:
-        # PyTorch's message lists the missing and the unexpected keys and the wrong shapes.
+        # PyTorch's own message lists all missing keys first, which leaves no room for the others.
         raise WeightsMismatchError(
-            f"the uploaded state dict does not fit {key.source}/{key.name}: {error}",
+            f"the uploaded state dict does not fit {key.source}/{key.name}: "
+            f"{misfits(network, state) or error}",
             field="model.weights_sha256",
         ) from error
     return network
