@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from fnmatch import fnmatchcase
 from typing import Any, TypeAlias
 
 import grpc
@@ -17,7 +16,6 @@ from thingsvision_proto.v1.thingsvision_pb2_grpc import FeatureServiceServicer
 from ..engine.extractor import Extractor
 from ..metrics import Metrics
 from ..sources import Sources
-from ..sources.base import ModelEntry
 from .comparison import RDMReply
 from .messages import extract_spec, model_key, model_message, module_message, timings
 from .replies import FrameReply, extract_reply_header, feature_columns, log_extraction
@@ -41,18 +39,11 @@ class FeatureServicer(FeatureServiceServicer):
         self, request: pb.ListModelsRequest, _context: _Context
     ) -> AsyncGenerator[pb.ListModelsResponse]:
         """Stream the models by source and name."""
-        for entry in await asyncio.to_thread(self._entries, request.source, request.name_glob):
-            yield model_message(entry)
+        for message in await asyncio.to_thread(self._models, request.source, request.name_glob):
+            yield message
 
-    def _entries(self, source: str, name_glob: str) -> list[ModelEntry]:
-        sources = [self._sources[source]] if source else list(self._sources)
-        return [
-            entry
-            for one in sources
-            for entry in one.entries(
-                [name for name in one.names() if fnmatchcase(name, name_glob or "*")]
-            )
-        ]
+    def _models(self, source: str, name_glob: str) -> list[pb.ListModelsResponse]:
+        return list(map(model_message, self._sources.entries(source, name_glob)))
 
     async def ListModules(
         self, request: pb.ListModulesRequest, context: _Context

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from fnmatch import fnmatchcase
 from importlib import import_module
 
 from ..errors import UnknownSourceError, choices
-from .base import ModelSource
+from .base import ModelEntry, ModelSource
 from .context import SourceContext
+from .facts import shipped_facts
 
 SOURCES: Mapping[str, str] = {
-    "timm": "timm:open_source",
+    "keras": "keras:open_source",
+    "own": "own:open_source",
+    "transformers": "transformers:open_source",
     "torchvision": "torchvision:open_source",
+    "timm": "timm:open_source",
+    "ssl": "ssl:open_source",
+    "custom": "custom:open_source",
 }
-"""Name of a source, and `module:function` (below this package) that opens it."""
+"""Name of a source, and `module:function` (below this package) that opens it.
+
+They are opened in this order when a server starts: first those that need no library yet.
+"""
 
 
 class Sources:
@@ -27,17 +37,42 @@ class Sources:
 
     def __getitem__(self, name: str) -> ModelSource:
         """Return the source of that name; raise UnknownSourceError."""
-        if name not in SOURCES:
-            sentence = f"there is no source {name!r}. {choices(name, SOURCES)}"
-            raise UnknownSourceError(sentence, field="model.source", subject=name)
-        with self._opening:
-            if name not in self._opened:
-                self._opened[name] = _opener(SOURCES[name])(self._context)
-            return self._opened[name]
+        _known(name)
+        if name not in self._opened:
+            # One at a time: threads that import libraries side by side can meet half of one.
+            with self._opening:
+                if name not in self._opened:
+                    self._opened[name] = _opener(SOURCES[name])(self._context)
+        return self._opened[name]
+
+    def entries(self, source: str = "", name_glob: str = "") -> Iterator[ModelEntry]:
+        """Yield the models of one source or of all, by a glob on their names.
+
+        No model is built; a library is opened only where the file of facts does not know it.
+        Raises UnknownSourceError.
+        """
+        for name in [_known(source)] if source else sorted(SOURCES):
+            facts = shipped_facts(name, self._context.tensorflow.python)
+            names = _matching(facts.names() if facts else self[name].names(), name_glob)
+            if facts:
+                yield from facts.entries(names, self._context.weights)
+            else:
+                yield from self[name].entries(names)
 
     def __iter__(self) -> Iterator[ModelSource]:
         """Open and yield every source."""
         return (self[name] for name in SOURCES)
+
+
+def _known(name: str) -> str:
+    if name not in SOURCES:
+        sentence = f"there is no source {name!r}. {choices(name, SOURCES)}"
+        raise UnknownSourceError(sentence, field="model.source", subject=name)
+    return name
+
+
+def _matching(names: list[str], name_glob: str) -> list[str]:
+    return [name for name in names if fnmatchcase(name, name_glob or "*")]
 
 
 def _opener(path: str) -> Callable[[SourceContext], ModelSource]:

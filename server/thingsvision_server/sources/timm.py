@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import timm
-from timm.data import create_transform, resolve_data_config
+from timm.data import create_transform, infer_imagenet_subset, resolve_data_config
 from timm.models import get_arch_pretrained_cfgs, get_pretrained_cfg
 from torch import nn
 
@@ -33,6 +33,13 @@ class TimmCatalogue:
     def names(self) -> list[str]:
         """Return the names of all architectures, sorted."""
         return sorted(timm.list_models())
+
+    def task(self, name: str) -> str:
+        """Return `features` where it has no classifier; outputs that are no classes say nothing."""
+        config = get_pretrained_cfg(name).to_dict()
+        if not config["num_classes"]:
+            return "features"
+        return "classification" if infer_imagenet_subset(config) else ""
 
     def tags(self, name: str) -> list[str]:
         """Return the tags with weights, the default first."""

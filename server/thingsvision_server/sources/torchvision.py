@@ -1,27 +1,45 @@
-"""The source `torchvision`: every classification model of the library, found by reflection."""
+"""The source `torchvision`: every model of the library that images suffice for, by reflection."""
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
+import torch
 import torchvision
 from torch import nn
 from torchvision import models
 from torchvision.models import WeightsEnum
-from torchvision.transforms._presets import ImageClassification
+from torchvision.transforms._presets import (
+    ImageClassification,
+    ObjectDetection,
+    SemanticSegmentation,
+)
 
 from ..inputs import IMAGE, InputTransform, Preprocessing
 from .base import ModelKey, Pretrained
 from .context import SourceContext
+from .detection import UpToDetections, detection_side
 from .pytorch import PyTorchSource
 from .transforms import image_transform
 from .weights import PublishedWeights, StateDict
 
+_TASKS: Mapping[str, Any] = {
+    "classification": torchvision.models,
+    "detection": torchvision.models.detection,
+    "segmentation": torchvision.models.segmentation,
+}
+"""The parts of the library; its other models take videos or pairs of images, or are quantized."""
+
 _IMAGENET = ImageClassification(crop_size=224)
+
+_ARCHITECTURE = {"weights": None, "weights_backbone": None, "aux_loss": True}
+"""How builders make what the published weights fit, without these; each takes some of it."""
 
 
 def open_source(context: SourceContext) -> PyTorchSource:
@@ -30,16 +48,23 @@ def open_source(context: SourceContext) -> PyTorchSource:
 
 
 class TorchvisionCatalogue:
-    """What torchvision knows of its classification models."""
+    """What torchvision knows of its models."""
 
     source = "torchvision"
 
     def __init__(self) -> None:
+        self._tasks = {
+            name: task for task, part in _TASKS.items() for name in models.list_models(module=part)
+        }
         self._building: defaultdict[Any, threading.Lock] = defaultdict(threading.Lock)
 
     def names(self) -> list[str]:
         """Return the names of all models, sorted."""
-        return sorted(models.list_models(module=torchvision.models))
+        return sorted(self._tasks)
+
+    def task(self, name: str) -> str:
+        """Return what a model was made for."""
+        return self._tasks[name]
 
     def tags(self, name: str) -> list[str]:
         """Return the names of the members of the model's weights enum, the default first."""
@@ -54,27 +79,19 @@ class TorchvisionCatalogue:
 
     def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:
         """Return `weights.transforms()` of the weights in use (else of the default ones)."""
-        preset = self._preset(key)
-        preprocessing = _preprocessing(preset)
-        return {IMAGE: image_transform(preset, preprocessing, (3, *preprocessing.crop_pixels))}
+        preset = _preset(key)
+        preprocessing, side_pixels = _READERS[type(preset)](preset, key.name)
+        crop = preprocessing.crop_pixels or (side_pixels, side_pixels)
+        return {IMAGE: image_transform(preset, preprocessing, (3, *crop))}
 
     def towers(self, network: nn.Module) -> Mapping[str, nn.Module]:
-        """Return the network: all of it sees images."""
-        return {IMAGE: network}
-
-    def _preset(self, key: ModelKey) -> ImageClassification:
-        if isinstance(key.weights, Pretrained):
-            preset = _member(key.name, key.weights.tag).transforms()
-        else:
-            preset = next((weights.transforms() for weights in _default(key.name)), _IMAGENET)
-        if not isinstance(preset, ImageClassification):
-            raise TypeError(f"{key} has the unknown transform {preset}")
-        return preset
+        """Return the network, or what it is up to where its outputs are no longer of images."""
+        detects = type(network).__module__.startswith(_TASKS["detection"].__name__)
+        return {IMAGE: UpToDetections(network) if detects else network}
 
     def build(self, name: str) -> nn.Module:
         """Build the network with initialised weights."""
-        network: nn.Module = models.get_model_builder(name)(weights=None)
-        return network
+        return _build(name)
 
     def build_pretrained(self, name: str, tag: str, state: StateDict) -> nn.Module:
         """Build the network as torchvision does for these weights.
@@ -86,6 +103,13 @@ class TorchvisionCatalogue:
         with self._building[weights], _state_dict_of(weights, state):
             network: nn.Module = models.get_model_builder(name)(weights=weights)
             return network
+
+
+def _build(name: str) -> nn.Module:
+    builder = models.get_model_builder(name)
+    taken = inspect.signature(builder).parameters
+    network: nn.Module = builder(**{k: v for k, v in _ARCHITECTURE.items() if k in taken})
+    return network
 
 
 @contextmanager
@@ -107,9 +131,19 @@ def _default(name: str) -> list[WeightsEnum]:
     return [] if default is None else [default]
 
 
-def _preprocessing(preset: ImageClassification) -> Preprocessing:
+def _preset(key: ModelKey) -> Any:
+    if isinstance(key.weights, Pretrained):
+        preset = _member(key.name, key.weights.tag).transforms()
+    else:
+        preset = next((weights.transforms() for weights in _default(key.name)), _IMAGENET)
+    if type(preset) not in _READERS:
+        raise TypeError(f"{key} has the unknown transform {preset}")
+    return preset
+
+
+def _read_classification(preset: Any, _name: str) -> tuple[Preprocessing, int]:
     crop = list(preset.crop_size)
-    return Preprocessing(
+    preprocessing = Preprocessing(
         resize_pixels=tuple(preset.resize_size),
         interpolation=preset.interpolation.value,
         antialias=bool(preset.antialias),
@@ -118,3 +152,41 @@ def _preprocessing(preset: ImageClassification) -> Preprocessing:
         std=tuple(preset.std),
         description=repr(preset),
     )
+    return preprocessing, crop[0]
+
+
+def _read_segmentation(preset: Any, _name: str) -> tuple[Preprocessing, int]:
+    """Read a preset that makes the shorter side one length and crops nothing."""
+    preprocessing = Preprocessing(
+        resize_pixels=tuple(preset.resize_size),
+        interpolation=preset.interpolation.value,
+        antialias=bool(preset.antialias),
+        mean=tuple(preset.mean),
+        std=tuple(preset.std),
+        description=repr(preset),
+    )
+    return preprocessing, preset.resize_size[0]
+
+
+def _read_detection(preset: Any, name: str) -> tuple[Preprocessing, int]:
+    """Read a preset that only makes tensors; the network itself resizes and normalises them."""
+    own = " ".join(str(_resizing(name)).split())
+    return Preprocessing(description=f"{preset!r}, then the network's own {own}"), _side(name)
+
+
+@cache
+def _resizing(name: str) -> nn.Module:
+    with torch.device("meta"):
+        return _build(name).get_submodule("transform")
+
+
+def _side(name: str) -> int:
+    return detection_side(_resizing(name))
+
+
+_READERS: Mapping[type, Callable[[Any, str], tuple[Preprocessing, int]]] = {
+    ImageClassification: _read_classification,
+    ObjectDetection: _read_detection,
+    SemanticSegmentation: _read_segmentation,
+}
+"""By the type of a preset: what reads it, and the side of the square images that it suits."""

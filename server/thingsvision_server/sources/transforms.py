@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,16 +29,19 @@ def image_transform(
     apply: Callable[[Any], torch.Tensor], preprocessing: Preprocessing, shape: tuple[int, ...]
 ) -> InputTransform:
     """Return a network's own transform (Pillow RGB image to C x H x W), adaptable as data."""
-    return InputTransform(apply, preprocessing, InputSpec(shape), adapt=transform_of)
+    adapt = partial(transform_of, unsized=shape)
+    return InputTransform(apply, preprocessing, InputSpec(shape), adapt=adapt)
 
 
-def transform_of(preprocessing: Preprocessing) -> InputTransform:
+def transform_of(preprocessing: Preprocessing, unsized: tuple[int, ...] = ()) -> InputTransform:
     """Return the transform that does what the data say, in their order.
 
-    Without a crop, one number of `resize_pixels` suits square images alone.
+    Without a crop, one number of `resize_pixels` suits square images alone. With neither, images
+    must have the shape `unsized`.
     """
     compose = transforms.Compose(list(_steps(preprocessing)))
-    shape = (3, *_pair(preprocessing.crop_pixels or preprocessing.resize_pixels))
+    size = preprocessing.crop_pixels or preprocessing.resize_pixels
+    shape = (3, *_pair(size)) if size else unsized
     described = replace(preprocessing, description=" ".join(repr(compose).split()))
     return image_transform(compose, described, shape)
 
