@@ -46,6 +46,11 @@ def _timm(part: Any) -> tuple[int, int]:
     return part.num_prefix_tokens, part.patch_embed.num_patches
 
 
+def _timm_stem(part: Any) -> tuple[int, int]:
+    """Mixers of timm have no special tokens; their patches are made by the stem."""
+    return 0, part.stem.num_patches
+
+
 def _torchvision(part: Any) -> tuple[int, int]:
     prefix_count = part.class_token.shape[1]
     return prefix_count, part.seq_length - prefix_count
@@ -68,6 +73,7 @@ def _transformers(part: Any) -> tuple[int, int]:
 
 _RULES: tuple[Callable[[Any], tuple[int, int]], ...] = (
     _timm,
+    _timm_stem,
     _torchvision,
     _open_clip,
     _transformers,

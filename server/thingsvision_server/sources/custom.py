@@ -11,7 +11,13 @@ from ..inputs import InputTransform
 from .base import ModelEntry, ModelKey, ModelSource
 from .context import SourceContext
 
-FAMILIES: Sequence[str] = ()
+FAMILIES: Sequence[str] = (
+    "clip:open_source",
+    "cornet:open_source",
+    "dreamsim:open_source",
+    "ecoset:open_source",
+    "salobjsub:open_source",
+)
 """`module:function` (below this package) that opens a family as a source of its own."""
 
 REFUSED: Mapping[str, str] = {}
