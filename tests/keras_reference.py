@@ -54,7 +54,26 @@ def nested(package, layers, paths):
     return {layer: np.array(x := stem.get_layer(layer)(x)) for layer in layers}
 
 
-TASKS = {"preprocessed": preprocessed, "activations": activations, "nested": nested}
+def harmonized(layers, paths, save_as):
+    """Random weights in a file as the authors of Harmonization wrote theirs: all of Keras 2."""
+    import tf_keras as keras
+
+    keras.utils.set_random_seed(2)
+    network = keras.applications.ResNet50V2(weights=None, classifier_activation=None)
+    network.save(save_as)
+    values = images("tf_keras", paths, (224, 224)) / 255
+    batch = (values - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
+    outputs = [network.get_layer(layer).output for layer in layers]
+    found = keras.Model(network.input, outputs)(batch.astype(np.float32), training=False)
+    return dict(zip(layers, (np.array(one) for one in found), strict=True))
+
+
+TASKS = {
+    "preprocessed": preprocessed,
+    "activations": activations,
+    "nested": nested,
+    "harmonized": harmonized,
+}
 
 
 def main() -> None:

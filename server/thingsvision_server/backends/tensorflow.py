@@ -44,6 +44,8 @@ class KerasNetwork:
     published: bool = False
     archive: str = ""
     """A `.keras` file, instead of a class."""
+    options: tuple[tuple[str, str | None], ...] = ()
+    """Arguments for the class."""
 
 
 @dataclass(frozen=True)

@@ -70,18 +70,31 @@ def _adapted(sketch: KerasSketch, changed: Preprocessing) -> InputTransform:
     0..1 then, of RGB. Without one, the family's own stays.
     """
     own = preprocessing_of(sketch)
-    shape = (*_pair(changed.crop_pixels or changed.resize_pixels), 3)
-    cut, adapt = _cut(changed), partial(_adapted, sketch)
+    adapt = partial(_adapted, sketch)
     if (changed.mean, changed.std) == (own.mean, own.std):
         data = replace(changed, description=f"{_words(changed)}, {_family(sketch)}")
-        spec = InputSpec(shape, "uint8")
+        spec, cut = InputSpec(_shape(changed), "uint8"), _cut(changed)
         return InputTransform(lambda picture: np.array(cut(picture)), data, spec, adapt=adapt)
-    data = _scaled(own, changed)
+    return _of_unit_values(_scaled(own, changed), adapt)
+
+
+def declared_transform(preprocessing: Preprocessing) -> InputTransform:
+    """Return the transform that does what the data say, of RGB values scaled to 0..1."""
+    return _of_unit_values(preprocessing, declared_transform)
+
+
+def _of_unit_values(
+    data: Preprocessing, adapt: Callable[[Preprocessing], InputTransform]
+) -> InputTransform:
+    cut = _cut(data)
     normalise = partial(_normalised, mean=data.mean or (0,) * 3, std=data.std or (1,) * 3)
-    spec = InputSpec(shape)
-    return InputTransform(
-        lambda picture: normalise(np.array(cut(picture))), data, spec, adapt=adapt
-    )
+    told = replace(data, description=f"{_words(data)}, scaled to 0..1, (x - mean) / std")
+    spec = InputSpec(_shape(data))
+    return InputTransform(lambda image: normalise(np.array(cut(image))), told, spec, adapt=adapt)
+
+
+def _shape(data: Preprocessing) -> tuple[int, ...]:
+    return (*_pair(data.crop_pixels or data.resize_pixels), 3)
 
 
 def _scaled(own: Preprocessing, changed: Preprocessing) -> Preprocessing:
@@ -89,10 +102,7 @@ def _scaled(own: Preprocessing, changed: Preprocessing) -> Preprocessing:
     of_unit = own.value_range == "0..1" and own.channel_order == "RGB"
     mean = changed.mean if of_unit or changed.mean != own.mean else ()
     std = changed.std if of_unit or changed.std != own.std else ()
-    described = f"{_words(changed)}, scaled to 0..1, (x - mean) / std"
-    return replace(
-        changed, mean=mean, std=std, value_range="0..1", channel_order="RGB", description=described
-    )
+    return replace(changed, mean=mean, std=std, value_range="0..1", channel_order="RGB")
 
 
 def _words(changed: Preprocessing) -> str:

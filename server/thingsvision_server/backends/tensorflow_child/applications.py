@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,35 +19,59 @@ from .files import RefusedError, with_suffix, without_values
 T = TypeVar("T")
 
 
-def family(package: str, name: str) -> Any:
-    """Return the module of the family that a class belongs to, with its `preprocess_input`."""
-    return sys.modules[_application(package, name).__module__]
+@dataclass(frozen=True)
+class Application:
+    """A class of a package's `applications`, and arguments for it."""
 
+    package: str
+    name: str
+    options: dict[str, Any]
 
-def _application(package: str, name: str) -> Any:
-    return getattr(import_module(f"{package}.applications"), name)
+    @property
+    def family(self) -> Any:
+        """The module of the family that the class belongs to, with its `preprocess_input`."""
+        return sys.modules[self._class().__module__]
 
+    def _class(self) -> Any:
+        return getattr(import_module(f"{self.package}.applications"), self.name)
 
-def sketch(package: str, name: str, published: bool) -> tuple[Any, dict[str, str]]:
-    """Return a network without its weights' values, and the file that Keras publishes for it.
+    def _build(self, weights: str | None) -> Any:
+        return self._class()(weights=weights, **self.options)
 
-    With `published`, the network is as Keras builds it for those weights: some differ then.
-    """
-    application = _application(package, name)
-    asked: dict[str, str] = {}
+    def sketch(self, published: bool) -> tuple[Any, dict[str, str]]:
+        """Return a network without its weights' values, and the file that Keras publishes for it.
 
-    def note(fname: str, origin: str, **options: Any) -> str:
-        digest = options.get("file_hash") or options.get("md5_hash") or ""
-        asked.update(name=fname, url=origin, hash=digest)
-        return ""
+        With `published`, the network is as Keras builds it for those weights: some differ then.
+        """
+        asked: dict[str, str] = {}
 
-    with ExitStack() as stack:
-        stack.enter_context(_files_from(package, note))
-        base = import_module(package).Model
-        stack.enter_context(_replaced(base, "load_weights", lambda *_args, **_options: None))
-        weights = "imagenet" if published else None
-        network = _without_values(package, lambda: application(weights=weights))
-    return network, asked
+        def note(fname: str, origin: str, **options: Any) -> str:
+            digest = options.get("file_hash") or options.get("md5_hash") or ""
+            asked.update(name=fname, url=origin, hash=digest)
+            return ""
+
+        base, weights = import_module(self.package).Model, "imagenet" if published else None
+        with (
+            _files_from(self.package, note),
+            _replaced(base, "load_weights", lambda *_args, **_options: None),
+        ):
+            return _without_values(self.package, lambda: self._build(weights)), asked
+
+    def build_random(self, seed: int) -> Any:
+        """Build the network with the weights that Keras draws from a seed."""
+        if seed >= 2**32:
+            raise RefusedError("seed", f"Keras takes seeds up to {2**32 - 1}, not {seed}")
+        import_module(self.package).utils.set_random_seed(seed)
+        return self._build(None)
+
+    def build_from_file(self, path: str, published: bool) -> Any:
+        """Build the network with a file's weights, as Keras does for its own or a user's file."""
+        with with_suffix(Path(path)) as file, _files_from(self.package, lambda *_a, **_o: file):
+            try:
+                return self._build("imagenet" if published else file)
+            # Keras and h5py report files that don't fit by all of these.
+            except (ValueError, LookupError, OSError, TypeError, AttributeError) as error:
+                raise RefusedError("mismatch", without_values(str(error))) from error
 
 
 def _without_values(package: str, build: Callable[[], T]) -> T:
@@ -61,25 +86,6 @@ def _without_values(package: str, build: Callable[[], T]) -> T:
         # On leaving the scope Keras would initialise what was built in it.
         global_state.set_global_attribute("uninitialized_variables", [])
     return network
-
-
-def build_random(package: str, name: str, seed: int) -> Any:
-    """Build a network with the weights that Keras draws from a seed."""
-    if seed >= 2**32:
-        raise RefusedError("seed", f"Keras takes seeds up to {2**32 - 1}, not {seed}")
-    import_module(package).utils.set_random_seed(seed)
-    return _application(package, name)(weights=None)
-
-
-def build_from_file(package: str, name: str, path: str, published: bool) -> Any:
-    """Build a network with the weights of a file, as Keras does for its own or a user's file."""
-    application = _application(package, name)
-    with with_suffix(Path(path)) as file, _files_from(package, lambda *_a, **_o: file):
-        try:
-            return application(weights="imagenet" if published else file)
-        # Keras and h5py report files that don't fit by all of these.
-        except (ValueError, LookupError, OSError, TypeError, AttributeError) as error:
-            raise RefusedError("mismatch", without_values(str(error))) from error
 
 
 @contextmanager

@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 
-from . import applications, archives, outline
-from .building import alone
+from . import outline
 from .channel import Channel, Message, PeerGoneError, mapped
 from .files import RefusedError
 from .graph import Flattened, Program, flatten
+from .wanted import Wanted, on_device
 
 _PROGRAMS_KEPT = 8
 _CPU = "/CPU:0"
@@ -50,44 +50,6 @@ class ResidentNetwork:
         return self.programs[slots]
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """The network that a request is about."""
-
-    package: str
-    name: str
-    published: bool
-    archive: str
-
-    @property
-    def _family(self) -> Any:
-        return None if self.archive else applications.family(self.package, self.name)
-
-    @property
-    def family_name(self) -> str:
-        """The module of its family; empty for an archive, whose pixels stay as they are."""
-        return self._family.__name__ if self._family else ""
-
-    def preprocess(self, batch: Any) -> Any:
-        """Return pixels of 0 to 255 as the network takes them."""
-        return self._family.preprocess_input(batch) if self._family else batch
-
-    def sketch(self) -> tuple[Any, dict[str, str]]:
-        """Return the network without its weights, and the file that Keras publishes for it."""
-        if self.archive:
-            return archives.build(self.archive), {}
-        return applications.sketch(self.package, self.name, self.published)
-
-    def build(self, device: str, file: str, seed: int) -> Any:
-        """Return the network on a device, with the weights of a file, or drawn from a seed."""
-        with _on(device):
-            if self.archive:
-                return archives.build(self.archive)
-            if file:
-                return applications.build_from_file(self.package, self.name, file, self.published)
-            return applications.build_random(self.package, self.name, seed)
-
-
 class Service:
     """The networks of this process."""
 
@@ -97,7 +59,7 @@ class Service:
     def sketch(self, request: Message, _descriptors: list[int]) -> Message:
         """Tell the structure of a network without its weights."""
         wanted = Wanted(**request["network"])
-        network, file = alone(wanted.sketch)
+        network, file = wanted.sketch()
         flattened = flatten(network)
         return {
             "input_shape": list(network.inputs[0].shape)[1:],
@@ -111,7 +73,7 @@ class Service:
         """Build a network with weights, and keep it."""
         wanted = Wanted(**request["network"])
         device = _device(request["device"])
-        network = alone(lambda: wanted.build(device, **request["weights"]))
+        network = wanted.build(device, **request["weights"])
         resident = ResidentNetwork(flatten(network), wanted.preprocess, device)
         self._networks[request["model"]] = resident
         on_cpu_instead = device == _CPU and request["device"] != "cpu"
@@ -127,7 +89,7 @@ class Service:
         memory = mapped(descriptors[0])
         os.close(descriptors[0])
         resident = self._networks[request["model"]]
-        with _on(resident.device):
+        with on_device(resident.device):
             batch = _batch(request, memory, resident.preprocess)
             copied_at = time.monotonic()
             _run(request, memory, resident, batch)
@@ -185,12 +147,6 @@ def _device(asked: str) -> str:
     kind, _, index = asked.partition(":")
     usable = kind == "cuda" and len(tf.config.list_physical_devices("GPU")) > int(index or 0)
     return f"/GPU:{index or 0}" if usable else _CPU
-
-
-def _on(device: str) -> Any:
-    import tensorflow as tf
-
-    return tf.device(device)
 
 
 def _framework(package: str, *, on_cpu_instead: bool) -> str:
