@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import nn
+
+_Rule = Callable[[Any], tuple[int, ...]]
+"""Numbers of special tokens and of patches, as a part says; and whether patches come alone."""
 
 
 @dataclass(frozen=True)
@@ -19,26 +23,35 @@ class TokenLayout:
 
     prefix_count: int
     patch_count: int
+    has_patches_alone: bool = True
+    """Whether a sequence as long as the patches are many is they; else it is of other things."""
 
     def prefix_of(self, shape: tuple[int, ...]) -> int | None:
         """Return how many special tokens a module's output has; None where it is no sequence."""
         if len(shape) != 2:
             return None
-        by_length = {self.patch_count: 0, self.patch_count + self.prefix_count: self.prefix_count}
+        by_length = {self.patch_count: 0} if self.has_patches_alone else {}
+        by_length[self.patch_count + self.prefix_count] = self.prefix_count
         return by_length.get(shape[0])
 
 
-def token_layouts(network: nn.Module) -> dict[str, TokenLayout]:
-    """Return the layouts of a network's parts that see an image as tokens, by the parts' names."""
-    found = {name: next(_layouts(part), None) for name, part in network.named_modules()}
+def token_layouts(network: nn.Module, image_shape: tuple[int, ...] = ()) -> dict[str, TokenLayout]:
+    """Return the layouts of a network's parts that see an image as tokens, by the parts' names.
+
+    `image_shape` is that of one image as it goes in: some networks take any.
+    """
+    parts = network.named_modules()
+    found = {name: next(_layouts(part, image_shape), None) for name, part in parts}
     return {name: layout for name, layout in found.items() if layout is not None}
 
 
-def _layouts(part: nn.Module) -> Iterator[TokenLayout]:
-    for read in _RULES:
+def _layouts(part: nn.Module, image_shape: tuple[int, ...]) -> Iterator[TokenLayout]:
+    rules: tuple[_Rule, ...] = (*_RULES, partial(_transformers, image_shape))
+    for read in rules:
         try:
-            yield TokenLayout(*map(int, read(part)))
-        except (AttributeError, TypeError):  # not built in this rule's words
+            prefix_count, patch_count, *alone = read(part)
+            yield TokenLayout(int(prefix_count), int(patch_count), *map(bool, alone))
+        except (AttributeError, TypeError, ValueError):  # not built in this rule's words
             continue
 
 
@@ -56,25 +69,37 @@ def _torchvision(part: Any) -> tuple[int, int]:
     return prefix_count, part.seq_length - prefix_count
 
 
-def _open_clip(part: Any) -> tuple[int, int]:
+def _open_clip(part: Any) -> tuple[int, int, bool]:
+    """CoCa's pooled queries may be as many as the patches; the class token never leaves these."""
     prefix_count = 1 if part.class_embedding is not None else 0
-    return prefix_count, part.positional_embedding.shape[0] - prefix_count
+    return prefix_count, part.positional_embedding.shape[0] - prefix_count, False
 
 
-def _transformers(part: Any) -> tuple[int, int]:
-    """Embeddings hold the special tokens as parameters; the config's size is the default input."""
+def _stage(part: Any) -> tuple[int, int]:
+    """A block of a pyramid (Swin) knows the grid of patches that it works on; it has no others."""
+    rows, columns = part.input_resolution
+    return 0, rows * columns
+
+
+def _transformers(image_shape: tuple[int, ...], part: Any) -> tuple[int, int]:
+    """Embeddings hold special tokens as parameters, and cut patches by a convolution."""
     embeddings = part.embeddings
-    patch_count = embeddings.patch_embeddings.num_patches
-    special = (getattr(embeddings, name, None) for name in ("cls_token", "distillation_token"))
-    prefix_count = sum(token is not None for token in special)
+    patches = getattr(embeddings, "patch_embeddings", None) or embeddings.patch_embedding
+    (_, height, width), (down, right) = image_shape, getattr(patches, "projection", patches).stride
+    special = (getattr(embeddings, name, None) for name in _SPECIAL_TOKENS)
     registers = getattr(embeddings, "register_tokens", None)
-    return prefix_count + (0 if registers is None else registers.shape[1]), patch_count
+    register_count = 0 if registers is None else registers.shape[1]
+    prefix_count = sum(token is not None for token in special) + register_count
+    return prefix_count, (height // down) * (width // right)
 
 
-_RULES: tuple[Callable[[Any], tuple[int, int]], ...] = (
+_SPECIAL_TOKENS = ("cls_token", "class_embedding", "distillation_token")
+"""Names of a parameter that is one token, in the library `transformers`."""
+
+_RULES: tuple[_Rule, ...] = (
     _timm,
     _timm_stem,
     _torchvision,
     _open_clip,
-    _transformers,
+    _stage,
 )
