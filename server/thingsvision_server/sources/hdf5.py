@@ -20,7 +20,7 @@ def check_hdf5(file: Path | IO[bytes], called: str) -> None:
     import h5py
 
     try:
-        with h5py.File(file, "r") as opened:
+        with h5py.File(file, "r", locking=False) as opened:
             arrays = list(_arrays(opened, called))
     except _BROKEN_FILE as error:
         sentence = f"{called} is no HDF5 file (.weights.h5), or it is broken: {error}"
