@@ -10,18 +10,25 @@ from ..errors import UnknownModelError, choices
 from ..inputs import InputTransform
 from .base import ModelEntry, ModelKey, ModelSource
 from .context import SourceContext
+from .harmonization import REFUSED as NOT_HARMONIZED
+from .weights import PublishedWeights, PublishingSource
 
 FAMILIES: Sequence[str] = (
+    "align:open_source",
     "clip:open_source",
     "cornet:open_source",
     "dreamsim:open_source",
     "ecoset:open_source",
+    "harmonization:open_source",
     "salobjsub:open_source",
+    "segment_anything:open_source",
 )
 """`module:function` (below this package) that opens a family as a source of its own."""
 
-REFUSED: Mapping[str, str] = {}
+REFUSED: Mapping[str, str] = {**NOT_HARMONIZED}
 """Names that users may know from elsewhere, and why there is no such model."""
+
+_NOWHERE = PublishedWeights()
 
 
 def open_source(context: SourceContext) -> CustomSource:
@@ -51,6 +58,11 @@ class CustomSource:
         """Yield what there is to say of these models without building them."""
         for name in names:
             yield from self._family_of[name].entries([name])
+
+    def published(self, name: str, tag: str) -> PublishedWeights:
+        """Tell where the weights of a tag are published."""
+        family = self._family_of[name]
+        return family.published(name, tag) if isinstance(family, PublishingSource) else _NOWHERE
 
     def resolve(self, key: ModelKey) -> ModelKey:
         """Return the key with its weights named in full; raise where there are none such."""
