@@ -85,6 +85,13 @@ def chunks(content: bytes) -> list[pb.UploadWeightsRequest]:
     return [pb.UploadWeightsRequest(chunk=content[start : start + MIB]) for start in starts]
 
 
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.02)
+
+
 # ---------------------------------------------------------------- broken off, and gone on with
 
 KILLED = """
@@ -125,7 +132,10 @@ def test_an_upload_of_a_client_that_died_goes_on_where_it_stopped(
     kept = partial.stat().st_size
     assert 3 * MIB <= kept <= 4 * MIB
     labels = ("stream_stream", "thingsvision.v1.ModelService", "UploadWeights")
-    received = server.running.metrics.grpc_received.labels(*labels)
+    metrics = server.running.metrics
+    # A call's messages are counted at its end.
+    wait_for(lambda: metrics.grpc_handled.labels(*labels, "CANCELLED")._value.get() == 1)
+    received = metrics.grpc_received.labels(*labels)
     before = received._value.get()
     assert client.upload_weights(tmp_path / "big.safetensors") == digest(content)
     # A header, and the rest of 9 chunks in all.

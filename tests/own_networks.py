@@ -1,0 +1,72 @@
+"""A small PyTorch network, and `torch.export` programs of it as `.pt2` files; run on its own.
+
+A server in this process has cuDNN's flags set in a way that `torch.export.export` can't read.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+SIZE = 32
+"""Height and width of its images, pixels."""
+
+
+class Net(nn.Module):
+    """Nested modules, one that runs twice, one that only trains, and a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8))
+        self.act = nn.ReLU()
+        self.body = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.Dropout(0.5))
+        self.head = nn.Linear(8, 5)
+        self.register_buffer("scale", torch.tensor(2.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.act(self.stem(x))
+        x = self.act(self.body(x)) * self.scale
+        return self.head(x.mean((2, 3)))
+
+
+def network(seed: int) -> Net:
+    """Return the network with weights of its own for each seed."""
+    torch.manual_seed(seed)
+    net = Net()
+    net.stem[1].running_mean.normal_()
+    net.stem[1].running_var.uniform_(0.5, 2)
+    return net.eval()
+
+
+SEEDS = {"any": 0, "one": 2, "few": 3, "four": 4, "sizes": 5, "training": 21}
+"""Programs, and the seeds of their weights."""
+
+FIXED = {"one": 1, "four": 4}
+"""Programs of exactly so many images."""
+
+
+def export(name: str, path: Path) -> None:
+    """Write a program."""
+    net = network(SEEDS[name])
+    if name == "training":
+        net.train()
+    sides = (48, 64) if name == "sizes" else (SIZE, SIZE)
+    images = torch.randn(FIXED.get(name, 2), 3, *sides)
+    batch = torch.export.Dim("batch", min=2, max=3) if name == "few" else torch.export.Dim("batch")
+    dims = {0: batch}
+    if name == "sizes":
+        dims |= {2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
+    shapes = None if name in FIXED else (dims,)
+    torch.export.save(torch.export.export(net, (images,), dynamic_shapes=shapes), path)
+
+
+def main() -> None:
+    for name in SEEDS:
+        export(name, Path(sys.argv[1]) / f"{name}.pt2")
+
+
+if __name__ == "__main__":
+    main()
