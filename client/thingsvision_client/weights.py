@@ -40,8 +40,8 @@ def upload(
 
 def declaration(preprocessing: Preprocessing | Mapping[str, Any]) -> pb.Preprocessing:
     """Return the message of a declaration. Raises InvalidRequestError for what is none."""
-    is_record = isinstance(preprocessing, Preprocessing)
-    values: dict[str, Any] = {**(vars(preprocessing) if is_record else preprocessing)}
+    given = vars(preprocessing) if isinstance(preprocessing, Preprocessing) else preprocessing
+    values: dict[str, Any] = dict(given)
     for name in _SIZES:
         if isinstance(values.get(name), int):
             values[name] = (values[name],)

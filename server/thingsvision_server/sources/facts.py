@@ -165,7 +165,7 @@ def _brief(record: Preprocessing | PublishedWeights) -> _Json:
 
 
 def _record(kind: type[_Record], brief: _Json) -> _Record:
-    values = {name: tuple(v) if isinstance(v, list) else v for name, v in brief.items()}
+    values: _Json = {name: tuple(v) if isinstance(v, list) else v for name, v in brief.items()}
     return kind(**values)
 
 

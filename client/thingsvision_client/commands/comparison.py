@@ -1,0 +1,93 @@
+"""RDMs of images, from the server into files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..client import shared_client
+from ..options import (
+    BatchSize,
+    Crop,
+    DeviceName,
+    ImageRoot,
+    ModelName,
+    ModelParameters,
+    ModelPath,
+    ModuleName,
+    NoCrop,
+    OutPath,
+    Pretrained,
+    Resize,
+    Server,
+    Source,
+    TokenExtraction,
+    overrides,
+)
+from .opening import dataset_of, open_extractor
+
+
+def compute_rdm(
+    model_name: ModelName,
+    source: Source,
+    image_root: ImageRoot,
+    module_name: ModuleName,
+    out_path: OutPath,
+    pretrained: Pretrained = True,
+    device: DeviceName = None,
+    model_path: ModelPath = None,
+    model_parameters: ModelParameters = None,
+    batch_size: BatchSize = 32,
+    token_extraction: TokenExtraction = None,
+    resize: Resize = None,
+    crop: Crop = None,
+    no_crop: NoCrop = False,
+    method: Annotated[
+        str, typer.Option(help="correlation, cosine, euclidean or gaussian.")
+    ] = "correlation",
+    plot: Annotated[bool, typer.Option("--plot", help="Draw each RDM as a .png too.")] = False,
+    server: Server = None,
+) -> None:
+    """Compare a folder of images by a model, and write rdm.npy (N x N) to --out-path.
+
+    With several modules the files are rdm_MODULE.npy. Features stay on the server.
+    """
+    from ..bar import progress_bar
+    from ..images import queue_files
+
+    client = shared_client(server)
+    changes = overrides(resize, crop, no_crop)
+    extractor = open_extractor(
+        client, model_name, source, device=device, pretrained=pretrained,
+        model_path=model_path, model_parameters=model_parameters,
+        token_extraction=token_extraction,
+    )  # fmt: skip
+    dataset = dataset_of(image_root, out_path, extractor.get_backend(), changes)
+    with progress_bar() as progress:
+        result = client.rdm(
+            extractor.model,
+            queue_files(dataset.root, dataset.names),
+            module_name,
+            metric=method,
+            batch_size=batch_size,
+            token_extraction=extractor.token_extraction,
+            preprocessing=changes,
+            progress=progress,
+        )
+    _save_rdms(result.rdms, out_path, plot)
+
+
+def _save_rdms(rdms: dict[str, Any], folder: Path, plot: bool) -> None:
+    import numpy as np
+
+    from ..core.rsa import draw_rdm
+    from ..utils.storing import file_stem, replacing
+
+    for module, rdm in rdms.items():
+        name = "rdm" if len(rdms) == 1 else f"rdm_{file_stem(module)}"
+        with replacing(folder / f"{name}.npy") as file:
+            np.save(file, rdm, allow_pickle=False)
+        if plot:
+            draw_rdm(folder / f"{name}.png", rdm)

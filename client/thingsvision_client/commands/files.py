@@ -1,0 +1,52 @@
+"""Weights and models of the user, sent to the server and kept there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..client import shared_client
+from ..options import Server
+from .opening import json_object
+
+
+def upload(
+    file: Annotated[Path, typer.Argument(help="Weights, or a whole model (.pt2, .onnx, .keras).")],
+    preprocessing: Annotated[
+        str | None,
+        typer.Option(
+            help="JSON: how images become inputs of a whole model, such as "
+            '\'{"resize_pixels": [256], "crop_pixels": [224]}\'; mean, std, interpolation, '
+            "value_range (0..1, 0..255 or -1..1) and channel_order (RGB or BGR) may follow.",
+            metavar="JSON",
+        ),
+    ] = None,
+    server: Server = None,
+) -> None:
+    """Send a file to the server, and print how its model or its weights are named."""
+    client = shared_client(server)
+    declared = json_object("--preprocessing", preprocessing) if preprocessing else None
+    if declared is not None:
+        typer.echo(client.upload_model(file, declared))
+        return
+    sha256 = client.upload_weights(file)
+    sent = next(one for one in client.uploads() if one.sha256 == sha256)
+    typer.echo(f"own/{sha256}" if sent.is_model else f"sha256:{sha256}")
+
+
+def uploads(server: Server = None) -> None:
+    """List the files that were uploaded to the server."""
+    from ..tables import print_uploads
+
+    client = shared_client(server)
+    print_uploads(client.server, client.uploads())
+
+
+def delete_upload(
+    sha256: Annotated[str, typer.Argument(help="SHA-256 of the file, as `uploads` prints it.")],
+    server: Server = None,
+) -> None:
+    """Delete an uploaded file that no model in memory was made of."""
+    typer.echo(f"{shared_client(server).delete_upload(sha256):,} bytes are free again.")

@@ -1,0 +1,40 @@
+"""From the options that commands share to extractors and datasets; knows no command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..client import Client
+from ..errors import InvalidRequestError
+
+
+def open_extractor(client: Client, model_name: str, source: str, **options: Any) -> Any:
+    """Return the extractor that the options of a command name."""
+    from ..extractor import get_extractor
+
+    parameters = json_object("--model-parameters", options.pop("model_parameters") or "{}")
+    if (tokens := options.pop("token_extraction", None)) is not None:
+        parameters["token_extraction"] = tokens
+    return get_extractor(
+        model_name, source=source, model_parameters=parameters, server=client.server, **options
+    )
+
+
+def json_object(option: str, text: str) -> dict[str, Any]:
+    """Return the value of an option; InvalidRequestError where it is no JSON object."""
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InvalidRequestError(f"{option} is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise InvalidRequestError(f"{option} is a JSON object, such as '{{\"seed\": 1}}'.")
+    return found
+
+
+def dataset_of(root: Path, out_path: Path, backend: str, changes: Any) -> Any:
+    """Return the images of a folder, with these changes of their preprocessing."""
+    from ..utils.data import ImageDataset, ServerTransforms
+
+    return ImageDataset(root, out_path, backend, transforms=ServerTransforms(changes))
