@@ -10,21 +10,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
-from torch.nn import init
 from torch.overrides import TorchFunctionMode
-
-_INITIALISERS = (
-    function
-    for function in vars(init).values()
-    if inspect.isfunction(function) and "generator" in inspect.signature(function).parameters
-)
 
 _DRAWING_FUNCTIONS = frozenset(
     {
-        *_INITIALISERS,
         torch.bernoulli,
         torch.multinomial,
         torch.normal,
@@ -44,6 +37,18 @@ _DRAWING_FUNCTIONS = frozenset(
 )
 
 
+@cache
+def _draws(function: Any) -> bool:
+    """Tell whether a function draws random numbers.
+
+    Initialisers take a generator: PyTorch's own, and what `transformers` puts in their place
+    while it builds.
+    """
+    if function in _DRAWING_FUNCTIONS:
+        return True
+    return inspect.isfunction(function) and "generator" in inspect.signature(function).parameters
+
+
 class _OwnGenerator(TorchFunctionMode):
     """Passes a generator to every function that draws random numbers, in this thread only."""
 
@@ -55,7 +60,7 @@ class _OwnGenerator(TorchFunctionMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = dict(kwargs or {})
-        if func in _DRAWING_FUNCTIONS and kwargs.get("generator") is None:
+        if _draws(func) and kwargs.get("generator") is None:
             kwargs["generator"] = self._generator
         return func(*args, **kwargs)
 

@@ -76,7 +76,7 @@ def _open_clip(part: Any) -> tuple[int, int, bool]:
 
 
 def _stage(part: Any) -> tuple[int, int]:
-    """A block of a pyramid (Swin) knows the grid of patches that it works on; it has no others."""
+    """Blocks of a pyramid (Swin) know the grid of patches they work on; there are no others."""
     rows, columns = part.input_resolution
     return 0, rows * columns
 

@@ -43,6 +43,9 @@ SOURCE = "transformers"
 TAG = "checkpoint"
 """The one tag of every model: the weights in its folder."""
 
+_Described = tuple[Path, tuple[int, ...]]
+"""A checkpoint's folder, and when its descriptions were changed."""
+
 _MOST_TOKENS = 8192
 """Of tokenizers that name no limit, the library says an astronomic one."""
 
@@ -68,10 +71,13 @@ class TransformersSource:
         return self._folders.names()
 
     def entries(self, names: list[str]) -> Iterator[ModelEntry]:
-        """Yield what the files of these checkpoints say, without the library."""
+        """Yield what is known of these checkpoints: of those not yet used, without the library."""
         for name in names:
-            weights = PretrainedEntry(TAG, True, self._state(self._folders.find(name)))
-            yield ModelEntry(SOURCE, name, (weights,))
+            folder = self._folders.find(name)
+            used = self._catalogue.known_transforms(folder).get(IMAGE)
+            preprocessing = used.preprocessing if used else None
+            weights = PretrainedEntry(TAG, True, self._state(folder), preprocessing)
+            yield ModelEntry(SOURCE, name, (weights,), input_shape=used.spec.shape if used else ())
 
     def _state(self, folder: ModelFolder) -> WeightsState:
         if folder.weight_files:
@@ -157,7 +163,7 @@ class FolderCatalogue:
 
     def __init__(self, folders: ModelFolders) -> None:
         self._folders = folders
-        self._opened: dict[tuple[Path, tuple[int, ...]], _Inputs] = {}
+        self._opened: dict[_Described, _Inputs] = {}
         self._opening = threading.Lock()
 
     def names(self) -> list[str]:
@@ -214,9 +220,14 @@ class FolderCatalogue:
         network: nn.Module = fill(self.config(self._folders.find(name)), state, name).network
         return network
 
+    def known_transforms(self, folder: ModelFolder) -> Mapping[str, InputTransform]:
+        """Return a checkpoint's transforms if it was used already; else none."""
+        known = self._opened.get(_described(folder))
+        return known.transforms if known else {}
+
     def _inputs(self, name: str) -> _Inputs:
         folder = self._folders.find(name)
-        described = (folder.path, tuple(_changed_at(folder.path / file) for file in _DESCRIPTIONS))
+        described = _described(folder)
         with self._opening:
             if described not in self._opened:
                 self._opened[described] = _open_inputs(folder, self.config(folder))
@@ -230,6 +241,10 @@ class _Inputs:
     transforms: Mapping[str, InputTransform]
     why_no_texts: str = ""
     """Why a network that sees texts can't be given any; empty where it can, or sees none."""
+
+
+def _described(folder: ModelFolder) -> _Described:
+    return folder.path, tuple(_changed_at(folder.path / file) for file in _DESCRIPTIONS)
 
 
 def _changed_at(path: Path) -> int:
