@@ -6,7 +6,7 @@ ThingsvisionError
 │   ├── UnknownModuleError     the model has no such module
 │   ├── NotExtractableError    the module's output is not one row per image
 │   ├── ImageError             one image can't be used; names it
-│   ├── InvalidWeightsError    a file is no state dict that can be read without running code
+│   ├── InvalidWeightsError    an uploaded file is broken, or more than can be read without code
 │   └── WeightsMismatchError   a state dict does not fit the model
 ├── NotFoundError              the server does not know what was named (also a ValueError)
 │   ├── UnknownSourceError  UnknownModelError  UnknownWeightsError
@@ -78,7 +78,7 @@ class ImageError(InvalidRequestError):
 
 
 class InvalidWeightsError(InvalidRequestError):
-    """A file is no state dict that can be read without running code."""
+    """A file is broken, of no known format, or can't be used without running code."""
 
 
 class WeightsMismatchError(InvalidRequestError):

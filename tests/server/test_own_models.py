@@ -22,7 +22,7 @@ from onnx import helper, numpy_helper
 from PIL import Image
 from torch import nn
 
-from own_networks import SEEDS, SIZE, Net, network
+from own_networks import SEEDS, SIZE, Net, Pairs, network
 from serving import TestServer, serving
 from thingsvision_client import Client, Model, PreprocessingOverrides
 from thingsvision_client.errors import (
@@ -238,6 +238,21 @@ def test_a_program_of_any_size_takes_the_sizes_of_a_request(
     found = client.extract(model, photos, "stem", preprocessing=changed).features["stem"]
     assert found.shape == (len(photos), 8, 12, 20)
     assert client.extract(model, photos, "stem").features["stem"].shape[1:] == (8, 16, 16)
+
+
+def test_what_modules_of_a_program_share_does_not_stand_for_their_outputs(
+    client: Client, programs: Path, photos: list[Path]
+) -> None:
+    model = client.upload_model(programs / "pairs.pt2", DECLARED)
+    modules = {module.name: module for module in client.modules(model)}
+    assert modules["blocks.0"].output_shape == (3, SIZE * SIZE)
+    found = client.extract(model, photos, ["blocks.0", "blocks.1", ""]).features
+    batch = inputs(photos)
+    net = Pairs()
+    for name, expected in hooked(net, batch, ["blocks.0", "blocks.1", ""]).items():
+        np.testing.assert_allclose(found[name], expected, rtol=1e-5, atol=1e-6)
+    with pytest.raises(NotExtractableError, match=r"'pair'.*several values.*keep their order"):
+        client.extract(model, photos, "pair")
 
 
 # ---------------------------------------------------------------- ONNX

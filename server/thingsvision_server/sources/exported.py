@@ -11,15 +11,16 @@ from typing import Any
 import torch
 from torch import nn
 from torch.export.passes import move_to_device_pass
-from torch.export.unflatten import InterpreterModuleDispatcher
+from torch.export.unflatten import InterpreterModule, InterpreterModuleDispatcher
 
-from ..backends.base import RunnableModel, Structure
+from ..backends.base import ModuleInfo, RunnableModel, Structure
 from ..backends.structure import Tower, describe
 from ..backends.tensorflow import TensorFlowRuntime
 from ..backends.torch import TorchModel
 from ..errors import InvalidRequestError, InvalidWeightsError
 from ..inputs import IMAGE, InputSpec
 from .exported_check import image_size, read_program
+from .exported_graph import lift_sizes
 
 _loading = threading.Lock()
 """PyTorch reads one program at a time."""
@@ -47,14 +48,14 @@ class ExportedModel:
     def structure(self, shape: tuple[int, ...], counts: tuple[int, int]) -> Structure:
         """Return the modules, from passes of the network itself over images of zeros."""
         network = _load(self._path, "cpu")
-        types = {name: _type_name(module) for name, module in network.named_modules()}
+        parts = dict(network.named_modules())
         try:
             structure = describe(network, {IMAGE: Tower(network, InputSpec(shape))}, counts)
         except (RuntimeError, ValueError, TypeError, AssertionError) as error:
             size = " x ".join(map(str, shape))
             sentence = f"{self._path.name} can't take inputs of {size}: {error}"
             raise InvalidRequestError(sentence, field="input") from error
-        modules = (replace(module, type=types[module.name]) for module in structure.modules)
+        modules = (_as_exported(module, parts[module.name]) for module in structure.modules)
         return Structure(tuple(modules), structure.state_bytes)
 
     def load(self, device: str) -> RunnableModel:
@@ -69,6 +70,7 @@ def _load(path: Path, device: str) -> nn.Module:
         with _loading:
             exported = _deserialised(path, program)
         exported = move_to_device_pass(exported, device)
+        lift_sizes(exported)
         network = torch.export.unflatten(exported)
     except _NO_PROGRAM as error:
         why = str(error).strip().rpartition("\n")[2]
@@ -101,6 +103,29 @@ def _begin_pass(network: nn.Module, _inputs: Any) -> None:
     for module in network.modules():
         if isinstance(module, InterpreterModuleDispatcher):
             module._num_calls = 0  # noqa: SLF001 - PyTorch does so after an Exception alone
+
+
+def _as_exported(info: ModuleInfo, module: nn.Module) -> ModuleInfo:
+    """Return a module with its own class, and no call taken for what it is not."""
+    info = replace(info, type=_type_name(module))
+    if not _gives_several(module):
+        return info
+    reason = (
+        "it gives several values, and a program does not keep their order; take a module inside it"
+    )
+    calls = tuple(replace(call, reason=reason) for call in info.calls)
+    return replace(info, calls=calls, reason=reason)
+
+
+def _gives_several(module: nn.Module) -> bool:
+    """Tell whether a part's outputs are in the order of their computing, not of its own code."""
+    if isinstance(module, InterpreterModuleDispatcher):
+        calls: list[nn.Module] = module.call_modules()  # type: ignore[no-untyped-call]
+        return any(map(_gives_several, calls))
+    if not isinstance(module, InterpreterModule):  # the network itself gives what it gave
+        return False
+    outputs = module.graph.output_node().args[0]
+    return isinstance(outputs, tuple | list) and len(outputs) > 1
 
 
 def _type_name(module: nn.Module) -> str:
