@@ -111,10 +111,13 @@ class TransformersSource:
     def _missing(self, folder: ModelFolder) -> Collection[str]:
         if not folder.weight_files:
             return ()
+        from ..backends.seeding import isolated_random
         from .hugging_face import fill, shapes_only
 
-        state = shapes_only(folder.shapes())
-        return fill(self._catalogue.config(folder), state, str(folder.path)).missing
+        config, state = self._catalogue.config(folder), shapes_only(folder.shapes())
+        with isolated_random(0):
+            missing: Collection[str] = fill(config, state, str(folder.path)).missing
+        return missing
 
     def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:
         """Return the processor's own preprocessing, and the tokenizer's if there is one."""
