@@ -13,6 +13,7 @@ from torch import nn
 
 from ..backends.base import RunnableModel, Structure
 from ..backends.seeding import isolated_random
+from ..backends.skeleton import without_parameters
 from ..backends.structure import Tower, describe
 from ..backends.torch import TorchModel
 from ..errors import (
@@ -65,6 +66,14 @@ class TaskCatalogue(Protocol):
 
     def task(self, name: str) -> str:
         """Return what a model was made for, e.g. `classification`."""
+
+
+@runtime_checkable
+class TaggedCatalogue(Protocol):
+    """A catalogue whose networks differ with the weights that they are for."""
+
+    def build_for(self, name: str, tag: str) -> nn.Module:
+        """Build the network that the weights of a tag fit, with initialised weights."""
 
 
 def _as_it_is(_name: str, state: StateDict) -> StateDict:
@@ -154,15 +163,16 @@ class PyTorchSource:
         specs = {kind: one.spec for kind, one in self._catalogue.transforms(key).items()}
         if image_shape is not None:
             specs[IMAGE] = replace(specs[IMAGE], shape=image_shape)
-        try:
-            with torch.device("meta"):
-                return self._describe(key, specs)
-        # A network that looks at values can't run on `meta`; what it raises then is its own.
-        except _DRY_RUN_ERRORS as error:
-            reason = str(error).partition("\n")[0]
+        for build in (self._skeleton, self._skeleton_with_numbers):
+            try:
+                with torch.device("meta"):
+                    return self._describe(build(key), specs)
+            # A network that looks at values can't run on `meta`; what it raises is its own.
+            except _DRY_RUN_ERRORS as error:
+                reason = str(error).partition("\n")[0]
         _log.info("dry run on the CPU", model=str(key), reason=reason)
         try:
-            return self._describe(key, specs)
+            return self._describe(self._skeleton(key), specs)
         except _DRY_RUN_ERRORS as error:
             if image_shape is None:
                 raise
@@ -171,18 +181,24 @@ class PyTorchSource:
                 f"{key} can't take inputs of {size}: {error}", field="input"
             ) from error
 
-    def _describe(self, key: ModelKey, specs: Mapping[str, InputSpec]) -> Structure:
-        network = self._skeleton(key)
+    def _describe(self, network: nn.Module, specs: Mapping[str, InputSpec]) -> Structure:
         towers = self._catalogue.towers(network)
         return describe(network, {kind: Tower(towers[kind], spec) for kind, spec in specs.items()})
 
     def _skeleton(self, key: ModelKey) -> nn.Module:
+        catalogue, weights = self._catalogue, key.weights
         with isolated_random(0):
-            network = self._catalogue.build(key.name)
-            if isinstance(key.weights, Pretrained):
-                state = network.state_dict()
-                network = self._catalogue.build_pretrained(key.name, key.weights.tag, state)
-        return network.eval()
+            if not isinstance(weights, Pretrained):
+                return catalogue.build(key.name).eval()
+            tagged = isinstance(catalogue, TaggedCatalogue)
+            fitting = (
+                catalogue.build_for(key.name, weights.tag) if tagged else catalogue.build(key.name)
+            )
+            return catalogue.build_pretrained(key.name, weights.tag, fitting.state_dict()).eval()
+
+    def _skeleton_with_numbers(self, key: ModelKey) -> nn.Module:
+        with without_parameters():
+            return self._skeleton(key).to("meta")
 
     def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:
         """Return the model's own preprocessing, by modality."""

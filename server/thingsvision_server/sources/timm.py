@@ -77,6 +77,11 @@ class TimmCatalogue:
         network: nn.Module = timm.create_model(name, pretrained=False)
         return network
 
+    def build_for(self, name: str, tag: str) -> nn.Module:
+        """Build the network that the weights of a tag fit, with initialised weights."""
+        network: nn.Module = timm.create_model(_full_name(name, tag), pretrained=False)
+        return network
+
     def build_pretrained(self, name: str, tag: str, state: StateDict) -> nn.Module:
         """Build the network as timm does for the tag: it converts old layouts of files."""
         network: nn.Module = timm.create_model(

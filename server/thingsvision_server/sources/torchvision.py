@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-import torch
 import torchvision
 from torch import nn
 from torchvision import models
@@ -21,6 +20,7 @@ from torchvision.transforms._presets import (
     SemanticSegmentation,
 )
 
+from ..backends.skeleton import without_parameters
 from ..inputs import IMAGE, InputTransform, Preprocessing
 from .base import ModelKey, Pretrained
 from .context import SourceContext
@@ -93,6 +93,13 @@ class TorchvisionCatalogue:
         """Build the network with initialised weights."""
         return _build(name)
 
+    def build_for(self, name: str, tag: str) -> nn.Module:
+        """Build the network that the weights of a tag fit, with initialised weights."""
+        if _fixed_side(name) is None:
+            return _build(name)
+        (side,) = _member(name, tag).transforms().crop_size
+        return _build(name, image_size=side)
+
     def build_pretrained(self, name: str, tag: str, state: StateDict) -> nn.Module:
         """Build the network as torchvision does for these weights.
 
@@ -105,10 +112,11 @@ class TorchvisionCatalogue:
             return network
 
 
-def _build(name: str) -> nn.Module:
+def _build(name: str, **options: int) -> nn.Module:
     builder = models.get_model_builder(name)
     taken = inspect.signature(builder).parameters
-    network: nn.Module = builder(**{k: v for k, v in _ARCHITECTURE.items() if k in taken})
+    known = {option: value for option, value in _ARCHITECTURE.items() if option in taken}
+    network: nn.Module = builder(**known, **options)
     return network
 
 
@@ -135,7 +143,7 @@ def _preset(key: ModelKey) -> Any:
     if isinstance(key.weights, Pretrained):
         preset = _member(key.name, key.weights.tag).transforms()
     else:
-        preset = next((weights.transforms() for weights in _default(key.name)), _IMAGENET)
+        preset = _preset_without_weights(key.name)
     if type(preset) not in _READERS:
         raise TypeError(f"{key} has the unknown transform {preset}")
     return preset
@@ -175,8 +183,28 @@ def _read_detection(preset: Any, name: str) -> tuple[Preprocessing, int]:
 
 
 @cache
+def _preset_without_weights(name: str) -> Any:
+    """Return the default weights' preset, or the first of the size that the network is built for.
+
+    ViT-H/14 is built for 224 x 224, its default weights are for 518 x 518.
+    """
+    weights = [*_default(name), *models.get_model_weights(name)]
+    presets = [one.transforms() for one in weights]
+    side = _fixed_side(name)
+    fitting = (one for one in presets if side is None or one.crop_size == [side])
+    return next(fitting, _IMAGENET)
+
+
+@cache
+def _fixed_side(name: str) -> int | None:
+    """Return the side of the images that a network is built for; None where it takes several."""
+    with without_parameters():
+        return getattr(_build(name), "image_size", None)
+
+
+@cache
 def _resizing(name: str) -> nn.Module:
-    with torch.device("meta"):
+    with without_parameters():
         return _build(name).get_submodule("transform")
 
 
