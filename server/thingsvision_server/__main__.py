@@ -35,7 +35,7 @@ from .rpc.service import FeatureServicer
 from .settings import Settings, read_settings
 from .sources import Sources
 from .sources.context import SourceContext
-from .sources.uploads import UploadStore
+from .sources.uploads.store import UploadStore
 from .sources.weights import WeightsFolder
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)

@@ -20,7 +20,7 @@ from thingsvision_server.backends.torch import TorchModel
 from thingsvision_server.errors import WeightsMismatchError
 from thingsvision_server.sources import Sources
 from thingsvision_server.sources.base import ModelKey, Pretrained, Random, WeightsState
-from thingsvision_server.sources.cornet_networks import cornet_r, cornet_rt, cornet_s, cornet_z
+from thingsvision_server.sources.cornet.networks import cornet_r, cornet_rt, cornet_s, cornet_z
 
 Weights = dict[str, Tensor]
 Outputs = dict[str, list[Tensor]]

@@ -28,7 +28,7 @@ from thingsvision_server.errors import WeightsMissingError as ServerWeightsMissi
 from thingsvision_server.inputs import IMAGE
 from thingsvision_server.sources import Sources
 from thingsvision_server.sources.base import ModelKey, Pretrained, Random
-from thingsvision_server.sources.dreamsim_files import with_adapter
+from thingsvision_server.sources.dreamsim.files import with_adapter
 
 RANK, ALPHA = 4, 2.0
 """Of the adapters made here; an adapter's own configuration tells them."""

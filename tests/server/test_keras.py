@@ -33,8 +33,8 @@ from thingsvision_server.errors import UnknownModelError as ServerUnknownModelEr
 from thingsvision_server.inputs import PreprocessingOverrides, overridden
 from thingsvision_server.sources.base import ModelKey, Random
 from thingsvision_server.sources.context import SourceContext
-from thingsvision_server.sources.keras import open_source
-from thingsvision_server.sources.keras_images import keras_transform
+from thingsvision_server.sources.keras.images import keras_transform
+from thingsvision_server.sources.keras.source import open_source
 from thingsvision_server.sources.weights import WeightsFolder
 
 TESTS = Path(__file__).resolve().parents[1]

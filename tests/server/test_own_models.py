@@ -34,7 +34,7 @@ from thingsvision_client.errors import (
     UnknownModuleError,
     UnknownWeightsError,
 )
-from thingsvision_server.sources.exported_sizes import is_safe_size
+from thingsvision_server.sources.uploads.exported_sizes import is_safe_size
 
 DECLARED = {
     "resize_pixels": [40],

@@ -20,10 +20,10 @@ from thingsvision_client.errors import ThingsvisionError
 from thingsvision_server.backends.torch import TorchModel, state_sha256
 from thingsvision_server.errors import WeightsMismatchError, WeightsMissingError
 from thingsvision_server.sources import Sources
-from thingsvision_server.sources import ssl as ssl_source
 from thingsvision_server.sources.base import ModelKey, Pretrained, Random, WeightsState
 from thingsvision_server.sources.pytorch import PyTorchSource
-from thingsvision_server.sources.ssl_layouts import dinov2, mae, vissl, xcit
+from thingsvision_server.sources.ssl import source as ssl_source
+from thingsvision_server.sources.ssl.layouts import dinov2, mae, vissl, xcit
 
 State = dict[str, Any]
 

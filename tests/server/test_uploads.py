@@ -38,7 +38,7 @@ from thingsvision_client.errors import (
     WeightsMismatchError,
 )
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
-from thingsvision_server.sources.uploads import Announcement, UploadStore
+from thingsvision_server.sources.uploads.store import Announcement, UploadStore
 
 MIB = 1024 * 1024
 

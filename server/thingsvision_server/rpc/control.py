@@ -17,7 +17,7 @@ from ..engine.extractor import Extractor
 from ..engine.residency import Residency
 from ..errors import ModelInUseError
 from ..sources.base import ModelKey, Uploaded
-from ..sources.uploads import UploadStore
+from ..sources.uploads.store import UploadStore
 from .messages import model_key, resident_message
 from .requests import RequestStream, check_model_metadata
 from .uploading import announcement, upload_message

@@ -5,9 +5,9 @@ from __future__ import annotations
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
 from ..inputs import Preprocessing
-from ..sources.formats import FORMATS
-from ..sources.upload_records import UploadRecord
-from ..sources.uploads import Announcement
+from ..sources.uploads.formats import FORMATS
+from ..sources.uploads.records import UploadRecord
+from ..sources.uploads.store import Announcement
 from .messages import preprocessing_message
 
 

@@ -13,12 +13,12 @@ from .context import SourceContext
 from .facts import shipped_facts
 
 SOURCES: Mapping[str, str] = {
-    "keras": "keras:open_source",
-    "own": "own:open_source",
-    "transformers": "transformers:open_source",
+    "keras": "keras.source:open_source",
+    "own": "own.source:open_source",
+    "transformers": "hugging_face.source:open_source",
     "torchvision": "torchvision:open_source",
     "timm": "timm:open_source",
-    "ssl": "ssl:open_source",
+    "ssl": "ssl.source:open_source",
     "custom": "custom:open_source",
 }
 """Name of a source, and `module:function` (below this package) that opens it.

@@ -10,18 +10,18 @@ from ..errors import UnknownModelError, choices
 from ..inputs import InputTransform
 from .base import ModelEntry, ModelKey, ModelSource
 from .context import SourceContext
-from .harmonization import REFUSED as NOT_HARMONIZED
+from .keras.harmonization import REFUSED as NOT_HARMONIZED
 from .weights import PublishedWeights, PublishingSource
 
 FAMILIES: Sequence[str] = (
-    "align:open_source",
-    "clip:open_source",
-    "cornet:open_source",
-    "dreamsim:open_source",
+    "hugging_face.align:open_source",
+    "clip.source:open_source",
+    "cornet.source:open_source",
+    "dreamsim.source:open_source",
     "ecoset:open_source",
-    "harmonization:open_source",
+    "keras.harmonization:open_source",
     "salobjsub:open_source",
-    "segment_anything:open_source",
+    "hugging_face.segment_anything:open_source",
 )
 """`module:function` (below this package) that opens a family as a source of its own."""
 

@@ -190,9 +190,10 @@ class PyTorchSource:
         with isolated_random(0):
             if not isinstance(weights, Pretrained):
                 return catalogue.build(key.name).eval()
-            tagged = isinstance(catalogue, TaggedCatalogue)
             fitting = (
-                catalogue.build_for(key.name, weights.tag) if tagged else catalogue.build(key.name)
+                catalogue.build_for(key.name, weights.tag)
+                if isinstance(catalogue, TaggedCatalogue)
+                else catalogue.build(key.name)
             )
             return catalogue.build_pretrained(key.name, weights.tag, fitting.state_dict()).eval()
 

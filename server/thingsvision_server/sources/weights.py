@@ -99,9 +99,7 @@ class PublishingSource(Protocol):
 class WeightsFolder:
     """The server's weights: found in its folder, then in the user's caches, then fetched."""
 
-    def __init__(
-        self, root: Path, *, allow_download: bool, glance: Glance | None = None
-    ) -> None:
+    def __init__(self, root: Path, *, allow_download: bool, glance: Glance | None = None) -> None:
         self.root = root
         self.uploads = root / "uploads"
         self._allow_download = allow_download

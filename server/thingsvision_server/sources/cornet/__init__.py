@@ -1,0 +1,1 @@
+"""The family of CORnet: its source and its networks."""

@@ -1,0 +1,1 @@
+"""The family of DreamSim: its source, its published files, and its networks."""

@@ -1,0 +1,1 @@
+"""Sources whose networks are those of the library `transformers`."""

@@ -1,0 +1,1 @@
+"""Sources whose networks are classes of Keras."""

@@ -1,0 +1,1 @@
+"""The source of whole models that users uploaded, by format."""

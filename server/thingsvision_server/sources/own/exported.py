@@ -1,0 +1,133 @@
+"""Whole models as `torch.export` programs (.pt2): the network with its own modules and names."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.export.passes import move_to_device_pass
+from torch.export.unflatten import InterpreterModule, InterpreterModuleDispatcher
+
+from ...backends.base import ModuleInfo, RunnableModel, Structure
+from ...backends.structure import Tower, describe
+from ...backends.tensorflow import TensorFlowRuntime
+from ...backends.torch import TorchModel
+from ...errors import InvalidRequestError, InvalidWeightsError
+from ...inputs import IMAGE, InputSpec
+from ..uploads.exported_check import image_size, read_program
+from .exported_graph import lift_sizes
+
+_loading = threading.Lock()
+"""PyTorch reads one program at a time."""
+
+
+_NO_PROGRAM = (
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+"""What PyTorch raises where a program makes no sense to it."""
+
+
+class ExportedModel:
+    """A program in a file, checked again before anything of it is loaded."""
+
+    def __init__(self, path: Path, _tensorflow: TensorFlowRuntime) -> None:
+        self._path = path
+        self.image_counts, self.input_shape = image_size(read_program(path, path.name))
+
+    def structure(self, shape: tuple[int, ...], counts: tuple[int, int]) -> Structure:
+        """Return the modules, from passes of the network itself over images of zeros."""
+        network = _load(self._path, "cpu")
+        parts = dict(network.named_modules())
+        try:
+            structure = describe(network, {IMAGE: Tower(network, InputSpec(shape))}, counts)
+        except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+            size = " x ".join(map(str, shape))
+            sentence = f"{self._path.name} can't take inputs of {size}: {error}"
+            raise InvalidRequestError(sentence, field="input") from error
+        modules = (_as_exported(module, parts[module.name]) for module in structure.modules)
+        return Structure(tuple(modules), structure.state_bytes)
+
+    def load(self, device: str) -> RunnableModel:
+        """Load the network onto a device."""
+        return TorchModel(_load(self._path, device), device)
+
+
+def _load(path: Path, device: str) -> nn.Module:
+    """Return the network with the module hierarchy that it was exported with."""
+    program = read_program(path, path.name)
+    try:
+        with _loading:
+            exported = _deserialised(path, program)
+        exported = move_to_device_pass(exported, device)
+        lift_sizes(exported)
+        network = torch.export.unflatten(exported)
+    except _NO_PROGRAM as error:
+        why = str(error).strip().rpartition("\n")[2]
+        raise InvalidWeightsError(
+            f"{path.name} can't be loaded: {why}", subject=path.name
+        ) from error
+    network.register_forward_pre_hook(_begin_pass)
+    return network.eval().requires_grad_(False)
+
+
+def _deserialised(path: Path, program: dict[str, Any]) -> torch.export.ExportedProgram:
+    """Do what `torch.export.load` does, without the pickles, guards and fallbacks that it runs."""
+    from torch._export.serde import schema
+    from torch._export.serde.serialize import ExportedProgramDeserializer, _bytes_to_dataclass
+    from torch.export.pt2_archive._package import (
+        PT2ArchiveReader,
+        _load_constants,
+        _load_state_dict,
+    )
+
+    serialised = _bytes_to_dataclass(schema.ExportedProgram, json.dumps(program).encode())
+    with path.open("rb") as file, PT2ArchiveReader(file) as archive:
+        weights = _load_state_dict(archive, "model")
+        constants = _load_constants(archive, "model")
+    return ExportedProgramDeserializer().deserialize(serialised, weights, constants, b"")
+
+
+def _begin_pass(network: nn.Module, _inputs: Any) -> None:
+    """Have modules that repeat begin anew: a pass that ended early left them in between."""
+    for module in network.modules():
+        if isinstance(module, InterpreterModuleDispatcher):
+            module._num_calls = 0  # noqa: SLF001 - PyTorch does so after an Exception alone
+
+
+def _as_exported(info: ModuleInfo, module: nn.Module) -> ModuleInfo:
+    """Return a module with its own class, and no call taken for what it is not."""
+    info = replace(info, type=_type_name(module))
+    if not _gives_several(module):
+        return info
+    reason = (
+        "it gives several values, and a program does not keep their order; take a module inside it"
+    )
+    calls = tuple(replace(call, reason=reason) for call in info.calls)
+    return replace(info, calls=calls, reason=reason)
+
+
+def _gives_several(module: nn.Module) -> bool:
+    """Tell whether a part's outputs are in the order of their computing, not of its own code."""
+    if isinstance(module, InterpreterModuleDispatcher):
+        calls: list[nn.Module] = module.call_modules()  # type: ignore[no-untyped-call]
+        return any(map(_gives_several, calls))
+    if not isinstance(module, InterpreterModule):  # the network itself gives what it gave
+        return False
+    outputs = module.graph.output_node().args[0]
+    return isinstance(outputs, tuple | list) and len(outputs) > 1
+
+
+def _type_name(module: nn.Module) -> str:
+    full = getattr(module, "_ty", None) or type(module).__name__
+    return str(full).rpartition(".")[2]

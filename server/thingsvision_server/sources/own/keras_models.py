@@ -1,0 +1,40 @@
+"""Whole models as `.keras` archives, built and run in the process of TensorFlow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...backends.base import RunnableModel, Structure
+from ...backends.tensorflow import KerasNetwork, KerasWeights, TensorFlowRuntime
+from ...errors import InvalidRequestError, InvalidWeightsError
+from ..uploads.keras_archive import check_keras_archive
+
+
+class KerasArchive:
+    """A model in a file, checked again before Keras reads it."""
+
+    image_counts: tuple[int, int | None] = (1, None)
+
+    def __init__(self, path: Path, tensorflow: TensorFlowRuntime) -> None:
+        check_keras_archive(path, path.name)
+        self._tensorflow = tensorflow
+        self._network = KerasNetwork(archive=str(path))
+        sketch = tensorflow.sketch(self._network)
+        if None in sketch.input_shape:
+            size = " x ".join(str(side or "any") for side in sketch.input_shape)
+            raise InvalidWeightsError(
+                f"{path.name} takes inputs of {size}: save it with a keras.Input of fixed height "
+                "and width"
+            )
+        self._structure = sketch.structure
+        self.input_shape: tuple[int | None, ...] = sketch.input_shape
+
+    def structure(self, shape: tuple[int, ...], _counts: tuple[int, int]) -> Structure:
+        """Return the layers, as Keras built them for its own size."""
+        if shape != self.input_shape:
+            raise InvalidRequestError(f"it takes inputs of {self.input_shape}", field="input")
+        return self._structure
+
+    def load(self, device: str) -> RunnableModel:
+        """Load the network onto a device."""
+        return self._tensorflow.load(self._network, KerasWeights(), device)

@@ -1,0 +1,41 @@
+"""Whole models as ONNX files, run by onnxruntime: no conversion that could change a number."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...backends.base import RunnableModel, Structure
+from ...backends.tensorflow import TensorFlowRuntime
+from ...errors import InvalidRequestError
+from ..uploads.onnx_check import image_input, read_onnx
+
+
+class OnnxFile:
+    """A model in a file, checked again before it is loaded."""
+
+    def __init__(self, path: Path, _tensorflow: TensorFlowRuntime) -> None:
+        self._path = path
+        dims = image_input(read_onnx(path, path.name)).type.tensor_type.shape.dim
+        images, *shape = (dim.dim_value or None for dim in dims)
+        self.image_counts: tuple[int, int | None] = (images or 1, images)
+        self.input_shape: tuple[int | None, ...] = tuple(shape)
+
+    def structure(self, shape: tuple[int, ...], counts: tuple[int, int]) -> Structure:
+        """Return the outputs of the model's operators as modules."""
+        from ...backends.onnx import OnnxError
+        from ...backends.onnx_structure import describe
+
+        model = read_onnx(self._path, self._path.name)
+        try:
+            return describe(model, image_input(model).name, shape, counts)
+        except OnnxError as error:
+            size = " x ".join(map(str, shape))
+            sentence = f"{self._path.name} can't take inputs of {size}: {error}"
+            raise InvalidRequestError(sentence, field="input") from error
+
+    def load(self, device: str) -> RunnableModel:
+        """Load the model onto a device."""
+        from ...backends.onnx import OnnxModel
+
+        model = read_onnx(self._path, self._path.name)
+        return OnnxModel(model, image_input(model).name, device)

@@ -1,0 +1,202 @@
+"""The source `own`: whole models that users uploaded, by the SHA-256 of their file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+from ...backends.base import RunnableModel, Structure
+from ...backends.chunks import ChunkedModel
+from ...backends.tensorflow import TensorFlowRuntime
+from ...errors import InvalidRequestError, UnknownModelError, UnknownWeightsError, choices
+from ...inputs import IMAGE, InputSpec, InputTransform, Preprocessing
+from ..base import ModelEntry, ModelKey, Pretrained, PretrainedEntry, Uploaded, WeightsState
+from ..context import SourceContext
+from ..uploads.records import UploadRecord, list_records, read_record
+from .declared import declared_transform
+
+SOURCE = "own"
+
+
+@dataclass(frozen=True)
+class OwnFormat:
+    """How whole models of one format are run."""
+
+    backend: str
+    opener: str
+    """`module:class` (below this package) of its WholeModel, called with the file and the process
+    of TensorFlow."""
+
+
+OWN_FORMATS: Mapping[str, OwnFormat] = {
+    "pt2": OwnFormat("pt", "exported:ExportedModel"),
+    "onnx": OwnFormat("onnx", "onnx_models:OnnxFile"),
+    "keras": OwnFormat("tf", "keras_models:KerasArchive"),
+}
+"""By the format of the file."""
+
+_OPEN_SIZE = 224
+"""Height and width of inputs where neither the model nor a declaration says them, pixels."""
+
+_ONE_BY_ONE, _ANY = (1, 1), (2, 3)
+_KEPT = 64
+
+
+class WholeModel(Protocol):
+    """A model in a file: what it takes, and how it is run."""
+
+    image_counts: tuple[int, int | None]
+    """The least and the most images that it takes at once; None: any number."""
+    input_shape: tuple[int | None, ...]
+    """Shape of one image as its input; None: any size."""
+
+    def structure(self, shape: tuple[int, ...], counts: tuple[int, int]) -> Structure:
+        """Return its modules for images of a shape, from passes of so many images."""
+
+    def load(self, device: str) -> RunnableModel:
+        """Load it onto a device."""
+
+
+def open_source(context: SourceContext) -> OwnSource:
+    """Open the source over the folder of uploads."""
+    return OwnSource(context.weights.uploads, context.tensorflow)
+
+
+class OwnSource:
+    """A ModelSource over uploaded files, read anew each time: uploads come and go."""
+
+    def __init__(self, folder: Path, tensorflow: TensorFlowRuntime) -> None:
+        self._folder = folder
+        self._tensorflow = tensorflow
+        self._opened = lru_cache(_KEPT)(self._open)
+
+    def names(self) -> list[str]:
+        """Return the digests of all whole models, sorted."""
+        return sorted(one.sha256 for one in list_records(self._folder) if one.format in OWN_FORMATS)
+
+    def entries(self, names: list[str]) -> Iterator[ModelEntry]:
+        """Yield what there is to say of these models without opening them."""
+        for name in names:
+            record = self._record(name)
+            weights = PretrainedEntry(
+                str(Uploaded(name)), True, WeightsState.PRESENT, record.preprocessing
+            )
+            yield ModelEntry(SOURCE, name, (weights,), backend=OWN_FORMATS[record.format].backend)
+
+    def resolve(self, key: ModelKey) -> ModelKey:
+        """Return the key with its file's digest as its weights."""
+        record = self._record(key.name)
+        if record.format not in OWN_FORMATS:
+            raise UnknownModelError(
+                f"the uploaded file {key.name} holds no whole model ({record.format or 'unknown'}"
+                f"; {', '.join(OWN_FORMATS)} do), but weights: name the model that they are of, "
+                f"with the weights sha256:{key.name}",
+                field="model.name",
+                subject=key.name,
+            )
+        if key.weights not in (Pretrained(), Uploaded(key.name)):
+            sentence = f"{key.source}/{key.name} has its weights in its file, and no {key.weights}"
+            raise UnknownWeightsError(sentence, field="model.weights", subject=str(key.weights))
+        return ModelKey(key.source, key.name, Uploaded(key.name))
+
+    def structure(self, key: ModelKey, image_shape: tuple[int, ...] | None = None) -> Structure:
+        """Return the modules of a model."""
+        model = self._opened(key.name)
+        shape = image_shape or self._transform(key).spec.shape
+        _check_shape(key, model, shape)
+        return model.structure(shape, _ONE_BY_ONE if _is_one_by_one(model) else _ANY)
+
+    def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:
+        """Return the declared preprocessing; where none was declared, one that says so."""
+        return {IMAGE: self._transform(key)}
+
+    def _transform(self, key: ModelKey) -> InputTransform:
+        model, declared = self._opened(key.name), self._record(key.name).preprocessing
+        last = model.input_shape[-1:] == (3,) and model.input_shape[0] != 3
+        if declared is not None:
+            return declared_transform(declared, channels_last=last)
+        return _undeclared(key, model, channels_last=last)
+
+    def load(self, key: ModelKey, device: str) -> RunnableModel:
+        """Load a model onto a device."""
+        model = self._opened(key.name)
+        least, most = model.image_counts
+        loaded = model.load(device)
+        return loaded if (least, most) == (1, None) else ChunkedModel(loaded, least, most)
+
+    def _record(self, sha256: str) -> UploadRecord:
+        try:
+            return read_record(self._folder, sha256, field="model.name")
+        except UnknownWeightsError as error:
+            hint = choices(sha256, self.names()) or "None was uploaded."
+            sentence = (
+                f"{SOURCE} has no model {sha256!r}: name it by the SHA-256 of its file. {hint}"
+            )
+            raise UnknownModelError(sentence, field="model.name", subject=sha256) from error
+
+    def _open(self, sha256: str) -> WholeModel:
+        record = self._record(sha256)
+        model = _opener(OWN_FORMATS[record.format].opener)(self._folder / sha256, self._tensorflow)
+        least, most = model.image_counts
+        if not _is_one_by_one(model) and (least > _ANY[0] or (most or _ANY[1]) < _ANY[1]):
+            taken = f"{least}" if least == most else f"{least} to {most}"
+            raise InvalidRequestError(
+                f"{SOURCE}/{sha256} takes batches of exactly {taken} images; export it for any "
+                "number: torch.export.export(model, (images,), dynamic_shapes=({0: "
+                'torch.export.Dim("batch")},)), or torch.onnx.export(..., dynamic_shapes=...)',
+                field="model.name",
+                subject=sha256,
+            )
+        return model
+
+
+def _opener(path: str) -> Callable[[Path, TensorFlowRuntime], WholeModel]:
+    module, _, name = path.partition(":")
+    opener: Callable[[Path, TensorFlowRuntime], WholeModel] = getattr(
+        import_module(f".{module}", __package__), name
+    )
+    return opener
+
+
+def _is_one_by_one(model: WholeModel) -> bool:
+    return model.image_counts == _ONE_BY_ONE
+
+
+def _check_shape(key: ModelKey, model: WholeModel, shape: tuple[int, ...]) -> None:
+    own = model.input_shape
+    if len(shape) != len(own) or any(
+        size not in (None, given) for size, given in zip(own, shape, strict=True)
+    ):
+        wanted = " x ".join(str(size or "any") for size in own)
+        raise InvalidRequestError(
+            f"{key.source}/{key.name} takes inputs of {wanted}, not {' x '.join(map(str, shape))}: "
+            "override crop_pixels, or delete the upload and declare its preprocessing anew",
+            field="input",
+        )
+
+
+def _undeclared(key: ModelKey, model: WholeModel, *, channels_last: bool) -> InputTransform:
+    def refuse(_image: Any) -> Any:
+        raise InvalidRequestError(
+            f"{key.source}/{key.name} was uploaded without its preprocessing, so it takes only "
+            "tensors that you preprocessed. Upload it again with its preprocessing declared, or "
+            "give the request's overrides a crop size, mean and std",
+            field="header.tensors",
+            subject=key.name,
+        )
+
+    channel = len(model.input_shape) - 1 if channels_last else 0
+    shape = tuple(
+        size or (3 if axis == channel else _OPEN_SIZE)
+        for axis, size in enumerate(model.input_shape)
+    )
+    return InputTransform(
+        refuse,
+        Preprocessing(value_range="", description="not declared", channel_order=""),
+        InputSpec(shape),
+        adapt=lambda changed: declared_transform(changed, channels_last=channels_last),
+    )

@@ -1,0 +1,249 @@
+"""Checks a `torch.export` program (.pt2) before anything of it is loaded.
+
+Loading one is no plain reading: PyTorch unpickles what the archive says is pickled, evaluates its
+size expressions, and writes Python from its names. So every string of the program is held
+against what may stand in its place, and what is pickled or compiled is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import keyword
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ...errors import InvalidWeightsError
+from .exported_sizes import is_safe_size
+
+PROGRAM = "models/model.json"
+_CONFIGS = ("data/weights/model_weights_config.json", "data/constants/model_constants_config.json")
+_TENSORS = ("data/weights/weight_", "data/constants/tensor_")
+_IGNORED = ("archive_format", "archive_version", "byteorder", ".data/", "data/sample_inputs/")
+"""Files without code, and the example inputs (pickled), which are not read."""
+
+_FLOAT = 7
+"""float32 in the archive's own numbers."""
+
+_HIGHER_ORDER = frozenset({"wrap_with_autocast", "wrap_with_set_grad_enabled"})
+_SIZE_OPERATORS = re.compile(
+    r"_operator\.(eq|ne|le|ge|lt|gt|neg|pos|mul|add|sub|floordiv|mod|truediv|and_|or_|getitem)"
+    r"|torch\.sym_(not|int|float|ite|max|min|sqrt)|math\.trunc"
+)
+_READS_FILES = frozenset({"from_file"})
+
+_KEPT_METADATA = "nn_module_stack"
+_PATHS = re.compile(r"[\w]*(\.\w+)*(@\d+)?", re.ASCII)
+_PLAIN_TEXT = re.compile(r"[\w .,;:+<>=@/-]*", re.ASCII)
+_TYPES = frozenset({None, "builtins.tuple", "builtins.list", "builtins.dict"})
+
+
+def check_exported(path: Path, called: str) -> None:
+    """Raise InvalidWeightsError where a file is no program that can be loaded safely and run."""
+    read_program(path, called)
+
+
+def read_program(path: Path, called: str) -> dict[str, Any]:
+    """Return the checked program (the archive's JSON), without what is not read of it."""
+    from torch.export.pt2_archive._package import PT2ArchiveReader
+
+    try:
+        with path.open("rb") as file, PT2ArchiveReader(file) as archive:
+            _check_files(archive.get_file_names(), called)
+            program: dict[str, Any] = json.loads(archive.read_bytes(PROGRAM))
+            configs = [json.loads(archive.read_bytes(name))["config"] for name in _CONFIGS]
+        for config in configs:
+            _check_tensors(config, called)
+        _drop_unread(program)
+        _check_program(program, called)
+        image_size(program)
+    # What is missing or of another type, the archive's reader and Python's report by these.
+    except (AssertionError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+        why = str(error).partition("\n")[0]
+        raise InvalidWeightsError(
+            f"{called} is no torch.export program (.pt2) that can be read: {why}. Save it by "
+            "torch.export.save of PyTorch 2.8 or later"
+        ) from error
+    return program
+
+
+def _check_files(names: list[str], called: str) -> None:
+    if len(set(names)) < len(names):
+        raise _refused(called, "it has two files of one name")
+    for name in names:
+        if name.startswith("data/aotinductor/"):
+            raise _refused(called, f"{name!r} in it is compiled code")
+        known = (PROGRAM, *_CONFIGS)
+        if name not in known and not name.startswith((*_TENSORS, *_IGNORED)):
+            raise _refused(called, f"{name!r} in it is nothing that a program needs")
+
+
+def _check_tensors(config: Mapping[str, Any], called: str) -> None:
+    for name, tensor in config.items():
+        if tensor["use_pickle"] or not tensor["path_name"].startswith(("weight_", "tensor_")):
+            raise _refused(called, f"its constant or weight {name!r} is pickled")
+        _check_place("fqn", name, called)
+        _check_strings(tensor, "", called)
+
+
+def _drop_unread(program: dict[str, Any]) -> None:
+    """Drop guards (they are code) and the stack traces of the exporting program."""
+    program["guards_code"] = []
+    program["graph_module"]["metadata"] = {}
+    for graph in graphs(program["graph_module"]):
+        for node in graph["nodes"]:
+            stack = node["metadata"].get(_KEPT_METADATA)
+            node["metadata"] = {} if stack is None else {_KEPT_METADATA: stack}
+
+
+def graphs(part: Any) -> Iterator[Any]:
+    """Yield every graph of a program, also those that operators call."""
+    if isinstance(part, dict):
+        if "nodes" in part:
+            yield part
+        for entry in part.values():
+            yield from graphs(entry)
+    elif isinstance(part, list):
+        for entry in part:
+            yield from graphs(entry)
+
+
+def _check_program(program: Mapping[str, Any], called: str) -> None:
+    for graph in graphs(program["graph_module"]):
+        if graph["custom_obj_values"]:
+            name = next(iter(graph["custom_obj_values"]))
+            raise _refused(called, f"it holds an object {name!r} that is not a tensor")
+        for node in graph["nodes"]:
+            _check_operator(node["target"], called)
+            _check_mode(node, called)
+    _check_strings(program, "", called)
+
+
+def _check_operator(target: str, called: str) -> None:
+    import torch
+    from torch._C import _dispatch_has_kernel
+    from torch._ops import OpOverload
+
+    found = re.fullmatch(r"torch\.ops\.(\w+)\.(\w+)(?:\.(\w+))?", target, re.ASCII)
+    if _SIZE_OPERATORS.fullmatch(target):
+        return
+    if found and found[1] == "higher_order" and found[2] in _HIGHER_ORDER:
+        return
+    if found and found[1] in ("aten", "prims") and found[2] not in _READS_FILES:
+        packet = getattr(getattr(torch.ops, found[1]), found[2], None)
+        operator = getattr(packet, found[3] or "", None)
+        overload = "" if found[3] == "default" else f".{found[3]}"
+        name = f"{found[1]}::{found[2]}{overload}"
+        if isinstance(operator, OpOverload) and _dispatch_has_kernel(name):
+            return
+    name = f"{found[1]}::{found[2]}" if found else target
+    raise _refused(
+        called,
+        f"its operator {name!r} is none of PyTorch's own (aten) or does more than compute. "
+        "Export the model without custom operators",
+    )
+
+
+def _check_mode(node: Mapping[str, Any], called: str) -> None:
+    """Raise where a network was exported as it trains: its dropout would make features random."""
+    for argument in node["inputs"]:
+        if argument["name"] in ("train", "training") and argument["arg"].get("as_bool"):
+            raise _refused(
+                called,
+                f"{node['target'].split('.')[-2]!r} in it was exported in training mode. Call "
+                "model.eval() before torch.export.export",
+            )
+
+
+def _check_strings(part: Any, place: str, called: str) -> None:
+    if isinstance(part, str):
+        _check_place(place, part, called)
+    elif isinstance(part, list):
+        for entry in part:
+            _check_strings(entry, place, called)
+    elif isinstance(part, dict):
+        for key, entry in part.items():
+            if not key.isidentifier():
+                raise _refused(called, f"{key!r} stands where a name must")
+            _check_strings(entry, key, called)
+
+
+def _check_place(place: str, text: str, called: str) -> None:
+    if not _PLACES.get(place, _is_plain)(text):
+        shown = text if len(text) < 80 else f"{text[:80]}..."
+        raise _refused(called, f"{shown!r} is no {place or 'text'} that a program may have")
+
+
+def _is_name(text: str) -> bool:
+    return not text or (text.isascii() and text.isidentifier() and not keyword.iskeyword(text))
+
+
+def _is_path(text: str) -> bool:
+    return _PATHS.fullmatch(text) is not None
+
+
+def _is_plain(text: str) -> bool:
+    return _PLAIN_TEXT.fullmatch(text) is not None
+
+
+def _is_module_stack(text: str) -> bool:
+    """`key,path,class` of each module that an operator was called in, with `;` between."""
+    entries = [entry.split(",") for entry in text.split(";")]
+    return _is_plain(text) and all(len(e) == 3 and _is_path(e[1]) for e in entries)
+
+
+def _is_spec(text: str) -> bool:
+    """How inputs or outputs are nested: tuples, lists and dicts with plain keys."""
+    _, spec = json.loads(text)
+    return _is_plain_spec(spec)
+
+
+def _is_plain_spec(spec: Mapping[str, Any]) -> bool:
+    context = json.loads(spec["context"]) if spec["context"] else None
+    keys = context if isinstance(context, list) else [context or ""]
+    plain = all(isinstance(key, str) and _is_plain(key) for key in keys)
+    return plain and spec["type"] in _TYPES and all(map(_is_plain_spec, spec["children_spec"]))
+
+
+_PLACES: Mapping[str, Callable[[str], bool]] = {
+    "name": _is_name,
+    "forward_arg_names": _is_name,
+    "user_input_name": _is_name,
+    "as_operator": lambda _: False,
+    "parameter_name": _is_path,
+    "buffer_name": _is_path,
+    "tensor_constant_name": _is_path,
+    "fqn": _is_path,
+    "expr_str": is_safe_size,
+    "in_spec": _is_spec,
+    "out_spec": _is_spec,
+    "nn_module_stack": _is_module_stack,
+}
+"""What a string may be, by the field that it stands in."""
+
+
+def image_size(program: Mapping[str, Any]) -> tuple[tuple[int, int | None], tuple[int | None, ...]]:
+    """Return the least and most images that a program takes at once, and the shape of one.
+
+    None: any number. Raises ValueError where it has not one float32 input.
+    """
+    module = program["graph_module"]
+    specs = module["signature"]["input_specs"]
+    inputs = [spec["user_input"]["arg"] for spec in specs if "user_input" in spec]
+    if len(inputs) != 1 or "as_tensor" not in inputs[0]:
+        raise ValueError(f"a model of images has one input; this one has {len(inputs)}")
+    tensor = module["graph"]["tensor_values"][inputs[0]["as_tensor"]["name"]]
+    if tensor["dtype"] != _FLOAT or len(tensor["sizes"]) < 2:
+        raise ValueError("its input is no float32 tensor of images x something")
+    images, *shape = tensor["sizes"]
+    if "as_int" in images:
+        return (images["as_int"], images["as_int"]), tuple(size.get("as_int") for size in shape)
+    symbol = re.search(r"s\d+", images["as_expr"]["expr_str"])
+    limits = program["range_constraints"].get(symbol[0] if symbol else "", {})
+    least, most = limits.get("min_val") or 1, limits.get("max_val")
+    return (max(1, least), most), tuple(size.get("as_int") for size in shape)
+
+
+def _refused(called: str, why: str) -> InvalidWeightsError:
+    return InvalidWeightsError(f"{called} is refused: {why}", subject=called)

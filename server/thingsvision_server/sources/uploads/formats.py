@@ -1,0 +1,126 @@
+"""The formats of uploaded files, told by their content and checked without running any of it."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...errors import InvalidWeightsError
+
+_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+_ZIP_MAGIC, _PICKLE_MAGIC, _ONNX_MAGIC = b"PK\x03\x04", b"\x80", b"\x08"
+_KERAS_MEMBERS = frozenset({"config.json", "model.weights.h5"})
+
+
+@dataclass(frozen=True)
+class _Glance:
+    """The first bytes of a file, and the names in it where it is a zip archive."""
+
+    start: bytes
+    members: frozenset[str]
+
+
+@dataclass(frozen=True)
+class FileFormat:
+    """One format: how it is told, and how it is checked."""
+
+    description: str
+    matches: Callable[[_Glance], bool]
+    check: Callable[[Path, str], None]
+    """Takes the file and what to call it; raises InvalidWeightsError."""
+    is_model: bool = False
+    """Whether it holds a whole model, not only weights of a known one."""
+
+
+def _check_state_dict(path: Path, called: str) -> None:
+    from ..weights import read_state_dict
+
+    read_state_dict(path, called)
+
+
+def _check_hdf5(path: Path, called: str) -> None:
+    from .hdf5 import check_hdf5
+
+    check_hdf5(path, called)
+
+
+def _check_keras(path: Path, called: str) -> None:
+    from .keras_archive import check_keras_archive
+
+    check_keras_archive(path, called)
+
+
+def _check_exported(path: Path, called: str) -> None:
+    from .exported_check import check_exported
+
+    check_exported(path, called)
+
+
+def _check_onnx(path: Path, called: str) -> None:
+    from .onnx_check import check_onnx
+
+    check_onnx(path, called)
+
+
+def _is_safetensors(glance: _Glance) -> bool:
+    # It begins with the length of its JSON header, then that header.
+    return glance.start[8:9] == b"{"
+
+
+def _is_exported(glance: _Glance) -> bool:
+    return any(name.endswith("/archive_format") for name in glance.members) or (
+        "serialized_exported_program.json" in glance.members
+    )
+
+
+def _is_torch(glance: _Glance) -> bool:
+    return glance.start.startswith((_ZIP_MAGIC, _PICKLE_MAGIC))
+
+
+FORMATS: Mapping[str, FileFormat] = {
+    "safetensors": FileFormat("safetensors", _is_safetensors, _check_state_dict),
+    "hdf5": FileFormat(
+        "Keras weights (.weights.h5)", lambda g: g.start.startswith(_HDF5_MAGIC), _check_hdf5
+    ),
+    "keras": FileFormat(
+        "Keras model (.keras)", lambda g: g.members >= _KERAS_MEMBERS, _check_keras, is_model=True
+    ),
+    "pt2": FileFormat("torch.export program (.pt2)", _is_exported, _check_exported, is_model=True),
+    "torch": FileFormat("torch file of a state dict", _is_torch, _check_state_dict),
+    "onnx": FileFormat(
+        "ONNX model", lambda g: g.start.startswith(_ONNX_MAGIC), _check_onnx, is_model=True
+    ),
+}
+"""The first that matches is taken."""
+
+
+def format_of(path: Path) -> str:
+    """Return the key of a file's format; empty where it is none of them."""
+    glance = _glance(path)
+    return next((key for key, one in FORMATS.items() if one.matches(glance)), "")
+
+
+def check_file(path: Path, called: str) -> str:
+    """Return the key of a file's format; raise InvalidWeightsError where it can't be used."""
+    key = format_of(path)
+    if not key:
+        valid = ", ".join(one.description for one in FORMATS.values())
+        sentence = f"{called} is of no known format. Valid: {valid}"
+        raise InvalidWeightsError(sentence, subject=called)
+    FORMATS[key].check(path, called)
+    return key
+
+
+def _glance(path: Path) -> _Glance:
+    with path.open("rb") as file:
+        start = file.read(16)
+    names: list[str] = []
+    if start.startswith(_ZIP_MAGIC):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+            pass  # the reader of the format will say what is wrong with it
+    return _Glance(start, frozenset(names))

@@ -1,0 +1,54 @@
+"""Checks that an HDF5 file holds its own data only; knows no model.
+
+HDF5 can point to other files: read here, such a link would show a stranger the server's disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from ...errors import InvalidWeightsError
+
+_BROKEN_FILE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError)
+"""What h5py raises where the bytes make no sense to it."""
+
+
+def check_hdf5(file: Path | IO[bytes], called: str) -> None:
+    """Raise InvalidWeightsError where a file is broken, holds no arrays, or links elsewhere."""
+    import h5py
+
+    try:
+        with h5py.File(file, "r", locking=False) as opened:
+            arrays = list(_arrays(opened, called))
+    except _BROKEN_FILE as error:
+        sentence = f"{called} is no HDF5 file (.weights.h5), or it is broken: {error}"
+        raise InvalidWeightsError(sentence, subject=called) from error
+    if not arrays:
+        sentence = f"{called} is an HDF5 file without any array of weights"
+        raise InvalidWeightsError(sentence, subject=called)
+
+
+def _arrays(group: Any, called: str) -> Iterator[str]:
+    import h5py
+
+    for name in group:
+        place = f"{group.name.rstrip('/')}/{name}"
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise _elsewhere(called, place, "is a link")
+        member = group[name]
+        if isinstance(member, h5py.Group):
+            yield from _arrays(member, called)
+        elif isinstance(member, h5py.Dataset):
+            if member.is_virtual or member.external:
+                raise _elsewhere(called, place, "keeps its values in another file")
+            yield place
+
+
+def _elsewhere(called: str, place: str, what: str) -> InvalidWeightsError:
+    return InvalidWeightsError(
+        f"{called} is refused: {place!r} in it {what}; save the weights themselves into one file "
+        "(model.save_weights('NAME.weights.h5'))",
+        subject=place,
+    )

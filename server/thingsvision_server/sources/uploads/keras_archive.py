@@ -1,0 +1,122 @@
+"""Checks that a `.keras` archive holds layers of Keras alone; knows no TensorFlow.
+
+Its `config.json` names the classes to build. A Lambda layer holds code, a custom class needs it,
+and some of Keras' own classes run or read what their settings name.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ...errors import InvalidWeightsError
+from .hdf5 import check_hdf5
+
+CONFIG, WEIGHTS = "config.json", "model.weights.h5"
+_MEMBERS = frozenset({CONFIG, WEIGHTS, "metadata.json"})
+_MAX_CONFIG_BYTES = 64 * 1024 * 1024
+
+_MODULES = (
+    "activations",
+    "constraints",
+    "dtype_policies",
+    "initializers",
+    "layers",
+    "models",
+    "ops",
+    "regularizers",
+)
+"""Parts of Keras whose classes are a network's own."""
+
+_REFUSED: Mapping[str, str] = {
+    "Lambda": "holds Python code",
+    "__lambda__": "is Python code",
+    "TorchModuleWrapper": "holds a pickled module",
+    "TFSMLayer": "runs a SavedModel from elsewhere",
+    "JaxLayer": "holds a function",
+    "FlaxLayer": "holds a function",
+    "StringLookup": "may read a file",
+    "IntegerLookup": "may read a file",
+    "TextVectorization": "may read a file",
+}
+
+_PLAIN = frozenset({"__ellipsis__", "__keras_tensor__", "__numpy__", "__slice__", "__tensor__"})
+"""Class names that stand for values, not for a class of a module."""
+
+_NOT_BUILT = frozenset({"build_config", "compile_config"})
+"""Parts that say how a model was trained, which is not read."""
+
+
+def check_keras_archive(path: Path, called: str) -> None:
+    """Raise InvalidWeightsError where an archive is broken or names what is refused."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_members(archive, called)
+            if archive.getinfo(CONFIG).file_size > _MAX_CONFIG_BYTES:
+                raise _invalid(called, f"its {CONFIG} is too large")
+            config = json.loads(archive.read(CONFIG))
+            for place, member in _classes(config, ""):
+                _check_class(called, place, member)
+            with archive.open(WEIGHTS) as weights:
+                check_hdf5(weights, f"{WEIGHTS} in {called}")
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, RecursionError) as error:
+        raise _invalid(called, f"it is broken: {error}") from error
+
+
+def _check_members(archive: zipfile.ZipFile, called: str) -> None:
+    names = archive.namelist()
+    if len(set(names)) < len(names):
+        raise _invalid(called, "it has two files of one name")
+    if more := sorted(set(names) - _MEMBERS):
+        raise _invalid(called, f"it has more than a model needs: {', '.join(more[:5])}")
+
+
+def _classes(part: Any, place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield everything that names a class, with the name of the layer that it is in."""
+    if isinstance(part, list):
+        for entry in part:
+            yield from _classes(entry, place)
+    if isinstance(part, dict):
+        if "class_name" in part:
+            settings = part.get("config")
+            named = settings.get("name") if isinstance(settings, dict) else None
+            place = str(part.get("name") or named or place)
+            yield place, part
+        for key, entry in part.items():
+            if key not in _NOT_BUILT:
+                yield from _classes(entry, place)
+
+
+def _check_class(called: str, place: str, part: Mapping[str, Any]) -> None:
+    name, module = str(part["class_name"]), part.get("module")
+    registered = part.get("registered_name")
+    where = f"layer {place!r}" if place else "its model"
+    if name in _REFUSED:
+        raise _refused(called, place, f"{where} ({name}) {_REFUSED[name]}")
+    if name in _PLAIN:
+        return
+    if not _is_of_keras(module, name) or ">" in str(registered or ""):
+        kind = registered or (f"{module}.{name}" if module else name)
+        raise _refused(called, place, f"{where} is of the custom class {kind!r}")
+
+
+def _is_of_keras(module: Any, name: str) -> bool:
+    if module == "keras":
+        return name in ("DTypePolicy", "Functional", "Model", "Sequential")
+    roots = (f"keras.{part}" for part in _MODULES), (f"keras.src.{part}" for part in _MODULES)
+    return any(module == one or str(module).startswith(f"{one}.") for some in roots for one in some)
+
+
+def _invalid(called: str, why: str) -> InvalidWeightsError:
+    return InvalidWeightsError(f"{called} is no .keras archive that can be used: {why}")
+
+
+def _refused(called: str, place: str, why: str) -> InvalidWeightsError:
+    return InvalidWeightsError(
+        f"{called} is refused: {why}, and a server runs no code of its users. Build the network "
+        "of Keras' own layers and save it again, or upload its weights alone (.weights.h5)",
+        subject=place,
+    )

@@ -1,0 +1,114 @@
+"""Checks that an ONNX model is whole, of standard operators, and has one image input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ...errors import InvalidWeightsError
+
+DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
+"""Domains of standard operators; the operators of any other are someone's own code."""
+
+
+def check_onnx(path: Path, called: str) -> None:
+    """Raise InvalidWeightsError where a file is no ONNX model that can be run here."""
+    read_onnx(path, called)
+
+
+def read_onnx(path: Path, called: str) -> Any:
+    """Return the checked ModelProto, its own functions written out; weights are in it."""
+    import onnx
+    from google.protobuf.message import DecodeError
+    from onnx.inliner import inline_local_functions
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (DecodeError, ValueError) as error:
+        raise _invalid(called, f"it can't be read ({error})") from error
+    _check_content(model, called)
+    try:
+        if model.functions:
+            model = inline_local_functions(model)
+        onnx.checker.check_model(model)
+    except (onnx.checker.ValidationError, RuntimeError, ValueError) as error:
+        raise _invalid(called, str(error).strip().partition("\n")[0]) from error
+    _check_input(model, called)
+    return model
+
+
+def image_input(model: Any) -> Any:
+    """Return the one input of a checked model (older files list their weights as inputs too)."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return next(one for one in model.graph.input if one.name not in weights)
+
+
+def _check_content(model: Any, called: str) -> None:
+    if not model.graph.node or not model.opset_import:
+        raise _invalid(called, "it has no operators")
+    own = {function.domain for function in model.functions}
+    graphs = [model.graph, *model.functions]
+    for node in (node for graph in graphs for node in _nodes(graph)):
+        if node.domain not in (*DOMAINS, *own):
+            raise _refused(
+                called,
+                f"operator {node.op_type!r} is of the domain {node.domain!r}, which is someone's "
+                "own code. Export the model to standard operators (domain ai.onnx)",
+            )
+    for tensor in _tensors(model):
+        if tensor.external_data or tensor.data_location == tensor.EXTERNAL:
+            raise _refused(
+                called,
+                f"its tensor {tensor.name!r} is in another file. Save all in one: onnx.save(model,"
+                " path, save_as_external_data=False)",
+            )
+
+
+def _nodes(graph: Any) -> Iterator[Any]:
+    """Yield the nodes of a graph and of the graphs in their attributes."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _nodes(inner)
+
+
+def _tensors(model: Any) -> Iterator[Any]:
+    graphs = [model.graph, *model.functions]
+    for graph in graphs:
+        for node in _nodes(graph):
+            for attribute in node.attribute:
+                yield from (attribute.t, *attribute.tensors, attribute.sparse_tensor.values)
+                for inner in (attribute.g, *attribute.graphs):
+                    yield from _initializers(inner)
+    yield from _initializers(model.graph)
+
+
+def _initializers(graph: Any) -> Iterator[Any]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+
+
+def _check_input(model: Any, called: str) -> None:
+    import onnx
+
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [one for one in model.graph.input if one.name not in weights]
+    if len(inputs) != 1:
+        names = ", ".join(one.name for one in inputs) or "none"
+        raise _invalid(called, f"a model of images has one input; this one has {names}")
+    kind = inputs[0].type.tensor_type
+    if kind.elem_type != onnx.TensorProto.FLOAT or len(kind.shape.dim) < 2:
+        raise _invalid(
+            called, f"its input {inputs[0].name!r} is no float32 tensor of images x something"
+        )
+
+
+def _invalid(called: str, why: str) -> InvalidWeightsError:
+    return InvalidWeightsError(f"{called} is no ONNX model that can be used: {why}")
+
+
+def _refused(called: str, why: str) -> InvalidWeightsError:
+    return InvalidWeightsError(f"{called} is refused: {why}")

@@ -1,0 +1,106 @@
+"""What is known of an uploaded file, kept beside it as JSON; knows no way of uploading.
+
+A file that was put into the folder by hand has no record: what can be told from it is told.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from ...errors import UnknownWeightsError
+from ...inputs import Preprocessing
+from .formats import format_of
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class UploadRecord:
+    """One uploaded file."""
+
+    sha256: str
+    size_bytes: int
+    format: str
+    """A key of FORMATS; empty where a file put there by hand is of no known format."""
+    uploaded_at: float
+    """Seconds since 1970, UTC."""
+    name: str = ""
+    """What its user calls it."""
+    preprocessing: Preprocessing | None = None
+    """As it was declared; None where it was not."""
+
+
+def is_sha256(text: str) -> bool:
+    """Tell whether a text is a digest as files are named by: 64 lower-case hex digits."""
+    return _SHA256.fullmatch(text) is not None
+
+
+def find_record(folder: Path, sha256: str) -> UploadRecord | None:
+    """Return what is known of a file; None where there is none of that digest."""
+    path = folder / sha256
+    if not is_sha256(sha256) or not path.is_file():
+        return None
+    written = _read(_record_path(path))
+    preprocessing = written.get("preprocessing")
+    status = path.stat()
+    return UploadRecord(
+        sha256=sha256,
+        size_bytes=status.st_size,
+        format=written.get("format") or format_of(path),
+        uploaded_at=written.get("uploaded_at", status.st_mtime),
+        name=written.get("name", ""),
+        preprocessing=None if preprocessing is None else _preprocessing(preprocessing),
+    )
+
+
+def read_record(folder: Path, sha256: str, *, field: str) -> UploadRecord:
+    """Return what is known of a file; raise UnknownWeightsError where there is none."""
+    record = find_record(folder, sha256)
+    if record is None:
+        sentence = f"no uploaded file has the SHA-256 {sha256!r}; list the uploads, or upload it"
+        raise UnknownWeightsError(sentence, field=field, subject=sha256)
+    return record
+
+
+def list_records(folder: Path) -> list[UploadRecord]:
+    """Return what is known of every file, the oldest first."""
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    found = [find_record(folder, name) for name in names]
+    records = [record for record in found if record is not None]
+    return sorted(records, key=lambda record: (record.uploaded_at, record.sha256))
+
+
+def write_record(folder: Path, record: UploadRecord) -> None:
+    """Keep a record; a reader sees the old one or the new one."""
+    # Under a name of its own first: two uploads of one file may end at the same time.
+    with tempfile.NamedTemporaryFile("w", dir=folder, prefix="record-", delete=False) as file:
+        json.dump(asdict(record), file, indent=1)
+    Path(file.name).replace(_record_path(folder / record.sha256))
+
+
+def delete_record(folder: Path, sha256: str) -> None:
+    """Forget what is known of a file."""
+    _record_path(folder / sha256).unlink(missing_ok=True)
+
+
+def _record_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _preprocessing(written: dict[str, Any]) -> Preprocessing:
+    known = {field.name for field in fields(Preprocessing)}
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in written.items()
+        if name in known
+    }
+    return Preprocessing(**values)
