@@ -59,6 +59,11 @@ def start_server(tmp_path: Path) -> Callable[..., Any]:
     return lambda **settings: serving(tmp_path / "weights", **settings)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--all` walks the whole zoo: hours, and what was walked is remembered in docs/zoo.jsonl."""
+    parser.addoption("--all", action="store_true", help="walk every model of the zoo, not a sample")
+
+
 def pytest_configure() -> None:
     """Keep the in-process servers' request lines out of pytest's output."""
     quiet = structlog.make_filtering_bound_logger(logging.ERROR)

@@ -1,0 +1,143 @@
+"""Write the zoo down: what servers list of models, and the table for readers.
+
+Both come from the libraries installed here. What needs a built network (parameters, modules) comes
+from the walks in docs/zoo.jsonl; models that were not walked yet are listed by this script.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from walking import walk
+from walks import RUN, Walk, add_walk, read_walks, write_walks
+
+from serving import open_sources
+from thingsvision_server.sources import Sources
+from thingsvision_server.sources.base import ModelKey, Random
+from thingsvision_server.sources.facts import FILE, LIBRARIES, ModelFacts, facts_json
+from thingsvision_server.sources.weights import PublishingSource
+
+TABLE = Path(__file__).resolve().parents[1] / "docs" / "zoo.md"
+
+
+def main() -> None:
+    """List what was not walked yet, then write the file of facts, the walks and the table."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--source", default="", help="list only models of this source")
+    chosen = options.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        sources = open_sources(Path(folder))
+        wanted = [chosen.source] if chosen.source else list(LIBRARIES)
+        failures = list_missing(sources, wanted)
+        walks = read_walks()
+        write_walks(walks)
+        TABLE.write_text("".join(f"{line}\n" for line in table(walks, failures)))
+        FILE.write_text(facts_json(facts(sources, walks)))
+    print(f"{len(walks)} models; failed: {len(failures)}")
+
+
+def list_missing(sources: Sources, wanted: Iterable[str]) -> dict[str, str]:
+    """List the modules of models that have no walk; return those that can't be, and why."""
+    failures: dict[str, str] = {}
+    for source in wanted:
+        known = read_walks()
+        names = [name for name in sources[source].names() if f"{source}/{name}" not in known]
+        for number, name in enumerate(names):
+            print(f"{source} {number + 1}/{len(names)} {name}", flush=True)
+            try:
+                add_walk(walk(sources, ModelKey(source, name, Random(0)), run=False))
+            except Exception as error:  # whatever a library raises is told in the table
+                failures[f"{source}/{name}"] = _in_short(error)
+    return failures
+
+
+def _in_short(error: Exception) -> str:
+    """Return the first sentence of an error: what comes after it is about this machine."""
+    sentence = re.split(r"[\n.] ?(?=[A-Z]|$)", str(error))[0]
+    return f"{type(error).__name__}: {sentence}"
+
+
+def facts(sources: Sources, walks: Mapping[str, Walk]) -> Iterator[ModelFacts]:
+    """Yield what the libraries say of all models, with the numbers of parameters of the walks."""
+    for source in LIBRARIES:
+        opened = sources[source]
+        if not isinstance(opened, PublishingSource):
+            sys.exit(f"the source {source} can't tell where its weights are")
+        for name in opened.names():
+            # Asked first: Keras' source knows more of a model that was asked for before.
+            (entry,) = opened.entries([name])
+            published = tuple(opened.published(name, one.tag) for one in entry.pretrained)
+            (entry,) = opened.entries([name])
+            known = walks.get(f"{source}/{name}")
+            count = entry.parameter_count or (known.parameters if known else 0)
+            yield ModelFacts(replace(entry, parameter_count=count), published)
+
+
+def table(walks: Mapping[str, Walk], failures: Mapping[str, str]) -> Iterator[str]:
+    """Yield the lines of the document."""
+    yield "# The zoo\n"
+    yield (
+        "Every model of every source, walked with random weights. **run**: two inputs went through "
+        "the model, and every extractable module gave, to the bit, what a plain forward hook sees "
+        "(Keras: finite values of the listed shape). **listed**: only its modules and their shapes "
+        "were found, without a forward pass of numbers. `scripts/test --all` walks, `scripts/zoo` "
+        "writes this page; the walks themselves are in [zoo.jsonl](zoo.jsonl).\n"
+    )
+    yield from _summary(walks)
+    for source in sorted({one.source for one in walks.values()}):
+        yield from _of_source(source, [w for w in walks.values() if w.source == source])
+    if failures:
+        yield "\n## Not listed here\n"
+        yield from (f"* `{model}`: {why}" for model, why in sorted(failures.items()))
+
+
+def _summary(walks: Mapping[str, Walk]) -> Iterator[str]:
+    yield "| source | models | run | listed only | modules | extractable | walked with |"
+    yield "|---|---|---|---|---|---|---|"
+    for source in sorted({one.source for one in walks.values()}):
+        of_source = [one for one in walks.values() if one.source == source]
+        run = sum(one.walked == RUN for one in of_source)
+        versions = ", ".join(f"{name} {v}" for name, v in of_source[0].versions.items())
+        yield (
+            f"| {source} | {len(of_source)} | {run} | {len(of_source) - run} "
+            f"| {sum(one.modules for one in of_source):,} "
+            f"| {sum(one.extractable for one in of_source):,} | {versions} |"
+        )
+
+
+def _of_source(source: str, walks: list[Walk]) -> Iterator[str]:
+    yield f"\n## {source}\n"
+    reasons: Counter[str] = Counter()
+    for one in walks:
+        reasons.update(one.reasons)
+    letters = {reason: chr(ord("a") + n) for n, (reason, _) in enumerate(reasons.most_common(26))}
+    if letters:
+        yield "Why modules are not extractable:\n"
+        yield from (
+            f"* **{letters[reason]}** ({reasons[reason]:,}): {reason}" for reason in letters
+        )
+        yield ""
+    yield "| model | parameters | input | extractable / all | why not | walked | on |"
+    yield "|---|---|---|---|---|---|---|"
+    yield from (_row(one, letters) for one in sorted(walks, key=lambda one: one.name))
+
+
+def _row(one: Walk, letters: Mapping[str, str]) -> str:
+    why = " ".join(f"{letters.get(reason, '…')}:{count}" for reason, count in one.reasons.items())
+    size, run_size = (" x ".join(map(str, shape)) for shape in (one.input_shape, one.run_shape))
+    walked = f"{one.walked} at {run_size}" if run_size not in ("", size) else one.walked
+    return (
+        f"| `{one.name}` | {one.parameters:,} | {size} | {one.extractable} / {one.modules} "
+        f"| {why} | {walked} | {one.date} |"
+    )
+
+
+if __name__ == "__main__":
+    main()

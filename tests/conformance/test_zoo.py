@@ -1,0 +1,118 @@
+"""Every model of every source gives what its network gives: a sample, or with `--all` all of them.
+
+An ordinary run takes the smallest model of some families of each source. With `--all`, models
+that were walked with the libraries installed here are left out, so that it may be stopped and
+started again, and processes may share the work; docs/zoo.jsonl remembers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from walking import walk
+from walks import FILE, RUN, add_walk, read_walks
+
+from serving import open_sources
+from thingsvision_server.sources import Sources
+from thingsvision_server.sources.base import ModelEntry, ModelKey, Pretrained, Random, Uploaded
+from thingsvision_server.sources.facts import LIBRARIES
+from thingsvision_server.sources.uploads.store import Announcement, UploadStore
+
+FAMILIES_SAMPLED = {"custom": 8, "keras": 3, "ssl": 2, "timm": 25, "torchvision": 10}
+MOST_SAMPLED_PARAMETERS = 12_000_000
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sources]:
+    opened = open_sources(tmp_path_factory.mktemp("weights"))
+    yield opened
+    opened._context.tensorflow.close()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "model" in metafunc.fixturenames:
+        everything = metafunc.config.getoption("--all")
+        entries = sorted(_listed(), key=lambda entry: (entry.parameter_count, entry.name))
+        chosen = entries if everything else [one for s in LIBRARIES for one in _sample(s, entries)]
+        metafunc.parametrize("model", [f"{one.source}/{one.name}" for one in chosen])
+
+
+def _listed() -> list[ModelEntry]:
+    return [one for source in LIBRARIES for one in open_sources(Path("/none")).entries(source)]
+
+
+def _sample(source: str, entries: list[ModelEntry]) -> list[ModelEntry]:
+    """Return the smallest models of families, spread over their sizes."""
+    smallest: dict[str, ModelEntry] = {}
+    for entry in entries:
+        if entry.source == source and entry.parameter_count <= MOST_SAMPLED_PARAMETERS:
+            family = re.match(r"\W*[A-Za-z]*", entry.name)
+            smallest.setdefault(f"{entry.task} {family and family[0]}", entry)
+    found, count = list(smallest.values()), FAMILIES_SAMPLED[source]
+    return found[:: max(1, -(-len(found) // count))]
+
+
+@pytest.mark.timeout(3600)
+def test_every_module_is_what_a_plain_hook_sees(
+    sources: Sources, model: str, request: pytest.FixtureRequest
+) -> None:
+    everything = request.config.getoption("--all")
+    known = read_walks().get(model) if everything else None
+    if known and known.walked == RUN:
+        pytest.skip(f"walked on {known.date}, see {FILE.name}")
+    source, _, name = model.partition("/")
+    walked = walk(sources, ModelKey(source, name, Random(0)))
+    assert walked.extractable
+    if everything:
+        add_walk(walked)
+    print(f"{model}: {walked.extractable} of {walked.modules} modules, {walked.seconds} s")
+
+
+def test_the_file_of_facts_has_the_names_that_libraries_have(sources: Sources) -> None:
+    for source in LIBRARIES:
+        listed = [entry.name for entry in sources.entries(source)]
+        assert listed == sources[source].names()
+
+
+def test_an_exported_model_gives_all_its_modules(sources: Sources, tmp_path: Path) -> None:
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten())
+    batch, path = torch.zeros(2, 3, 16, 16), tmp_path / "net.pt2"
+    program = torch.export.export(network, (batch,), dynamic_shapes=({0: torch.export.Dim("n")},))
+    torch.export.save(program, path)
+    sha256 = _upload(path, sources._context.weights.uploads)
+    key = sources["own"].resolve(ModelKey("own", sha256, Pretrained()))
+    assert key.weights == Uploaded(sha256)
+    assert walk(sources, key).walked == RUN
+
+
+def _upload(path: Path, folder: Path) -> str:
+    content = path.read_bytes()
+    announced = Announcement(hashlib.sha256(content).hexdigest(), len(content), "net.pt2")
+    with UploadStore(folder, 10**9, 10**9).begin(announced) as upload:
+        upload.write(content)
+        upload.finish()
+    return announced.sha256
+
+
+def test_a_checkpoint_of_transformers_gives_all_its_modules(sources: Sources) -> None:
+    from transformers import ViTConfig, ViTImageProcessor, ViTModel
+
+    folder = sources._context.weights.root / "transformers" / "tiny"
+    config = ViTConfig(
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        image_size=32,
+        patch_size=8,
+    )
+    ViTModel(config).save_pretrained(folder)
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    key = sources["transformers"].resolve(ModelKey("transformers", "tiny", Pretrained()))
+    walked = walk(sources, key)
+    assert (walked.walked, walked.input_shape) == (RUN, [3, 32, 32])
