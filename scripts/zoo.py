@@ -65,7 +65,7 @@ def _in_short(error: Exception) -> str:
 
 
 def facts(sources: Sources, walks: Mapping[str, Walk]) -> Iterator[ModelFacts]:
-    """Yield what the libraries say of all models, with the numbers of parameters of the walks."""
+    """Yield what the libraries say of all models, with the parameters and sizes of the walks."""
     for source in LIBRARIES:
         opened = sources[source]
         if not isinstance(opened, PublishingSource):
@@ -76,8 +76,11 @@ def facts(sources: Sources, walks: Mapping[str, Walk]) -> Iterator[ModelFacts]:
             published = tuple(opened.published(name, one.tag) for one in entry.pretrained)
             (entry,) = opened.entries([name])
             known = walks.get(f"{source}/{name}")
-            count = entry.parameter_count or (known.parameters if known else 0)
-            yield ModelFacts(replace(entry, parameter_count=count), published)
+            if known is not None:
+                count = entry.parameter_count or known.parameters
+                shape = entry.input_shape or tuple(known.input_shape)
+                entry = replace(entry, parameter_count=count, input_shape=shape)
+            yield ModelFacts(entry, published)
 
 
 def table(walks: Mapping[str, Walk], failures: Mapping[str, str]) -> Iterator[str]:

