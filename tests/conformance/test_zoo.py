@@ -18,13 +18,20 @@ from walking import walk
 from walks import FILE, RUN, add_walk, read_walks
 
 from serving import open_sources
+from thingsvision_server.errors import WeightsMissingError
 from thingsvision_server.sources import Sources
 from thingsvision_server.sources.base import ModelEntry, ModelKey, Pretrained, Random, Uploaded
 from thingsvision_server.sources.facts import LIBRARIES
 from thingsvision_server.sources.uploads.store import Announcement, UploadStore
 
-FAMILIES_SAMPLED = {"custom": 8, "keras": 3, "ssl": 2, "timm": 25, "torchvision": 10}
-MOST_SAMPLED_PARAMETERS = 12_000_000
+SAMPLED = {
+    "custom": (2, 60_000_000),
+    "keras": (2, 6_000_000),
+    "ssl": (1, 25_000_000),
+    "timm": (16, 6_000_000),
+    "torchvision": (6, 12_000_000),
+}
+"""How many families of a source are sampled, and how many parameters their models may have."""
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +55,13 @@ def _listed() -> list[ModelEntry]:
 
 def _sample(source: str, entries: list[ModelEntry]) -> list[ModelEntry]:
     """Return the smallest models of families, spread over their sizes."""
+    count, most = SAMPLED[source]
     smallest: dict[str, ModelEntry] = {}
     for entry in entries:
-        if entry.source == source and entry.parameter_count <= MOST_SAMPLED_PARAMETERS:
-            family = re.match(r"\W*[A-Za-z]*", entry.name)
-            smallest.setdefault(f"{entry.task} {family and family[0]}", entry)
-    found, count = list(smallest.values()), FAMILIES_SAMPLED[source]
+        if entry.source == source and 0 < entry.parameter_count <= most:
+            letters = re.match(r"[A-Za-z]*", entry.name.rpartition("/")[2])
+            smallest.setdefault(f"{entry.task} {letters and letters[0]}", entry)
+    found = list(smallest.values())
     return found[:: max(1, -(-len(found) // count))]
 
 
@@ -66,17 +74,14 @@ def test_every_module_is_what_a_plain_hook_sees(
     if known and known.walked == RUN:
         pytest.skip(f"walked on {known.date}, see {FILE.name}")
     source, _, name = model.partition("/")
-    walked = walk(sources, ModelKey(source, name, Random(0)))
+    try:
+        walked = walk(sources, ModelKey(source, name, Random(0)))
+    except WeightsMissingError as error:  # a text tower may be described on the hub alone
+        pytest.skip(str(error))
     assert walked.extractable
     if everything:
         add_walk(walked)
     print(f"{model}: {walked.extractable} of {walked.modules} modules, {walked.seconds} s")
-
-
-def test_the_file_of_facts_has_the_names_that_libraries_have(sources: Sources) -> None:
-    for source in LIBRARIES:
-        listed = [entry.name for entry in sources.entries(source)]
-        assert listed == sources[source].names()
 
 
 def test_an_exported_model_gives_all_its_modules(sources: Sources, tmp_path: Path) -> None:
