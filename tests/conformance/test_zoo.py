@@ -65,6 +65,8 @@ def _sample(source: str, entries: list[ModelEntry]) -> list[ModelEntry]:
     return found[:: max(1, -(-len(found) // count))]
 
 
+# What libraries warn of their own models is theirs.
+@pytest.mark.filterwarnings("default")
 @pytest.mark.timeout(3600)
 def test_every_module_is_what_a_plain_hook_sees(
     sources: Sources, model: str, request: pytest.FixtureRequest
