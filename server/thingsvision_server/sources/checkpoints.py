@@ -11,8 +11,9 @@ from ..inputs import IMAGE, InputTransform
 from .base import ModelKey
 from .context import SourceContext
 from .pytorch import PyTorchSource
+from .state_dicts import StateDict
 from .transforms import IMAGENET, transform_of
-from .weights import PublishedWeights, StateDict
+from .weights import PublishedWeights
 
 
 def without_prefix(prefix: str) -> Callable[[StateDict], StateDict]:

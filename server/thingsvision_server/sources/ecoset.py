@@ -14,7 +14,8 @@ from torchvision import models
 from .checkpoints import Checkpoint, CheckpointCatalogue, checkpoint_source, without_prefix
 from .context import SourceContext
 from .pytorch import PyTorchSource
-from .weights import PublishedWeights, StateDict
+from .state_dicts import StateDict
+from .weights import PublishedWeights
 
 _CLASSES = 565
 _plain = without_prefix("module.")

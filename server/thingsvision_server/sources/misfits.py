@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from .weights import StateDict
+from .state_dicts import StateDict
 
 _SHOWN = 4
 

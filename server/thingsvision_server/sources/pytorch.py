@@ -26,7 +26,8 @@ from ..errors import (
 from ..inputs import IMAGE, InputSpec, InputTransform
 from .base import ModelEntry, ModelKey, Pretrained, PretrainedEntry, Random, Uploaded
 from .misfits import misfits
-from .weights import PublishedWeights, StateDict, WeightsFolder, read_state_dict
+from .state_dicts import StateDict, read_state_dict
+from .weights import PublishedWeights, WeightsFolder
 
 _DRY_RUN_ERRORS = (RuntimeError, NotImplementedError, ValueError, TypeError, AssertionError)
 

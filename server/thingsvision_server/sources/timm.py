@@ -14,8 +14,9 @@ from ..inputs import IMAGE, InputTransform
 from .base import ModelKey, Pretrained
 from .context import SourceContext
 from .pytorch import PyTorchSource
+from .state_dicts import StateDict
 from .transforms import image_transform, read_steps
-from .weights import PublishedWeights, StateDict
+from .weights import PublishedWeights
 
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 

@@ -26,8 +26,9 @@ from .base import ModelKey, Pretrained
 from .context import SourceContext
 from .detection import UpToDetections, detection_side
 from .pytorch import PyTorchSource
+from .state_dicts import StateDict
 from .transforms import image_transform
-from .weights import PublishedWeights, StateDict
+from .weights import PublishedWeights
 
 _TASKS: Mapping[str, Any] = {
     "classification": torchvision.models,

@@ -17,8 +17,9 @@ from ...inputs import IMAGE, TEXT, InputTransform
 from ..base import ModelKey, Pretrained
 from ..context import SourceContext
 from ..pytorch import PyTorchSource
+from ..state_dicts import StateDict
 from ..transforms import transform_of
-from ..weights import PublishedWeights, StateDict, WeightsFolder
+from ..weights import PublishedWeights, WeightsFolder
 from .texts import TextTokenizer, hub_folder
 from .variants import open_clip_variants
 

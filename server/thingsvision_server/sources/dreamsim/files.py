@@ -18,7 +18,8 @@ import torch
 
 from ...errors import InvalidWeightsError
 from ..base import ModelKey, Pretrained
-from ..weights import PublishedWeights, StateDict, WeightsFolder, read_state_dict
+from ..state_dicts import StateDict, read_state_dict
+from ..weights import PublishedWeights, WeightsFolder
 from .networks import BACKBONES, VARIANTS
 
 _DINO = PublishedWeights(

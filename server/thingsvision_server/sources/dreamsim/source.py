@@ -10,8 +10,9 @@ from ...inputs import IMAGE, InputTransform, Preprocessing
 from ..base import ModelKey
 from ..context import SourceContext
 from ..pytorch import PyTorchSource
+from ..state_dicts import StateDict
 from ..transforms import transform_of
-from ..weights import PublishedWeights, StateDict
+from ..weights import PublishedWeights
 from .files import DreamSimFiles
 from .networks import VARIANTS, DreamSim
 

@@ -16,7 +16,8 @@ from ..base import ModelKey
 from ..clip.texts import hub_folder
 from ..context import SourceContext
 from ..pytorch import PyTorchSource
-from ..weights import PublishedWeights, StateDict, WeightsFolder
+from ..state_dicts import StateDict
+from ..weights import PublishedWeights, WeightsFolder
 from .image_processors import transform_when_asked
 from .text_tokenizers import TextTokenizer, open_tokenizer
 

@@ -25,7 +25,8 @@ from ...errors import (
     UnknownModelError,
     choices,
 )
-from ..weights import StateDict, WeightsFolder, read_state_dict
+from ..state_dicts import StateDict, read_state_dict
+from ..weights import WeightsFolder
 
 CONFIG = "config.json"
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")

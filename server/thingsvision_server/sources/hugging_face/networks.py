@@ -19,7 +19,7 @@ from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
 from ...errors import PreconditionError, WeightsMismatchError
-from ..weights import StateDict
+from ..state_dicts import StateDict
 from .text_tokenizers import TOKENIZED
 
 _lock = threading.Lock()

@@ -15,8 +15,9 @@ from ...inputs import IMAGE, InputTransform, Preprocessing
 from ..base import ModelKey
 from ..context import SourceContext
 from ..pytorch import PyTorchSource
+from ..state_dicts import StateDict
 from ..transforms import IMAGENET
-from ..weights import PublishedWeights, StateDict
+from ..weights import PublishedWeights
 from .image_processors import transform_when_asked
 
 _TAG = "sa1b"

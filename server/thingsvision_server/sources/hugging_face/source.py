@@ -30,7 +30,8 @@ from ..base import (
     WeightsState,
 )
 from ..context import SourceContext
-from ..weights import PublishedWeights, StateDict, WeightsFolder, read_state_dict
+from ..state_dicts import StateDict, read_state_dict
+from ..weights import PublishedWeights, WeightsFolder
 from .barring import barred, without_untrained
 from .folders import CONFIG, PROCESSORS, ModelFolder, ModelFolders
 

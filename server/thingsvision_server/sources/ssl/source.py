@@ -17,7 +17,8 @@ from torchvision import models
 from ..checkpoints import Checkpoint, CheckpointCatalogue, checkpoint_source
 from ..context import SourceContext
 from ..pytorch import PyTorchSource
-from ..weights import PublishedWeights, StateDict
+from ..state_dicts import StateDict
+from ..weights import PublishedWeights
 from .layouts import dino_resnet, dinov2, mae, vissl, xcit
 
 _SITE = "https://dl.fbaipublicfiles.com"

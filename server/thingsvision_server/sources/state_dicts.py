@@ -1,0 +1,105 @@
+"""Reads state dicts without running code; knows neither where files lie nor any architecture."""
+
+from __future__ import annotations
+
+import pickle
+import struct
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import InvalidWeightsError
+
+StateDict = dict[str, Any]
+
+_BROKEN_FILE = (
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+"""What `torch.load` raises where the bytes make no sense to it."""
+
+_WRAPPERS = (
+    "classy_state_dict",
+    "base_model",
+    "state_dict_ema",
+    "model_ema",
+    "state_dict",
+    "model",
+    "trunk",
+)
+"""What checkpoints keep a state dict under; one may lie in another, in this order."""
+
+
+def read_state_dict(path: Path, called: str = "") -> StateDict:
+    """Return the tensors of a safetensors or torch file, on the CPU.
+
+    Nothing in the file is executed: a torch file with anything but tensors and plain
+    containers is refused with InvalidWeightsError, which names the file as `called` or its name.
+    """
+    name = called or path.name
+    loaded = _reader(path)(path, name)
+    for wrapper in _WRAPPERS:
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
+            loaded = loaded[wrapper]
+    if not isinstance(loaded, Mapping) or not all(_is_tensor(v) for v in loaded.values()):
+        raise InvalidWeightsError(
+            f"{name} holds no state dict (a mapping of names to tensors)", subject=name
+        )
+    return dict(loaded)
+
+
+def _reader(path: Path) -> Callable[[Path, str], Any]:
+    with path.open("rb") as file:
+        start = file.read(9)
+    # A safetensors file begins with the length of its JSON header, then that header.
+    return _read_safetensors if start[8:9] == b"{" else _read_torch
+
+
+def _read_safetensors(path: Path, name: str) -> Any:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        sentence = f"{name} is no valid safetensors file: {error}"
+        raise InvalidWeightsError(sentence, subject=name) from error
+
+
+def _read_torch(path: Path, name: str) -> Any:
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).partition("\n")[0]
+        raise InvalidWeightsError(
+            f"{name} is no state dict that can be read without running code: it is not a "
+            f"safetensors or torch file, or it holds pickled objects ({reason}). "
+            "Save `model.state_dict()` or a safetensors file instead",
+            subject=name,
+        ) from error
+    except _BROKEN_FILE as error:
+        # PyTorch's own sentence advises to run the code.
+        is_script = "TorchScript" in str(error)
+        what = _SCRIPT if is_script else f"no safetensors or torch file, or it is broken: {error}"
+        raise InvalidWeightsError(f"{name} is {what}", subject=name) from error
+
+
+_SCRIPT = (
+    "a TorchScript archive, which holds code and is not read here: save the `state_dict()` of "
+    "what is in it, or take the same weights as safetensors"
+)
+
+
+def _is_tensor(value: Any) -> bool:
+    import torch
+
+    return isinstance(value, torch.Tensor)
