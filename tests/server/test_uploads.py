@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import grpc
 import h5py
 import numpy as np
 import onnx
@@ -94,6 +95,8 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 # ---------------------------------------------------------------- broken off, and gone on with
 
+UPLOAD_LABELS = ("stream_stream", "thingsvision.v1.ModelService", "UploadWeights")
+
 KILLED = """
 import os, sys, time
 import grpc
@@ -116,11 +119,20 @@ list(rpc.ModelServiceStub(grpc.insecure_channel(address)).UploadWeights(requests
 
 
 def killed_upload(server: TestServer, content: bytes, path: Path, partial: Path) -> None:
-    """Begin an upload in a process of its own, which dies in the middle."""
+    """Begin an upload in a process of its own, which dies in the middle; the server knows then."""
     path.write_bytes(content)
+    before = broken_count(server)
     arguments = [server.address, str(path), digest(content), str(len(content)), str(partial)]
     done = subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False, timeout=60)
     assert done.returncode == 9
+    wait_for(lambda: broken_count(server) == before + 1)
+
+
+def broken_count(server: TestServer) -> float:
+    """Return how many uploads broke off: gRPC tells of a lost client so, or as of an early end."""
+    handled = server.running.metrics.grpc_handled
+    codes = ("CANCELLED", "INVALID_ARGUMENT")
+    return sum(handled.labels(*UPLOAD_LABELS, code)._value.get() for code in codes)
 
 
 def test_an_upload_of_a_client_that_died_goes_on_where_it_stopped(
@@ -131,11 +143,7 @@ def test_an_upload_of_a_client_that_died_goes_on_where_it_stopped(
     killed_upload(server, content, tmp_path / "big.safetensors", partial)
     kept = partial.stat().st_size
     assert 3 * MIB <= kept <= 4 * MIB
-    labels = ("stream_stream", "thingsvision.v1.ModelService", "UploadWeights")
-    metrics = server.running.metrics
-    # A call's messages are counted at its end.
-    wait_for(lambda: metrics.grpc_handled.labels(*labels, "CANCELLED")._value.get() == 1)
-    received = metrics.grpc_received.labels(*labels)
+    received = server.running.metrics.grpc_received.labels(*UPLOAD_LABELS)
     before = received._value.get()
     assert client.upload_weights(tmp_path / "big.safetensors") == digest(content)
     # A header, and the rest of 9 chunks in all.
@@ -163,6 +171,21 @@ def test_the_server_says_from_where_it_wants_the_rest(
     answered.set()
     last = next(replies)
     assert (last.complete, last.upload.sha256) == (True, digest(content))
+
+
+def test_an_upload_that_ends_too_early_is_gone_on_with(
+    client: Client, stock: StockCaller, folder: Path, tmp_path: Path
+) -> None:
+    content, path = weights(3, seed=5), tmp_path / "weights.safetensors"
+    path.write_bytes(content)
+    requests = iter([header(content), *chunks(content)[:2]])
+    with pytest.raises(grpc.RpcError) as caught:
+        list(stock.start("UploadWeights", requests))
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "2,097,152 of" in caught.value.details()
+    assert "send the file again to go on there" in caught.value.details()
+    assert (folder / "uploads" / f"partial-{digest(content)}").stat().st_size == 2 * MIB
+    assert client.upload_weights(path) == digest(content)
 
 
 def test_a_resumed_upload_whose_first_part_was_another_files_is_discarded(

@@ -63,6 +63,8 @@ class Upload:
     file: IO[bytes]
     """Opened for appending, unbuffered: what a server that dies was sent is on the disk."""
     received_bytes: int = 0
+    ended_early: bool = False
+    """Whether it ended before all was sent: gRPC may tell so of a connection that broke."""
     digest: Any = field(default_factory=hashlib.sha256)
     _writing: threading.Lock = field(default_factory=threading.Lock)
 
@@ -102,7 +104,11 @@ class Upload:
         """Check the whole file, give it its name, and return what is known of it."""
         announced = self.announced
         if self.received_bytes != announced.size_bytes:
-            sentence = f"{self.received_bytes:,} of {announced.size_bytes:,} bytes arrived"
+            self.ended_early = True
+            sentence = (
+                f"{self.received_bytes:,} of {announced.size_bytes:,} bytes arrived; they are kept "
+                "for a day: send the file again to go on there"
+            )
             raise InvalidRequestError(sentence, field="chunk")
         if self.digest.hexdigest() != announced.sha256:
             sentence = (
@@ -175,8 +181,8 @@ class UploadStore:
     def begin(self, announced: Announcement) -> Iterator[Upload]:
         """Open a file for what will be sent; an upload that breaks off leaves what came.
 
-        What is wrong in itself (a ThingsvisionError) leaves nothing. Raises InvalidRequestError
-        for a size that can't be, StorageError where the quota has no room for it.
+        What is wrong in itself (all other errors of ours) leaves nothing. Raises
+        InvalidRequestError for a size that can't be, StorageError where the quota has no room.
         """
         size = announced.size_bytes
         if not 0 < size <= self._max_bytes:
@@ -190,10 +196,9 @@ class UploadStore:
         try:
             self._reserve(path, size)
             yield upload
-        except ThingsvisionError:
-            raise
-        except BaseException:
-            is_left_for_the_next = path.name == _PARTIAL + announced.sha256
+        except BaseException as error:
+            broke_off = upload.ended_early or not isinstance(error, ThingsvisionError)
+            is_left_for_the_next = broke_off and path.name == _PARTIAL + announced.sha256
             raise
         finally:
             if not is_left_for_the_next:
