@@ -93,7 +93,7 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
             stack.enter_context(_metrics_page(settings, metrics))
         port = await server.start(f"{settings.host}:{settings.port}")
         # The libraries take seconds to import: that is done before the first one asks.
-        opening = asyncio.create_task(asyncio.to_thread(list, sources))
+        opening = asyncio.create_task(asyncio.to_thread(sources.open_all))
         try:
             yield RunningServer(port, metrics, residency)
         finally:

@@ -39,8 +39,10 @@ class FeatureServicer(FeatureServiceServicer):
         self, request: pb.ListModelsRequest, _context: _Context
     ) -> AsyncGenerator[pb.ListModelsResponse]:
         """Stream the models by source and name."""
-        for message in await asyncio.to_thread(self._models, request.source, request.name_glob):
-            yield message
+        messages = await asyncio.to_thread(self._models, request.source, request.name_glob)
+        with self._sources.undisturbed():
+            for message in messages:
+                yield message
 
     def _models(self, source: str, name_glob: str) -> list[pb.ListModelsResponse]:
         return list(map(model_message, self._sources.entries(source, name_glob)))

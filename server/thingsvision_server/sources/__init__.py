@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from fnmatch import fnmatchcase
 from importlib import import_module
 
@@ -11,6 +12,7 @@ from ..errors import UnknownSourceError, choices
 from .base import ModelEntry, ModelSource
 from .context import SourceContext
 from .facts import shipped_facts
+from .pause import ImportPause
 
 SOURCES: Mapping[str, str] = {
     "keras": "keras.source:open_source",
@@ -34,6 +36,7 @@ class Sources:
         self._context = context
         self._opened: dict[str, ModelSource] = {}
         self._opening = threading.Lock()
+        self._pause = ImportPause()
 
     def __getitem__(self, name: str) -> ModelSource:
         """Return the source of that name; raise UnknownSourceError."""
@@ -59,9 +62,15 @@ class Sources:
             else:
                 yield from self[name].entries(names)
 
-    def __iter__(self) -> Iterator[ModelSource]:
-        """Open and yield every source."""
-        return (self[name] for name in SOURCES)
+    def open_all(self) -> None:
+        """Open every source ahead of its first use, in a thread of its own; takes seconds."""
+        with self._pause.importing():
+            for name in SOURCES:
+                self[name]
+
+    def undisturbed(self) -> AbstractContextManager[None]:
+        """Have `open_all` wait while a list is sent; nothing may be imported meanwhile."""
+        return self._pause.hasty()
 
 
 def _known(name: str) -> str:
