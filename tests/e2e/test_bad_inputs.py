@@ -409,12 +409,6 @@ WEIGHTS: dict[str, Bad] = {
     "more bytes than announced": Bad(
         lambda: upload(SAFE, size_bytes=100), INVALID, "InvalidRequestError", ("100 bytes",)
     ),
-    "fewer bytes than announced": Bad(
-        lambda: upload(SAFE, size_bytes=len(SAFE) + 5),
-        INVALID,
-        "InvalidRequestError",
-        (f"{len(SAFE):,}", f"{len(SAFE) + 5:,}"),
-    ),
     "size 0": Bad(lambda: upload(b""), INVALID, "InvalidRequestError", ("1 to", "not 0")),
     "too large": Bad(
         lambda: upload(SAFE, size_bytes=MAX_UPLOAD_BYTES + 1),
@@ -440,6 +434,17 @@ def test_bad_weights_are_refused_and_leave_nothing(
     before = sorted(uploads.glob("*"))
     check(stock.refusal("UploadWeights", bad.requests()), bad.code, bad.reason, bad.words)
     assert sorted(uploads.glob("*")) == before
+
+
+def test_fewer_bytes_than_announced_are_refused_and_kept_for_the_rest(
+    stock: StockCaller, uploads: Path
+) -> None:
+    words = (f"{len(SAFE) - 5:,} of {len(SAFE):,} bytes arrived", "to go on there")
+    requests = [*upload(SAFE)[:1], pb.UploadWeightsRequest(chunk=SAFE[:-5])]
+    check(stock.refusal("UploadWeights", requests), INVALID, "InvalidRequestError", words)
+    partial = uploads / f"partial-{hashlib.sha256(SAFE).hexdigest()}"
+    assert partial.read_bytes() == SAFE[:-5]
+    partial.unlink()
 
 
 def outcome(stock: StockCaller, requests: list[Any]) -> grpc.StatusCode:
