@@ -54,6 +54,14 @@ def photos() -> list[Path]:
 
 
 @pytest.fixture
+def no_caches_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What the user of this machine has downloaded must not decide."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "no-torch"))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "no-keras"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "no-hub"))
+
+
+@pytest.fixture
 def start_server(tmp_path: Path) -> Callable[..., Any]:
     """Start servers with settings of their own: `with start_server(max_batch=4) as server`."""
     return lambda **settings: serving(tmp_path / "weights", **settings)

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from thingsvision_server.__main__ import RunningServer, running
 from thingsvision_server.backends.tensorflow import TensorFlowRuntime
+from thingsvision_server.backends.torch import core_count, use_cores
 from thingsvision_server.settings import Settings
 from thingsvision_server.sources import Sources
 from thingsvision_server.sources.context import SourceContext
@@ -41,8 +40,9 @@ def open_sources(weights_dir: Path, *, allow_download: bool = False) -> Sources:
 @contextmanager
 def serving(weights_dir: Path, **settings: Any) -> Iterator[TestServer]:
     """Run a real server in a thread; on leaving, it is drained and gone."""
-    # Before any server names a number for its threads: this thread computes references later.
-    torch.get_num_threads()
+    # This thread computes references later, on as many cores as each of the server's lanes has:
+    # sums over another number of cores differ in their last bits.
+    use_cores(max(1, core_count() // Settings().cpu_lanes))
     chosen = {"port": 0, "metrics_port": 0, "device": "cpu", "allow_download": False} | settings
     ready: Any = threading.Event()
     state: dict[str, Any] = {}

@@ -187,5 +187,5 @@ def collect(
     return images, {column.name: array for column, array in zip(columns, arrays, strict=True)}
 
 
-DTYPES: dict[int, str] = {0: "float32", 1: "float32", 2: "float64"}
+DTYPES: dict[int, str] = {0: "float32", 1: "float32", 2: "float64", 3: "float16"}
 """What the contract's ElementType stands for."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from glob import escape
 from pathlib import Path
@@ -15,7 +15,7 @@ from thingsvision_proto.v1.thingsvision_pb2_grpc import FeatureServiceStub, Mode
 
 from .call import Caller
 from .channel import open_channel, resolve_address, set_default_address
-from .errors import IncompleteReplyError, InvalidRequestError
+from .errors import IncompleteReplyError
 from .images import ImageQueue, Images, queue_images
 from .model import Model, as_model
 from .records import (
@@ -30,9 +30,10 @@ from .records import (
 
 if TYPE_CHECKING:  # they load pyarrow, which listing models does not need
     from .activations import Array
-    from .extraction import Extraction, Progress
+    from .extraction import Extraction, FeatureStream, Progress
     from .preprocessing import PreprocessingOverrides
     from .rdms import RDMs
+    from .reductions import Reduction
     from .texts import Texts
 
 LoadProgress = Callable[[str, float], None]
@@ -108,6 +109,10 @@ class Client:
         batch_size: int | None = None,
         token_extraction: str | None = None,
         preprocessing: PreprocessingOverrides | None = None,
+        precision: str = "float32",
+        dtype: str = "float32",
+        deterministic: bool = False,
+        reduction: Reduction | None = None,
         flatten: bool = False,
         progress: Progress | None = None,
     ) -> Extraction:
@@ -118,10 +123,17 @@ class Client:
         token (`cls_token`), the mean of those of patches (`avg_pool`), or both
         (`cls_token+avg_pool`). `preprocessing` changes the model's own. Images as arrays are
         inputs that are preprocessed already. `flatten` gives images x (everything else, C order).
+
+        `precision` of the forward pass is `float32`, or quicker and less exact `tf32`, `bfloat16`
+        or `float16`, where the device can. `dtype` `float16` halves what is sent. `deterministic`
+        runs every image alone: the same bits whatever its neighbours. `reduction` makes features
+        smaller before they are sent. The provenance names them all.
         """
         from .extraction import ExtractOptions, extract, extract_header
 
-        options = ExtractOptions(batch_size, token_extraction, preprocessing)
+        options = ExtractOptions(
+            batch_size, token_extraction, preprocessing, precision, dtype, deterministic, reduction
+        )
         queue = _queue(images)
         header = extract_header(model, modules, queue, options)
         result = extract(self._caller, self._features.Extract, header, queue, progress=progress)
@@ -159,14 +171,21 @@ class Client:
         batch_size: int | None = None,
         token_extraction: str | None = None,
         preprocessing: PreprocessingOverrides | None = None,
-    ) -> Iterator[tuple[list[str], dict[str, Array]]]:
-        """Yield (image names, {module: rows x shape}) as they arrive, in flat memory.
+        precision: str = "float32",
+        dtype: str = "float32",
+        deterministic: bool = False,
+        reduction: Reduction | None = None,
+    ) -> FeatureStream:
+        """Return an iterator of (image names, {module: rows x shape}) in flat memory.
 
-        The arrays are read-only. Only an iterator read to its end proves the reply complete.
+        It tells the provenance before the first row. The arrays are read-only. Only an iterator
+        read to its end proves the reply complete.
         """
         from .extraction import ExtractOptions, extract_header, stream
 
-        options = ExtractOptions(batch_size, token_extraction, preprocessing)
+        options = ExtractOptions(
+            batch_size, token_extraction, preprocessing, precision, dtype, deterministic, reduction
+        )
         queue = _queue(images)
         header = extract_header(model, modules, queue, options)
         return stream(self._caller, self._features.Extract, header, queue)
@@ -182,6 +201,9 @@ class Client:
         batch_size: int | None = None,
         token_extraction: str | None = None,
         preprocessing: PreprocessingOverrides | None = None,
+        precision: str = "float32",
+        deterministic: bool = False,
+        reduction: Reduction | None = None,
         progress: Progress | None = None,
     ) -> RDMs:
         """Return an RDM of the images per module; features stay on the server.
@@ -193,7 +215,14 @@ class Client:
         from .extraction import ExtractOptions, extract_header
         from .rdms import rdm_header, rdms_of_images
 
-        options = ExtractOptions(batch_size, token_extraction, preprocessing)
+        options = ExtractOptions(
+            batch_size,
+            token_extraction,
+            preprocessing,
+            precision,
+            deterministic=deterministic,
+            reduction=reduction,
+        )
         queue = _queue(images)
         header = rdm_header(metric, dtype, extract_header(model, modules, queue, options))
         method = self._features.ComputeRDM
@@ -272,17 +301,10 @@ class Client:
         Without it the model takes tensors only. It is kept with the file: another declaration
         for the same file is an InvalidRequestError.
         """
-        from .weights import declaration, upload
+        from .weights import upload_model
 
-        declared = None if preprocessing is None else declaration(preprocessing)
         method = self._models.UploadWeights
-        sent = upload(self._caller, method, Path(path), declared=declared)
-        if not sent.is_model:
-            raise InvalidRequestError(
-                f"{str(path)!r} holds weights ({sent.format}), no whole model: name the model that "
-                f"they are of, with the weights 'sha256:{sent.sha256}'."
-            )
-        return Model("own", sent.sha256)
+        return upload_model(self._caller, method, Path(path), preprocessing=preprocessing)
 
     def uploads(self) -> list[Upload]:
         """Return the files that were uploaded to the server, the oldest first."""

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 from typing import Any
 
 from thingsvision_proto.model_id import model_id
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
-from .activations import Array, Reply, check_names, collect
+from .activations import DTYPES, Array, Batch, Reply, check_names, collect
 from .call import Caller
 from .errors import InvalidRequestError
 from .images import ImageQueue
 from .model import Model, as_model
 from .preprocessing import PreprocessingOverrides
 from .records import Provenance, Timings, to_record
+from .reductions import ELEMENT_TYPES, PRECISIONS, Reduction, choice
 from .tokens import TOKEN_NAMES, token_extraction_number
 
 Progress = Callable[[str, int, "int | None"], None]
@@ -30,12 +32,17 @@ Progress = Callable[[str, int, "int | None"], None]
 class ExtractOptions:
     """What a user may choose about an extraction; None leaves it as it is.
 
-    `token_extraction` is a key of `tokens.TOKEN_EXTRACTIONS`.
+    `token_extraction` is a key of `tokens.TOKEN_EXTRACTIONS`, `precision` one of
+    `reductions.PRECISIONS`, `dtype` that of the features, a key of `reductions.ELEMENT_TYPES`.
     """
 
     batch_size: int | None = None
     token_extraction: str | None = None
     preprocessing: PreprocessingOverrides | None = None
+    precision: str = "float32"
+    dtype: str = "float32"
+    deterministic: bool = False
+    reduction: Reduction | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,10 @@ def extract_header(
         modules=names,
         batch_size=batch_size or 0,
         token_extraction=token_extraction_number(options.token_extraction),
+        precision=choice("precision", options.precision, PRECISIONS),  # type: ignore[arg-type]
+        element_type=choice("dtype", options.dtype, ELEMENT_TYPES),  # type: ignore[arg-type]
+        deterministic=options.deterministic,
+        reduction=options.reduction.to_message() if options.reduction else None,
     )
     _set_input(header, queue, options.preprocessing)
     return header
@@ -134,6 +145,7 @@ def extract(
         warn_if_lowered(header.batch_size, reply.header.batch_size)
         batches = check_names(reply.batches(), queue.unanswered)
         images, features = collect(reply, batches, queue.count, on_count)
+    _warn_of_overflow(reply.trailer)
     return Extraction(
         features=features,
         images=images,
@@ -144,15 +156,80 @@ def extract(
     )
 
 
+class FeatureStream:
+    """Features as they arrive: an iterator of (image names, {module: rows x shape}).
+
+    The arrays are read-only. Only a stream that was read to its end was proved complete. Nothing is
+    sent before the first row, or an attribute, is asked for; `close` ends the call.
+    """
+
+    def __init__(self, messages: Generator[Any, None, None], queue: ImageQueue, asked: int) -> None:
+        self._messages = messages
+        self._queue = queue
+        self._asked = asked
+        self._batches: Iterator[Batch] | None = None
+
+    def __iter__(self) -> FeatureStream:
+        return self
+
+    def __next__(self) -> tuple[list[str], dict[str, Array]]:
+        try:
+            modules = self.row_shapes
+            if self._batches is None:
+                self._batches = check_names(self._reply.batches(), self._queue.unanswered)
+            names, rows = next(self._batches)
+        except BaseException:
+            self.close()
+            raise
+        return names, dict(zip(modules, rows, strict=True))
+
+    @cached_property
+    def _reply(self) -> Reply:
+        reply = Reply(self._messages)
+        warn_if_lowered(self._asked, reply.header.batch_size)
+        return reply
+
+    @cached_property
+    def provenance(self) -> Provenance:
+        """What computes the features, and how."""
+        provenance: Provenance = to_record(self._reply.header.provenance)
+        return provenance
+
+    @cached_property
+    def row_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of one image's features, per module in the order asked for."""
+        return {column.name: tuple(column.shape) for column in self._reply.header.columns}
+
+    @cached_property
+    def dtypes(self) -> dict[str, str]:
+        """Type of the values, per module, as numpy calls it."""
+        columns = self._reply.header.columns
+        return {column.name: DTYPES[column.element_type] for column in columns}
+
+    @property
+    def batch_size(self) -> int:
+        """Images in a forward pass; 0: as many as are ready."""
+        return int(self._reply.header.batch_size)
+
+    def close(self) -> None:
+        """End the call."""
+        self._messages.close()
+
+
 def stream(
     caller: Caller, method: Any, header: pb.ExtractHeader, queue: ImageQueue
-) -> Iterator[tuple[list[str], dict[str, Array]]]:
-    """Yield image names and their rows per module as they arrive. Raises ThingsvisionError."""
-    with closing(_exchange(caller, method, header, queue)) as messages:
-        reply = Reply(messages)
-        warn_if_lowered(header.batch_size, reply.header.batch_size)
-        for names, rows in check_names(reply.batches(), queue.unanswered):
-            yield names, dict(zip(header.modules, rows, strict=True))
+) -> FeatureStream:
+    """Return the features of all images as they arrive. Its methods raise ThingsvisionError."""
+    return FeatureStream(_exchange(caller, method, header, queue), queue, header.batch_size)
+
+
+def _warn_of_overflow(trailer: pb.ExtractTrailer) -> None:
+    if trailer.overflow_count:
+        warnings.warn(
+            f"{trailer.overflow_count:,} values are larger than float16 can hold (65504) and came "
+            "as infinite: ask for float32.",
+            stacklevel=4,
+        )
 
 
 def warn_if_lowered(asked: int, given: int) -> None:
@@ -163,7 +240,9 @@ def warn_if_lowered(asked: int, given: int) -> None:
         )
 
 
-def _exchange(caller: Caller, method: Any, header: pb.ExtractHeader, queue: ImageQueue) -> Any:
+def _exchange(
+    caller: Caller, method: Any, header: pb.ExtractHeader, queue: ImageQueue
+) -> Generator[Any, None, None]:
     def requests() -> Iterator[pb.ExtractRequest]:
         yield pb.ExtractRequest(header=header)
         for image in queue.messages():

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from google.protobuf.json_format import MessageToDict
 
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
@@ -100,6 +103,10 @@ class Provenance:
     framework: str
     server_version: str
     precision: str
+    deterministic: bool = False
+    """Whether every image went through the model alone."""
+    reduction: Mapping[str, Any] | None = None
+    """What was done to the features, as JSON knows it; None: nothing."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON knows them; the model as its id, `source/name@weights`."""
@@ -184,6 +191,8 @@ def _convert(name: str, value: Any) -> Any:
         return _WEIGHTS_STATES.get(value, "unspecified")
     if isinstance(value, pb.ModelSpec):
         return Model.from_spec(value)
+    if isinstance(value, pb.Reduction):
+        return MessageToDict(value, preserving_proto_field_name=True)
     kind = RECORDS.get(type(value))
     return value if kind is None else to_record(value)
 

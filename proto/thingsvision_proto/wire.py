@@ -26,7 +26,8 @@ RECORD_BATCH_BYTES = 1024 * 1024
 
 IMAGE_COLUMN = "image"
 
-_ELEMENT_TYPES = {"float32": pa.float32(), "float64": pa.float64()}
+_ELEMENT_TYPES = {"float16": pa.float16(), "float32": pa.float32(), "float64": pa.float64()}
+_DTYPES = {kind: dtype for dtype, kind in _ELEMENT_TYPES.items()}
 
 Array = npt.NDArray[Any]
 
@@ -37,7 +38,7 @@ class WireError(ValueError):
 
 @dataclass(frozen=True)
 class ColumnSpec:
-    """A column of features: its name, the shape of one row, and `float32` or `float64`."""
+    """A column of features: its name, the shape of one row, and `float16`, `float32` or `float64`."""
 
     name: str
     shape: tuple[int, ...]
@@ -205,12 +206,12 @@ def _column_spec(entry: pa.Field) -> ColumnSpec:
     storage = kind if shape is None else kind.storage_type
     if shape is not None and list(kind.permutation or range(len(shape))) != list(range(len(shape))):
         raise WireError(f"column {entry.name!r} is permuted; its tensors must be in C order")
-    if pa.types.is_fixed_size_list(storage) and storage.value_type in _ELEMENT_TYPES.values():
-        dtype = {pa.float32(): "float32", pa.float64(): "float64"}[storage.value_type]
+    if pa.types.is_fixed_size_list(storage) and storage.value_type in _DTYPES:
+        dtype = _DTYPES[storage.value_type]
         return ColumnSpec(entry.name, tuple([storage.list_size] if shape is None else shape), dtype)
     raise WireError(
         f"column {entry.name!r} is {kind}; it must be FixedSizeList or fixed_shape_tensor "
-        "over float32 or float64"
+        f"over {' or '.join(_ELEMENT_TYPES)}"
     )
 
 

@@ -21,7 +21,7 @@ from .backends.tensorflow import TensorFlowRuntime
 from .engine.batcher import BatchLimits
 from .engine.comparing import Comparer, ComparingLimits
 from .engine.extractor import Extractor
-from .engine.lane import DeviceLane
+from .engine.lanes import Cores, DeviceLanes
 from .engine.loading import ModelLoader
 from .engine.preparing import ImagePreparer
 from .engine.residency import Loading, Residency
@@ -63,21 +63,21 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(_WAITING_THREADS, "wait", all_cores))
     metrics = Metrics()
-    lane = DeviceLane(_device(settings), all_cores)
+    lanes = _lanes(settings, Cores(core_count(), use_cores))
     weights_dir = settings.weights_dir.expanduser()
     weights = WeightsFolder(weights_dir, allow_download=settings.allow_download)
     tensorflow = TensorFlowRuntime(settings.tensorflow_python)
     sources = Sources(SourceContext(weights, tensorflow))
     batch_limits = BatchLimits(settings.max_batch, settings.max_batch_bytes)
-    loader = ModelLoader(sources, lane, batch_limits, metrics)
+    loader = ModelLoader(sources, lanes, batch_limits, metrics)
     loading = Loading(loader.predict_bytes, loader.load)
-    budget_bytes = settings.device_memory or _default_budget_bytes(lane.device)
-    residency = Residency(loading, lane.device, budget_bytes, metrics)
+    budget_bytes = settings.device_memory or _default_budget_bytes(lanes.device)
+    residency = Residency(loading, lanes.device, budget_bytes, metrics)
     image_limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
     decoder = ImageDecoder(image_limits)
     preparer = ImagePreparer(decoder, settings.decode_threads, metrics, one_core)
     extractor = Extractor(loader, residency, preparer)
-    comparer = Comparer(lane.device, _comparing_limits(settings))
+    comparer = Comparer(lanes.device, _comparing_limits(settings))
     uploads = UploadStore(weights.uploads, settings.max_upload_bytes, settings.upload_quota)
     server = GrpcServer(
         FeatureServicer(sources, extractor, RDMReply(extractor, comparer, metrics), metrics),
@@ -85,9 +85,9 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
         metrics,
         max_message_bytes=settings.max_image_bytes + _MESSAGE_SLACK_BYTES,
     )
-    _publish_device_memory(lane.device, metrics)
+    _publish_device_memory(lanes.device, metrics)
     with ExitStack() as stack:
-        stack.callback(lane.close)
+        stack.callback(lanes.close)
         stack.callback(preparer.close)
         if settings.metrics_port:
             stack.enter_context(_metrics_page(settings, metrics))
@@ -121,6 +121,13 @@ def _device(settings: Settings) -> str:
 
     use_exact_float32()
     return default_device() if settings.device == "auto" else checked_device(settings.device)
+
+
+def _lanes(settings: Settings, cores: Cores) -> DeviceLanes:
+    device = _device(settings)
+    return DeviceLanes(
+        device, cores, min(settings.cpu_lanes, cores.count) if device == "cpu" else 1
+    )
 
 
 def _default_budget_bytes(device: str) -> int:

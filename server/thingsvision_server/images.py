@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import Protocol
 
 from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
@@ -44,22 +45,22 @@ class ImageDecoder:
         """Return the image as Pillow's `convert('RGB')` gives it (of several frames, the first)."""
         if len(image.encoded) > self._limits.max_bytes:
             limit = f"this server takes images of at most {self._limits.max_bytes:,} bytes"
-            raise _image_error(image, f"has {len(image.encoded):,} bytes; {limit}")
+            raise image_error(image, f"has {len(image.encoded):,} bytes; {limit}")
         try:
             with PillowImage.open(io.BytesIO(image.encoded), formats=FORMATS) as opened:
                 self._check_pixels(image, opened.size)
                 return opened.convert("RGB")
         except UnidentifiedImageError:
-            raise _image_error(image, _unidentified(image.encoded)) from None
+            raise image_error(image, _unidentified(image.encoded)) from None
         # Pillow's decoders report broken files by all of these.
         except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
-            raise _image_error(image, f"is broken: {error}") from error
+            raise image_error(image, f"is broken: {error}") from error
 
     def _check_pixels(self, image: EncodedImage, size: tuple[int, int]) -> None:
         width, height = size
         if width * height > self._limits.max_pixels:
             limit = f"this server takes images of at most {self._limits.max_pixels:,} pixels"
-            raise _image_error(image, f"has {width} x {height} pixels; {limit}")
+            raise image_error(image, f"has {width} x {height} pixels; {limit}")
 
 
 def _unidentified(encoded: bytes) -> str:
@@ -68,7 +69,20 @@ def _unidentified(encoded: bytes) -> str:
     return "is not a JPEG, PNG, TIFF, WebP, BMP or GIF image, or its header is broken"
 
 
-def _image_error(image: EncodedImage, what: str) -> ImageError:
+class NumberedItem(Protocol):
+    """What one request sends many of: its place in the request, and the user's name for it."""
+
+    @property
+    def index(self) -> int:
+        """Its place, from 0."""
+
+    @property
+    def name(self) -> str:
+        """The user's name for it."""
+
+
+def image_error(image: NumberedItem, what: str) -> ImageError:
+    """Return the error of one image, which it names, and what is wrong with it."""
     return ImageError(
         f"image {image.index} ({image.name!r}) {what}",
         field=f"image[{image.index}]",

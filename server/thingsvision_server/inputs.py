@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ImageError, InvalidRequestError
-from .images import EncodedImage
+from .errors import ImageError, InvalidRequestError, sides
+from .images import EncodedImage, image_error
 
 IMAGE, TEXT = "image", "text"
 """Modalities: what a part of a model sees."""
@@ -137,22 +137,28 @@ class InputTransform:
     def check_kind(self, item: RequestItem) -> None:
         """Raise ImageError where an item is of another kind than this transform takes."""
         if not isinstance(item, self.takes):
-            raise ImageError(
-                f"image {item.index} ({item.name!r}) is {_KINDS[type(item)]}; these modules with "
-                f"this header take {_KINDS[self.takes]}",
-                field=f"image[{item.index}]",
-                subject=item.name,
-            )
+            taken = f"these modules with this header take {_KINDS[self.takes]}"
+            raise image_error(item, f"is {_KINDS[type(item)]}; {taken}")
+
+    def input_of(self, item: RequestItem, content: Any) -> Any:
+        """Return the input that an item's content becomes; an ImageError says of which item.
+
+        Raises what else `apply` raises.
+        """
+        try:
+            return self.apply(content)
+        except ImageError as error:
+            sentence = f"at index {item.index}, {error}"
+            field = f"image[{item.index}]"
+            raise ImageError(sentence, field=field, subject=error.subject) from error
 
     def check_shape(self, item: RequestItem, shape: tuple[int, ...]) -> None:
         """Raise ImageError where an input has another shape than all have to have."""
         if shape != self.spec.shape:
-            found, needed = (" x ".join(map(str, size)) for size in (shape, self.spec.shape))
-            raise ImageError(
-                f"image {item.index} ({item.name!r}) gives an input of {found} instead of "
-                f"{needed}: without a crop, send images of one shape or resize to height and width",
-                field=f"image[{item.index}]",
-                subject=item.name,
+            raise image_error(
+                item,
+                f"gives an input of {sides(shape)} instead of {sides(self.spec.shape)}: without a "
+                "crop, send images of one shape or resize to height and width",
             )
 
 
@@ -173,7 +179,7 @@ def tensors_as_they_are(shape: tuple[int, ...]) -> InputTransform:
         sentence = f"the shape of one tensor has numbers from 1, not {list(shape)}"
         raise InvalidRequestError(sentence, field="tensors.shape")
     spec = InputSpec(shape)
-    description = f"none: float32 tensors of {' x '.join(map(str, shape))} as they were sent"
+    description = f"none: float32 tensors of {sides(shape)} as they were sent"
     preprocessing = Preprocessing(value_range="", description=description, channel_order="")
     return InputTransform(lambda values: values, preprocessing, spec, takes=TensorImage)
 
@@ -182,10 +188,6 @@ def tensor_values(item: TensorImage, shape: tuple[int, ...]) -> Any:
     """Return the array of a tensor; raise ImageError where its length is another."""
     expected = 4 * prod(shape)
     if len(item.values) != expected:
-        raise ImageError(
-            f"image {item.index} ({item.name!r}) has {len(item.values):,} bytes; a float32 tensor "
-            f"of {' x '.join(map(str, shape))} has {expected:,}",
-            field=f"image[{item.index}]",
-            subject=item.name,
-        )
+        needed = f"a float32 tensor of {sides(shape)} has {expected:,}"
+        raise image_error(item, f"has {len(item.values):,} bytes; {needed}")
     return np.frombuffer(item.values, "<f4").astype(np.float32).reshape(shape)

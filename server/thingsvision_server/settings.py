@@ -59,6 +59,10 @@ class Settings(BaseSettings):
     max_batch_bytes: Annotated[
         ByteSize, Field(gt=0, description="activations of one forward pass, at most")
     ] = ByteSize(32 * _MIB)
+    cpu_lanes: Annotated[
+        int,
+        Field(ge=1, description="forward passes at once on a CPU, each on its share of cores"),
+    ] = min(4, os.cpu_count() or 1)
     decode_threads: Annotated[
         int, Field(ge=1, description="threads that decode and preprocess images")
     ] = os.cpu_count() or 1

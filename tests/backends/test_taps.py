@@ -215,7 +215,7 @@ def test_the_pass_ends_after_the_last_step_asked_for(
 
     for name in counts:
         inner = name if name == "decoder" else f"{name}.conv1"
-        model._network.get_submodule(inner).register_forward_pre_hook(count(name))
+        model.network.get_submodule(inner).register_forward_pre_hook(count(name))
     model.run(list(pixels(1, 3, 224, 224)), taps(source.structure(key), asked))
     assert counts == ran
 

@@ -164,9 +164,8 @@ def _hooked(
     model: TorchModel, group: tuple[Tap, ...], inputs: list[torch.Tensor], structure: Structure
 ) -> dict[str, Any]:
     """Return what hooks of a whole forward pass see; check that every module runs as listed."""
-    network, tower = model._network, model._towers[group[0].modality]
-    assert network is not None
-    modules = dict(network.named_modules())
+    tower = model.towers[group[0].modality]
+    modules = dict(model.network.named_modules())
     kept: dict[str, list[torch.Tensor]] = {tap.module: [] for tap in group}
     runs: Counter[str] = Counter()
     with _hooks() as hook:

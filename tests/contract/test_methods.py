@@ -11,12 +11,15 @@ from google.protobuf.descriptor import EnumDescriptor, MethodDescriptor
 from thingsvision_client import client as client_module
 from thingsvision_client import errors as client_errors
 from thingsvision_client import rdms as client_rdms
+from thingsvision_client import reductions
 from thingsvision_client.status import BY_CODE, BY_REASON
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_server import errors as server_errors
+from thingsvision_server.backends.precision import Precision
+from thingsvision_server.engine.reduction import POOLS
 from thingsvision_server.errors import ThingsvisionError
 from thingsvision_server.rdm.metrics import METRICS
-from thingsvision_server.rpc import messages
+from thingsvision_server.rpc import comparison, extraction, messages
 from thingsvision_server.rpc.control import ModelServicer
 from thingsvision_server.rpc.service import FeatureServicer
 from thingsvision_server.rpc.status import CODES, code_of
@@ -78,16 +81,29 @@ def values(enum: EnumDescriptor) -> dict[str, int]:
 
 def test_every_metric_is_known_everywhere() -> None:
     metrics = values(pb.DESCRIPTOR.enum_types_by_name["Metric"])
-    assert {messages.metric_name(number) for number in metrics.values()} == set(METRICS)
-    assert all(messages.metric_name(number) == name for name, number in metrics.items())
+    assert {comparison.metric_name(number) for number in metrics.values()} == set(METRICS)
+    assert all(comparison.metric_name(number) == name for name, number in metrics.items())
     assert metrics == client_rdms.METRICS
 
 
 def test_every_element_type_is_known_everywhere() -> None:
     types = values(pb.DESCRIPTOR.enum_types_by_name["ElementType"])
-    assert all(messages.element_type(number) == name for name, number in types.items())
-    assert messages.element_type(pb.ELEMENT_TYPE_UNSPECIFIED) == "float32"
-    assert types == client_rdms.ELEMENT_TYPES
+    assert all(extraction.element_type(number, types) == name for name, number in types.items())
+    assert (
+        extraction.element_type(pb.ELEMENT_TYPE_UNSPECIFIED, extraction.FEATURE_DTYPES) == "float32"
+    )
+    assert types == client_rdms.ELEMENT_TYPES | dict(reductions.ELEMENT_TYPES)
+    assert set(extraction.FEATURE_DTYPES) == set(reductions.ELEMENT_TYPES)
+    assert set(extraction.RDM_DTYPES) == set(client_rdms.ELEMENT_TYPES)
+
+
+def test_every_precision_and_pool_is_known_everywhere() -> None:
+    precisions = values(pb.DESCRIPTOR.enum_types_by_name["Precision"])
+    assert precisions == dict(reductions.PRECISIONS)
+    assert set(precisions) == {precision.value for precision in Precision}
+    pools = values(pb.DESCRIPTOR.enum_types_by_name["Pool"])
+    assert pools == dict(reductions.POOLS)
+    assert set(pools) == set(POOLS)
 
 
 def test_every_state_of_weights_is_told() -> None:
@@ -98,5 +114,5 @@ def test_every_state_of_weights_is_told() -> None:
 @pytest.mark.parametrize("value", [pb.METRIC_UNSPECIFIED, 99])
 def test_a_metric_that_is_none_is_refused_with_the_valid_ones(value: Any) -> None:
     with pytest.raises(server_errors.InvalidRequestError) as caught:
-        messages.metric_name(value)
+        comparison.metric_name(value)
     assert all(name in str(caught.value) for name in METRICS)

@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,14 +21,16 @@ from thingsvision_server.backends.base import Structure
 from thingsvision_server.backends.taps import Tap, taps
 from thingsvision_server.backends.torch import core_count, use_cores
 from thingsvision_server.engine.batcher import Batcher, BatchLimits
-from thingsvision_server.engine.lane import DeviceLane
+from thingsvision_server.engine.lanes import Cores, DeviceLanes
 from thingsvision_server.engine.loading import LoadedModel, ModelLoader
 from thingsvision_server.engine.stream import BatchStream, FeatureRows, PreparedImage
+from thingsvision_server.engine.work import Work
 from thingsvision_server.inputs import InputSpec
 from thingsvision_server.metrics import Metrics
 from thingsvision_server.sources.base import ModelKey, Random
 
 MAX_BATCH = 4
+CORES = Cores(core_count(), use_cores)
 LIMITS = BatchLimits(MAX_BATCH, 64 * 2**20)
 
 
@@ -37,12 +38,12 @@ LIMITS = BatchLimits(MAX_BATCH, 64 * 2**20)
 def loaded(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[LoadedModel, Structure]]:
-    lane = DeviceLane("cpu")
+    lanes = DeviceLanes("cpu", CORES)
     sources = open_sources(tmp_path_factory.mktemp("weights"))
-    loader = ModelLoader(sources, lane, LIMITS, Metrics())
+    loader = ModelLoader(sources, lanes, LIMITS, Metrics())
     key = ModelKey("torchvision", "squeezenet1_0", Random(0))
     yield loader.load(key), loader.structure(key)
-    lane.close()
+    lanes.close()
 
 
 @dataclass
@@ -52,17 +53,18 @@ class Bench:
     loaded: LoadedModel
     structure: Structure
     metrics: Metrics = field(default_factory=Metrics)
+    width: int = 1
 
     def __post_init__(self) -> None:
-        self.lane = DeviceLane("cpu", partial(use_cores, core_count()))
-        self.batcher = Batcher(self.loaded.model, self.lane, LIMITS, self.metrics)
+        self.lanes = DeviceLanes("cpu", CORES, self.width)
+        self.batcher = Batcher(self.loaded.model, self.lanes, LIMITS, self.metrics)
 
     def taps(self, *names: str) -> tuple[Tap, ...]:
         return taps(self.structure, names or ("classifier.1",))
 
     def open(self, tapped: tuple[Tap, ...], batch_size: int) -> AbstractContextManager[BatchStream]:
         """Open a stream of the model's own inputs."""
-        return self.batcher.open(tapped, InputSpec((3, 224, 224)), batch_size)
+        return self.batcher.open(Work(tapped, InputSpec((3, 224, 224))), batch_size)
 
     @property
     def pass_count(self) -> int:
@@ -88,9 +90,12 @@ class Bench:
 
 @pytest.fixture
 async def bench(loaded: tuple[LoadedModel, Structure]) -> AsyncIterator[Bench]:
+    before = torch.get_num_threads()
+    use_cores(core_count())  # `alone` computes in this thread, as the one lane does
     made = Bench(*loaded)
     yield made
-    made.lane.close()
+    made.lanes.close()
+    use_cores(before)
 
 
 def images(*seeds: int) -> list[torch.Tensor]:
@@ -120,9 +125,11 @@ def alone(bench: Bench, seeds: range | list[int], *names: str) -> np.ndarray[Any
 @asynccontextmanager
 async def waiting_device(bench: Bench) -> AsyncIterator[None]:
     """Hold the device while the test makes things ready."""
-    async with bench.lane.turn():
-        yield
-        await asyncio.sleep(0)
+    turns = [await bench.lanes.turn() for _ in range(bench.lanes.width)]
+    yield
+    await asyncio.sleep(0)
+    for turn in turns:
+        turn.end()
 
 
 async def test_requests_for_the_same_modules_share_a_pass(bench: Bench) -> None:
@@ -220,3 +227,41 @@ async def test_images_of_a_reader_who_left_never_reach_the_device(bench: Bench) 
         await read(staying)
     assert bench.image_count == 1
     assert bench.cancelled_count == 8
+
+
+async def test_passes_side_by_side_keep_the_order(loaded: tuple[LoadedModel, Structure]) -> None:
+    wide = Bench(*loaded, width=2)
+    with wide.open(wide.taps(), 3) as stream:
+        put(stream, range(20))
+        results = await read(stream)
+    assert wide.pass_count == 7
+    assert [name for rows in results for name in rows.images] == [f"image {n}" for n in range(20)]
+    np.testing.assert_allclose(joined(results), alone(wide, range(20)), atol=1e-4)
+    wide.lanes.close()
+
+
+async def test_a_lane_that_is_busy_keeps_nobody_from_the_other(
+    loaded: tuple[LoadedModel, Structure],
+) -> None:
+    wide = Bench(*loaded, width=2)
+    turn = await wide.lanes.turn()
+    with wide.open(wide.taps(), 0) as stream:
+        put(stream, range(6))
+        assert len(joined(await read(stream))) == 6
+    turn.end()
+    wide.lanes.close()
+
+
+@pytest.mark.parametrize(("batch_size", "cores"), [(0, 4), (1, 2)])
+async def test_the_one_image_that_is_awaited_takes_all_cores_unless_bits_must_not_change(
+    loaded: tuple[LoadedModel, Structure], batch_size: int, cores: int
+) -> None:
+    used: list[int] = []
+    lanes = DeviceLanes("cpu", Cores(4, used.append), 2)
+    batcher = Batcher(loaded[0].model, lanes, LIMITS, Metrics())
+    work = Work(taps(loaded[1], ["classifier.1"]), InputSpec((3, 224, 224)))
+    with batcher.open(work, batch_size) as stream:
+        put(stream, [0])
+        await read(stream)
+    assert used == [cores]
+    lanes.close()

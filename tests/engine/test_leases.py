@@ -19,8 +19,9 @@ from torchvision import models
 
 from serving import open_sources
 from thingsvision_server.backends.taps import taps
+from thingsvision_server.backends.torch import use_cores
 from thingsvision_server.engine.batcher import BatchLimits
-from thingsvision_server.engine.lane import DeviceLane
+from thingsvision_server.engine.lanes import Cores, DeviceLanes
 from thingsvision_server.engine.loading import LoadedModel, ModelLoader
 from thingsvision_server.engine.residency import Loading, Residency
 from thingsvision_server.errors import (
@@ -74,9 +75,9 @@ def house(tmp_path: Path) -> Callable[..., Any]:
 
     @asynccontextmanager
     async def opened(model_count: float) -> AsyncIterator[House]:
-        metrics, lane = Metrics(), DeviceLane("cpu")
+        metrics, lanes = Metrics(), DeviceLanes("cpu", Cores(1, use_cores))
         sources = open_sources(tmp_path)
-        loader = ModelLoader(sources, lane, BatchLimits(8, 32 * 2**20), metrics)
+        loader = ModelLoader(sources, lanes, BatchLimits(8, 32 * 2**20), metrics)
         door = Door(loader)
         door.opened.set()
         budget_bytes = int(model_count * SQUEEZENET_BYTES)
@@ -89,7 +90,7 @@ def house(tmp_path: Path) -> Callable[..., Any]:
             door.opened.set()
             await residency.close()
             assert (residency.used_bytes, residency.reserved_bytes) == (0, 0)
-            lane.close()
+            lanes.close()
 
     return opened
 
@@ -104,7 +105,7 @@ async def visit(house: House, key: ModelKey) -> list[Any]:
     """Lease a model, run it, give it back."""
     async with house.residency.lease(key) as loaded:
         tapped = taps(house.loader.structure(key), ["features.0"])
-        run = await loaded.lane.run(lambda: loaded.model.run([torch.ones(3, 224, 224)], tapped))
+        run = await loaded.lanes.run(lambda: loaded.model.run([torch.ones(3, 224, 224)], tapped))
         return run.rows
 
 
@@ -287,7 +288,7 @@ async def _busy(house: House) -> AsyncIterator[None]:
     resident = house.residency.residents()[0]
     assert resident.loaded
     done = threading.Event()
-    work = resident.loaded.lane.run(lambda: done.wait(PATIENCE_SECONDS))
+    work = resident.loaded.lanes.run(lambda: done.wait(PATIENCE_SECONDS))
     try:
         yield
     finally:

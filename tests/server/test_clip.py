@@ -50,10 +50,7 @@ VARIANTS = {
 TEXT_MODULES = ["", BLOCK, f"{BLOCK}.attn", f"{BLOCK}.mlp.c_fc", "ln_final"]
 
 
-@pytest.fixture(autouse=True)
-def _no_caches_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What the user of this machine has downloaded must not decide."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "no-hub"))
+pytestmark = pytest.mark.usefixtures("no_caches_of_the_user")
 
 
 @pytest.fixture(scope="module")
@@ -217,9 +214,10 @@ def test_a_text_is_never_cut_off(client: Client) -> None:
     model = "custom/clip/ViT-B-32@random:0"
     longest = "cat " * 75
     assert client.extract_texts(model, [longest], "text").features["text"].shape == (1, 512)
-    with pytest.raises(InvalidRequestError) as caught:
+    with pytest.raises(ImageError) as caught:
         client.extract_texts(model, ["a cat", longest + "dog"], "text")
     sentence = str(caught.value)
+    assert sentence.startswith("at index 1, the text 'cat cat")
     assert "'cat cat cat cat cat cat cat cat cat cat ...' has 78 tokens" in sentence
     assert "reads at most 77" in sentence
 

@@ -223,7 +223,7 @@ def test_the_published_file_of_s_has_135_tensors(sources: Sources, tmp_path: Pat
     weights = random_weights("cornet-s")
     assert len(weights) == 135
     publish(weights, tmp_path, "cornet-s")
-    network = loaded(sources, "cornet-s")._network
+    network = loaded(sources, "cornet-s").network
     assert network is not None
     state = network.state_dict()
     counters = [key for key in state if key.endswith("num_batches_tracked")]

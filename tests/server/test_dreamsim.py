@@ -39,10 +39,7 @@ OF_OPENAI = transforms.Normalize(
 OF_IMAGENET = transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-@pytest.fixture(autouse=True)
-def _no_caches_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What the user of this machine has downloaded must not decide."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "no-torch"))
+pytestmark = pytest.mark.usefixtures("no_caches_of_the_user")
 
 
 @pytest.fixture

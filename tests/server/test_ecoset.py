@@ -83,7 +83,7 @@ def test_inception_needs_no_auxiliary_head(
     model: Any = load(sources, "Inception_ecoset")
     image = torch.randn(1, 3, 224, 224)
     with torch.inference_mode():
-        np.testing.assert_array_equal(model._network(image), network(image))
+        np.testing.assert_array_equal(model.network(image), network(image))
 
 
 def test_both_vggs_have_a_file_of_their_own(sources: Sources, tmp_path: Path) -> None:

@@ -31,12 +31,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sources]:
     opened._context.tensorflow.close()
 
 
-@pytest.fixture(autouse=True)
-def _no_caches_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What the user of this machine has downloaded must not decide."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "no-torch"))
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "no-keras"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "no-hub"))
+pytestmark = pytest.mark.usefixtures("no_caches_of_the_user")
 
 
 def known(source: str) -> SourceFacts:

@@ -102,7 +102,8 @@ def rewritten(path: Path, change: Callable[[dict[str, bytes]], None]) -> Path:
     target = path.with_name("rewritten.pt2")
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for name, content in short.items():
-            archive.writestr(f"{root}/{name}", content)
+            # Without a time of its own: the same content is the same file.
+            archive.writestr(zipfile.ZipInfo(f"{root}/{name}"), content)
     return target
 
 

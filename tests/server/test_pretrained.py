@@ -27,11 +27,7 @@ SQUEEZENET = ModelKey("torchvision", "squeezenet1_1", Pretrained("IMAGENET1K_V1"
 RESNET = ModelKey("timm", "resnet18", Pretrained("a1_in1k"))
 
 
-@pytest.fixture(autouse=True)
-def _no_caches_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What the user of this machine has downloaded must not decide."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "no-torch"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "no-hub"))
+pytestmark = pytest.mark.usefixtures("no_caches_of_the_user")
 
 
 @pytest.fixture
@@ -134,7 +130,7 @@ def outputs(model: TorchModel, network: nn.Module, side: int) -> tuple[Any, Any]
     batch = torch.randn(2, 3, side, side)
     with torch.inference_mode():
         expected = network.eval()(batch)
-        found = model._open_tower(IMAGE)(batch)
+        found = model.towers[IMAGE](batch)
     return found.numpy(), expected.numpy()
 
 
@@ -152,9 +148,9 @@ def test_weights_decide_more_than_parameters(
     monkeypatch.setattr(type(weights), "get_state_dict", lambda *_args, **_kwargs: state)
     direct = models.get_model(name, weights=weights)
     assert direct.transform_input is True
-    assert vars(model._open_tower(IMAGE))["transform_input"] is True
+    assert vars(model.towers[IMAGE])["transform_input"] is True
     assert model.model_sha256 == state_sha256(direct)
-    assert [n for n, _ in model._open_tower(IMAGE).named_modules()] == [
+    assert [n for n, _ in model.towers[IMAGE].named_modules()] == [
         n for n, _ in direct.named_modules()
     ]
     found, expected = outputs(model, direct, side)

@@ -27,11 +27,7 @@ SAM = "SegmentAnything/vit_b"
 ALIGN = "Kakaobrain_Align"
 
 
-@pytest.fixture(autouse=True)
-def _no_caches_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What the user of this machine has downloaded must not decide."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "no-torch"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "no-hub"))
+pytestmark = pytest.mark.usefixtures("no_caches_of_the_user")
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +56,7 @@ def loaded(root: Path, name: str) -> dict[str, Any]:
     source = open_sources(root)["custom"]
     model = source.load(source.resolve(ModelKey("custom", name, Pretrained())), "cpu")
     assert isinstance(model, TorchModel)
-    assert model._network is not None
-    return dict(model._network.state_dict())
+    return dict(model.network.state_dict())
 
 
 # ---------------------------------------------------------------- SegmentAnything

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..inputs import IMAGE
+from .precision import Precision
 from .taps import Tap
 
 Rows = npt.NDArray[np.float32]
@@ -80,11 +81,21 @@ class RunnableModel(Protocol):
     framework: str
     model_sha256: str
     resident_bytes: int
+    is_concurrent: bool
+    """Whether several threads may be in `run` at once."""
 
-    def run(self, inputs: Sequence[Any], taps: Sequence[Tap]) -> BatchRun:
+    precisions: Sequence[Precision]
+    """What `run` can compute in."""
+
+    def run(
+        self,
+        inputs: Sequence[Any],
+        taps: Sequence[Tap],
+        precision: Precision = Precision.FLOAT32,
+    ) -> BatchRun:
         """Return the activations of each tap for the inputs; raise OutOfDeviceMemoryError.
 
-        The forward pass ends after the last tap. Called on the device's own thread only.
+        The forward pass ends after the last tap. Called on the device's own threads only.
         """
 
     def close(self) -> None:

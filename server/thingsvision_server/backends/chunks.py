@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .base import BatchRun, RunnableModel
+from .precision import Precision
 from .taps import Tap
 
 
@@ -25,10 +26,17 @@ class ChunkedModel:
         self.framework = model.framework
         self.model_sha256 = model.model_sha256
         self.resident_bytes = model.resident_bytes
+        self.is_concurrent = model.is_concurrent
+        self.precisions = model.precisions
 
-    def run(self, inputs: Sequence[Any], taps: Sequence[Tap]) -> BatchRun:
+    def run(
+        self,
+        inputs: Sequence[Any],
+        taps: Sequence[Tap],
+        precision: Precision = Precision.FLOAT32,
+    ) -> BatchRun:
         """Return the activations of each tap for the inputs."""
-        runs = [self._run(chunk, taps) for chunk in self._chunks(inputs)]
+        runs = [self._run(chunk, taps, precision) for chunk in self._chunks(inputs)]
         rows = [np.concatenate(parts) for parts in zip(*(run.rows for run in runs), strict=True)]
         copy_seconds = sum(run.copy_seconds for run in runs)
         return BatchRun(rows, copy_seconds, sum(run.forward_seconds for run in runs))
@@ -37,9 +45,9 @@ class ChunkedModel:
         size = self._most or len(inputs)
         return (inputs[start : start + size] for start in range(0, len(inputs), size))
 
-    def _run(self, chunk: Sequence[Any], taps: Sequence[Tap]) -> BatchRun:
+    def _run(self, chunk: Sequence[Any], taps: Sequence[Tap], precision: Precision) -> BatchRun:
         filling = [chunk[-1]] * (self._least - len(chunk))
-        run = self._model.run([*chunk, *filling], taps)
+        run = self._model.run([*chunk, *filling], taps, precision)
         rows = [array[: len(chunk)] for array in run.rows]
         return BatchRun(rows, run.copy_seconds, run.forward_seconds)
 

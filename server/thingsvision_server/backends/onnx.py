@@ -20,6 +20,7 @@ from onnx import numpy_helper
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
 from .base import BatchRun, OutOfDeviceMemoryError, Rows
+from .precision import Precision
 from .taps import Tap
 
 _SESSIONS_KEPT = 4
@@ -40,6 +41,8 @@ class OnnxModel:
     """A model on one device; it has a session for each of the last sets of taps."""
 
     framework = f"onnxruntime {onnxruntime.__version__}"
+    is_concurrent = False
+    precisions: Sequence[Precision] = (Precision.FLOAT32,)
 
     def __init__(self, model: Any, input_name: str, device: str) -> None:
         self._graph: Graph | None = Graph(model)
@@ -49,7 +52,12 @@ class OnnxModel:
         self.model_sha256 = weights_sha256(model)
         self.resident_bytes = self._graph.weight_bytes
 
-    def run(self, inputs: Sequence[Any], taps: Sequence[Tap]) -> BatchRun:
+    def run(
+        self,
+        inputs: Sequence[Any],
+        taps: Sequence[Tap],
+        _precision: Precision = Precision.FLOAT32,
+    ) -> BatchRun:
         """Return the activations of each tap, images x shape; the pass ends after the last one."""
         started = time.monotonic()
         session = self._session(tuple(dict.fromkeys(tap.module for tap in taps)))

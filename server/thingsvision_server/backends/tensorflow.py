@@ -25,6 +25,7 @@ from ..errors import (
 )
 from .base import BatchRun, CallInfo, ModuleInfo, OutOfDeviceMemoryError, Structure
 from .child import ChildProcess
+from .precision import Precision
 from .taps import Tap
 from .tensorflow_child.channel import Layout, Message, mapped, open_memory
 
@@ -174,6 +175,9 @@ class TensorFlowModel:
     loads the model into a new one.
     """
 
+    is_concurrent = False
+    precisions: Sequence[Precision] = (Precision.FLOAT32,)
+
     def __init__(self, runtime: TensorFlowRuntime, request: Message) -> None:
         self._runtime = runtime
         self._request = request
@@ -183,7 +187,12 @@ class TensorFlowModel:
         self.model_sha256: str = reply["model_sha256"]
         self.resident_bytes: int = reply["resident_bytes"]
 
-    def run(self, inputs: Sequence[Any], taps: Sequence[Tap]) -> BatchRun:
+    def run(
+        self,
+        inputs: Sequence[Any],
+        taps: Sequence[Tap],
+        _precision: Precision = Precision.FLOAT32,
+    ) -> BatchRun:
         """Return the activations of each tap, images x shape; the pass ends after the last one."""
         if self._child.is_gone:
             self._child, _ = self._runtime.hold(self._name, self._request)

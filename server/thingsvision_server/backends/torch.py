@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import gc
 import hashlib
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, cached_property
+from queue import Empty, LifoQueue
 from typing import Any
 
 import torch
@@ -17,6 +21,7 @@ from torch import nn
 from ..errors import PreconditionError
 from ..inputs import IMAGE
 from .base import BatchRun, OutOfDeviceMemoryError
+from .precision import Precision
 from .structure import first_tensor
 from .taps import Tap
 
@@ -55,24 +60,67 @@ class _Copy:
         return self.calls > self.tap.calls[-1]
 
 
+@dataclass(frozen=True)
+class _Network:
+    """A network with its towers, for one pass at a time: hooks hang on its modules."""
+
+    root: nn.Module
+    towers: Mapping[str, nn.Module]
+
+    @cached_property
+    def modules(self) -> Mapping[str, nn.Module]:
+        return dict(self.root.named_modules())
+
+    def twin(self) -> _Network:
+        """Return modules of their own that share all parameters and buffers with these."""
+        shared = {id(one): one for one in [*self.root.parameters(), *self.root.buffers()]}
+        root, towers = copy.deepcopy((self.root, dict(self.towers)), shared)
+        return _Network(root, towers)
+
+
 class TorchModel:
     """A network in evaluation mode on one device; `towers` are its parts by what they see."""
 
     framework = f"torch {torch.__version__}"
+    is_concurrent = True
 
     def __init__(
         self, network: nn.Module, device: str, towers: Mapping[str, nn.Module] | None = None
     ) -> None:
         self._device = torch.device(device)
-        self._towers = dict(towers or {IMAGE: network})
+        on_gpu = self._device.type == "cuda"
+        self.precisions: Sequence[Precision] = (
+            tuple(Precision) if on_gpu else (Precision.FLOAT32, Precision.BFLOAT16)
+        )
         self.model_sha256 = state_sha256(network)
-        self._network: nn.Module | None = network.eval().requires_grad_(False).to(self._device)
-        self._modules = dict(self._network.named_modules())
-        self.resident_bytes = resident_bytes(self._network)
+        root = network.eval().requires_grad_(False).to(self._device)
+        self.resident_bytes = resident_bytes(root)
+        # It never runs itself: a twin of it then has neither hooks nor a half-done pass.
+        self._first: _Network | None = _Network(root, dict(towers or {IMAGE: network}))
+        self._idle: LifoQueue[_Network] = LifoQueue()
 
-    def run(self, inputs: Sequence[Any], taps: Sequence[Tap]) -> BatchRun:
+    @property
+    def network(self) -> nn.Module:
+        """The network."""
+        return self._open().root
+
+    @property
+    def towers(self) -> Mapping[str, nn.Module]:
+        """Its parts by what they see."""
+        return self._open().towers
+
+    def _open(self) -> _Network:
+        if self._first is None:
+            raise RuntimeError("the model was closed while in use")
+        return self._first
+
+    def run(
+        self,
+        inputs: Sequence[Any],
+        taps: Sequence[Tap],
+        precision: Precision = Precision.FLOAT32,
+    ) -> BatchRun:
         """Return the activations of each tap, images x shape; the pass ends after the last one."""
-        tower = self._open_tower(taps[0].modality)
         started = time.monotonic()
         try:
             # A user's own tensors come as arrays; these share their memory.
@@ -80,27 +128,36 @@ class TorchModel:
             batch = torch.stack(tensors).to(self._device, non_blocking=True)
             copies = [_Copy(tap, len(inputs), self._device) for tap in taps]
             copied_at = time.monotonic()
-            self._forward(tower, batch, copies)
+            with self._own_network() as network, _arithmetic(self._device, precision):
+                self._forward(network, batch, copies)
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise OutOfDeviceMemoryError(str(error)) from error
         except RuntimeError as error:
             if "DefaultCPUAllocator" not in str(error):
                 raise
             raise OutOfDeviceMemoryError(str(error)) from error
-        rows = [copy.rows.numpy() for copy in copies]
+        rows = [one.rows.numpy() for one in copies]
         return BatchRun(rows, copied_at - started, time.monotonic() - copied_at)
 
-    def _open_tower(self, modality: str) -> nn.Module:
-        if self._network is None:
-            raise RuntimeError("the model was closed while in use")
-        return self._towers[modality]
+    @contextmanager
+    def _own_network(self) -> Iterator[_Network]:
+        """Give an idle network, or a twin where all are in use."""
+        first = self._open()
+        try:
+            network = self._idle.get_nowait()
+        except Empty:
+            network = first.twin()
+        try:
+            yield network
+        finally:
+            self._idle.put(network)
 
-    def _forward(self, tower: nn.Module, batch: torch.Tensor, copies: list[_Copy]) -> None:
+    def _forward(self, network: _Network, batch: torch.Tensor, copies: list[_Copy]) -> None:
         def stop_after_last(_module: nn.Module, _inputs: Any, _output: Any) -> None:
-            if all(copy.reached for copy in copies):
+            if all(one.reached for one in copies):
                 raise _LastTapReached
 
-        tapped = [(self._modules[copy.tap.module], copy) for copy in copies]
+        tapped = [(network.modules[one.tap.module], one) for one in copies]
         hooks: list[tuple[nn.Module, Callable[..., None]]] = [
             *tapped,
             *((module, stop_after_last) for module, _ in tapped),
@@ -108,7 +165,7 @@ class TorchModel:
         handles = [module.register_forward_hook(hook) for module, hook in hooks]
         try:
             with torch.inference_mode():
-                tower(batch)
+                network.towers[copies[0].tap.modality](batch)
         except _LastTapReached:
             pass
         finally:
@@ -116,16 +173,15 @@ class TorchModel:
                 handle.remove()
         if self._device.type == "cuda":
             torch.cuda.current_stream(self._device).synchronize()
-        for copy in copies:
-            if not copy.reached:
-                sentence = f"module {copy.tap.module!r} ran {copy.calls} times; {copy.tap.name!r}"
-                raise RuntimeError(f"{sentence} needs {copy.tap.calls[-1] + 1}")
+        for one in copies:
+            if not one.reached:
+                sentence = f"module {one.tap.module!r} ran {one.calls} times; {one.tap.name!r}"
+                raise RuntimeError(f"{sentence} needs {one.tap.calls[-1] + 1}")
 
     def close(self) -> None:
         """Give the memory of the network back to the device and the system."""
-        self._network = None
-        self._towers.clear()
-        self._modules.clear()
+        self._first = None
+        self._idle = LifoQueue()
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
@@ -155,8 +211,31 @@ def state_sha256(network: nn.Module) -> str:
 def use_exact_float32() -> None:
     """Have float32 mean float32: PyTorch lets cuDNN round convolutions to TF32 by default."""
     torch.backends.fp32_precision = "ieee"  # type: ignore[attr-defined]
-    torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
-    torch.backends.cuda.matmul.fp32_precision = "ieee"
+    _round_products("ieee")
+
+
+def _round_products(how: str) -> None:
+    torch.backends.cudnn.conv.fp32_precision = how  # type: ignore[attr-defined]
+    torch.backends.cuda.matmul.fp32_precision = how
+
+
+_AUTOCAST = {Precision.BFLOAT16: torch.bfloat16, Precision.FLOAT16: torch.float16}
+
+
+@contextmanager
+def _arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
+    """Have operations compute so; TF32 is a flag of the process, and a GPU has one thread."""
+    if precision in _AUTOCAST:
+        with torch.autocast(device.type, dtype=_AUTOCAST[precision]):
+            yield
+    elif precision is Precision.TF32:
+        _round_products("tf32")
+        try:
+            yield
+        finally:
+            _round_products("ieee")
+    else:
+        yield
 
 
 @cache

@@ -8,6 +8,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
 from ..backends.base import Structure
+from ..errors import InvalidRequestError
 from ..inputs import RequestItem
 from ..sources.base import ModelKey, Weights
 from .loading import LoadedModel, ModelLoader
@@ -26,6 +27,9 @@ class Extraction:
     batch_size: int
     """Images in a forward pass as the server's limits allow it; 0: as many as are ready."""
     preparation: Preparation = field(default_factory=Preparation)
+    deterministic: bool = False
+    overflow_count: int = 0
+    """Values that the features' element type can't hold."""
     wait_seconds: float = 0.0
     forward_seconds: float = 0.0
 
@@ -56,8 +60,10 @@ class Extractor:
         key = await self.resolve(spec.key)
         planned = await asyncio.to_thread(plan, self._loader, key, spec)
         async with self._residency.lease(key) as loaded:
-            most = loaded.batcher.limits.images_for(planned.taps)
-            yield Extraction(loaded, planned, min(spec.batch_size, most))
+            _check_precision(loaded, spec)
+            most = loaded.batcher.limits.images_for(planned.work.taps)
+            size = 1 if spec.deterministic else min(spec.batch_size, most)
+            yield Extraction(loaded, planned, size, deterministic=spec.deterministic)
 
     async def rows(
         self, extraction: Extraction, images: AsyncIterator[RequestItem]
@@ -66,14 +72,14 @@ class Extractor:
 
         Close the generator to stop: decoding stops at once, the device after its batch.
         """
-        batcher, planned = extraction.loaded.batcher, extraction.plan
-        spec = planned.transform.spec
-        with batcher.open(planned.taps, spec, extraction.batch_size) as stream:
+        batcher, work = extraction.loaded.batcher, extraction.plan.work
+        with batcher.open(work, extraction.batch_size) as stream:
             feeder = asyncio.create_task(self._feed(stream, extraction, images))
             feeder.add_done_callback(lambda task: _pass_error_on(task, stream))
             try:
                 async with aclosing(stream.results()) as results:
                     async for rows in results:
+                        extraction.overflow_count += rows.overflow_count
                         yield rows
             finally:
                 feeder.cancel()
@@ -85,6 +91,17 @@ class Extractor:
     ) -> None:
         transform, preparation = extraction.plan.transform, extraction.preparation
         await self._preparer.feed(stream, images, transform, preparation)
+
+
+def _check_precision(loaded: LoadedModel, spec: ExtractSpec) -> None:
+    valid = [precision.value for precision in loaded.model.precisions]
+    if spec.precision.value not in valid:
+        sentence = f"{loaded.key} can't compute in {spec.precision.value} on {loaded.lanes.device}"
+        raise InvalidRequestError(
+            f"{sentence}; valid: {', '.join(valid)}",
+            field="precision",
+            subject=spec.precision.value,
+        )
 
 
 def _pass_error_on(task: asyncio.Task[None], stream: BatchStream) -> None:

@@ -14,7 +14,7 @@ from ..metrics import Metrics
 from ..sources import Sources
 from ..sources.base import ModelKey, Weights
 from .batcher import Batcher, BatchLimits
-from .lane import DeviceLane
+from .lanes import DeviceLanes
 
 _STRUCTURES_KEPT = 256
 
@@ -29,21 +29,25 @@ class LoadedModel:
     key: ModelKey
     model: RunnableModel
     batcher: Batcher
-    lane: DeviceLane
+    lanes: DeviceLanes
 
     async def close(self) -> None:
         """Free the model's memory, after a batch that may still run for a reader who left."""
-        await asyncio.shield(self.lane.run(self.model.close))
+        await asyncio.shield(self._close())
+
+    async def _close(self) -> None:
+        await self.batcher.drain()
+        await self.lanes.run(self.model.close)
 
 
 class ModelLoader:
     """Loads models onto one device. All methods may block: call them off the event loop."""
 
     def __init__(
-        self, sources: Sources, lane: DeviceLane, limits: BatchLimits, metrics: Metrics
+        self, sources: Sources, lanes: DeviceLanes, limits: BatchLimits, metrics: Metrics
     ) -> None:
         self._sources = sources
-        self._lane = lane
+        self._lanes = lanes
         self._limits = limits
         self._metrics = metrics
         self._structures: OrderedDict[_Described, Structure] = OrderedDict()
@@ -82,6 +86,6 @@ class ModelLoader:
 
     def load(self, key: ModelKey) -> LoadedModel:
         """Load a resolved model."""
-        model = self._sources[key.source].load(key, self._lane.device)
-        batcher = Batcher(model, self._lane, self._limits, self._metrics)
-        return LoadedModel(key, model, batcher, self._lane)
+        model = self._sources[key.source].load(key, self._lanes.device)
+        batcher = Batcher(model, self._lanes, self._limits, self._metrics)
+        return LoadedModel(key, model, batcher, self._lanes)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..backends.taps import Tap, TokenExtraction, taps
+from ..backends.precision import Precision
+from ..backends.taps import TokenExtraction, taps
 from ..errors import InvalidRequestError
 from ..inputs import (
     IMAGE,
@@ -15,6 +16,8 @@ from ..inputs import (
 )
 from ..sources.base import ModelKey
 from .loading import ModelLoader
+from .reduction import WHOLE, Reduction
+from .work import Work
 
 
 @dataclass(frozen=True)
@@ -30,14 +33,22 @@ class ExtractSpec:
     """Changes of the model's own preprocessing."""
     tensor_shape: tuple[int, ...] | None = None
     """Shape of one image where images come as tensors that are preprocessed already."""
+    precision: Precision = Precision.FLOAT32
+    dtype: str = "float32"
+    """Element type of the features: `float32` or `float16`."""
+    deterministic: bool = False
+    """Every image goes through the model alone."""
+    reduction: Reduction = WHOLE
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to take of a model, and how its inputs are made."""
+    """What to do with images, and how they become inputs."""
 
-    taps: tuple[Tap, ...]
+    work: Work
     transform: InputTransform
+    row_shapes: list[tuple[int, ...]]
+    """Shape of one image's features, per module in the order asked for."""
 
 
 def plan(loader: ModelLoader, key: ModelKey, spec: ExtractSpec) -> Plan:
@@ -47,10 +58,11 @@ def plan(loader: ModelLoader, key: ModelKey, spec: ExtractSpec) -> Plan:
     changed = images.spec.shape if images.spec.shape != own[IMAGE].spec.shape else None
     found = taps(loader.structure(key, changed), spec.modules, spec.tokens)
     modality = found[0].modality
-    if modality == IMAGE:
-        return Plan(found, images)
-    _check_own_way(spec, modality)
-    return Plan(found, own[modality])
+    if modality != IMAGE:
+        _check_own_way(spec, modality)
+    transform = images if modality == IMAGE else own[modality]
+    work = Work(found, transform.spec, spec.precision, spec.reduction, spec.dtype)
+    return Plan(work, transform, work.row_shapes)
 
 
 def _check_own_way(spec: ExtractSpec, modality: str) -> None:

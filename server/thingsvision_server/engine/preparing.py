@@ -99,7 +99,7 @@ class ImagePreparer:
         transform.check_kind(item)
         content = self._content(item, transform)
         decoded_at = time.monotonic()
-        tensor = transform.apply(content)
+        tensor = transform.input_of(item, content)
         transform.check_shape(item, tuple(tensor.shape))
         ready_at = time.monotonic()
         self._metrics.decode_seconds.observe(decoded_at - started)

@@ -9,11 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..backends.base import Rows
-from ..backends.taps import Tap
-from ..inputs import InputSpec
-
-_BATCHES_AHEAD = 2
-_BATCHES_READY = 2
+from .work import Work
 
 
 @dataclass(frozen=True)
@@ -27,26 +23,33 @@ class PreparedImage:
 
 @dataclass(frozen=True)
 class FeatureRows:
-    """Activations of consecutive images of one stream: per module, images x shape, float32."""
+    """Features of consecutive images of one stream: per module, images x shape."""
 
     images: list[str]
     arrays: list[Rows]
+    overflow_count: int = 0
+    """Values that the element type can't hold."""
+
+
+_Result = FeatureRows | BaseException | None
 
 
 @dataclass(eq=False)
 class BatchStream:
-    """Images in, rows out, both in order; at most two batches of each are held.
+    """Images in, rows out, both in order; one batch more than may run at once of each is held.
 
-    An exact stream's batches have `batch_size` images of this stream alone (the last: what is
-    left); another's may have fewer, and images of other streams beside them.
+    Batches may end in any order. An exact stream's batches have `batch_size` images of this
+    stream alone (the last: what is left); another's may have fewer, and images of other streams
+    beside them.
     """
 
-    taps: tuple[Tap, ...]
-    spec: InputSpec
+    work: Work
     batch_size: int
     exact: bool
     changed: asyncio.Event
     """Set when there may be something new to run."""
+    most_batches: int = 2
+    """Batches that run, or whose rows wait for the reader."""
     ready: deque[PreparedImage] = field(default_factory=deque)
     ended: bool = False
     closed: bool = False
@@ -54,9 +57,10 @@ class BatchStream:
     forward_seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        self.room = asyncio.Semaphore(_BATCHES_READY * self.batch_size)
-        self._results: asyncio.Queue[FeatureRows | BaseException | None] = asyncio.Queue()
-        self._running_count = self._reading_count = 0
+        self.room = asyncio.Semaphore(self.most_batches * self.batch_size)
+        self._results: asyncio.Queue[_Result] = asyncio.Queue()
+        self._begun_count = self._given_count = self._reading_count = 0
+        self._early: dict[int, list[FeatureRows] | BaseException] = {}
 
     def put(self, image: PreparedImage) -> None:
         """Add the next image; `room` was acquired for it."""
@@ -87,24 +91,41 @@ class BatchStream:
     @property
     def runnable_count(self) -> int:
         """Return how many images may go into a batch now."""
-        held = self._running_count + self._results.qsize() + self._reading_count
+        running = self._begun_count - self._given_count
+        held = running + self._results.qsize() + self._reading_count
         count = min(len(self.ready), self.batch_size)
         incomplete = self.exact and count < self.batch_size and not self.ended
-        return 0 if incomplete or held >= _BATCHES_AHEAD else count
+        return 0 if incomplete or held >= self.most_batches else count
 
-    def take(self, count: int) -> list[PreparedImage]:
+    def take(self, count: int) -> Share:
         """Remove the next images, for a batch."""
-        self._running_count += 1
         for _ in range(count):
             self.room.release()
-        return [self.ready.popleft() for _ in range(count)]
+        share = Share(self, self._begun_count, [self.ready.popleft() for _ in range(count)])
+        self._begun_count += 1
+        return share
 
-    def give(self, rows: FeatureRows, *, last_of_batch: bool) -> None:
-        """Hand rows to the reader."""
-        self._running_count -= last_of_batch
-        self._results.put_nowait(rows)
+    def give(self, place: int, result: list[FeatureRows] | BaseException) -> None:
+        """Hand the rows of a share, or what went wrong with it, to the reader, in their turn."""
+        self._early[place] = result
+        while (due := self._early.pop(self._given_count, None)) is not None:
+            self._given_count += 1
+            if isinstance(due, BaseException):
+                self.fail(due)
+                continue
+            for rows in due:
+                self._results.put_nowait(rows)
         self._finish_if_done()
 
     def _finish_if_done(self) -> None:
-        if self.ended and not self.ready and not self._running_count:
+        if self.ended and not self.ready and self._begun_count == self._given_count:
             self._results.put_nowait(None)
+
+
+@dataclass(frozen=True)
+class Share:
+    """Consecutive images of one stream in a batch, and its place among the stream's shares."""
+
+    stream: BatchStream
+    place: int
+    images: list[PreparedImage]

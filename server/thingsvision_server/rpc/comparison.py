@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass, field
 from math import prod
@@ -22,7 +22,14 @@ from ..engine.spool import FeatureSpool, SpoolColumn
 from ..errors import InvalidRequestError
 from ..metrics import Metrics
 from ..rdm.compare import RDM
-from .messages import column_message, element_type, extract_spec, metric_name, provenance, timings
+from .extraction import (
+    RDM_DTYPES,
+    column_message,
+    element_type,
+    extract_spec,
+    provenance,
+    timings,
+)
 from .replies import FrameReply, feature_columns, log_extraction
 from .requests import RequestStream, pulled
 
@@ -30,6 +37,13 @@ _PROGRESS_SECONDS = 1.0
 _ROWS_AT_ONCE = 64
 
 T = TypeVar("T")
+
+_METRICS: Mapping[pb.Metric, str] = {
+    pb.METRIC_CORRELATION: "correlation",
+    pb.METRIC_COSINE: "cosine",
+    pb.METRIC_EUCLIDEAN: "euclidean",
+    pb.METRIC_GAUSSIAN: "gaussian",
+}
 
 
 @dataclass
@@ -65,7 +79,7 @@ class RDMReply:
         self, header: pb.ComputeRDMHeader, request: RequestStream
     ) -> AsyncGenerator[pb.ComputeRDMResponse]:
         """Yield progress, a header, the RDMs' frames and a trailer."""
-        metric, dtype = metric_name(header.metric), element_type(header.element_type)
+        metric, dtype = metric_name(header.metric), element_type(header.element_type, RDM_DTYPES)
         bind_contextvars(metric=metric)
         from_images = header.HasField("extraction")
         collect = self._collect_images if from_images else self._collect_features
@@ -176,3 +190,11 @@ async def _in_thread(work: Callable[[], T]) -> T:
         return await asyncio.to_thread(work)
     except WireError as error:
         raise InvalidRequestError(str(error), field="features") from error
+
+
+def metric_name(value: pb.Metric) -> str:
+    """Return the engine's name of a metric; raise for none and for an unknown one."""
+    if value not in _METRICS:
+        valid = ", ".join(_METRICS.values())
+        raise InvalidRequestError(f"metric {value} is not known. Valid: {valid}", field="metric")
+    return _METRICS[value]

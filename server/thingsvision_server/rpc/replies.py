@@ -14,7 +14,7 @@ from thingsvision_proto.wire import ColumnSpec, FeatureWriter
 
 from ..engine.extractor import Extraction
 from ..metrics import Metrics
-from .messages import column_message, provenance
+from .extraction import column_message, provenance
 
 
 class FrameReply:
@@ -60,7 +60,11 @@ class FrameReply:
 
 def feature_columns(extraction: Extraction) -> list[ColumnSpec]:
     """Return the columns of an extraction's features, in the order asked for."""
-    return [ColumnSpec(tap.name, tap.output_shape) for tap in extraction.plan.taps]
+    planned = extraction.plan
+    return [
+        ColumnSpec(tap.name, shape, planned.work.dtype)
+        for tap, shape in zip(planned.work.taps, planned.row_shapes, strict=True)
+    ]
 
 
 def extract_reply_header(

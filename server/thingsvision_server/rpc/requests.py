@@ -13,7 +13,7 @@ from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
 from ..errors import InvalidRequestError
 from ..inputs import RequestItem
-from .messages import request_item
+from .extraction import request_item
 
 
 def check_model_metadata(context: grpc.aio.ServicerContext[Any, Any], spec: pb.ModelSpec) -> None:

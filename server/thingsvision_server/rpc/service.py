@@ -17,7 +17,8 @@ from ..engine.extractor import Extractor
 from ..metrics import Metrics
 from ..sources import Sources
 from .comparison import RDMReply
-from .messages import extract_spec, model_key, model_message, module_message, timings
+from .extraction import extract_spec, timings
+from .messages import model_key, model_message, module_message
 from .replies import FrameReply, extract_reply_header, feature_columns, log_extraction
 from .requests import RequestStream, check_model_metadata
 
@@ -81,7 +82,11 @@ class FeatureServicer(FeatureServiceServicer):
                 log_extraction(extraction, reply.send_seconds)
         # The lease is back by now: whoever reads the trailer may unload the model.
         taken = timings(extraction, reply.send_seconds)
-        yield pb.ExtractResponse(trailer=pb.ExtractTrailer(**reply.totals(), timings=taken))
+        yield pb.ExtractResponse(
+            trailer=pb.ExtractTrailer(
+                **reply.totals(), timings=taken, overflow_count=extraction.overflow_count
+            )
+        )
 
     async def ComputeRDM(
         self, request_iterator: AsyncIterator[pb.ComputeRDMRequest], context: _Context

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from fnmatch import fnmatchcase
-from importlib import import_module
 
 from ..errors import UnknownSourceError, choices
 from .base import ModelEntry, ModelSource
 from .context import SourceContext
 from .facts import shipped_facts
+from .opening import named
 from .pause import ImportPause
 
 SOURCES: Mapping[str, str] = {
@@ -45,7 +45,7 @@ class Sources:
             # One at a time: threads that import libraries side by side can meet half of one.
             with self._opening:
                 if name not in self._opened:
-                    self._opened[name] = _opener(SOURCES[name])(self._context)
+                    self._opened[name] = named(SOURCES[name], __name__)(self._context)
         return self._opened[name]
 
     def entries(self, source: str = "", name_glob: str = "") -> Iterator[ModelEntry]:
@@ -82,11 +82,3 @@ def _known(name: str) -> str:
 
 def _matching(names: list[str], name_glob: str) -> list[str]:
     return [name for name in names if fnmatchcase(name, name_glob or "*")]
-
-
-def _opener(path: str) -> Callable[[SourceContext], ModelSource]:
-    module, _, function = path.partition(":")
-    opener: Callable[[SourceContext], ModelSource] = getattr(
-        import_module(f".{module}", __name__), function
-    )
-    return opener

@@ -11,7 +11,7 @@ from ..inputs import IMAGE, InputTransform
 from .base import ModelKey
 from .context import SourceContext
 from .pytorch import PyTorchSource
-from .state_dicts import StateDict
+from .state_dicts import StateDict, filled
 from .transforms import IMAGENET, transform_of
 from .weights import PublishedWeights
 
@@ -67,9 +67,7 @@ class CheckpointCatalogue:
 
     def build_pretrained(self, name: str, tag: str, state: StateDict) -> nn.Module:
         """Build the network with the tensors of its file, converted."""
-        network = self.build(name)
-        network.load_state_dict(state)
-        return network
+        return filled(self.build(name), state)
 
     def converted(self, name: str, state: StateDict) -> StateDict:
         """Return the tensors of a file under the network's own names."""

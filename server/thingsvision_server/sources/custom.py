@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib import import_module
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 
 from ..backends.base import RunnableModel, Structure
-from ..errors import UnknownModelError, choices
 from ..inputs import InputTransform
 from .base import ModelEntry, ModelKey, ModelSource
 from .context import SourceContext
 from .keras.harmonization import REFUSED as NOT_HARMONIZED
+from .naming import check_name
+from .opening import named
 from .weights import PublishedWeights, PublishingSource
 
 FAMILIES: Sequence[str] = (
@@ -33,15 +34,7 @@ _NOWHERE = PublishedWeights()
 
 def open_source(context: SourceContext) -> CustomSource:
     """Open the source with all its families."""
-    return CustomSource([_opener(path)(context) for path in FAMILIES])
-
-
-def _opener(path: str) -> Callable[[SourceContext], ModelSource]:
-    module, _, function = path.partition(":")
-    opener: Callable[[SourceContext], ModelSource] = getattr(
-        import_module(f".{module}", __package__), function
-    )
-    return opener
+    return CustomSource([named(path, __package__)(context) for path in FAMILIES])
 
 
 class CustomSource:
@@ -56,8 +49,8 @@ class CustomSource:
 
     def entries(self, names: list[str]) -> Iterator[ModelEntry]:
         """Yield what there is to say of these models without building them."""
-        for name in names:
-            yield from self._family_of[name].entries([name])
+        for family, of_family in groupby(names, self._family_of.__getitem__):
+            yield from family.entries(list(of_family))
 
     def published(self, name: str, tag: str) -> PublishedWeights:
         """Tell where the weights of a tag are published."""
@@ -66,10 +59,7 @@ class CustomSource:
 
     def resolve(self, key: ModelKey) -> ModelKey:
         """Return the key with its weights named in full; raise where there are none such."""
-        if key.name not in self._family_of:
-            hint = REFUSED.get(key.name) or choices(key.name, self._family_of)
-            sentence = f"{key.source} has no model {key.name!r}. {hint}"
-            raise UnknownModelError(sentence, field="model.name", subject=key.name)
+        check_name(key, self._family_of, refused=REFUSED)
         return self._family_of[key.name].resolve(key)
 
     def structure(self, key: ModelKey, image_shape: tuple[int, ...] | None = None) -> Structure:

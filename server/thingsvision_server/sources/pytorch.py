@@ -16,17 +16,12 @@ from ..backends.seeding import isolated_random
 from ..backends.skeleton import without_parameters
 from ..backends.structure import Tower, describe
 from ..backends.torch import TorchModel
-from ..errors import (
-    InvalidRequestError,
-    UnknownModelError,
-    UnknownWeightsError,
-    WeightsMismatchError,
-    choices,
-)
+from ..errors import WeightsMismatchError, unfit_shape
 from ..inputs import IMAGE, InputSpec, InputTransform
 from .base import ModelEntry, ModelKey, Pretrained, PretrainedEntry, Random, Uploaded
 from .misfits import misfits
-from .state_dicts import StateDict, read_state_dict
+from .naming import check_name, with_weights
+from .state_dicts import StateDict, filled, read_state_dict
 from .weights import PublishedWeights, WeightsFolder
 
 _DRY_RUN_ERRORS = (RuntimeError, NotImplementedError, ValueError, TypeError, AssertionError)
@@ -119,19 +114,21 @@ class PyTorchSource:
     def _entry(self, name: str, weights: WeightsFolder) -> ModelEntry:
         catalogue, source = self._catalogue, self._catalogue.source
         pretrained: list[PretrainedEntry] = []
+        default: InputTransform | None = None
         for tag in catalogue.tags(name):
             key = ModelKey(source, name, Pretrained(tag))
             state = weights.state(key, catalogue.published(name, tag))
-            own = catalogue.transforms(key)[IMAGE].preprocessing
-            pretrained.append(PretrainedEntry(tag, not pretrained, state, own))
-        default = Pretrained(pretrained[0].tag) if pretrained else Random(0)
+            own = catalogue.transforms(key)[IMAGE]
+            default = default or own
+            pretrained.append(PretrainedEntry(tag, not pretrained, state, own.preprocessing))
+        default = default or catalogue.transforms(ModelKey(source, name, Random(0)))[IMAGE]
         return ModelEntry(
             source,
             name,
             tuple(pretrained),
             task=catalogue.task(name) if isinstance(catalogue, TaskCatalogue) else "",
             parameter_count=self._parameter_counts.get(name, 0),
-            input_shape=catalogue.transforms(ModelKey(source, name, default))[IMAGE].spec.shape,
+            input_shape=default.spec.shape,
         )
 
     def published(self, name: str, tag: str) -> PublishedWeights:
@@ -140,24 +137,8 @@ class PyTorchSource:
 
     def resolve(self, key: ModelKey) -> ModelKey:
         """Return the key with its weights named in full; raise where there are none such."""
-        if key.name not in self._names:
-            hint = self._refused.get(key.name) or choices(key.name, self._names)
-            sentence = f"{key.source} has no model {key.name!r}. {hint}"
-            raise UnknownModelError(sentence, field="model.name", subject=key.name)
-        if isinstance(key.weights, Uploaded):
-            self._weights.uploaded(key.weights.sha256)
-        if isinstance(key.weights, Pretrained):
-            return ModelKey(key.source, key.name, self._known_tag(key.name, key.weights.tag))
-        return key
-
-    def _known_tag(self, name: str, tag: str) -> Pretrained:
-        tags = self._catalogue.tags(name)
-        if tag in tags or (tags and not tag):
-            return Pretrained(tag or tags[0])
-        wanted = f"no pretrained weights {tag!r}" if tag else "no pretrained weights"
-        hint = choices(tag, tags) or "Use random or uploaded weights."
-        sentence = f"{name} has {wanted}. {hint}"
-        raise UnknownWeightsError(sentence, field="model.pretrained_tag", subject=tag)
+        check_name(key, self._names, refused=self._refused)
+        return with_weights(key, self._weights, self._catalogue.tags)
 
     def structure(self, key: ModelKey, image_shape: tuple[int, ...] | None = None) -> Structure:
         """Return the modules of a model, from passes that compute shapes only where that works."""
@@ -177,10 +158,7 @@ class PyTorchSource:
         except _DRY_RUN_ERRORS as error:
             if image_shape is None:
                 raise
-            size = " x ".join(map(str, image_shape))
-            raise InvalidRequestError(
-                f"{key} can't take inputs of {size}: {error}", field="input"
-            ) from error
+            raise unfit_shape(key, image_shape, error) from error
 
     def _describe(self, network: nn.Module, specs: Mapping[str, InputSpec]) -> Structure:
         towers = self._catalogue.towers(network)
@@ -233,7 +211,7 @@ class PyTorchSource:
 
 def _with_state(network: nn.Module, state: StateDict, key: ModelKey) -> nn.Module:
     try:
-        network.load_state_dict(state)
+        return filled(network, state)
     except RuntimeError as error:
         # PyTorch's own message lists all missing keys first, which leaves no room for the others.
         raise WeightsMismatchError(
@@ -241,4 +219,3 @@ def _with_state(network: nn.Module, state: StateDict, key: ModelKey) -> nn.Modul
             f"{misfits(network, state) or error}",
             field="model.weights_sha256",
         ) from error
-    return network

@@ -1,4 +1,7 @@
-"""Reads state dicts without running code; knows neither where files lie nor any architecture."""
+"""Reads state dicts without running code, and fills networks with them.
+
+Knows neither where files lie nor any architecture.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,12 @@ import pickle
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidWeightsError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 StateDict = dict[str, Any]
 
@@ -53,6 +59,12 @@ def read_state_dict(path: Path, called: str = "") -> StateDict:
             f"{name} holds no state dict (a mapping of names to tensors)", subject=name
         )
     return dict(loaded)
+
+
+def filled(network: nn.Module, state: StateDict) -> nn.Module:
+    """Return the network with these tensors in it; raise RuntimeError where they are not its."""
+    network.load_state_dict(state)
+    return network
 
 
 def _reader(path: Path) -> Callable[[Path, str], Any]:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 from torchvision import transforms
-from torchvision.transforms import InterpolationMode
 
 from ..inputs import InputSpec, InputTransform, Preprocessing
+from .geometry import geometry_steps, height_and_width
 
 IMAGENET = Preprocessing(
     resize_pixels=(256,),
@@ -41,29 +41,17 @@ def transform_of(preprocessing: Preprocessing, unsized: tuple[int, ...] = ()) ->
     """
     compose = transforms.Compose(list(_steps(preprocessing)))
     size = preprocessing.crop_pixels or preprocessing.resize_pixels
-    shape = (3, *_pair(size)) if size else unsized
+    shape = (3, *height_and_width(size)) if size else unsized
     described = replace(preprocessing, description=" ".join(repr(compose).split()))
     return image_transform(compose, described, shape)
 
 
 def _steps(preprocessing: Preprocessing) -> Iterator[Any]:
-    if preprocessing.resize_pixels:
-        size = preprocessing.resize_pixels
-        yield transforms.Resize(
-            size[0] if len(size) == 1 else list(size),
-            interpolation=InterpolationMode(preprocessing.interpolation),
-            antialias=preprocessing.antialias,
-        )
-    if preprocessing.crop_pixels:
-        yield transforms.CenterCrop(_pair(preprocessing.crop_pixels))
+    yield from geometry_steps(preprocessing)
     yield transforms.ToTensor()
     if preprocessing.mean or preprocessing.std:
         mean, std = preprocessing.mean or (0.0, 0.0, 0.0), preprocessing.std or (1.0, 1.0, 1.0)
         yield transforms.Normalize(mean, std)
-
-
-def _pair(size: tuple[int, ...]) -> tuple[int, ...]:
-    return size if len(size) == 2 else size * 2
 
 
 def read_steps(steps: Iterable[Any], description: str) -> Preprocessing:

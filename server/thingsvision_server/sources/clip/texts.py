@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-from ...errors import InvalidRequestError, WeightsMissingError
+from ...errors import WeightsMissingError
 from ...inputs import TEXT, InputSpec, InputTransform, Preprocessing, Text
 from ..base import ModelKey, Pretrained
+from ..token_limit import check_token_count
 from ..weights import PublishedWeights, WeightsFolder
 from .variants import Variant
 
@@ -22,8 +23,7 @@ _TOKENIZER_FILES = (
 )
 """What a tokenizer of the hub is read from: of each row one file."""
 
-_QUOTED = 40
-"""Letters of a text that an error quotes."""
+_ADVICE = "Shorten it: open_clip itself would cut off its end without a word"
 
 
 class TextTokenizer:
@@ -46,18 +46,9 @@ class TextTokenizer:
 
     def token_ids(self, text: str) -> torch.Tensor:
         """Return a text's token ids, [context length] of int64; raise where they are too many."""
-        length = self._variant.context_length
         with self._lock:
             count = _COUNTERS[type(self._tokenizer).__name__](self._tokenizer, text)
-            if count > length:
-                beginning = text[:_QUOTED] + ("..." if len(text) > _QUOTED else "")
-                raise InvalidRequestError(
-                    f"the text {beginning!r} has {count} tokens with its start and its end; this "
-                    f"model reads at most {length}. Shorten it: open_clip itself would cut off "
-                    "its end without a word",
-                    field="image.text",
-                    subject=beginning,
-                )
+            check_token_count(text, count, self._variant.context_length, advice=_ADVICE)
             ids: torch.Tensor = self._tokenizer([text])[0]
             return ids
 

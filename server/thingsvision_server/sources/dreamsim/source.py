@@ -10,7 +10,7 @@ from ...inputs import IMAGE, InputTransform, Preprocessing
 from ..base import ModelKey
 from ..context import SourceContext
 from ..pytorch import PyTorchSource
-from ..state_dicts import StateDict
+from ..state_dicts import StateDict, filled
 from ..transforms import transform_of
 from ..weights import PublishedWeights
 from .files import DreamSimFiles
@@ -68,6 +68,4 @@ class DreamSimCatalogue:
 
     def build_pretrained(self, name: str, tag: str, state: StateDict) -> nn.Module:
         """Build the network with these tensors, which bear its own names."""
-        network = self.build(name)
-        network.load_state_dict(state)
-        return network
+        return filled(self.build(name), state)

@@ -16,7 +16,7 @@ from ..base import ModelKey
 from ..clip.texts import hub_folder
 from ..context import SourceContext
 from ..pytorch import PyTorchSource
-from ..state_dicts import StateDict
+from ..state_dicts import StateDict, filled
 from ..weights import PublishedWeights, WeightsFolder
 from .image_processors import transform_when_asked
 from .text_tokenizers import TextTokenizer, open_tokenizer
@@ -98,9 +98,7 @@ class AlignCatalogue:
 
     def build_pretrained(self, name: str, tag: str, state: StateDict) -> nn.Module:
         """Build the network with the tensors of its file."""
-        network = self.build(name)
-        network.load_state_dict(state)
-        return network
+        return filled(self.build(name), state)
 
     def converted(self, name: str, state: StateDict) -> StateDict:
         """Return the tensors without the numbers of positions, which older libraries saved."""

@@ -15,7 +15,7 @@ from ...inputs import IMAGE, InputTransform, Preprocessing
 from ..base import ModelKey
 from ..context import SourceContext
 from ..pytorch import PyTorchSource
-from ..state_dicts import StateDict
+from ..state_dicts import StateDict, filled
 from ..transforms import IMAGENET
 from ..weights import PublishedWeights
 from .image_processors import transform_when_asked
@@ -136,9 +136,7 @@ class SegmentAnythingCatalogue:
 
     def build_pretrained(self, name: str, tag: str, state: StateDict) -> nn.Module:
         """Build the network with the tensors of its file, converted."""
-        network = self.build(name)
-        network.load_state_dict(state)
-        return network
+        return filled(self.build(name), state)
 
     def converted(self, name: str, state: StateDict) -> StateDict:
         """Return the tensors of the image encoder under the library's names."""

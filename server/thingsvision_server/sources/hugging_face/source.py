@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,7 +154,7 @@ class TransformersSource:
         network: nn.Module = fill(config, folder.state(), called).network
         return network
 
-    @property
+    @cached_property
     def _networks(self) -> PyTorchSource:
         from ..pytorch import PyTorchSource
 

@@ -10,14 +10,12 @@ from typing import Any
 
 import torch
 
-from ...errors import InvalidRequestError, PreconditionError
+from ...errors import PreconditionError
 from ...inputs import TEXT, InputSpec, InputTransform, Preprocessing, Text
+from ..token_limit import check_token_count
 
 TOKENIZED = ("input_ids", "attention_mask")
 """The rows of one text's input, in the library's words."""
-
-_QUOTED = 40
-"""Letters of a text that an error quotes."""
 
 
 class TextTokenizer:
@@ -44,14 +42,7 @@ class TextTokenizer:
         with self._lock:
             found = self._tokenizer(text, padding="max_length", max_length=self._length)
         ids = found["input_ids"]
-        if len(ids) > self._length:
-            beginning = text[:_QUOTED] + ("..." if len(text) > _QUOTED else "")
-            raise InvalidRequestError(
-                f"the text {beginning!r} has {len(ids)} tokens with its start and its end; this "
-                f"model reads at most {self._length}. Shorten it",
-                field="image.text",
-                subject=beginning,
-            )
+        check_token_count(text, len(ids), self._length)
         # Models whose tokenizer makes no mask were trained to see the padding.
         return torch.tensor([ids, found.get("attention_mask", [1] * len(ids))])
 

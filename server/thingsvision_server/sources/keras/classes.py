@@ -8,17 +8,11 @@ from dataclasses import dataclass
 
 from ...backends.base import RunnableModel, Structure
 from ...backends.tensorflow import KerasNetwork, KerasSketch, KerasWeights
-from ...errors import (
-    InvalidRequestError,
-    InvalidWeightsError,
-    UnknownModelError,
-    UnknownWeightsError,
-    WeightsMismatchError,
-    choices,
-)
+from ...errors import InvalidRequestError, InvalidWeightsError, WeightsMismatchError, sides
 from ...inputs import IMAGE, InputTransform, Preprocessing
 from ..base import ModelEntry, ModelKey, Pretrained, PretrainedEntry, Random, Uploaded
 from ..context import SourceContext
+from ..naming import check_name, with_weights
 from ..weights import PublishedWeights, WeightsFolder
 from .images import declared_transform, keras_transform
 
@@ -100,22 +94,16 @@ class KerasSource:
 
     def resolve(self, key: ModelKey) -> ModelKey:
         """Return the key with its weights named in full; raise where there are none such."""
-        if key.name not in self._models:
-            hint = choices(key.name, self._models) or self._nothing
-            sentence = f"{key.source} has no model {key.name!r}. {hint}"
-            raise UnknownModelError(sentence, field="model.name", subject=key.name)
-        if isinstance(key.weights, Uploaded):
-            self._weights.uploaded(key.weights.sha256)
-        if isinstance(key.weights, Pretrained):
-            return ModelKey(key.source, key.name, self._known_tag(key.name, key.weights.tag))
-        return key
+        check_name(key, self._models, nothing=self._nothing)
+        return with_weights(key, self._weights, lambda name: [self._models[name].tag])
 
     def structure(self, key: ModelKey, image_shape: tuple[int, ...] | None = None) -> Structure:
         """Return the modules of a resolved model."""
         sketch = self._sketch(key)
-        if image_shape not in (None, sketch.input_shape):
-            found, own = (" x ".join(map(str, s)) for s in (image_shape or (), sketch.input_shape))
-            sentence = f"{key} takes images of {own} (height x width x channels), not {found}"
+        own = sketch.input_shape
+        if image_shape is not None and image_shape != own:
+            wanted = f"images of {sides(own)} (height x width x channels)"
+            sentence = f"{key} takes {wanted}, not {sides(image_shape)}"
             raise InvalidRequestError(sentence, field="input")
         return sketch.structure
 
@@ -148,13 +136,6 @@ class KerasSource:
 
     def _network(self, key: ModelKey) -> KerasNetwork:
         return self._models[key.name].network(pretrained=isinstance(key.weights, Pretrained))
-
-    def _known_tag(self, name: str, tag: str) -> Pretrained:
-        own = self._models[name].tag
-        if tag not in ("", own):
-            sentence = f"{name} has no pretrained weights {tag!r}. {choices(tag, [own])}"
-            raise UnknownWeightsError(sentence, field="model.pretrained_tag", subject=tag)
-        return Pretrained(own)
 
     def _sketch(self, key: ModelKey) -> KerasSketch:
         network = self._network(key)

@@ -16,6 +16,7 @@ from PIL import Image as PillowImage
 
 from ...backends.tensorflow import KerasSketch
 from ...inputs import InputSpec, InputTransform, Preprocessing
+from ..geometry import geometry_steps, height_and_width
 
 _RGB = (0, 1, 2)
 
@@ -94,7 +95,7 @@ def _of_unit_values(
 
 
 def _shape(data: Preprocessing) -> tuple[int, ...]:
-    return (*_pair(data.crop_pixels or data.resize_pixels), 3)
+    return (*height_and_width(data.crop_pixels or data.resize_pixels), 3)
 
 
 def _scaled(own: Preprocessing, changed: Preprocessing) -> Preprocessing:
@@ -116,18 +117,8 @@ def _normalised(pixels: Any, mean: tuple[float, ...], std: tuple[float, ...]) ->
 
 
 def _cut(changed: Preprocessing) -> Callable[[Any], Any]:
-    """Return torchvision's own steps of resize and centre crop on Pillow images."""
+    """Return what resizes and crops a Pillow image."""
     from torchvision import transforms
 
-    resize = changed.resize_pixels
-    size = resize[0] if len(resize) == 1 else list(resize)
-    mode = transforms.InterpolationMode(changed.interpolation)
-    steps = [transforms.Resize(size, interpolation=mode)]
-    if changed.crop_pixels:
-        steps.append(transforms.CenterCrop(_pair(changed.crop_pixels)))
-    compose: Callable[[Any], Any] = transforms.Compose(steps)
+    compose: Callable[[Any], Any] = transforms.Compose(list(geometry_steps(changed)))
     return compose
-
-
-def _pair(size: tuple[int, ...]) -> tuple[int, ...]:
-    return size if len(size) == 2 else size * 2

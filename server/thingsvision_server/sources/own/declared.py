@@ -16,6 +16,7 @@ from ...inputs import (
     Preprocessing,
     PreprocessingOverrides,
 )
+from ..geometry import geometry_steps, height_and_width
 
 RANGES: Mapping[str, tuple[float, float]] = {
     "0..1": (255.0, 0.0),
@@ -99,8 +100,7 @@ def declared_transform(declared: Preprocessing, *, channels_last: bool) -> Input
 
     preprocessing = complete(declared)
     steps = transforms.Compose(list(_steps(preprocessing, channels_last=channels_last)))
-    sides = preprocessing.crop_pixels or preprocessing.resize_pixels or (0,)
-    sides = sides if len(sides) == 2 else sides * 2
+    sides = height_and_width(preprocessing.crop_pixels or preprocessing.resize_pixels or (0,))
     return InputTransform(
         steps,
         replace(preprocessing, description=" ".join(repr(steps).split())),
@@ -110,13 +110,7 @@ def declared_transform(declared: Preprocessing, *, channels_last: bool) -> Input
 
 
 def _steps(preprocessing: Preprocessing, *, channels_last: bool) -> Any:
-    from torchvision import transforms
-
-    if size := preprocessing.resize_pixels:
-        mode = transforms.InterpolationMode(preprocessing.interpolation)
-        yield transforms.Resize(size[0] if len(size) == 1 else list(size), interpolation=mode)
-    if crop := preprocessing.crop_pixels:
-        yield transforms.CenterCrop(crop if len(crop) == 2 else crop * 2)
+    yield from geometry_steps(preprocessing)
     yield Scale(preprocessing)
     if channels_last:
         yield ChannelsLast()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
 from torch.export.passes import move_to_device_pass
 from torch.export.unflatten import InterpreterModule, InterpreterModuleDispatcher
 
@@ -17,7 +17,7 @@ from ...backends.base import ModuleInfo, RunnableModel, Structure
 from ...backends.structure import Tower, describe
 from ...backends.tensorflow import TensorFlowRuntime
 from ...backends.torch import TorchModel
-from ...errors import InvalidRequestError, InvalidWeightsError
+from ...errors import InvalidWeightsError, unfit_shape
 from ...inputs import IMAGE, InputSpec
 from ..uploads.exported_check import image_size, read_program
 from .exported_graph import lift_sizes
@@ -52,9 +52,7 @@ class ExportedModel:
         try:
             structure = describe(network, {IMAGE: Tower(network, InputSpec(shape))}, counts)
         except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-            size = " x ".join(map(str, shape))
-            sentence = f"{self._path.name} can't take inputs of {size}: {error}"
-            raise InvalidRequestError(sentence, field="input") from error
+            raise unfit_shape(self._path.name, shape, error) from error
         modules = (_as_exported(module, parts[module.name]) for module in structure.modules)
         return Structure(tuple(modules), structure.state_bytes)
 
@@ -77,6 +75,7 @@ def _load(path: Path, device: str) -> nn.Module:
         raise InvalidWeightsError(
             f"{path.name} can't be loaded: {why}", subject=path.name
         ) from error
+    _forget_tracing(network)
     network.register_forward_pre_hook(_begin_pass)
     return network.eval().requires_grad_(False)
 
@@ -96,6 +95,15 @@ def _deserialised(path: Path, program: dict[str, Any]) -> torch.export.ExportedP
         weights = _load_state_dict(archive, "model")
         constants = _load_constants(archive, "model")
     return ExportedProgramDeserializer().deserialize(serialised, weights, constants, b"")
+
+
+def _forget_tracing(network: nn.Module) -> None:
+    """Drop what a graph remembers of its tracing: tensors of symbolic sizes, which nothing copies."""
+    for module in network.modules():
+        graph = getattr(module, "graph", None)
+        if isinstance(graph, fx.Graph):
+            for node in graph.nodes:
+                node.meta.clear()
 
 
 def _begin_pass(network: nn.Module, _inputs: Any) -> None:

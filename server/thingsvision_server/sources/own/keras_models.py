@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ...backends.base import RunnableModel, Structure
 from ...backends.tensorflow import KerasNetwork, KerasWeights, TensorFlowRuntime
-from ...errors import InvalidRequestError, InvalidWeightsError
+from ...errors import InvalidRequestError, InvalidWeightsError, sides
 from ..uploads.keras_archive import check_keras_archive
 
 
@@ -21,10 +21,9 @@ class KerasArchive:
         self._network = KerasNetwork(archive=str(path))
         sketch = tensorflow.sketch(self._network)
         if None in sketch.input_shape:
-            size = " x ".join(str(side or "any") for side in sketch.input_shape)
             raise InvalidWeightsError(
-                f"{path.name} takes inputs of {size}: save it with a keras.Input of fixed height "
-                "and width"
+                f"{path.name} takes inputs of {sides(sketch.input_shape)}: save it with a "
+                "keras.Input of fixed height and width"
             )
         self._structure = sketch.structure
         self.input_shape: tuple[int | None, ...] = sketch.input_shape

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ...backends.base import RunnableModel, Structure
 from ...backends.tensorflow import TensorFlowRuntime
-from ...errors import InvalidRequestError
+from ...errors import unfit_shape
 from ..uploads.onnx_check import image_input, read_onnx
 
 
@@ -29,9 +29,7 @@ class OnnxFile:
         try:
             return describe(model, image_input(model).name, shape, counts)
         except OnnxError as error:
-            size = " x ".join(map(str, shape))
-            sentence = f"{self._path.name} can't take inputs of {size}: {error}"
-            raise InvalidRequestError(sentence, field="input") from error
+            raise unfit_shape(self._path.name, shape, error) from error
 
     def load(self, device: str) -> RunnableModel:
         """Load the model onto a device."""

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
 from ...backends.base import RunnableModel, Structure
 from ...backends.chunks import ChunkedModel
 from ...backends.tensorflow import TensorFlowRuntime
-from ...errors import InvalidRequestError, UnknownModelError, UnknownWeightsError, choices
+from ...errors import (
+    InvalidRequestError,
+    UnknownModelError,
+    UnknownWeightsError,
+    choices,
+    sides,
+)
 from ...inputs import IMAGE, InputSpec, InputTransform, Preprocessing
 from ..base import ModelEntry, ModelKey, Pretrained, PretrainedEntry, Uploaded, WeightsState
 from ..context import SourceContext
+from ..opening import named
 from ..uploads.records import UploadRecord, list_records, read_record
 from .declared import declared_transform
 
@@ -140,7 +146,8 @@ class OwnSource:
 
     def _open(self, sha256: str) -> WholeModel:
         record = self._record(sha256)
-        model = _opener(OWN_FORMATS[record.format].opener)(self._folder / sha256, self._tensorflow)
+        kind = named(OWN_FORMATS[record.format].opener, __package__)
+        model: WholeModel = kind(self._folder / sha256, self._tensorflow)
         least, most = model.image_counts
         if not _is_one_by_one(model) and (least > _ANY[0] or (most or _ANY[1]) < _ANY[1]):
             taken = f"{least}" if least == most else f"{least} to {most}"
@@ -154,14 +161,6 @@ class OwnSource:
         return model
 
 
-def _opener(path: str) -> Callable[[Path, TensorFlowRuntime], WholeModel]:
-    module, _, name = path.partition(":")
-    opener: Callable[[Path, TensorFlowRuntime], WholeModel] = getattr(
-        import_module(f".{module}", __package__), name
-    )
-    return opener
-
-
 def _is_one_by_one(model: WholeModel) -> bool:
     return model.image_counts == _ONE_BY_ONE
 
@@ -171,10 +170,9 @@ def _check_shape(key: ModelKey, model: WholeModel, shape: tuple[int, ...]) -> No
     if len(shape) != len(own) or any(
         size not in (None, given) for size, given in zip(own, shape, strict=True)
     ):
-        wanted = " x ".join(str(size or "any") for size in own)
         raise InvalidRequestError(
-            f"{key.source}/{key.name} takes inputs of {wanted}, not {' x '.join(map(str, shape))}: "
-            "override crop_pixels, or delete the upload and declare its preprocessing anew",
+            f"{key.source}/{key.name} takes inputs of {sides(own)}, not {sides(shape)}: override "
+            "crop_pixels, or delete the upload and declare its preprocessing anew",
             field="input",
         )
 

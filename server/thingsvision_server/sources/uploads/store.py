@@ -192,15 +192,16 @@ class UploadStore:
         self._remove_partials(_PARTIAL_SECONDS)
         upload = Upload(self._folder / announced.sha256, announced, self._open(announced))
         path = Path(upload.file.name)
-        is_left_for_the_next = False
+        broke_off = True
         try:
             self._reserve(path, size)
             yield upload
-        except BaseException as error:
-            broke_off = upload.ended_early or not isinstance(error, ThingsvisionError)
-            is_left_for_the_next = broke_off and path.name == _PARTIAL + announced.sha256
+            broke_off = False
+        except ThingsvisionError:
+            broke_off = upload.ended_early
             raise
         finally:
+            is_left_for_the_next = broke_off and path.name == _PARTIAL + announced.sha256
             if not is_left_for_the_next:
                 path.unlink(missing_ok=True)
             upload.close()

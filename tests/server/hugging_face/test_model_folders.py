@@ -8,7 +8,7 @@ import pickle
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from serving import open_sources, serving
+from serving import open_sources
 from thingsvision_client import Client
 from thingsvision_client.errors import InvalidRequestError, NotExtractableError
 from thingsvision_client.errors import InvalidWeightsError as ClientInvalidWeightsError
@@ -29,28 +29,7 @@ from thingsvision_client.errors import WeightsMissingError as ClientWeightsMissi
 from thingsvision_server.backends.torch import state_sha256
 from thingsvision_server.errors import UnknownModelError, UnknownWeightsError
 from thingsvision_server.sources.base import ModelKey, Pretrained, WeightsState
-from tiny_checkpoints import CHECKPOINTS, TEXT, at, direct, save, save_all
-
-
-@pytest.fixture(autouse=True)
-def _no_caches_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What the user of this machine has downloaded must not decide."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "no-hub"))
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of weights with all checkpoints."""
-    root = tmp_path_factory.mktemp("weights")
-    save_all(root)
-    return root
-
-
-@pytest.fixture(scope="module")
-def server(folder: Path) -> Iterator[Any]:
-    with serving(folder, drain_seconds=1.0) as running:
-        yield running
-
+from tiny_checkpoints import CHECKPOINTS, TEXT, at, direct, save
 
 # ---------------------------------------------------------------- weights that are not there
 

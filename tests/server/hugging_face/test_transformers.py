@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,27 +22,7 @@ from thingsvision_server.backends.structure import first_tensor
 from thingsvision_server.backends.torch import TorchModel, state_sha256
 from thingsvision_server.inputs import IMAGE
 from thingsvision_server.sources.base import ModelKey, Pretrained, Random
-from tiny_checkpoints import CHECKPOINTS, SIDE, VIT, at, direct, save, save_all
-
-
-@pytest.fixture(autouse=True)
-def _no_caches_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What the user of this machine has downloaded must not decide."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "no-hub"))
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of weights with all checkpoints."""
-    root = tmp_path_factory.mktemp("weights")
-    save_all(root)
-    return root
-
-
-@pytest.fixture(scope="module")
-def server(folder: Path) -> Iterator[Any]:
-    with serving(folder, drain_seconds=1.0) as running:
-        yield running
+from tiny_checkpoints import CHECKPOINTS, SIDE, VIT, at, direct, save
 
 
 def own_pixels(path: Path, pictures: list[Pillow.Image]) -> torch.Tensor:

@@ -1,0 +1,74 @@
+"""Smaller or quicker features, by a user's choice; knows no call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from thingsvision_proto.v1 import thingsvision_pb2 as pb
+
+from .errors import InvalidRequestError
+
+PRECISIONS: Mapping[str, int] = {
+    "float32": pb.PRECISION_FLOAT32,
+    "tf32": pb.PRECISION_TF32,
+    "bfloat16": pb.PRECISION_BFLOAT16,
+    "float16": pb.PRECISION_FLOAT16,
+}
+"""Arithmetic of the forward pass."""
+
+ELEMENT_TYPES: Mapping[str, int] = {
+    "float32": pb.ELEMENT_TYPE_FLOAT32,
+    "float16": pb.ELEMENT_TYPE_FLOAT16,
+}
+"""Element types of features."""
+
+POOLS: Mapping[str, int] = {"mean": pb.POOL_MEAN, "max": pb.POOL_MAX}
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """What the server does to each module's features before it sends them, in this order.
+
+    `pool` ("mean" or "max") removes `pool_axes` of one image's features: (1, 2) of channels x
+    height x width, (0, 1) of height x width x channels. `units` are indices to keep of what is
+    left, flat in C order. `components` multiplies with the matrix of scikit-learn's
+    `SparseRandomProjection(components, random_state=seed)`, which keeps distances (Li, Hastie &
+    Church 2006). Raises InvalidRequestError for what makes no sense for any module.
+    """
+
+    pool: str | None = None
+    pool_axes: Sequence[int] = ()
+    units: Sequence[int] = ()
+    components: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.pool is not None:
+            choice("pool", self.pool, POOLS)
+        for name in ("pool_axes", "units"):
+            for number in getattr(self, name):
+                if not 0 <= number < 2**32:
+                    raise InvalidRequestError(f"{name} are numbers from 0, not {number!r}.")
+        if self.components is not None and not 1 <= self.components < 2**32:
+            raise InvalidRequestError(f"components is at least 1, not {self.components!r}.")
+        if not 0 <= self.seed < 2**32:
+            raise InvalidRequestError(f"seed is from 0 to 2**32 - 1, not {self.seed!r}.")
+
+    def to_message(self) -> pb.Reduction:
+        """Return the message."""
+        message = pb.Reduction(
+            pool=POOLS[self.pool] if self.pool else pb.POOL_UNSPECIFIED,  # type: ignore[arg-type]
+            pool_axes=map(int, self.pool_axes),
+            units=map(int, self.units),
+        )
+        if self.components is not None:
+            message.projection.component_count, message.projection.seed = self.components, self.seed
+        return message
+
+
+def choice(name: str, value: str, valid: Mapping[str, int]) -> int:
+    """Return the number of a choice. Raises InvalidRequestError."""
+    if value not in valid:
+        raise InvalidRequestError(f"{name} is one of {', '.join(valid)}, not {value!r}.")
+    return valid[value]

@@ -1,0 +1,189 @@
+"""An extraction as messages tell it, its header, its provenance, its images; knows no call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from thingsvision_proto.v1 import thingsvision_pb2 as pb
+from thingsvision_proto.wire import ColumnSpec
+
+from ..backends.precision import Precision
+from ..backends.taps import TokenExtraction
+from ..engine.extractor import Extraction
+from ..engine.planning import ExtractSpec
+from ..engine.reduction import WHOLE, Projection, Reduction
+from ..errors import InvalidRequestError
+from ..images import EncodedImage
+from ..inputs import PreprocessingOverrides, RequestItem, TensorImage, Text
+from .messages import model_key, model_spec, preprocessing_message
+
+_ELEMENT_TYPES: Mapping[pb.ElementType, str] = {
+    pb.ELEMENT_TYPE_UNSPECIFIED: "float32",
+    pb.ELEMENT_TYPE_FLOAT32: "float32",
+    pb.ELEMENT_TYPE_FLOAT64: "float64",
+    pb.ELEMENT_TYPE_FLOAT16: "float16",
+}
+
+_PRECISIONS: Mapping[pb.Precision, Precision] = {
+    pb.PRECISION_UNSPECIFIED: Precision.FLOAT32,
+    pb.PRECISION_FLOAT32: Precision.FLOAT32,
+    pb.PRECISION_TF32: Precision.TF32,
+    pb.PRECISION_BFLOAT16: Precision.BFLOAT16,
+    pb.PRECISION_FLOAT16: Precision.FLOAT16,
+}
+
+_POOLS: Mapping[pb.Pool, str] = {
+    pb.POOL_UNSPECIFIED: "",
+    pb.POOL_MEAN: "mean",
+    pb.POOL_MAX: "max",
+}
+
+_TOKENS: Mapping[pb.TokenExtraction, TokenExtraction] = {
+    pb.TOKEN_EXTRACTION_UNSPECIFIED: TokenExtraction.NONE,
+    pb.TOKEN_EXTRACTION_CLS_TOKEN: TokenExtraction.CLS_TOKEN,
+    pb.TOKEN_EXTRACTION_AVG_POOL: TokenExtraction.AVG_POOL,
+    pb.TOKEN_EXTRACTION_CLS_TOKEN_AVG_POOL: TokenExtraction.CLS_TOKEN_AVG_POOL,
+}
+
+_ITEMS: Mapping[str, type[RequestItem]] = {
+    "encoded": EncodedImage,
+    "tensor": TensorImage,
+    "text": Text,
+}
+
+
+def extract_spec(header: pb.ExtractHeader) -> ExtractSpec:
+    """Return what a header asks for."""
+    return ExtractSpec(
+        model_key(header.model),
+        tuple(header.modules),
+        header.batch_size,
+        _TOKENS[_known(header, "token_extraction", _TOKENS)],
+        _overrides(header.overrides) if header.HasField("overrides") else None,
+        tuple(header.tensors.shape) if header.HasField("tensors") else None,
+        precision=_PRECISIONS[_known(header, "precision", _PRECISIONS)],
+        dtype=element_type(header.element_type, FEATURE_DTYPES),
+        deterministic=_deterministic(header),
+        reduction=_reduction(header.reduction),
+    )
+
+
+def _known(message: Any, field: str, table: Mapping[Any, Any]) -> Any:
+    """Return an enum's value; raise for one that is not known here."""
+    value = getattr(message, field)
+    if value not in table:
+        valid = ", ".join(dict.fromkeys(str(getattr(v, "value", v)) for v in table.values() if v))
+        raise InvalidRequestError(f"{field} {value} is not known. Valid: {valid}", field=field)
+    return value
+
+
+def _deterministic(header: pb.ExtractHeader) -> bool:
+    if header.deterministic and header.batch_size > 1:
+        raise InvalidRequestError(
+            f"deterministic runs every image alone, so batch_size is 1, not {header.batch_size}; "
+            "leave one of them out",
+            field="batch_size",
+        )
+    return header.deterministic
+
+
+def _reduction(message: pb.Reduction) -> Reduction:
+    projection = None
+    if message.HasField("projection"):
+        projection = Projection(message.projection.component_count, message.projection.seed)
+    return Reduction(
+        pool=_POOLS[_known(message, "pool", _POOLS)],
+        pool_axes=tuple(message.pool_axes),
+        units=tuple(message.units),
+        projection=projection,
+    )
+
+
+def _reduction_message(reduction: Reduction) -> pb.Reduction | None:
+    if reduction == WHOLE:
+        return None
+    message = pb.Reduction(pool_axes=reduction.pool_axes, units=reduction.units)
+    message.pool = next(number for number, name in _POOLS.items() if name == reduction.pool)
+    if reduction.projection is not None:
+        message.projection.CopyFrom(pb.RandomProjection(**vars(reduction.projection)))
+    return message
+
+
+def _overrides(message: pb.PreprocessingOverrides) -> PreprocessingOverrides:
+    return PreprocessingOverrides(
+        resize_pixels=tuple(message.resize_pixels),
+        crop_pixels=tuple(message.crop_pixels),
+        crop=not message.no_crop,
+        interpolation=message.interpolation,
+        mean=tuple(message.mean),
+        std=tuple(message.std),
+    )
+
+
+def request_item(image: pb.Image, expected_index: int) -> RequestItem:
+    """Return an image of a stream; raise where its number is not the expected one."""
+    if image.index != expected_index:
+        raise InvalidRequestError(
+            f"image {image.name!r} has the index {image.index} where {expected_index} must follow",
+            field=f"image[{expected_index}]",
+            subject=image.name,
+        )
+    kind = image.WhichOneof("content")
+    if kind is None:
+        sentence = f"image {image.index} ({image.name!r}) has no content; set `encoded`"
+        raise InvalidRequestError(sentence, field=f"image[{image.index}]", subject=image.name)
+    return _ITEMS[kind](expected_index, image.name, getattr(image, kind))
+
+
+FEATURE_DTYPES = ("float32", "float16")
+"""Element types that features are sent as."""
+
+RDM_DTYPES = ("float32", "float64")
+"""Element types that RDMs are sent as."""
+
+
+def element_type(value: pb.ElementType, valid: Sequence[str]) -> str:
+    """Return the numpy name of an element type; raise for one that is not valid here."""
+    name = _ELEMENT_TYPES.get(value, str(value))
+    if name not in valid:
+        raise InvalidRequestError(
+            f"element type {name} can't be had here; use {' or '.join(map(str.upper, valid))}",
+            field="element_type",
+        )
+    return name
+
+
+def column_message(column: ColumnSpec) -> pb.Column:
+    """Return the message of a column of features."""
+    kind = max(number for number, name in _ELEMENT_TYPES.items() if name == column.dtype)
+    return pb.Column(name=column.name, shape=column.shape, element_type=kind)
+
+
+def provenance(extraction: Extraction) -> pb.Provenance:
+    """Return what computes the features of an extraction."""
+    loaded = extraction.loaded
+    return pb.Provenance(
+        model=model_spec(loaded.key),
+        model_sha256=loaded.model.model_sha256,
+        preprocessing=preprocessing_message(extraction.plan.transform.preprocessing),
+        device=loaded.lanes.device,
+        framework=loaded.model.framework,
+        server_version=version("thingsvision-service"),
+        precision=extraction.plan.work.precision.value,
+        deterministic=extraction.deterministic,
+        reduction=_reduction_message(extraction.plan.work.reduction),
+    )
+
+
+def timings(extraction: Extraction | None, send_seconds: float) -> pb.Timings:
+    """Return where a request's time went; without an extraction, only the sending is known."""
+    if extraction is None:
+        return pb.Timings(send_seconds=send_seconds)
+    return pb.Timings(
+        decode_seconds=extraction.preparation.decode_seconds,
+        wait_seconds=extraction.wait_seconds,
+        forward_seconds=extraction.forward_seconds,
+        send_seconds=send_seconds,
+    )

@@ -1,0 +1,154 @@
+"""Features made smaller or quicker by choice: what comes, what is told, what is refused."""
+
+from __future__ import annotations
+
+import random
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.random_projection import SparseRandomProjection
+
+from serving import TestServer
+from thingsvision_client import Client, errors
+from thingsvision_client.reductions import Reduction
+
+MODEL = "torchvision/squeezenet1_0@random:0"
+MODULE = "features.5"
+
+
+def extract(client: Client, images: Any, **options: Any) -> Any:
+    return client.extract(MODEL, images, MODULE, batch_size=2, **options)
+
+
+@pytest.fixture
+def whole(client: Client, photos: list[Path]) -> np.ndarray:
+    """Features without any reduction, images x 256 x 54 x 54."""
+    return extract(client, photos).features[MODULE]
+
+
+@pytest.mark.parametrize("pool", ["mean", "max"])
+def test_pooling_removes_the_axes_named(
+    client: Client, photos: list[Path], whole: np.ndarray, pool: str
+) -> None:
+    result = extract(client, photos, reduction=Reduction(pool=pool, pool_axes=(1, 2)))
+    expected = getattr(whole, pool)(axis=(2, 3))
+    np.testing.assert_allclose(result.features[MODULE], expected, rtol=1e-6)
+    assert result.provenance.reduction == {
+        "pool": f"POOL_{pool.upper()}",
+        "pool_axes": [1, 2],
+    }
+
+
+def test_units_come_in_the_order_asked_for(
+    client: Client, photos: list[Path], whole: np.ndarray
+) -> None:
+    units = [7, 100_000, 3]
+    found = extract(client, photos, reduction=Reduction(units=units)).features[MODULE]
+    np.testing.assert_array_equal(found, whole.reshape(len(whole), -1)[:, units])
+
+
+def test_a_projection_is_scikit_learns(
+    client: Client, photos: list[Path], whole: np.ndarray
+) -> None:
+    reduction = Reduction(pool="mean", pool_axes=(2,), components=40, seed=3)
+    found = extract(client, photos, reduction=reduction).features[MODULE]
+    pooled = whole.mean(axis=3).reshape(len(whole), -1)
+    expected = SparseRandomProjection(40, random_state=3).fit_transform(pooled)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_rdm_is_of_the_reduced_features(
+    client: Client, photos: list[Path], whole: np.ndarray
+) -> None:
+    reduction = Reduction(pool="mean", pool_axes=(1, 2))
+    rdms = client.rdm(MODEL, photos, MODULE, batch_size=2, reduction=reduction, dtype="float64")
+    pooled = whole.astype(np.float64).mean(axis=(2, 3))
+    np.testing.assert_allclose(rdms.rdms[MODULE], 1 - np.corrcoef(pooled), atol=1e-6)
+
+
+def test_float16_is_the_nearest_and_says_what_it_can_not_hold(
+    client: Client, photos: list[Path], whole: np.ndarray
+) -> None:
+    found = extract(client, photos, dtype="float16").features[MODULE]
+    assert found.dtype == np.float16
+    np.testing.assert_array_equal(found, whole.astype(np.float16))
+    huge = np.full((2, 3, 32, 32), 1e6, np.float32)
+    with pytest.warns(UserWarning, match=r"[\d,]+ values are larger than float16 can hold"):
+        lost = client.extract(MODEL, huge, "features.0", dtype="float16").features["features.0"]
+    assert np.isinf(lost).any()
+
+
+def test_bfloat16_is_near_and_named(client: Client, photos: list[Path], whole: np.ndarray) -> None:
+    result = extract(client, photos, precision="bfloat16")
+    assert result.provenance.precision == "bfloat16"
+    error = np.abs(result.features[MODULE] - whole).max() / np.abs(whole).max()
+    assert 0 < error < 0.05
+    assert extract(client, photos).provenance.precision == "float32"
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"precision": "tf32"}, "can't compute in tf32 on cpu; valid: float32, bfloat16"),
+        ({"precision": "int8"}, "precision is one of float32, tf32, bfloat16, float16"),
+        ({"dtype": "float64"}, "dtype is one of float32, float16, not 'float64'"),
+        ({"deterministic": True}, "batch_size is 1, not 2"),
+        (
+            {"reduction": Reduction(pool="mean", pool_axes=(1, 3))},
+            r"pool_axes \[1, 3\] are not different axes of module 'features.5', whose features of "
+            r"one image are 256 x 54 x 54 \(axes 0 to 2\)",
+        ),
+        ({"reduction": Reduction(pool="mean")}, "pooling needs both"),
+        ({"reduction": Reduction(units=[746_496])}, "has 746,496 units"),
+        ({"reduction": Reduction(components=746_497)}, "gives 1 to 746,496 components"),
+    ],
+)
+def test_what_can_not_be_had_is_refused(
+    client: Client, photos: list[Path], options: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(errors.InvalidRequestError, match=sentence):
+        extract(client, photos, **options)
+
+
+def test_reductions_that_make_no_sense_are_refused_before_the_call() -> None:
+    with pytest.raises(errors.InvalidRequestError, match="pool is one of mean, max, not 'sum'"):
+        Reduction(pool="sum")
+    with pytest.raises(errors.InvalidRequestError, match="numbers from 0, not -1"):
+        Reduction(units=[-1])
+    with pytest.raises(errors.InvalidRequestError, match="at least 1, not 0"):
+        Reduction(components=0)
+
+
+def test_deterministic_features_do_not_depend_on_neighbours_place_or_load(
+    server: TestServer, photos: list[Path]
+) -> None:
+    """200 arrangements of images, two clients at once, one of them merging."""
+    draw = random.Random(0)
+    model, module = "torchvision/alexnet@random:1", "classifier.1"
+    with Client(server.address) as client:
+        alone = {
+            photo: client.extract(model, [photo], module, deterministic=True).features[module][0]
+            for photo in photos
+        }
+        stop = threading.Event()
+        noise = threading.Thread(target=_keep_busy, args=(server.address, photos, stop))
+        noise.start()
+        try:
+            for _ in range(200):
+                chosen = draw.choices(photos, k=draw.randint(1, 3))
+                result = client.extract(model, chosen, module, deterministic=True)
+                assert result.provenance.deterministic
+                for photo, row in zip(chosen, result.features[module], strict=True):
+                    np.testing.assert_array_equal(row, alone[photo], err_msg=photo.name)
+        finally:
+            stop.set()
+            noise.join()
+
+
+def _keep_busy(address: str, photos: list[Path], stop: threading.Event) -> None:
+    with Client(address) as client:
+        while not stop.is_set():
+            client.extract("torchvision/alexnet@random:1", photos, "classifier.1")
