@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+import shutil
 import subprocess
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 
 import psutil
-import torch
 
-_DISTRIBUTIONS = [
+DISTRIBUTIONS = (
     "thingsvision-service",
     "torch",
     "torchvision",
+    "tensorflow",
+    "keras",
     "pillow",
     "numpy",
+    "scipy",
     "pyarrow",
     "grpcio",
     "protobuf",
-]
+)
+
+PEER_DISTRIBUTIONS = ("thingsvision", *(name for name in DISTRIBUTIONS[1:] if name != "pyarrow"))
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_CORETYPE", "MALLOC_ARENA_MAX")
+
+_PRINT_VERSIONS = (
+    "import json, sys; from importlib.metadata import version; "
+    "print(json.dumps({name: version(name) for name in sys.argv[1:]}))"
+)
 
 
 def describe_machine(device: str) -> dict[str, object]:
@@ -30,15 +43,42 @@ def describe_machine(device: str) -> dict[str, object]:
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "commit": _commit(),
         "cpu": _cpu_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
-        "load_average_before": os.getloadavg()[0],
-        "torch_threads": torch.get_num_threads(),
+        "cores": core_count(),
+        "load_average_before": round(os.getloadavg()[0], 2),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "device": torch.cuda.get_device_name() if device.startswith("cuda") else device,
+        "device": _gpu_name() if device.startswith("cuda") else device,
         "system": platform.platform(),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in _DISTRIBUTIONS},
+        "versions": {name: version(name) for name in DISTRIBUTIONS},
+        "environment": {name: os.environ[name] for name in _THREAD_VARIABLES if name in os.environ},
     }
+
+
+def peer_versions(python: Path) -> dict[str, str]:
+    """Return the versions of an environment's distributions, as its own Python tells them."""
+    ask = [str(python), "-c", _PRINT_VERSIONS, *PEER_DISTRIBUTIONS]
+    done = subprocess.run(ask, capture_output=True, text=True, check=True)
+    versions: dict[str, str] = json.loads(done.stdout)
+    return versions
+
+
+def core_count() -> int:
+    """Return how many cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def has_gpu() -> bool:
+    """Tell whether NVIDIA's driver shows a GPU."""
+    return bool(_gpu_name())
+
+
+def _gpu_name() -> str:
+    if shutil.which("nvidia-smi") is None:
+        return ""
+    ask = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    done = subprocess.run(ask, capture_output=True, text=True, check=False)
+    return done.stdout.strip().partition("\n")[0] if done.returncode == 0 else ""
 
 
 def _commit() -> str:

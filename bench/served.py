@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 READY_LINE = "thingsvision-server listening on "
@@ -14,26 +15,29 @@ START_SECONDS = 120
 STOP_SECONDS = 30
 
 
-@contextmanager
-def serve(scratch: Path, *options: str) -> Iterator[str]:
-    """Run a server with these options on a free port and give its address.
+@dataclass(frozen=True)
+class Served:
+    """A server that runs: its address, and its process."""
 
-    Its weights folder and its log lie in `scratch`. Raises RuntimeError where it does not start.
-    """
-    log_path = scratch / "server.log"
+    address: str
+    pid: int
+
+
+@contextmanager
+def serve(log_path: Path, *options: str) -> Iterator[Served]:
+    """Run a server with these options on a free port. RuntimeError where it does not start."""
     command = [
         str(Path(sys.executable).with_name("thingsvision-server")),
         "--host=127.0.0.1",
         "--port=0",
         "--metrics-port=0",
         "--no-allow-download",
-        f"--weights-dir={scratch}",
         *options,
     ]
     with log_path.open("wb") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        yield _address(server, log_path)
+        yield Served(_address(server, log_path), server.pid)
     finally:
         server.terminate()
         try:

@@ -11,40 +11,61 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import errors
     from .client import Client, connect
+    from .core.cka import get_cka
+    from .core.features import center_features, compress_features, normalize_features
     from .core.rsa import compute_rdm, correlate_rdms, plot_rdm
     from .extractor import get_extractor
     from .model import Model
+    from .own_network import get_extractor_from_model
     from .preprocessing import PreprocessingOverrides
-    from .utils.data import DataLoader, ImageDataset
-    from .utils.storing import save_features
+    from .utils.data import DataLoader, HDF5Dataset, ImageDataset, load_batches
+    from .utils.storing import merge_features, save_features, split_features
 
 __all__ = [
     "Client",
     "DataLoader",
+    "HDF5Dataset",
     "ImageDataset",
     "Model",
     "PreprocessingOverrides",
+    "center_features",
+    "compress_features",
     "compute_rdm",
     "connect",
     "correlate_rdms",
     "errors",
+    "get_cka",
     "get_extractor",
+    "get_extractor_from_model",
+    "load_batches",
+    "merge_features",
+    "normalize_features",
     "plot_rdm",
     "save_features",
+    "split_features",
 ]
 
 _HOMES = {
     "Client": "client",
     "DataLoader": "utils.data",
+    "HDF5Dataset": "utils.data",
     "ImageDataset": "utils.data",
     "Model": "model",
     "PreprocessingOverrides": "preprocessing",
+    "center_features": "core.features",
+    "compress_features": "core.features",
     "compute_rdm": "core.rsa",
     "connect": "client",
     "correlate_rdms": "core.rsa",
+    "get_cka": "core.cka",
     "get_extractor": "extractor",
+    "get_extractor_from_model": "own_network",
+    "load_batches": "utils.data",
+    "merge_features": "utils.storing",
+    "normalize_features": "core.features",
     "plot_rdm": "core.rsa",
     "save_features": "utils.storing",
+    "split_features": "utils.storing",
 }
 
 

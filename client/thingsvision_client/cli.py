@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from .channel import SERVER_VARIABLE
-from .commands import comparison, features, files, listing
+from .commands import comparison, features, files, listing, verification
 from .errors import ThingsvisionError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ for _command in (
     listing.models,
     listing.show_model,
     features.extract_features,
+    verification.verify,
     comparison.compute_rdm,
     features.extract_texts,
     listing.status,

@@ -12,25 +12,25 @@ from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .alignment import align
+from .batch_extraction import BatchExtraction
+from .batches import batches_of
 from .client import Client, shared_client
-from .errors import InvalidRequestError, MissingDependencyError
-from .images import queue_files
+from .errors import InvalidRequestError
+from .feature_request import FeatureRequest, ServedModel
 from .model import Model
 from .outline import outline
+from .outputs import OUTPUT_TYPES, converter
 from .parameters import full_name, weights_of
 from .preprocessing import PreprocessingOverrides
 from .records import ModelInfo, ModuleInfo
 from .texts import text_tower
 from .tokens import token_extraction_number
-from .utils.data import DataLoader, ServerTransforms
+from .utils.data import ServerTransforms
 
 if TYPE_CHECKING:
-    from .activations import Array
     from .extraction import Progress
     from .texts import Texts
-
-
-OUTPUT_TYPES = ("ndarray", "tensor")
 
 
 def get_extractor(
@@ -59,62 +59,134 @@ def get_extractor(
     token_extraction_number(token_extraction)
     client = shared_client(server)
     info = _listed(client, model)
-    _check_device(client, device)
+    check_device(client, device)
     if model_path is not None:
         model = replace(model, weights=_uploaded(client, model_path))
-    return Extractor(model, client, info, token_extraction)
+    # What a server runs without listing it are checkpoints fetched by name: PyTorch's.
+    backend = info.backend if info and info.backend else "pt"
+    return Extractor(ServedModel(client, model, backend, token_extraction))
 
 
 class Extractor:
     """A model on a server, ready to give features; made by `get_extractor`."""
 
-    def __init__(
-        self,
-        model: Model,
-        client: Client,
-        info: ModelInfo | None = None,
-        token_extraction: str | None = None,
-    ) -> None:
-        self.model = model
-        self.token_extraction = token_extraction
-        self._client = client
-        self._info = info
+    def __init__(self, served: ServedModel) -> None:
+        self._served = served
         self._modules: list[ModuleInfo] | None = None
+
+    @property
+    def model(self) -> Model:
+        """The model, as `Client` knows it."""
+        return self._served.model
+
+    @property
+    def client(self) -> Client:
+        """The client of the server that runs the model."""
+        return self._served.client
+
+    @property
+    def backend(self) -> str:
+        """`pt` or `tf`: the framework that runs the model on the server."""
+        return self._served.backend
+
+    @property
+    def token_extraction(self) -> str | None:
+        """What is taken of sequences of tokens; None: all of them."""
+        return self._served.token_extraction
 
     def extract_features(
         self,
-        batches: DataLoader,
+        batches: Any,
         module_name: str | None = None,
         module_names: Sequence[str] | None = None,
         flatten_acts: bool = False,
         output_type: str = "ndarray",
+        output_dir: str | Path | None = None,
+        step_size: int | None = None,
+        file_name_suffix: str = "",
+        save_in_one_file: bool = False,
         *,
         progress: Progress | None = None,
     ) -> Any:
         """Return images x shape, float32, in the order of the dataset's `file_names.txt`.
 
+        `batches` is a DataLoader of this package, whose images the server preprocesses as the
+        dataset's transforms say, or any iterable of arrays or tensors, images x one input's shape,
+        that you preprocessed (a PyTorch DataLoader; of (images, targets) the first is taken).
         Give `module_name` for an array, or `module_names` for a dict of arrays from one forward
-        pass. `flatten_acts` gives images x (everything else, C order). The dataset's transforms
-        and the extractor's `token_extraction` apply. Raises UnknownModuleError (a ValueError),
-        InvalidRequestError, and MissingDependencyError for `tensor` without torch.
+        pass. `flatten_acts` gives images x (everything else, C order).
+
+        With `output_dir` rows go to disk as they arrive, and None is returned:
+        `{module}/features{file_name_suffix}_{start}-{end}.npy` (`.pt` for tensors) for every
+        `step_size` batches, or joined at the end with `save_in_one_file`. The same call goes on
+        where it was interrupted.
+
+        Raises UnknownModuleError (a ValueError), InvalidRequestError, TypeError for what is no
+        batch, and MissingDependencyError for `tensor` without torch.
         """
-        if (module_name is None) == (module_names is None):
-            raise InvalidRequestError("Give module_name or module_names, exactly one of them.")
-        if not isinstance(batches, DataLoader):
-            raise TypeError(f"batches is a DataLoader of this package, not {type(batches)}")
-        convert = _OUTPUTS[_checked_output_type(output_type)]()
-        result = self._client.extract(
-            self.model,
-            queue_files(batches.dataset.root, batches.dataset.names),
-            [module_name] if module_name is not None else list(module_names or []),
-            batch_size=batches.batch_size,
-            token_extraction=self.token_extraction,
-            preprocessing=batches.dataset.transforms.overrides,
-            flatten=flatten_acts,
-            progress=progress,
-        )
-        features = {name: convert(array) for name, array in result.features.items()}
+        modules = _asked(module_name, module_names)
+        convert = converter(output_type)
+        images = batches_of(batches)
+        request = FeatureRequest(self._served, images, modules, flatten_acts, progress)
+        if output_dir is not None:
+            from .jobs import FolderOptions  # loads pyarrow
+
+            options = FolderOptions(step_size, file_name_suffix, output_type, save_in_one_file)
+            request.to_folder(Path(output_dir), options)
+            return None
+        features = {name: convert(array) for name, array in request.arrays().items()}
         return features if module_name is None else features[module_name]
+
+    def extract_batch(
+        self,
+        batch: Any,
+        module_name: str | None = None,
+        module_names: Sequence[str] | None = None,
+        flatten_acts: bool = False,
+        output_type: str = "ndarray",
+    ) -> Any:
+        """Return the features of one batch that you preprocessed, from one forward pass.
+
+        `batch` is an array or tensor of images x one input's shape; all else is as in
+        `extract_features`.
+        """
+        return self.extract_features([batch], module_name, module_names, flatten_acts, output_type)
+
+    def batch_extraction(
+        self,
+        module_name: str | None = None,
+        module_names: Sequence[str] | None = None,
+        output_type: str = "ndarray",
+    ) -> BatchExtraction:
+        """Return a context for the loop over a data pipeline of your own.
+
+        `with extractor.batch_extraction("layer3") as e:`, then `e.extract_batch(batch)` for each.
+        """
+        _asked(module_name, module_names)
+        converter(output_type)
+
+        def extract(batch: Any, flatten_acts: bool) -> Any:
+            return self.extract_batch(batch, module_name, module_names, flatten_acts, output_type)
+
+        return BatchExtraction(extract)
+
+    def align(
+        self,
+        features: Any,
+        module_name: str,
+        alignment_type: str = "gLocal",
+        *,
+        transform: str | Path | None = None,
+    ) -> Any:
+        """Return features of a module (images x units) aligned with human similarity judgments.
+
+        The transform (mean, std, weights, maybe bias) is an .npz file: `transform`, or
+        `{alignment_type}/{source}/{model}/{module}.npz` in ~/.cache/thingsvision/transforms or the
+        folder that THINGSVISION_TRANSFORMS_DIR names. Raises InvalidRequestError.
+        """
+        return align(
+            features, self.model, module_name, alignment_type=alignment_type, transform=transform
+        )
 
     def show_model(self) -> None:
         """Print the model's modules as a tree, with their settings and output shapes."""
@@ -137,9 +209,9 @@ class Extractor:
         `module_name` takes another module that sees texts. Raises InvalidRequestError where the
         model sees none.
         """
-        convert = _OUTPUTS[_checked_output_type(output_type)]()
+        convert = converter(output_type)
         module = text_tower(self._module_list()) if module_name is None else module_name
-        result = self._client.extract_texts(self.model, texts, module, batch_size=batch_size)
+        result = self.client.extract_texts(self.model, texts, module, batch_size=batch_size)
         return convert(result.features[module])
 
     def get_transformations(
@@ -152,18 +224,15 @@ class Extractor:
         `resize_dim`, and a centre of `crop_dim` x `crop_dim` is cut out, or not. The rest stays
         the model's own.
         """
-        overrides = None
+        changes = self._served.changes
         if (resize_dim, crop_dim, apply_center_crop) != (256, 224, True):
             crop = crop_dim if apply_center_crop else False
-            overrides = PreprocessingOverrides(resize=resize_dim, crop=crop)
-        return ServerTransforms(overrides, self._client.preprocessing(self.model))
+            changes = replace(changes or PreprocessingOverrides(), resize=resize_dim, crop=crop)
+        return ServerTransforms(changes, self.client.preprocessing(self.model))
 
     def get_backend(self) -> str:
-        """Return `pt` or `tf`: the framework that runs the model on the server.
-
-        What a server runs without listing it are checkpoints that it fetches by name: PyTorch's.
-        """
-        return self._info.backend if self._info and self._info.backend else "pt"
+        """Return `pt` or `tf`: the framework that runs the model on the server."""
+        return self.backend
 
     def get_output_types(self) -> list[str]:
         """Return what `output_type` may be."""
@@ -171,8 +240,21 @@ class Extractor:
 
     def _module_list(self) -> list[ModuleInfo]:
         if self._modules is None:
-            self._modules = self._client.modules(self.model)
+            self._modules = self.client.modules(self.model)
         return self._modules
+
+
+def check_device(client: Client, device: str | None) -> None:
+    """Warn the caller's caller where the server lacks a device."""
+    if device is None:
+        return
+    names = [entry.name for entry in client.residency().devices]
+    if not any(str(device) in (name, name.partition(":")[0]) for name in names):
+        warnings.warn(
+            f"The server has no device {str(device)!r} (it has {', '.join(names)}): it uses its "
+            "own.",
+            stacklevel=3,
+        )
 
 
 def _uploaded(client: Client, model_path: str | Path) -> str:
@@ -191,37 +273,9 @@ def _listed(client: Client, model: Model) -> ModelInfo | None:
     return found[0] if found else None
 
 
-def _check_device(client: Client, device: str | None) -> None:
-    if device is None:
-        return
-    names = [entry.name for entry in client.residency().devices]
-    if not any(device in (name, name.partition(":")[0]) for name in names):
-        warnings.warn(
-            f"The server has no device {device!r} (it has {', '.join(names)}): it uses its own.",
-            stacklevel=3,
-        )
-
-
-def _checked_output_type(output_type: str) -> str:
-    if output_type not in OUTPUT_TYPES:
-        raise InvalidRequestError(
-            f"output_type is one of {', '.join(OUTPUT_TYPES)}, not {output_type!r}."
-        )
-    return output_type
-
-
-def _same(array: Array) -> Array:
-    return array
-
-
-def _to_tensor() -> Any:
-    try:
-        import torch
-    except ImportError as error:
-        raise MissingDependencyError(
-            "output_type='tensor' needs torch: pip install torch, or take 'ndarray'."
-        ) from error
-    return torch.from_numpy
-
-
-_OUTPUTS: dict[str, Any] = {"ndarray": lambda: _same, "tensor": _to_tensor}
+def _asked(module_name: str | None, module_names: Sequence[str] | None) -> list[str]:
+    if (module_name is None) == (module_names is None):
+        raise InvalidRequestError("Give module_name or module_names, exactly one of them.")
+    if isinstance(module_names, str):
+        raise InvalidRequestError(f"module_names is a list: [{module_names!r}], or module_name.")
+    return [module_name] if module_name is not None else list(module_names or [])

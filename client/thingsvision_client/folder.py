@@ -9,9 +9,9 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from .errors import ImageError, InvalidRequestError
+from .errors import InvalidRequestError
 
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+SUFFIXES = frozenset({".bmp", ".eps", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """Endings of files that are images, in lower case; any letter case is taken."""
 
 _MOST_NAMED = 10
@@ -28,8 +28,7 @@ def image_names(
     one all images at any depth, sorted by folder, then by file. Without folders: sorted files.
     Hidden files are left out.
     `file_names` (relative to `root`) gives exactly these files in this order; a name that
-    comes twice gives two rows. Raises InvalidRequestError for what is not there or ambiguous,
-    ImageError for EPS files.
+    comes twice gives two rows. Raises InvalidRequestError for what is not there or ambiguous.
     """
     if not root.is_dir():
         raise InvalidRequestError(f"There is no folder {str(root)!r}.")
@@ -38,12 +37,15 @@ def image_names(
         if file_names is not None
         else _walked(root, class_names)
     )
-    eps = [name for name in names if _suffix(name) == ".eps"]
-    if eps:
-        raise ImageError(f"EPS can't be read yet: convert {_some(eps)} to PNG.", subject=eps[0])
     if not names:
         raise InvalidRequestError(f"There are no images ({_some(sorted(SUFFIXES))}) in {root}.")
     return names
+
+
+def class_folders(root: Path) -> list[str]:
+    """Return the folders in `root` that have images, at any depth: the names of classes, sorted."""
+    folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
+    return [name for name in folders if not name.startswith(".") and _has_image(root, name)]
 
 
 def _listed(root: Path, class_names: Sequence[str] | None, files: Sequence[str]) -> list[str]:
@@ -65,7 +67,7 @@ def _listed(root: Path, class_names: Sequence[str] | None, files: Sequence[str])
 def _walked(root: Path, class_names: Sequence[str] | None) -> list[str]:
     if class_names is not None:
         return _in_classes(root, class_names)
-    classes = _classes(root)
+    classes = class_folders(root)
     loose = sorted(entry.name for entry in root.iterdir() if _is_image(entry))
     if classes and loose:
         raise InvalidRequestError(
@@ -78,14 +80,9 @@ def _walked(root: Path, class_names: Sequence[str] | None) -> list[str]:
 def _in_classes(root: Path, classes: Sequence[str]) -> list[str]:
     if missing := [name for name in classes if not (root / name).is_dir()]:
         raise InvalidRequestError(
-            f"{root} has no folders {_some(missing)}; it has {_some(_classes(root))}."
+            f"{root} has no folders {_some(missing)}; it has {_some(class_folders(root))}."
         )
     return [name for folder in classes for name in _images_below(root, folder)]
-
-
-def _classes(root: Path) -> list[str]:
-    folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
-    return [name for name in folders if not name.startswith(".") and _has_image(root, name)]
 
 
 def _has_image(root: Path, folder: str) -> bool:
@@ -115,11 +112,7 @@ def _is_image(path: Path) -> bool:
 
 
 def _has_image_suffix(name: str) -> bool:
-    return _suffix(name) in SUFFIXES | {".eps"}
-
-
-def _suffix(name: str) -> str:
-    return Path(name).suffix.lower()
+    return Path(name).suffix.lower() in SUFFIXES
 
 
 def _some(names: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
 from .errors import ImageError, InvalidRequestError
 from .folder import image_names
+from .postscript import read_image
 
 ImageLike = Union[str, Path, "tuple[str, bytes]", "tuple[str, Any]"]
 """A file, a name and the bytes of a file, or a name and an array that is an input already."""
@@ -114,14 +115,14 @@ def queue_images(images: Images) -> ImageQueue:
 
 def queue_files(root: Path, names: Collection[str]) -> ImageQueue:
     """Return the files of these names below `root`, in this order."""
-    files = (SentImage(name, (root / name).read_bytes) for name in names)
+    files = (SentImage(name, partial(read_image, root / name)) for name in names)
     return ImageQueue(files, len(names))
 
 
 def _queue_path(path: Path, name: str) -> ImageQueue:
     if path.is_dir():
         return queue_files(path, image_names(path))
-    return ImageQueue([SentImage(name, path.read_bytes)], 1)
+    return ImageQueue([SentImage(name, partial(read_image, path))], 1)
 
 
 def _rows(images: Any) -> list[tuple[str, Any]]:
@@ -140,7 +141,7 @@ def _as_image(image: Any) -> SentImage:
     if isinstance(image, SentImage):
         return image
     if isinstance(image, (str, Path)):
-        return SentImage(str(image), Path(image).read_bytes)
+        return SentImage(str(image), partial(read_image, Path(image)))
     if isinstance(image, tuple) and len(image) == 2 and isinstance(image[0], str):
         name, content = image
         if isinstance(content, bytes):

@@ -14,7 +14,10 @@ _EXACT_INTEGERS = 2**24
 
 
 def as_array(value: Any) -> npt.NDArray[Any]:
-    """Return the array, in shared memory where that is possible."""
+    """Return the array, in shared memory where that is possible; a tensor's without its history."""
+    if hasattr(value, "detach"):  # PyTorch's: numpy takes none with gradients or of a GPU
+        value = value.detach().cpu()
+        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
     return np.asarray(value)
 
 

@@ -14,6 +14,7 @@ from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
 from .call import Caller
 from .errors import IncompleteReplyError, InvalidRequestError, InvalidWeightsError
+from .model import Model
 from .records import Preprocessing, Upload, to_record
 
 CHUNK_BYTES = 1024 * 1024
@@ -36,6 +37,27 @@ def upload(
             return _upload(caller, method, file, header)
     except OSError as error:
         raise InvalidWeightsError(f"Can't read {str(path)!r}: {error.strerror}") from error
+
+
+def upload_model(
+    caller: Caller,
+    method: Any,
+    path: Path,
+    *,
+    preprocessing: Preprocessing | Mapping[str, Any] | None = None,
+) -> Model:
+    """Send a whole model, with its preprocessing, and return it as the server calls it.
+
+    Raises what `upload` does, and InvalidRequestError for a file of weights.
+    """
+    declared = None if preprocessing is None else declaration(preprocessing)
+    sent = upload(caller, method, path, declared=declared)
+    if not sent.is_model:
+        raise InvalidRequestError(
+            f"{str(path)!r} holds weights ({sent.format}), no whole model: name the model that "
+            f"they are of, with the weights 'sha256:{sent.sha256}'."
+        )
+    return Model("own", sent.sha256)
 
 
 def declaration(preprocessing: Preprocessing | Mapping[str, Any]) -> pb.Preprocessing:

@@ -83,7 +83,7 @@ def _save_rdms(rdms: dict[str, Any], folder: Path, plot: bool) -> None:
     import numpy as np
 
     from ..core.rsa import draw_rdm
-    from ..utils.storing import file_stem, replacing
+    from ..files import file_stem, replacing
 
     for module, rdm in rdms.items():
         name = "rdm" if len(rdms) == 1 else f"rdm_{file_stem(module)}"

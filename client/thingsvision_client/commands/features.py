@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -48,33 +49,63 @@ def extract_features(
     flatten_acts: Annotated[
         bool, typer.Option("--flatten-acts", help="Make features images x units.")
     ] = False,
+    output_type: Annotated[
+        str, typer.Option(help="ndarray, or tensor for files of PyTorch.")
+    ] = "ndarray",
     file_format: Annotated[
-        str | None, typer.Option(help="npy for one module, npz for several (the default).")
+        str | None,
+        typer.Option(
+            help="npy, npz, hdf5, mat, txt, pt or parquet. Without it npy, for several modules "
+            "npz, and pt for --output-type tensor."
+        ),
     ] = None,
     server: Server = None,
 ) -> None:
-    """Extract features of a folder of images, and write features.npy (or .npz) to --out-path."""
-    from ..bar import progress_bar
-    from ..utils.data import DataLoader
-    from ..utils.storing import check_format, save_features
+    """Extract features of a folder of images, and write them as one file to --out-path.
 
-    file_format = file_format or ("npy" if len(module_name) == 1 else "npz")
-    check_format(file_format, len(module_name))
+    The same command goes on where one was interrupted. Beside the file lies a JSON file that says
+    where the features came from; `verify` checks it.
+    """
+    from ..bar import progress_bar
+    from ..images import queue_files
+    from ..jobs import Task, extract_to_file
+
+    chosen = _file_format(file_format, output_type, len(module_name))
     changes = overrides(resize, crop, no_crop)
+    client = shared_client(server)
     extractor = open_extractor(
-        shared_client(server), model_name, source, device=device, pretrained=pretrained,
+        client, model_name, source, device=device, pretrained=pretrained,
         model_path=model_path, model_parameters=model_parameters,
         token_extraction=token_extraction,
     )  # fmt: skip
     dataset = dataset_of(image_root, out_path, extractor.get_backend(), changes)
+    task = Task(
+        model=extractor.model,
+        modules=tuple(module_name),
+        images=partial(queue_files, dataset.root, dataset.names),
+        batch_size=batch_size,
+        token_extraction=extractor.token_extraction,
+        preprocessing=changes,
+        flatten=flatten_acts,
+        root=dataset.root,
+    )
     with progress_bar() as progress:
-        features = extractor.extract_features(
-            DataLoader(dataset, batch_size, dataset.backend),
-            module_names=module_name,
-            flatten_acts=flatten_acts,
-            progress=progress,
-        )
-    save_features(_single(features), out_path, file_format)
+        extract_to_file(client, task, out_path, file_format=chosen, progress=progress)
+
+
+def _file_format(file_format: str | None, output_type: str, module_count: int) -> str:
+    """Return a format for as many modules. Raises InvalidRequestError before anything is sent."""
+    from ..formats import Column
+    from ..jobs import OUTPUT_FORMATS, checked_format
+
+    if output_type not in OUTPUT_FORMATS:
+        valid = ", ".join(OUTPUT_FORMATS)
+        raise InvalidRequestError(f"--output-type is one of {valid}, not {output_type!r}.")
+    usual = "npz" if output_type == "ndarray" and module_count > 1 else OUTPUT_FORMATS[output_type]
+    chosen = file_format or usual
+    # What the rows' shapes are, the server tells later.
+    checked_format(chosen).check([Column(f"{n}", (1,), "float32") for n in range(module_count)])
+    return chosen
 
 
 def extract_texts(
@@ -117,7 +148,3 @@ def _lines(path: Path) -> list[str]:
             return [line.removesuffix("\n") for line in file]
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidRequestError(f"Can't read texts from {path}: {error}") from error
-
-
-def _single(arrays: dict[str, Any]) -> Any:
-    return next(iter(arrays.values())) if len(arrays) == 1 else arrays

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InvalidRequestError, MissingDependencyError, UndefinedDistanceWarning
-from ..utils.storing import replacing
+from ..files import replacing
 from .metrics import METRICS, Array, Metric
 
 if TYPE_CHECKING:

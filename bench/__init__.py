@@ -1,0 +1,1 @@
+"""Measures the service against its rivals, side by side: `scripts/bench --help`."""

@@ -1,0 +1,122 @@
+"""Measure the service against its rivals, side by side, in turn, in one run.
+
+Columns are processes that do the same work on the same files with the same seeded weights. The
+rows say what they compare; `--rows` takes their names or patterns such as `rdm-*`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from thingsvision_client.errors import ThingsvisionError
+
+from .interleave import Patience
+from .machine import describe_machine, has_gpu, peer_versions
+from .peer_environment import make_peer_environment, peer_python
+from .photographs import photograph_folder
+from .plots import draw
+from .process import PROJECT, ColumnError
+from .report import Report
+from .row import Cell, Row
+from .rows import ROWS, Measure, chosen_rows
+from .screen import show
+from .session import Choices, open_session
+
+RESULTS_DIR = PROJECT / "bench" / "results"
+ROUNDS = {"quick": 2, "default": 3, "full": 7}
+SECONDS = {"quick": 10.0, "default": 15.0, "full": 60.0}
+
+
+def main() -> None:
+    """Measure, print tables, and write figures, page and plots."""
+    options = _options()
+    if options.list:
+        print("\n".join(row.id for row in ROWS))
+        return
+    rows = chosen_rows(options.rows, quick=options.quick, full=options.full)
+    choices = _choices(options)
+    began = time.monotonic()
+    machine = describe_machine(choices.device)
+    machine["peer_versions"] = peer_versions(choices.peer) if choices.peer else {}
+    folder = options.out or RESULTS_DIR / str(machine["time"]).replace(":", "").partition("+")[0]
+    with tempfile.TemporaryDirectory(prefix="thingsvision-bench-") as scratch:
+        measured = _measure(rows, choices, Path(scratch))
+        if any(cell.missing for row in measured for cell in row.cells.values()):
+            _save_logs(Path(scratch), folder / "logs")
+    report = Report(machine, _as_text(options), measured, time.monotonic() - began)
+    show(report)
+    paths = [*report.write(folder), *draw(measured, folder)]
+    print("Written:", *paths, sep="\n  ")
+
+
+def _measure(rows: Sequence[Measure], choices: Choices, scratch: Path) -> list[Row]:
+    measured = []
+    with open_session(choices, scratch) as session:
+        for number, row in enumerate(rows):
+            began = time.monotonic()
+            print(f"{number + 1}/{len(rows)} {row.id}", end=" ", file=sys.stderr, flush=True)
+            try:
+                measured.append(row.measure(session))
+            except (ColumnError, ThingsvisionError) as error:
+                session.end_processes(list(session.processes))
+                measured.append(Row(row.id, "failed", "", {"all": Cell(missing=str(error))}))
+            print(f"{time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    return measured
+
+
+def _save_logs(scratch: Path, folder: Path) -> None:
+    """Keep what the processes said, for whoever asks why a figure is missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for log in scratch.glob("*.log"):
+        shutil.copy(log, folder)
+
+
+def _choices(options: argparse.Namespace) -> Choices:
+    size = "quick" if options.quick else "full" if options.full else "default"
+    peer = make_peer_environment() if options.peer else peer_python()
+    return Choices(
+        patience=Patience(options.rounds or ROUNDS[size], options.seconds or SECONDS[size]),
+        device=options.device or ("cuda:0" if has_gpu() else "cpu"),
+        photographs=photograph_folder(options.photos),
+        image_count=options.images,
+        quick=options.quick,
+        full=options.full,
+        peer=None if options.peer is False else peer,
+    )
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    add = parser.add_argument
+    add("--rows", nargs="+", default=[], metavar="ROW", help="only these rows; patterns work")
+    add("--list", action="store_true", help="print the names of all rows")
+    add("--quick", action="store_true", help="some rows, small: a few minutes")
+    add("--full", action="store_true", help="all rows, more rounds: an hour or more")
+    add("--rounds", type=int, help=f"rounds of A B A B at most ({ROUNDS})")
+    add("--seconds", type=float, help=f"no new round for a column that took so long ({SECONDS})")
+    add("--images", type=int, help="photographs of each row of features (and rows of streams)")
+    add("--photos", type=Path, help="folder of photographs")
+    add("--device", help="device of all columns, e.g. cpu (default: a GPU if there is one)")
+    add(
+        "--peer",
+        action=argparse.BooleanOptionalAction,
+        help="make the peer's environment first (6 GB); without it, the peer is measured if it is "
+        "there; --no-peer leaves it out",
+    )
+    add("--out", type=Path, help="folder for figures and plots (default: in bench/results)")
+    return parser.parse_args()
+
+
+def _as_text(options: argparse.Namespace) -> dict[str, Any]:
+    return {name: value for name, value in vars(options).items() if name != "list"}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""The server's engine in this process: images to features without gRPC; knows no column.
+
+The wiring is the server's own, `thingsvision_server.__main__`; nobody calls its socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from thingsvision_client.model import as_model
+from thingsvision_server import __main__ as wiring
+from thingsvision_server.engine.extractor import Extractor
+from thingsvision_server.rpc.messages import model_key
+from thingsvision_server.rpc.service import FeatureServicer
+from thingsvision_server.settings import Settings
+from thingsvision_server.sources.base import ModelKey
+
+
+class Engine:
+    """An event loop with one engine, for code that isn't asynchronous."""
+
+    def __init__(self) -> None:
+        self._runner = asyncio.Runner()
+        self._stack = AsyncExitStack()
+        self._extractor: Extractor | None = None
+
+    def open(self, weights_dir: str, device: str) -> Extractor:
+        """Return the extractor, made when it is first asked for."""
+        if self._extractor is None:
+            opening = self._stack.enter_async_context(_extractor(Path(weights_dir), device))
+            self._extractor = self.run(opening)
+        return self._extractor
+
+    def run(self, coroutine: Any) -> Any:
+        """Run a coroutine to its end in the engine's loop."""
+        return self._runner.run(coroutine)
+
+    def close(self) -> None:
+        """Close engine and loop."""
+        self.run(self._stack.aclose())
+        self._runner.close()
+
+
+def engine_key(model: str) -> ModelKey:
+    """Return what the engine calls a model."""
+    return model_key(as_model(model).to_spec())
+
+
+@asynccontextmanager
+async def _extractor(weights_dir: Path, device: str) -> AsyncIterator[Extractor]:
+    settings = Settings(
+        weights_dir=weights_dir, device=device, port=0, metrics_port=0, allow_download=False
+    )
+    with _kept_extractors() as extractors:
+        async with wiring.running(settings):
+            yield extractors[0]
+
+
+@contextmanager
+def _kept_extractors() -> Iterator[list[Extractor]]:
+    """Keep the extractors that are handed to services meanwhile."""
+    kept: list[Extractor] = []
+
+    def making(sources: Any, extractor: Extractor, *others: Any) -> Any:
+        kept.append(extractor)
+        return FeatureServicer(sources, extractor, *others)
+
+    with patch.object(wiring, "FeatureServicer", making):
+        yield kept

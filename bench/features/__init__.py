@@ -1,0 +1,1 @@
+"""Columns that extract features of images: a file each, a process each."""

@@ -1,0 +1,133 @@
+"""Rows about RDMs of ready features: seconds, and the error against exact distances."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial.distance import cdist
+
+from ..cases import RDMCase
+from ..row import Cell, Row
+from ..session import Kept, Session
+from ..worker import KEPT_ROWS
+
+Array = npt.NDArray[Any]
+
+VALUES = 4096
+NEAR_DUPLICATES = {1: 1e-2, 3: 1e-3, 5: 1e-4}
+"""Rows that are the row before them, and noise of this size."""
+
+COLUMNS = {
+    name: f"bench.rdm.{name}" for name in ("limit", "local", "service", "client", "peer", "formula")
+}
+STAND_IN, PEER = "formula", "peer"
+
+
+@dataclass(frozen=True)
+class RDMRow:
+    """A metric, and a number of images of 4,096 values."""
+
+    id: str
+    metric: str
+    count: int
+
+    def measure(self, session: Session) -> Row:
+        """Time all columns in turn; each has computed a small RDM before."""
+        features = self._features(session.scratch)
+        case = RDMCase(str(features), self.metric, session.server.address, session.choices.device)
+        columns = self._columns(session)
+        cells = session.prepare(columns, asdict(case))
+        kept = session.time(columns, cells, lambda seconds: seconds)
+        self._write_errors(kept, np.load(features), cells)
+        session.end_processes(list(columns.values()))
+        return Row(
+            self.id, self._says(), "s", cells, more_is_better=False, differs_from=_DIFFERS_FROM
+        )
+
+    def _columns(self, session: Session) -> dict[str, str]:
+        left_out = STAND_IN if session.choices.peer else PEER
+        return {name: module for name, module in COLUMNS.items() if name != left_out}
+
+    def _features(self, scratch: Path) -> Path:
+        path = scratch / f"features-{self.count}.npy"
+        if not path.is_file():
+            np.save(path, features(self.count))
+        return path
+
+    def _write_errors(
+        self, kept: Mapping[str, Kept], rows: Array, cells: Mapping[str, Cell]
+    ) -> None:
+        exact = EXACT[self.metric](rows.astype(np.float64))
+        for name, arrays in kept.items():
+            if "rdm" in arrays:
+                cells[name].difference = largest_error(arrays["rdm"], exact)
+
+    def _says(self) -> str:
+        return (
+            f"RDM ({self.metric}) of {self.count:,} x {VALUES:,} float32 features with near "
+            "duplicates. limit: one float64 product of the features alone; local: the server's "
+            "function; service: features uploaded, RDM received as float32; client: the client's "
+            "compute_rdm, no server; peer: THINGSvision's function; formula: without the peer, "
+            "plain numpy"
+        )
+
+
+_DIFFERS_FROM = f"exact distances in float64, element by element, {KEPT_ROWS} rows"
+
+
+def features(count: int) -> Array:
+    """Return seeded features as after a ReLU, some of their rows near duplicates."""
+    random = np.random.default_rng(0)
+    rows = np.maximum(random.standard_normal((count, VALUES), dtype=np.float32), 0)
+    for row, size in NEAR_DUPLICATES.items():
+        noise = random.standard_normal(VALUES, dtype=np.float32)
+        rows[row] = rows[row - 1] + np.float32(size) * noise
+    return rows
+
+
+def largest_error(rdm: Array, exact: Array) -> float:
+    """Return the largest relative error of the first rows, the diagonal left out."""
+    found = rdm[: len(exact)].astype(np.float64)
+    apart = exact > 0
+    return float((np.abs(found - exact)[apart] / exact[apart]).max())
+
+
+def _unit(rows: Array) -> Array:
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+
+
+def _cosine(rows: Array) -> Array:
+    """1 - cos = |a - b|^2 / 2 of unit vectors: without the cancellation of the definition."""
+    return _squared(_unit(rows)) / 2
+
+
+def _correlation(rows: Array) -> Array:
+    return _cosine(rows - rows.mean(1, keepdims=True))
+
+
+def _squared(rows: Array) -> Array:
+    return np.asarray(cdist(rows[:KEPT_ROWS], rows, "sqeuclidean"))
+
+
+def _gaussian(rows: Array) -> Array:
+    # The mean of all squared distances is twice the sum of the values' variances.
+    mean = 2 * rows.var(0).sum()
+    return np.asarray(-np.expm1(-_squared(rows) / mean))
+
+
+EXACT: Mapping[str, Callable[[Array], Array]] = {
+    "correlation": _correlation,
+    "cosine": _cosine,
+    "euclidean": lambda rows: np.sqrt(_squared(rows)),
+    "gaussian": _gaussian,
+}
+
+ROWS = tuple(
+    RDMRow(f"rdm-{count}-{metric}", metric, count) for count in (1854, 10_000) for metric in EXACT
+)
+FULL_ONLY = ("rdm-10000-cosine", "rdm-10000-gaussian")

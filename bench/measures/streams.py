@@ -1,0 +1,146 @@
+"""Rows about early-layer activations on their way: megabytes per second, and memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from math import prod
+from pathlib import Path
+
+from ..cases import StreamCase
+from ..interleave import interleave
+from ..memory import can_watch, peak_of
+from ..networks import EARLY_INPUT, EARLY_MODULE, EARLY_OUTPUT, make_weights, weights_folder
+from ..row import Cell, Row
+from ..session import Session
+
+COLUMNS = {
+    "tcp": "bench.stream.tcp",
+    "stock": "bench.stream.stock",
+    "flight": "bench.stream.flight",
+    "local": "bench.stream.local",
+    "service": "bench.stream.service",
+    "collected": "bench.stream.collected",
+}
+_QUICK_SHARE = 8
+
+
+def stream_case(session: Session, megabytes: int) -> StreamCase:
+    """Return the case of so many megabytes; its network is uploaded where it is not yet."""
+    share = _QUICK_SHARE if session.choices.quick else 1
+    count = round(megabytes * 1e6 / share / (4 * prod(EARLY_OUTPUT)))
+    return StreamCase(
+        model=str(session.client.upload_model(_program())),
+        module=EARLY_MODULE,
+        count=session.choices.image_count or count,
+        input_shape=list(EARLY_INPUT),
+        shape=list(EARLY_OUTPUT),
+        address=session.server.address,
+        weights_dir=str(session.weights_dir),
+        device=session.choices.device,
+    )
+
+
+def _program() -> Path:
+    return weights_folder() / make_weights("own", "early", weights_folder()).file
+
+
+@dataclass(frozen=True)
+class StreamRow:
+    """Activations as large as those of AlexNet's first layer, which cost next to nothing."""
+
+    id: str
+    megabytes: int
+
+    def measure(self, session: Session) -> Row:
+        """Time all columns in turn."""
+        case = stream_case(session, self.megabytes)
+        cells = session.prepare(COLUMNS, asdict(case))
+        session.warm_up(COLUMNS, cells)
+        session.time(COLUMNS, cells, lambda seconds: case.byte_count / 1e6 / seconds)
+        session.end_processes(list(COLUMNS.values()))
+        return Row(self.id, self._says(case), "MB/s", cells)
+
+    def _says(self, case: StreamCase) -> str:
+        return (
+            f"{case.byte_count / 1e9:.2f} GB of activations ({case.count:,} x 64 x 55 x 55, "
+            "float32) of a network of one 1 x 1 convolution on small tensors. tcp: as many zeros "
+            "through a socket; stock: zeros in stock-protobuf messages of 1 MiB, malloc untuned; "
+            "flight: ready Arrow batches of 1 MiB; local: our engine without the network; service: "
+            "Client.stream, every row computed, checked and looked at; collected: Client.extract "
+            "into an array"
+        )
+
+
+@dataclass(frozen=True)
+class MemoryRow:
+    """Peaks of memory while early-layer activations go from the server to clients."""
+
+    id: str
+    megabytes: int
+    stream_count: int = 4
+
+    def measure(self, session: Session) -> Row:
+        """Measure each way in turn, warm."""
+        cells = {name: Cell() for name in self._arms(session, stream_case(session, 100))}
+        if can_watch():
+            self._fill(session, cells)
+        else:
+            for cell in cells.values():
+                cell.missing = "needs Linux"
+        return Row(self.id, self._says(), "MB", cells, more_is_better=False)
+
+    def _fill(self, session: Session, cells: dict[str, Cell]) -> None:
+        case = stream_case(session, self.megabytes)
+        arms = self._arms(session, case)
+        for arm in arms.values():
+            arm()
+        for name, values in interleave(arms, session.choices.patience).items():
+            cells[name].values = values
+        session.end_processes([COLUMNS["service"], COLUMNS["collected"]])
+
+    def _arms(self, session: Session, case: StreamCase) -> dict[str, Callable[[], float]]:
+        slow = replace(case, count=max(1, case.count // 4), pause_seconds=0.02)
+        return {
+            "client, collecting": lambda: _client_peak(session, "collected", case),
+            "client, streaming": lambda: _client_peak(session, "service", case),
+            "server, a stream": lambda: _server_growth(session, [case]),
+            f"server, each of {self.stream_count}": lambda: _server_growth(
+                session, [case] * self.stream_count
+            ),
+            "server, a slow reader": lambda: _server_growth(session, [slow]),
+        }
+
+    def _says(self) -> str:
+        return (
+            "Peak of resident memory above what there was before, warm. client, collecting: "
+            "Client.extract, less the result itself; client, streaming: Client.stream; server: its "
+            "growth during one stream, during several by their number, and during one whose reader "
+            "pauses 20 ms after each part"
+        )
+
+
+def _client_peak(session: Session, column: str, case: StreamCase) -> float:
+    process = session.process(COLUMNS[column])
+    process.prepare(asdict(case))
+    notes = process.run().notes
+    return float((notes["peak_growth_bytes"] - notes.get("result_bytes", 0)) / 1e6)
+
+
+def _server_growth(session: Session, cases: list[StreamCase]) -> float:
+    clients = [session.new_process(COLUMNS["service"]) for _ in cases]
+    try:
+        for client, case in zip(clients, cases, strict=True):
+            client.prepare(asdict(case))
+        with peak_of(session.server.pid) as peak:
+            for client in clients:
+                client.start()
+            for client in clients:
+                client.finish()
+    finally:
+        for client in clients:
+            client.close()
+    return peak.growth_bytes / 1e6 / len(cases)
+
+
+ROWS = (StreamRow("stream-2GB", 2048), MemoryRow("memory", 500))

@@ -1,0 +1,152 @@
+"""Networks with seeded random weights, in files that every column reads.
+
+Run by itself it writes one: `python -m bench.networks torchvision/alexnet FOLDER`.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from .cases import TAG
+from .process import PROJECT, command, environment
+
+SEED = 0
+EARLY_INPUT, EARLY_OUTPUT = (3, 55, 55), (64, 55, 55)
+"""Shapes of an image of the network `early`: its activations are as large as AlexNet's first."""
+
+EARLY_MODULE = "conv"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A network's files in a folder that can be a server's weights folder."""
+
+    model: str
+    """As the service calls it; without a name for an upload."""
+    file: str
+    """What the server reads, below the folder."""
+    arrays: str = ""
+    """What other columns read, where that is another file."""
+
+
+def weights_of(source: str, network: str) -> Weights:
+    """Return where a network's weights are."""
+    return _PLACES[source](network)
+
+
+_PLACES: Mapping[str, Callable[[str], Weights]] = {
+    "torchvision": lambda name: Weights(
+        f"torchvision/{name}@{TAG}", f"torchvision/{name}.{TAG}.pth"
+    ),
+    "keras": lambda name: Weights(
+        f"keras/{name}@imagenet", f"keras/{name}.imagenet.weights.h5", f"keras/{name}.npz"
+    ),
+    "own": lambda name: Weights("", f"{name}.pt2"),
+}
+
+
+def weights_folder() -> Path:
+    """Return the folder with the networks' weights, which is kept for the next time."""
+    versions = f"torch-{version('torch')}-keras-{version('keras')}"
+    return PROJECT / ".cache" / "bench" / "weights" / versions
+
+
+def make_weights(source: str, network: str, folder: Path) -> Weights:
+    """Write a network's weights unless they are there; its framework stays out of this process."""
+    weights = weights_of(source, network)
+    if not (folder / weights.file).is_file():
+        # What was begun and not finished must not be taken for weights.
+        unfinished = folder.with_name(f"{folder.name}.unfinished")
+        make = [*command("bench.networks"), f"{source}/{network}", str(unfinished)]
+        done = subprocess.run(make, cwd=PROJECT, env=environment(), stderr=subprocess.PIPE)
+        if done.returncode:
+            raise RuntimeError(f"no weights of {network}: {done.stderr.decode()[-2000:]}")
+        for file in filter(None, (weights.arrays, weights.file)):
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (unfinished / file).rename(folder / file)
+    return weights
+
+
+def torch_network(name: str, weights: str) -> Any:
+    """Return a torchvision network in evaluation mode with weights from a file."""
+    import torch
+    import torchvision
+
+    network = torchvision.models.get_model(name, weights=None)
+    network.load_state_dict(torch.load(weights, weights_only=True))
+    return network.eval()
+
+
+def torch_transform(name: str) -> Any:
+    """Return the preprocessing of torchvision's own weights."""
+    import torchvision
+
+    return torchvision.models.get_model_weights(name)[TAG].transforms()
+
+
+def keras_network(name: str, weights: str) -> Any:
+    """Return a network of keras.applications with weights from a file of arrays."""
+    import keras
+    import numpy as np
+
+    network = getattr(keras.applications, name)(weights=None)
+    with np.load(weights) as arrays:
+        network.set_weights([arrays[key] for key in arrays.files])
+    return network
+
+
+def _write_torch(name: str, weights: Weights, folder: Path) -> None:
+    import torch
+    import torchvision
+
+    torch.manual_seed(SEED)
+    torch.save(torchvision.models.get_model(name, weights=None).state_dict(), folder / weights.file)
+
+
+def _write_keras(name: str, weights: Weights, folder: Path) -> None:
+    import keras
+    import numpy as np
+
+    keras.utils.set_random_seed(SEED)
+    network = getattr(keras.applications, name)(weights=None)
+    np.savez(folder / weights.arrays, *network.get_weights())
+    network.save_weights(folder / weights.file)
+
+
+def _write_early(_name: str, weights: Weights, folder: Path) -> None:
+    """Write a network whose activations are large and cost next to nothing: one 1 x 1 filter."""
+    import torch
+
+    torch.manual_seed(SEED)
+    conv = torch.nn.Conv2d(EARLY_INPUT[0], EARLY_OUTPUT[0], kernel_size=1)
+    network = torch.nn.Sequential()
+    network.add_module(EARLY_MODULE, conv)
+    shapes = ({0: torch.export.Dim("batch")},)
+    images = torch.zeros(2, *EARLY_INPUT)
+    program = torch.export.export(network.eval(), (images,), dynamic_shapes=shapes)
+    torch.export.save(program, folder / weights.file)
+
+
+_WRITERS: Mapping[str, Callable[[str, Weights, Path], None]] = {
+    "torchvision": _write_torch,
+    "keras": _write_keras,
+    "own": _write_early,
+}
+
+
+def main() -> None:
+    """Write the weights of the network that the command line names."""
+    (source, _, name), folder = sys.argv[1].partition("/"), Path(sys.argv[2])
+    weights = weights_of(source, name)
+    (folder / weights.file).parent.mkdir(parents=True, exist_ok=True)
+    _WRITERS[source](name, weights, folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""The photographs that all columns see: copies in one folder, as many as asked for."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from importlib.util import find_spec
+from itertools import cycle, islice
+from pathlib import Path
+
+from .process import PROJECT
+
+ENDINGS = {".jpg", ".jpeg", ".png"}
+_LEAST_PIXELS = 64
+
+
+def photograph_folder(chosen: Path | None) -> Path:
+    """Return the folder named, else the reference data's, else scikit-image's."""
+    shared = Path(os.environ.get("THINGSVISION_SHARED_DATA", PROJECT.parent / "shared" / "data"))
+    if chosen is not None:
+        return chosen
+    return shared / "photos78" if (shared / "photos78").is_dir() else _scikit_image_folder()
+
+
+def copy_photographs(source: Path, count: int, folder: Path) -> list[Path]:
+    """Copy `count` photographs (again from the first, where there are fewer); return their paths.
+
+    Their names sort in this order, so that a library which lists the folder sees the same.
+    """
+    found = [path for path in sorted(source.iterdir()) if _is_photograph(path)]
+    if not found:
+        raise SystemExit(f"There are no photographs ({', '.join(sorted(ENDINGS))}) in {source}.")
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for number, path in enumerate(islice(cycle(found), count)):
+        target = folder / f"{number:05d}_{path.stem}{path.suffix.lower()}"
+        shutil.copyfile(path, target)
+        paths.append(target)
+    return paths
+
+
+def _is_photograph(path: Path) -> bool:
+    from PIL import Image
+
+    if path.suffix.lower() not in ENDINGS:
+        return False
+    with Image.open(path) as image:
+        return image.mode == "RGB" and min(image.size) >= _LEAST_PIXELS
+
+
+def _scikit_image_folder() -> Path:
+    spec = find_spec("skimage")
+    if spec is None or spec.origin is None:
+        raise SystemExit("Name a folder of photographs: scripts/bench --photos FOLDER")
+    return Path(spec.origin).parent / "data"

@@ -1,0 +1,31 @@
+"""The library's loop over a data pipeline of the user's own, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class BatchExtraction:
+    """Gives the features of batches in a `with` block; made by `Extractor.batch_extraction`.
+
+    `extract` is called with (batch, flatten_acts).
+    """
+
+    extract: Callable[[Any, bool], Any]
+
+    def __enter__(self) -> BatchExtraction:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave nothing behind: each batch was a call of its own."""
+
+    def extract_batch(self, batch: Any, flatten_acts: bool = False) -> Any:
+        """Return the features of one batch that you preprocessed, from one forward pass.
+
+        `batch` is an array or tensor of images x one input's shape. `flatten_acts` gives images x
+        (everything else, C order).
+        """
+        return self.extract(batch, flatten_acts)

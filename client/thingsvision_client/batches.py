@@ -1,0 +1,95 @@
+"""What `batches` of the library may be, as images to send: files, pixels, or a user's arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import InvalidRequestError
+from .images import ImageQueue, queue_images
+from .preprocessing import PreprocessingOverrides
+from .tensors import as_array
+from .utils.data import DataLoader
+
+if TYPE_CHECKING:
+    from .activations import Array
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Images in the order of their rows, and how many make a forward pass.
+
+    `images` opens them anew; what can be read only once is refused the second time. `are_inputs`:
+    they are preprocessed already. `changes` are those of the model's own preprocessing that a
+    dataset asks for, `root` is the folder of the images' names, if they are files.
+    """
+
+    images: Callable[[], ImageQueue]
+    batch_size: int
+    are_inputs: bool = False
+    changes: PreprocessingOverrides | None = None
+    root: Path | None = None
+
+
+def batches_of(given: Any) -> Batches:
+    """Return what a DataLoader of this package, or any iterable of batches stands for.
+
+    A batch of the latter is images x one input's shape, preprocessed already: an array, a tensor,
+    or the first of a tuple, such as (images, targets). Rows are named 0, 1, ... Forward passes have
+    as many images as the first batch. Raises TypeError, and InvalidRequestError for no batches.
+    """
+    if isinstance(given, DataLoader):
+        dataset = given.dataset
+        return Batches(
+            dataset.queue,
+            given.batch_size,
+            changes=dataset.transforms.overrides,
+            root=dataset.root,
+        )
+    if not isinstance(given, Iterable) or isinstance(given, (str, bytes, Mapping)):
+        raise TypeError(f"batches is a DataLoader, or an iterable of arrays; not {type(given)}")
+    return _of_arrays(given)
+
+
+def _of_arrays(given: Iterable[Any]) -> Batches:
+    batches = iter(given)
+    first = next(batches, None)
+    if first is None:
+        raise InvalidRequestError("There are no batches to send.")
+    begun = iter([chain([first], batches)])  # the first opening goes on with what was begun
+
+    def images() -> ImageQueue:
+        again = next(begun, None)
+        if again is None and iter(given) is given:
+            raise InvalidRequestError(
+                "batches is a generator, which was read already: make it anew, or give a "
+                "DataLoader or a list."
+            )
+        return queue_images(_rows(given if again is None else again))
+
+    return Batches(images, len(array_of(first)), are_inputs=True)
+
+
+def _rows(batches: Iterable[Any]) -> Iterator[tuple[str, Array]]:
+    rows = (row for batch in batches for row in array_of(batch))
+    return ((str(number), row) for number, row in enumerate(rows))
+
+
+def array_of(batch: Any) -> Array:
+    """Return a user's batch as an array of images x one input's shape. Raises TypeError."""
+    images = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
+    if not hasattr(images, "__array__"):
+        keys = f" of {', '.join(map(repr, images))}" if isinstance(images, Mapping) else ""
+        raise TypeError(
+            f"A batch is an array or tensor of images x one input's shape, or a tuple that begins "
+            f"with one; not {type(images).__name__}{keys}."
+        )
+    array = as_array(images)
+    if array.ndim < 2 or not len(array):
+        raise InvalidRequestError(
+            f"A batch is images x one input's shape, such as N x 3 x 224 x 224; not {array.shape}."
+        )
+    return array

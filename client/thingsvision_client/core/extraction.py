@@ -1,0 +1,19 @@
+"""The library's path of functions on features; they live in `features`, extractors above."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from .features import center_features, compress_features, normalize_features
+
+__all__ = ["center_features", "compress_features", "normalize_features"]
+
+_EXTRACTORS = ("get_extractor", "get_extractor_from_model")
+
+
+def __getattr__(name: str) -> Any:
+    """Find what the library has here, too, at the top of this package."""
+    if name not in _EXTRACTORS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(__name__.partition(".")[0]), name)

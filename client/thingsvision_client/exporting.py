@@ -1,0 +1,150 @@
+"""A network of this process as a file that a server can run; sends none.
+
+PyTorch's are exported (`torch.export`), Keras' saved; neither holds Python code.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from .errors import InvalidRequestError, MissingDependencyError
+
+InputShape = Sequence["int | None"]
+"""Shape of one image's input; None: of any size."""
+
+OPEN_SIZE = 224
+"""Height and width of the inputs that a network is traced with where they may be any, pixels."""
+
+_UNEXPORTED = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+"""What a network's own code and PyTorch raise where it can't be traced."""
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def export_torch(
+    network: Any,
+    path: Path,
+    *,
+    input_shape: InputShape,
+    forward_fn: Callable[..., Any] | None = None,
+) -> None:
+    """Write a `torch.nn.Module` as a program (.pt2) of any number of images, as it evaluates.
+
+    Where it takes no such number, one of one image at a time, with a warning. `forward_fn` is
+    called with (object, batch) in the place of its `forward`; the object's `model` is the network.
+    Raises InvalidRequestError with PyTorch's reason, and MissingDependencyError without it.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingDependencyError(
+            "backend='pt' exports a network of PyTorch: pip install torch."
+        ) from error
+    if not isinstance(network, torch.nn.Module):
+        raise TypeError(f"model is a torch.nn.Module with backend='pt', not {type(network)}")
+    traced = network if forward_fn is None else _with_forward(network, forward_fn)
+    with _evaluating(network), torch.no_grad():
+        torch.export.save(_exported(torch, traced, input_shape), path)
+
+
+def save_keras(network: Any, path: Path) -> None:
+    """Write a Keras model as an archive (.keras), the same bytes for the same model."""
+    if not hasattr(network, "get_config") or not hasattr(network, "save"):
+        raise TypeError(f"model is a Keras model with backend='tf', not {type(network)}")
+    network.save(str(path))
+    _without_dates(path)
+
+
+def _exported(torch: Any, network: Any, input_shape: InputShape) -> Any:
+    try:
+        return _program(torch, network, input_shape, image_count=2)
+    except _UNEXPORTED as error:
+        reason = error
+    try:
+        program = _program(torch, network, input_shape, image_count=1)
+    except _UNEXPORTED:
+        raise _not_exportable(network, input_shape, reason) from reason
+    warnings.warn(
+        f"{type(network).__name__} takes one image at a time on the server, as torch.export made "
+        f"no program of any number of images: {_first_line(reason)}",
+        stacklevel=5,
+    )
+    return program
+
+
+def _program(torch: Any, network: Any, input_shape: InputShape, *, image_count: int) -> Any:
+    dims: dict[int, Any] = {
+        axis: torch.export.Dim.AUTO for axis, size in enumerate(input_shape, 1) if size is None
+    }
+    if image_count > 1:
+        dims[0] = torch.export.Dim("batch")
+    parameter = next(network.parameters(), None)
+    device = "cpu" if parameter is None else parameter.device
+    sizes = [OPEN_SIZE if size is None else size for size in input_shape]
+    images = torch.zeros((image_count, *sizes), dtype=torch.float32, device=device)
+    return torch.export.export(network, (images,), dynamic_shapes=(dims,) if dims else None)
+
+
+def _not_exportable(network: Any, shape: InputShape, reason: Exception) -> InvalidRequestError:
+    kind, sides = type(network).__name__, " x ".join(str(size or "any") for size in shape)
+    return InvalidRequestError(
+        f"torch.export can't make a program of {kind} for inputs of {sides}, and a server runs no "
+        f"Python code of its users: {_first_line(reason)}. If its inputs are others, give "
+        "preprocess, or input_shape=(channels, height, width). Else upload its weights where the "
+        "server knows the architecture (model_path of get_extractor), or an ONNX file of it "
+        "(Client.upload_model)."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else ''}".rstrip(".: ")
+
+
+def _with_forward(network: Any, forward_fn: Callable[..., Any]) -> Any:
+    """Return the network with another forward: its parts, and so their names, are the same."""
+    owner = SimpleNamespace(model=network, backend="pt", device="cpu")
+    traced = copy.copy(network)
+    traced.forward = lambda batch: forward_fn(owner, batch)
+    return traced
+
+
+@contextmanager
+def _evaluating(network: Any) -> Iterator[None]:
+    """Have a network evaluate (no dropout), and leave each of its parts as it was."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _without_dates(path: Path) -> None:
+    """Write an archive anew without the time of its making: a file is known by its digest."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in sorted(archive.namelist())}
+    metadata = json.loads(members["metadata.json"])
+    metadata.pop("date_saved", None)
+    members["metadata.json"] = json.dumps(metadata).encode()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in members.items():
+            archive.writestr(zipfile.ZipInfo(name, _EPOCH), content)

@@ -1,0 +1,164 @@
+"""HDF5: a dataset per module, or a group of pieces; knows nothing of MATLAB's use of it.
+
+/features                   an array alone
+/{module}                   several; `/`, which makes groups, and `%` are as in URLs, and
+                            the attribute `module` has the name as it is
+/features_01 ...            an array alone, split
+/{module}/features_01 ...   several, split
+/file_names                 names of the rows, UTF-8, where they are known
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..files import file_stem
+from .base import FEATURES, NUMBERS, Array, Column, FileFormat, Layout, Writer
+from .hdf5_file import NewFile, h5py_for, new_file
+from .pieces import piece_name
+
+_WHAT = "hdf5 files"
+_NAMES = "file_names"
+_MODULE = "module"
+_POSITION = "position"
+_PIECE = re.compile(r"features_(\d+)")
+
+
+def _h5py() -> Any:
+    return h5py_for(_WHAT)
+
+
+class _Datasets:
+    """Writes each column's rows into its datasets, one behind the other."""
+
+    def __init__(self, file: NewFile, pieces: Sequence[Sequence[Any]]) -> None:
+        self._file = file
+        self._pieces = [list(of_column) for of_column in pieces]
+        self._done = 0
+
+    def write(self, rows: Sequence[Array]) -> None:
+        while len(rows[0]):
+            start = self._done
+            taken = min(len(rows[0]), len(self._pieces[0][0]) - start)
+            for of_column, array in zip(self._pieces, rows, strict=True):
+                of_column[0][start : start + taken] = array[:taken]
+            rows = [array[taken:] for array in rows]
+            self._advance(taken)
+        self._file.check()
+
+    def _advance(self, taken: int) -> None:
+        self._done += taken
+        if self._done == len(self._pieces[0][0]):
+            self._done = 0
+            for of_column in self._pieces:
+                of_column.pop(0)
+
+
+@contextmanager
+def _open(path: Path, layout: Layout) -> Iterator[Writer]:
+    with _new_file(path, layout) as file:
+        datasets = []
+        for position, column in enumerate(layout.columns):
+            name = column.name if layout.is_alone else file_stem(column.name)
+            dataset = file.root.create_dataset(name, layout.shape_of(column), column.dtype)
+            if not layout.is_alone:
+                _describe(dataset, column, position)
+            datasets.append([dataset])
+        yield _Datasets(file, datasets)
+
+
+@contextmanager
+def _open_pieces(path: Path, layout: Layout, stops: Sequence[int]) -> Iterator[Writer]:
+    sizes = np.diff([0, *stops]).tolist()
+    with _new_file(path, layout) as file:
+        pieces = []
+        for position, column in enumerate(layout.columns):
+            parent = (
+                file.root if layout.is_alone else file.root.create_group(file_stem(column.name))
+            )
+            if not layout.is_alone:
+                _describe(parent, column, position)
+            pieces.append(
+                [
+                    parent.create_dataset(
+                        piece_name(number, len(sizes)), (size, *column.shape), column.dtype
+                    )
+                    for number, size in enumerate(sizes, 1)
+                ]
+            )
+        yield _Datasets(file, pieces)
+
+
+@contextmanager
+def _new_file(path: Path, layout: Layout) -> Iterator[NewFile]:
+    with new_file(path, _WHAT) as file:
+        if layout.names is not None:
+            text = _h5py().string_dtype("utf-8")
+            file.root.create_dataset(_NAMES, data=layout.names, dtype=text)
+        yield file
+
+
+def _describe(entry: Any, column: Column, position: int) -> None:
+    entry.attrs[_MODULE] = column.name
+    entry.attrs[_POSITION] = position
+
+
+def _read(path: Path) -> dict[str, Array]:
+    with _h5py().File(path, "r") as file:
+        if pieces := _pieces(file):
+            return {FEATURES: _joined(pieces)}
+        entries = [(name, entry) for name, entry in file.items() if name != _NAMES]
+        # Files of others have no positions: their order is that of HDF5.
+        entries.sort(key=lambda entry: int(entry[1].attrs.get(_POSITION, 0)))
+        return {str(entry.attrs.get(_MODULE, name)): _array(entry) for name, entry in entries}
+
+
+def _pieces(group: Any) -> list[Any]:
+    numbered = {
+        int(match[1]): entry
+        for name, entry in group.items()
+        if (match := _PIECE.fullmatch(name)) and _MODULE not in entry.attrs
+    }
+    expected = list(range(1, len(numbered) + 1))
+    if sorted(numbered) != expected:
+        missing = sorted(set(expected) - set(numbered))
+        raise ValueError(f"piece {missing[0]} of {group.name} is missing")
+    return [numbered[number] for number in expected]
+
+
+def _joined(pieces: Sequence[Any]) -> Array:
+    whole = np.empty((sum(map(len, pieces)), *pieces[0].shape[1:]), pieces[0].dtype)
+    start = 0
+    for piece in pieces:
+        piece.read_direct(whole, dest_sel=np.s_[start : start + len(piece)])
+        start += len(piece)
+    return whole
+
+
+def _array(entry: Any) -> Array:
+    if hasattr(entry, "shape"):
+        array = np.asarray(entry[()])
+        if array.dtype.name not in NUMBERS:
+            raise ValueError(f"{entry.name} is of type {array.dtype}, not features")
+        return array
+    if pieces := _pieces(entry):
+        return _joined(pieces)
+    raise ValueError(f"{entry.name} is a group without features")
+
+
+HDF5 = FileFormat(
+    "hdf5",
+    "h5",
+    holds_several=True,
+    opening=_open,
+    reading=_read,
+    requiring=_h5py,
+    reserved=frozenset({_NAMES}),
+    opening_pieces=_open_pieces,
+)

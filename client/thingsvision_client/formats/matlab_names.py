@@ -1,0 +1,48 @@
+"""Names as MATLAB wants them for variables; knows no file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+LONGEST = 63
+"""Characters in a name: MATLAB's `namelengthmax`."""
+
+_KEYWORDS = frozenset(
+    {"break", "case", "catch", "classdef", "continue", "else", "elseif", "end", "for", "function"}
+    | {"global", "if", "otherwise", "parfor", "persistent", "return", "spmd", "switch", "try"}
+    | {"while"}
+)
+
+
+def valid_name(name: str) -> str:
+    """Return what MATLAB's `matlab.lang.makeValidName` makes of a name.
+
+    A letter behind white space becomes a capital and the space goes, what is no ASCII letter,
+    digit or underscore becomes `_`, keywords and names that begin with no letter get an `x`.
+    """
+    if name in _KEYWORDS:
+        name = name.capitalize()
+        return f"x{name}"
+    joined = re.sub(r"(?<=\S)\s+([a-z])", lambda match: match[1].upper(), name.strip())
+    plain = re.sub(r"[^A-Za-z0-9_]", "_", re.sub(r"\s+", "", joined))
+    return (plain if re.match(r"[A-Za-z]", plain) else f"x{plain}")[:LONGEST]
+
+
+def variable_names(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
+    """Return a valid name for each, different from all others and from those that are taken.
+
+    What would be there twice gets `_1`, `_2` ..., as by `matlab.lang.makeUniqueStrings`.
+    """
+    used = set(taken)
+    numbers: dict[str, int] = {}
+    result = []
+    for valid in map(valid_name, names):
+        unique = valid
+        while unique in used:
+            numbers[valid] = numbers.get(valid, 0) + 1
+            ending = f"_{numbers[valid]}"
+            unique = valid[: LONGEST - len(ending)] + ending
+        used.add(unique)
+        result.append(unique)
+    return result

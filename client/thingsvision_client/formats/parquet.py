@@ -1,0 +1,124 @@
+"""Parquet: a column of tensors per module and one of image names; knows no server.
+
+The types are those of the server's Arrow streams: `arrow.fixed_shape_tensor`, one row per image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import InvalidRequestError
+from .base import NUMBERS, Array, Column, FileFormat, Layout, Writer
+
+_NAMES = "image"
+
+
+class _RowGroups:
+    """Writes a row group per call."""
+
+    def __init__(self, writer: Any, layout: Layout) -> None:
+        self._writer = writer
+        self._layout = layout
+        self._done = 0
+
+    def write(self, rows: Sequence[Array]) -> None:
+        import pyarrow as pa
+
+        columns = zip(self._layout.columns, rows, strict=True)
+        arrays = [_arrow_rows(column, array) for column, array in columns]
+        stop = self._done + len(rows[0])
+        if self._layout.names is not None:
+            arrays.insert(0, pa.array(self._layout.names[self._done : stop], pa.utf8()))
+        self._writer.write_batch(pa.record_batch(arrays, schema=self._writer.schema))
+        self._done = stop
+
+
+@contextmanager
+def _open(path: Path, layout: Layout) -> Iterator[Writer]:
+    import pyarrow.parquet as pq
+
+    # Features hardly repeat, so that a dictionary of them is a waste.
+    options = {"compression": "zstd", "use_dictionary": False}
+    with pq.ParquetWriter(path, _schema(layout), **options) as writer:
+        yield _RowGroups(writer, layout)
+
+
+def _schema(layout: Layout) -> Any:
+    import pyarrow as pa
+
+    names = [] if layout.names is None else [pa.field(_NAMES, pa.utf8(), nullable=False)]
+    return pa.schema(
+        [*names, *(pa.field(c.name, _arrow_type(c), nullable=False) for c in layout.columns)]
+    )
+
+
+def _arrow_type(column: Column) -> Any:
+    import pyarrow as pa
+
+    values = pa.from_numpy_dtype(np.dtype(column.dtype))
+    return pa.fixed_shape_tensor(values, list(column.shape)) if column.shape else values
+
+
+def _arrow_rows(column: Column, array: Array) -> Any:
+    import pyarrow as pa
+
+    values = pa.array(array.reshape(-1))
+    if not column.shape:
+        return values
+    storage = pa.FixedSizeListArray.from_arrays(values, array[0].size)
+    return pa.ExtensionArray.from_storage(_arrow_type(column), storage)
+
+
+def _read(path: Path) -> dict[str, Array]:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        fields = [field for field in file.schema_arrow if field.name != _NAMES]
+        count = file.metadata.num_rows
+        arrays = {field.name: _empty(field, count) for field in fields}
+        start = 0
+        for number in range(file.num_row_groups):
+            table = file.read_row_group(number)
+            for name, array in arrays.items():
+                array[start : start + len(table)] = _values(table.column(name), array)
+            start += len(table)
+    return arrays
+
+
+def _empty(field: Any, count: int) -> Array:
+    shape = tuple(getattr(field.type, "shape", ()))
+    values = field.type.value_type if shape else field.type
+    try:
+        dtype = np.dtype(values.to_pandas_dtype())
+    except NotImplementedError:
+        dtype = np.dtype(object)
+    if dtype.name not in NUMBERS:
+        raise InvalidRequestError(f"The column {field.name!r} is {field.type}, not features.")
+    return np.empty((count, *shape), dtype)
+
+
+def _values(column: Any, like: Array) -> Array:
+    import pyarrow as pa
+
+    parts = [
+        chunk.storage.flatten() if isinstance(chunk, pa.ExtensionArray) else chunk
+        for chunk in column.chunks
+    ]
+    values = np.concatenate([part.to_numpy(zero_copy_only=False) for part in parts])
+    return values.reshape(-1, *like.shape[1:])
+
+
+PARQUET = FileFormat(
+    "parquet",
+    "parquet",
+    holds_several=True,
+    opening=_open,
+    reading=_read,
+    dtypes=NUMBERS - {"bool"},
+    reserved=frozenset({_NAMES}),
+)

@@ -1,0 +1,220 @@
+"""The files of one split: all of one set, in their places together; knows no format.
+
+Beside the pieces lies `features.{suffix}.pieces.json`, which lists them. It says `complete: false`
+while an older set gives way to a newer one, so that a mixture is noticed. Sets without such a
+list, as other programs write them, are numbered from 1 without a gap.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from ..errors import InvalidRequestError
+from ..files import replacing
+from .base import FEATURES
+
+_FORMAT = 1
+_PIECE = re.compile(rf"{FEATURES}_(\d+)\.(\w+)")
+_AGAIN = "split the features again"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A file of a split, by its path from the folder: whose rows it has, from start to stop."""
+
+    file: str
+    module: str | None
+    start: int
+    stop: int
+
+
+def list_path(folder: Path, suffix: str) -> Path:
+    """Return where the list of a split lies."""
+    return folder / f"{FEATURES}.{suffix}.pieces.json"
+
+
+def piece_name(number: int, count: int) -> str:
+    """Return the name of a piece, counted from 1: features_01, with as many digits as needed."""
+    return f"{FEATURES}_{number:0{max(2, len(str(count)))}d}"
+
+
+@contextmanager
+def replacing_pieces(folder: Path, suffix: str, pieces: Sequence[Piece]) -> Iterator[Path]:
+    """Give a folder for new pieces, which take the place of an older set when the block ends well.
+
+    Files beside them, `{file}.json`, go with them. When the block fails, the older set stays.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    staging = folder / f".{FEATURES}.{suffix}.pieces.{uuid4().hex}"
+    try:
+        for piece in pieces:
+            (staging / piece.file).parent.mkdir(parents=True, exist_ok=True)
+        yield staging
+        _swap(folder, staging, suffix, pieces)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _swap(folder: Path, staging: Path, suffix: str, pieces: Sequence[Piece]) -> None:
+    stale = {folder / piece.file for piece in _listed(folder, suffix) or ()}
+    homes = {(folder / piece.file).parent for piece in pieces}
+    stale |= {path for home in homes for path in _numbered(home, suffix)}
+    stale -= {folder / piece.file for piece in pieces}
+    sizes = {piece.file: (staging / piece.file).stat().st_size for piece in pieces}
+    _write_list(folder, suffix, [*pieces, *_as_pieces(folder, stale)], sizes, complete=False)
+    for path in stale:
+        _remove(path, folder)
+    for piece in pieces:
+        target = folder / piece.file
+        target.parent.mkdir(exist_ok=True)
+        _move(_beside(staging / piece.file), _beside(target))
+        _move(staging / piece.file, target)
+    _write_list(folder, suffix, pieces, sizes, complete=True)
+
+
+def find_pieces(folder: Path, suffix: str) -> list[Piece]:
+    """Return the pieces of the one set that lies in a folder, in order; none where there is none.
+
+    Rows are not known (0 to 0) where no list tells. Raises InvalidRequestError for a set that is
+    not complete, or of which something changed.
+    """
+    found = _numbered(folder, suffix)
+    document = _read_list(list_path(folder, suffix))
+    if document is None:
+        return _without_list(folder, found)
+    if not document["complete"]:
+        raise InvalidRequestError(
+            f"A split into {folder} was interrupted while its files took the place of older ones: "
+            f"{_AGAIN}."
+        )
+    pieces = _from_json(document)
+    _check(folder, document)
+    if unknown := {path.name for path in found} - {piece.file for piece in pieces}:
+        raise InvalidRequestError(
+            f"{min(unknown)} in {folder} is not of the split that "
+            f"{list_path(folder, suffix).name} lists: remove it, or {_AGAIN}."
+        )
+    return pieces
+
+
+def _check(folder: Path, document: Mapping[str, Any]) -> None:
+    for entry in document["pieces"]:
+        path = folder / entry["file"]
+        size = path.stat().st_size if path.is_file() else None
+        if size is None:
+            raise InvalidRequestError(f"{path}, a piece of the split, is missing: {_AGAIN}.")
+        if size != entry["bytes"]:
+            raise InvalidRequestError(
+                f"{path} has {size} bytes, not the {entry['bytes']} that the split wrote: {_AGAIN}."
+            )
+
+
+def _without_list(folder: Path, found: Mapping[Path, int]) -> list[Piece]:
+    by_number = sorted((number, path.name) for path, number in found.items())
+    for expected, (number, name) in enumerate(by_number, 1):
+        if number < expected:
+            raise InvalidRequestError(f"{name} in {folder} has a number that another file has.")
+        if number > expected:
+            raise InvalidRequestError(
+                f"Piece {expected} of the split in {folder} is missing; the next is {name}."
+            )
+    return [Piece(name, None, 0, 0) for _, name in by_number]
+
+
+def _numbered(folder: Path, suffix: str) -> dict[Path, int]:
+    """Return the files of a folder that are called like pieces, with their numbers."""
+    files = folder.iterdir() if folder.is_dir() else ()
+    numbered = ((path, _PIECE.fullmatch(path.name)) for path in files)
+    return {path: int(match[1]) for path, match in numbered if match and match[2] == suffix}
+
+
+def _listed(folder: Path, suffix: str) -> list[Piece] | None:
+    try:
+        document = _read_list(list_path(folder, suffix))
+        return None if document is None else _from_json(document)
+    except InvalidRequestError:  # it gives way to a good one
+        return None
+
+
+def _read_list(path: Path) -> dict[str, Any] | None:
+    try:
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        known = document["format"] == _FORMAT and isinstance(document["pieces"], list)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InvalidRequestError(f"Can't read {path}, a list of pieces: {error}") from error
+    if not known:
+        raise InvalidRequestError(f"{path} is no list of pieces of format {_FORMAT}.")
+    return document
+
+
+def _write_list(
+    folder: Path,
+    suffix: str,
+    pieces: Sequence[Piece],
+    sizes: Mapping[str, int],
+    *,
+    complete: bool,
+) -> None:
+    entries = [
+        {
+            "file": piece.file,
+            "module": piece.module,
+            "rows": [piece.start, piece.stop],
+            "bytes": sizes.get(piece.file),
+        }
+        for piece in pieces
+    ]
+    document = {"format": _FORMAT, "complete": complete, "pieces": entries}
+    with replacing(list_path(folder, suffix)) as file:
+        file.write(f"{json.dumps(document, indent=2, ensure_ascii=False)}\n".encode())
+
+
+def _from_json(document: Mapping[str, Any]) -> list[Piece]:
+    try:
+        pieces = [
+            Piece(str(entry["file"]), entry["module"], *map(int, entry["rows"]))
+            for entry in document["pieces"]
+        ]
+    except (LookupError, TypeError, ValueError) as error:
+        raise InvalidRequestError(f"A list of pieces has a broken entry: {error}") from error
+    for piece in pieces:
+        *above, name = piece.file.split("/")
+        # Files are removed by such a list: none but pieces, none outside of its folder.
+        if len(above) > 1 or ".." in above or not _PIECE.fullmatch(name):
+            raise InvalidRequestError(f"A list of pieces names {piece.file!r}, which is none.")
+    return pieces
+
+
+def _as_pieces(folder: Path, paths: set[Path]) -> list[Piece]:
+    """Return what must go as pieces, so that it goes at the next split if not at this one."""
+    return [Piece(path.relative_to(folder).as_posix(), None, 0, 0) for path in sorted(paths)]
+
+
+def _remove(path: Path, folder: Path) -> None:
+    path.unlink(missing_ok=True)
+    _beside(path).unlink(missing_ok=True)
+    if path.parent != folder:
+        with suppress(OSError):  # other files are there
+            path.parent.rmdir()
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")
+
+
+def _move(source: Path, target: Path) -> None:
+    """Move a file over another; what is not there takes the other away."""
+    try:
+        source.replace(target)
+    except FileNotFoundError:
+        target.unlink(missing_ok=True)

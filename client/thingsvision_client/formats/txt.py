@@ -1,0 +1,51 @@
+"""Text as numpy's `savetxt` writes it: a line per row; knows neither types nor names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from .base import FEATURES, Array, FileFormat, Layout, Writer
+
+_DIGITS = {"float16": "%.5g", "float32": "%.9g", "float64": "%.17g"}
+"""As many digits as bring back the very value, by type."""
+
+
+def number_format(dtype: str) -> str:
+    """Return how a value of a type is printed, so that reading gives the same value."""
+    return _DIGITS.get(dtype, "%d")
+
+
+class _LineFile:
+    def __init__(self, file: IO[bytes], dtype: str) -> None:
+        self._file = file
+        self._format = number_format(dtype)
+
+    def write(self, rows: Sequence[Array]) -> None:
+        np.savetxt(self._file, rows[0], fmt=self._format)
+
+
+@contextmanager
+def _open(path: Path, layout: Layout) -> Iterator[Writer]:
+    with path.open("xb") as file:
+        yield _LineFile(file, layout.columns[0].dtype)
+
+
+def _read(path: Path) -> dict[str, Array]:
+    return {FEATURES: np.loadtxt(path, ndmin=2)}
+
+
+TXT = FileFormat(
+    "txt",
+    "txt",
+    holds_several=False,
+    opening=_open,
+    reading=_read,
+    max_dims=2,
+    beyond_dims="write its slices with tensor2slices, which slices2tensor reads back, or flatten "
+    "it with features.reshape(len(features), -1)",
+)

@@ -1,0 +1,183 @@
+"""A long extraction, begun or gone on with: what is there is compared, the rest extracted."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InvalidRequestError
+from ..images import ImageQueue, SentImage
+from ..origins import describe, fingerprinted
+from . import differences
+from .chunks import default_step
+from .job import Job, Outcome
+from .notices import ratio, say, writing
+from .place import Place
+from .record import Record, read_record
+from .run import Run, extract
+from .task import Task
+
+if TYPE_CHECKING:
+    from ..extraction import FeatureStream
+
+
+def complete(job: Job) -> Outcome:
+    """Extract what is not complete yet. Raises ThingsvisionError; what is complete stays.
+
+    InvalidRequestError tells what changed since a job began whose files are there.
+    """
+    queue = job.task.images()
+    record = read_record(job.place.record)
+    if record is None or not record.chunks:
+        return _begin(job, queue)
+    _compare_settings(job, record, queue)
+    return _go_on(job, record, queue)
+
+
+def facts_of(stream: FeatureStream) -> dict[str, Any]:
+    """Return what a server tells of an extraction before its rows, as JSON knows it."""
+    return {
+        **stream.provenance.to_dict(),
+        "server_batch_size": stream.batch_size,
+        "columns": {
+            module: {"shape": list(shape), "dtype": stream.dtypes[module]}
+            for module, shape in stream.row_shapes.items()
+        },
+    }
+
+
+def origin_for(task: Task, stream: FeatureStream, queue: ImageQueue) -> dict[str, Any]:
+    """Return the origin of all rows of a task, which lacks images and modules."""
+    kind = "encoded" if queue.tensor_shape is None else "tensor"
+    origin = describe(stream.provenance, task.request(stream.batch_size), kind)
+    return {**origin, "image_count": queue.count}
+
+
+# ---------------------------------------------------------------- a job that begins
+
+
+def _begin(job: Job, queue: ImageQueue) -> Outcome:
+    sent, seen = fingerprinted(queue)
+    with closing(job.task.stream(job.client, sent)) as stream:
+        record = _new_record(job, stream, queue)
+        with writing(job.place.result):
+            record.save()
+        origin = origin_for(job.task, stream, queue)
+        extract(Run(job, record, origin, seen, queue.count), stream)
+    return Outcome(record, origin, was_complete=False)
+
+
+def _new_record(job: Job, stream: FeatureStream, queue: ImageQueue) -> Record:
+    facts = facts_of(stream)
+    columns = job.task.columns(facts["columns"])
+    job.check(columns)
+    step_size = job.step_size or default_step(columns.values(), stream.batch_size)
+    settings = {**_settings(job, queue), "step_size": step_size}
+    return Record(job.place.record, settings, facts, job.task.names())
+
+
+def _settings(job: Job, queue: ImageQueue) -> dict[str, Any]:
+    # The names of files tell more than their number.
+    count = queue.count if job.task.root is None else None
+    return {
+        **job.task.settings(),
+        "file_format": job.place.file_format,
+        "image_count": count,
+    }
+
+
+# ---------------------------------------------------------------- a job that goes on
+
+
+def _compare_settings(job: Job, record: Record, queue: ImageQueue) -> None:
+    step_size = job.step_size or record.settings["step_size"]
+    now = {**_settings(job, queue), "step_size": step_size}
+    _refuse(job, record, differences.of_values(record.settings, now))
+    _refuse(job, record, differences.of_names(record.names, job.task.names()))
+
+
+def _go_on(job: Job, record: Record, queue: ImageQueue) -> Outcome:
+    with closing(job.task.announcement(job.client, queue)) as announced:
+        _compare_facts(job, record, announced)
+        origin = origin_for(job.task, announced, queue)
+    with writing(job.place.result):
+        _forget_lost(job, record)
+    images = iter(queue.images)
+    _compare_images(job, record, images, queue.count)
+    if record.ended:
+        return Outcome(record, origin, was_complete=True)
+    first = next(images, None)
+    if first is None:
+        with writing(job.place.result):
+            record.end()
+        return Outcome(record, origin, was_complete=False)
+    left = None if queue.count is None else queue.count - record.done
+    rest = replace(queue, images=chain([first], images), count=left, unanswered=deque())
+    say(f"Resumes at image {_position(record, queue)}: {job.place.result}")
+    sent, seen = fingerprinted(rest)
+    with closing(job.task.stream(job.client, sent)) as stream:
+        _compare_facts(job, record, stream)
+        extract(Run(job, record, origin, seen, queue.count), stream)
+    return Outcome(record, origin, was_complete=False)
+
+
+def _position(record: Record, queue: ImageQueue) -> str:
+    return str(record.done) if queue.count is None else f"{record.done} of {queue.count}"
+
+
+def _compare_facts(job: Job, record: Record, stream: FeatureStream) -> None:
+    _refuse(job, record, differences.of_facts(record.facts, facts_of(stream)))
+
+
+def _compare_images(
+    job: Job, record: Record, images: Iterator[SentImage], count: int | None
+) -> None:
+    def heard(done: int) -> None:
+        job.hear("checking", done, count)
+
+    _refuse(job, record, differences.of_images(images, record.images(), heard))
+    if record.ended and (extra := next(images, None)) is not None:
+        _refuse(job, record, [f"there is an image {record.done} now, {extra.name!r}"])
+
+
+def _refuse(job: Job, record: Record, found: list[str]) -> None:
+    if found:
+        raise InvalidRequestError(
+            f"An extraction for {job.place.result} began otherwise, and has "
+            f"{ratio(record.done)}: {'; '.join(found)}. To go on with it, ask for the same; "
+            f"to begin anew, {job.place.anew}."
+        )
+
+
+def _forget_lost(job: Job, record: Record) -> None:
+    """Let chunks be extracted again whose files were removed or cut since."""
+    for path in job.place.unfinished(job.task.modules):
+        path.unlink(missing_ok=True)
+    kept = _intact_count(job.place, record)
+    if kept < len(record.chunks):
+        start = record.chunks[kept].start
+        record.keep(kept)
+        say(f"Files of images from {start} on are gone or changed, for {job.place.result}.")
+
+
+def _intact_count(place: Place, record: Record) -> int:
+    if record.whole is not None:
+        files = {place.whole(module): size for module, size in record.whole.items()}
+        return len(record.chunks) if _are_there(files) else 0
+    for number, chunk in enumerate(record.chunks):
+        files = {
+            place.chunk(module, chunk.start, chunk.stop): size
+            for module, size in chunk.sizes.items()
+        }
+        if not _are_there(files):
+            return number
+    return len(record.chunks)
+
+
+def _are_there(files: Mapping[Path, int]) -> bool:
+    return all(path.is_file() and path.stat().st_size == size for path, size in files.items())

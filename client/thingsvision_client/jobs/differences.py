@@ -1,0 +1,88 @@
+"""What changed since a job began, in words; decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from ..errors import InvalidRequestError
+from ..images import SentImage
+from ..origins import Fingerprint, fingerprint
+
+
+def of_values(old: Any, new: Any, name: str = "") -> list[str]:
+    """Return what differs between values as JSON knows them; in objects, field by field."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        prefix = f"{name}." if name else ""
+        keys = dict.fromkeys([*old, *new])
+        return [
+            line for key in keys for line in of_values(old.get(key), new.get(key), f"{prefix}{key}")
+        ]
+    return [] if old == new else [f"{name} was {old!r} and is {new!r} now"]
+
+
+def of_facts(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Return what differs between what a server told then and now.
+
+    Devices of one kind give the same bits, so that of another number is no difference.
+    """
+    return of_values(_without_number(old), _without_number(new))
+
+
+def of_names(old: Sequence[str] | None, new: Sequence[str] | None) -> list[str]:
+    """Return the first difference between the images' names, where both are known."""
+    if old is None or new is None or list(old) == list(new):
+        return []
+    if len(old) != len(new):
+        lost, added = _only(old, new), _only(new, old)
+        examples = [f"{name!r} is gone" for name in lost] + [f"{name!r} is new" for name in added]
+        named = f" ({', '.join(examples)})" if examples else ""
+        return [f"there were {len(old)} images and are {len(new)} now{named}"]
+    return [
+        f"image {row} was {was!r} and is {now!r} now"
+        for row, (was, now) in enumerate(zip(old, new, strict=True))
+        if was != now
+    ][:1]
+
+
+def of_images(
+    images: Iterator[SentImage],
+    recorded: Iterable[Fingerprint],
+    heard: Callable[[int], None],
+) -> list[str]:
+    """Return the first difference between images as they were and as they are, read again.
+
+    Exactly the images that were recorded are taken of `images`. `heard` gets the number of those
+    that were read.
+    """
+    for row, was in enumerate(recorded):
+        image = next(images, None)
+        if image is None:
+            return [f"image {row} was {was.name!r}, and there are only {row} images now"]
+        if image.name != was.name:
+            return [f"image {row} was {was.name!r} and is {image.name!r} now"]
+        now = fingerprint_of(image)
+        if now.sha256 != was.sha256:
+            old, new = was.sha256, now.sha256
+            return [f"image {row}, {was.name!r}, had SHA-256 {old} and has {new} now"]
+        heard(row + 1)
+    return []
+
+
+def fingerprint_of(image: SentImage) -> Fingerprint:
+    """Return the fingerprint of an image, which is read. Raises ImageError."""
+    try:
+        return fingerprint(image, image.read())
+    except OSError as error:
+        raise image.error(f"can't be read: {error.strerror or error}") from error
+    except InvalidRequestError as error:
+        raise image.error(str(error)) from error
+
+
+def _only(these: Iterable[str], others: Iterable[str]) -> list[str]:
+    there = set(others)
+    return [name for name in these if name not in there][:3]
+
+
+def _without_number(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {**facts, "device": str(facts["device"]).partition(":")[0]}

@@ -1,0 +1,73 @@
+"""One job in one place at a time: a lock that the system lets go of when its process dies."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ..errors import InvalidRequestError
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _take(file: int) -> None:
+        # One byte far behind the text, so that others can read who holds the lock.
+        os.lseek(file, 1 << 20, os.SEEK_SET)
+        msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+else:
+    import fcntl
+
+    def _take(file: int) -> None:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@contextmanager
+def locked(path: Path, what: Path) -> Iterator[None]:
+    """Hold the lock of a file, which is made and removed. Raises InvalidRequestError at once.
+
+    `what` is what the lock is for, e.g. a folder, for whoever meets it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = _opened(path, what)
+    try:
+        os.ftruncate(file, 0)
+        os.lseek(file, 0, os.SEEK_SET)
+        os.write(file, f"process {os.getpid()} on {platform.node()}".encode())
+        yield
+    finally:
+        with suppress(OSError):  # Windows removes no open file; the next job takes it over
+            path.unlink()
+        os.close(file)
+
+
+def _opened(path: Path, what: Path) -> int:
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            _take(file)
+        except OSError as error:
+            os.close(file)
+            raise InvalidRequestError(
+                f"{what} is being extracted by {_holder(path)} now: wait for its end."
+            ) from error
+        if _is_at(file, path):
+            return file
+        os.close(file)  # its last holder removed it just now: another one is there, or none
+
+
+def _is_at(file: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _holder(path: Path) -> str:
+    try:
+        return path.read_text() or "another process"
+    except OSError:
+        return "another process"

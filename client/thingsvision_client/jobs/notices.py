@@ -1,0 +1,66 @@
+"""What a job tells its user beside results: a line on stderr, or what stays when it fails."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import StorageError, ThingsvisionError
+from .record import Record
+
+
+def say(line: str) -> None:
+    """Print a line for whoever waits: no result, and no fault that a filter of warnings hides."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def ratio(done: int, count: int | None = None) -> str:
+    """Return how many images of all, as text."""
+    return f"{done} images" if count is None else f"{done} of {count} images"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """How many of `count` images are complete by the record, for when a job ends early."""
+
+    where: Path
+    count: int | None
+    record: Record
+
+    def __str__(self) -> str:
+        done = self.record.done
+        if not done:
+            return ""
+        kept = f"{ratio(done, self.count)} are complete for {self.where}"
+        return f" {kept}: the same call goes on from there."
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Say what is kept where the block fails or is interrupted."""
+        try:
+            yield
+        except ThingsvisionError as error:
+            if not self.record.done:
+                raise
+            raise type(error)(
+                f"{error}{self}",
+                request_id=error.request_id,
+                field=error.field,
+                subject=error.subject,
+            ) from error
+        except KeyboardInterrupt:
+            say(f"Interrupted.{self}")
+            raise
+
+
+@contextmanager
+def writing(where: Path) -> Iterator[None]:
+    """Turn what the system says about files into an error that says where. Raises StorageError."""
+    try:
+        yield
+    except OSError as error:
+        fault = error.strerror or str(error)
+        raise StorageError(f"Can't write features for {where}: {fault}.") from error

@@ -1,0 +1,70 @@
+"""One call to the server for a job: its rows become chunk files as they arrive."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ChecksumError
+from ..formats import Column
+from ..origins import Fingerprint
+from .chunks import chunked, write_chunk
+from .job import Job
+from .notices import Kept, writing
+from .record import Record
+
+if TYPE_CHECKING:
+    from ..activations import Array
+    from ..extraction import FeatureStream
+
+
+@dataclass(frozen=True)
+class Run:
+    """One call to the server for a job: what its rows become."""
+
+    job: Job
+    record: Record
+    origin: Mapping[str, Any]
+    seen: deque[Fingerprint]
+    count: int | None
+
+
+def extract(run: Run, stream: FeatureStream) -> None:
+    """Write the chunks of a call's rows, and record each. Raises ThingsvisionError."""
+    record, before = run.record, len(run.record.chunks)
+    columns = run.job.task.columns(record.facts["columns"])
+    row_count = record.settings["step_size"] * stream.batch_size
+    with Kept(run.job.place.result, run.count, record).told():
+        try:
+            for rows in chunked(_shaped(run, stream, columns), columns, row_count):
+                with writing(run.job.place.result):
+                    _keep(run, rows)
+        except ChecksumError:
+            # Which of the call's rows were altered nobody knows.
+            record.keep(before)
+            raise
+        with writing(run.job.place.result):
+            record.end()
+
+
+def _keep(run: Run, rows: Mapping[str, Array]) -> None:
+    images = [run.seen.popleft() for _ in next(iter(rows.values()))]
+    start = run.record.done
+    chunk = write_chunk(run.job.place, rows, images, start=start, origin=run.origin)
+    run.record.add(chunk, images)
+
+
+def _shaped(
+    run: Run, stream: FeatureStream, columns: Mapping[str, Column]
+) -> Iterator[tuple[list[str], dict[str, Array]]]:
+    done = run.record.done
+    for names, rows in stream:
+        done += len(names)
+        run.job.hear("extracting", done, run.count)
+        shaped = {
+            module: array.reshape(len(names), *columns[module].shape)
+            for module, array in rows.items()
+        }
+        yield names, shaped

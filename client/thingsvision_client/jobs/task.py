@@ -1,0 +1,108 @@
+"""What is extracted, as one call asks for it: the same call makes the same task; runs nothing."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..formats import Column
+from ..images import ImageQueue
+from ..model import Model
+from ..origins import Request, changes_to_json, reduction_to_json
+
+if TYPE_CHECKING:  # it loads pyarrow
+    from ..client import Client
+    from ..extraction import FeatureStream
+    from ..preprocessing import PreprocessingOverrides
+    from ..reductions import Reduction
+
+
+@dataclass(frozen=True)
+class Task:
+    """Features of modules for images.
+
+    `images` opens the images anew, in the order of the rows. `flatten` gives images x (everything
+    else, C order). `root` is the folder of the images' names, None where they are no files. The
+    rest is as in `Client.extract`.
+    """
+
+    model: Model
+    modules: tuple[str, ...]
+    images: Callable[[], ImageQueue]
+    batch_size: int
+    token_extraction: str | None = None
+    preprocessing: PreprocessingOverrides | None = None
+    flatten: bool = False
+    root: Path | None = None
+    precision: str = "float32"
+    dtype: str = "float32"
+    deterministic: bool = False
+    reduction: Reduction | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the call chose, as JSON knows it, without the model and the images."""
+        changes = self.preprocessing
+        return {
+            "modules": list(self.modules),
+            "batch_size": self.batch_size,
+            "token_extraction": self.token_extraction,
+            "preprocessing": None if changes is None else changes_to_json(changes),
+            "flatten": self.flatten,
+            **self.choices(),
+        }
+
+    def choices(self) -> dict[str, Any]:
+        """Return what else `Client.stream` lets a user choose, as JSON knows it."""
+        return {
+            "precision": self.precision,
+            "dtype": self.dtype,
+            "deterministic": self.deterministic,
+            "reduction": None if self.reduction is None else reduction_to_json(self.reduction),
+        }
+
+    def columns(self, given: Mapping[str, Mapping[str, Any]]) -> dict[str, Column]:
+        """Return the columns as they are written, by module; `given`: what the server gives."""
+        return {
+            module: Column(
+                module,
+                (prod(one["shape"]),) if self.flatten else tuple(one["shape"]),
+                one["dtype"],
+            )
+            for module, one in given.items()
+        }
+
+    def request(self, batch_size: int) -> Request:
+        """Return the same for the origin of the features, with the server's batch size."""
+        usual = Task(self.model, (), self.images, self.batch_size).choices()
+        choices = {key: value for key, value in self.choices().items() if value != usual[key]}
+        return Request(batch_size, self.token_extraction, self.preprocessing, self.root, choices)
+
+    def names(self) -> list[str] | None:
+        """Return the names of all images; None where only reading them tells."""
+        if self.root is None:
+            return None
+        queue = self.images()
+        return None if queue.count is None else [image.name for image in queue.images]
+
+    def stream(self, client: Client, queue: ImageQueue) -> FeatureStream:
+        """Return the features of these images as they arrive."""
+        return client.stream(
+            self.model,
+            queue,
+            self.modules,
+            batch_size=self.batch_size,
+            token_extraction=self.token_extraction,
+            preprocessing=self.preprocessing,
+            precision=self.precision,
+            dtype=self.dtype,
+            deterministic=self.deterministic,
+            reduction=self.reduction,
+        )
+
+    def announcement(self, client: Client, queue: ImageQueue) -> FeatureStream:
+        """Return a stream that tells what would compute the features of such images, of none."""
+        return self.stream(client, replace(queue, images=(), count=0, unanswered=deque()))

@@ -1,0 +1,115 @@
+"""What lies beside a file of features, read: which extraction its arrays are of; opens no image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import InvalidRequestError
+from ..images import SentImage
+from ..model import Model
+from ..origins import Fingerprint
+from ..preprocessing import PreprocessingOverrides
+from ..reductions import Reduction
+
+
+@dataclass(frozen=True)
+class ToldArray:
+    """An array of a file: its module, shape and type, and its rows of the extraction."""
+
+    name: str
+    module: str
+    shape: tuple[int, ...]
+    dtype: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Told:
+    """One extraction: what computed it, the arrays of the file, and the images of their rows.
+
+    The first image is that of row `start` of the extraction.
+    """
+
+    facts: Mapping[str, Any]
+    arrays: tuple[ToldArray, ...]
+    start: int
+    images: tuple[Fingerprint, ...]
+
+    @property
+    def model(self) -> Model:
+        """Return the model, its weights named in full."""
+        return Model.parse(self.facts["model"])
+
+    @property
+    def modules(self) -> list[str]:
+        """Return the modules of the arrays, each once."""
+        return list(dict.fromkeys(array.module for array in self.arrays))
+
+    @property
+    def changes(self) -> PreprocessingOverrides | None:
+        """Return what was changed of the model's own preprocessing."""
+        changes = self.facts["preprocessing_changes"]
+        return None if changes is None else PreprocessingOverrides(**changes)
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """Return further arguments of `Client.stream`."""
+        choices = dict(self.facts["choices"])
+        if choices.get("reduction") is not None:
+            choices["reduction"] = Reduction(**choices["reduction"])
+        return choices
+
+    def sent_images(self, root: Path | None) -> list[SentImage]:
+        """Return the images to be read again, below `root` or where they were.
+
+        Raises InvalidRequestError where nothing kept them.
+        """
+        kind = self.facts["input"]
+        if kind not in _READERS:
+            raise InvalidRequestError(
+                "These features are of arrays that were inputs already, which no file keeps: "
+                "extract them again, and compare."
+            )
+        folder = root or Path(self.facts["image_root"] or "")
+        return [_READERS[kind](folder, image.name) for image in self.images]
+
+
+def _file(folder: Path, name: str) -> SentImage:
+    return SentImage(name, (folder / name).read_bytes)
+
+
+def _text(_: Path, name: str) -> SentImage:
+    return SentImage(name, lambda: name, "text")
+
+
+_READERS = {"encoded": _file, "text": _text}
+"""How an image is read again, by its kind. A text is its own name, if it has no other."""
+
+
+def told_of(document: Mapping[str, Any]) -> list[Told]:
+    """Return the extractions that a file's arrays are of. Raises InvalidRequestError for none."""
+    origins = document.get("origins")
+    modules = document["modules"]
+    if origins is None:
+        known = {name: array for name, array in modules.items() if array["module"] is not None}
+        found = [_told(document, known)] if known else []
+    else:
+        found = [_told(origin, {name: modules[name]}) for name, origin in origins.items()]
+    if not found:
+        raise InvalidRequestError(f"{document['file']}: {document.get('note', '')}")
+    return found
+
+
+def _told(origin: Mapping[str, Any], arrays: Mapping[str, Any]) -> Told:
+    images = tuple(Fingerprint(image["name"], image["sha256"]) for image in origin["images"])
+    return Told(origin, tuple(_arrays(arrays)), origin["rows"][0], images)
+
+
+def _arrays(arrays: Mapping[str, Any]) -> Iterator[ToldArray]:
+    for name, array in arrays.items():
+        rows: Sequence[int] = array["rows"]
+        yield ToldArray(name, array["module"], tuple(array["shape"]), array["dtype"], *rows)

@@ -1,0 +1,79 @@
+"""Whether a file of features still holds, and why not, in words; computes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROUNDING = {"float32": 1e-4, "tf32": 1e-2, "float16": 1e-2, "bfloat16": 5e-2}
+"""Largest difference that is rounding, as a part of the largest activation, by the type of numbers:
+another device or version of a library adds them in another order."""
+
+
+def rounding(*types: str) -> float:
+    """Return the largest difference that is rounding where numbers were of these types."""
+    return max(ROUNDING.get(one, ROUNDING["float32"]) for one in types)
+
+
+_SENTENCES = {
+    "equal": "{name}: equal bit for bit ({rows} rows recomputed)",
+    "rounding": "{name}: within rounding; the largest difference is {difference:.1e} of the "
+    "largest activation ({rows} rows recomputed)",
+    "different": "{name}: DIFFERENT; the largest difference is {difference:.1e} of the largest "
+    "activation ({rows} rows recomputed)",
+    "unchecked": "{name}: not recomputed",
+}
+
+
+@dataclass(frozen=True)
+class ModuleCheck:
+    """How the rows of one array of a file compare with those recomputed.
+
+    `name` is that in the file. `largest_difference` is a part of the largest activation, `rounding`
+    the largest that is no fault.
+    """
+
+    name: str
+    module: str
+    row_count: int
+    is_equal: bool
+    largest_difference: float
+    rounding: float = ROUNDING["float32"]
+
+    @property
+    def verdict(self) -> str:
+        """Return `equal` (bit for bit), `rounding`, `different` or `unchecked`."""
+        if not self.row_count:
+            return "unchecked"
+        if self.is_equal:
+            return "equal"
+        return "rounding" if self.largest_difference <= self.rounding else "different"
+
+    def __str__(self) -> str:
+        return _SENTENCES[self.verdict].format(
+            name=self.module or "(model)", rows=self.row_count, difference=self.largest_difference
+        )
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found of a file: its modules, what is wrong, and what is worth knowing."""
+
+    path: Path
+    modules: tuple[ModuleCheck, ...]
+    faults: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing is wrong, and all modules are equal but for rounding."""
+        good = {"equal", "rounding"}
+        return not self.faults and all(module.verdict in good for module in self.modules)
+
+    def lines(self) -> Iterator[str]:
+        """Yield what to print."""
+        yield from map(str, self.modules)
+        yield from (f"Note: {note}." for note in self.notes)
+        yield from (f"Wrong: {fault}." for fault in self.faults)
+        yield f"{self.path} {'holds' if self.holds else 'does not hold'}."

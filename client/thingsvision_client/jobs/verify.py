@@ -1,0 +1,237 @@
+"""Recomputes a sample of a file of features, by what lies beside it, and says whether it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..client import Client, shared_client
+from ..errors import ImageError, InvalidRequestError
+from ..formats import FEATURES, FORMATS
+from ..images import ImageQueue, SentImage
+from ..origins import file_sha256, provenance_fields, read_origin
+from . import differences
+from .sampling import Rows
+from .tally import Tally
+from .told import Told, ToldArray, told_of
+from .verification import ModuleCheck, Verification, rounding
+
+if TYPE_CHECKING:
+    from ..activations import Array
+    from ..extraction import FeatureStream, Progress
+
+_MOST_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Which images are run again: the batches of `count` of them, drawn by `seed`."""
+
+    count: int = 8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise InvalidRequestError(f"A sample has at least 1 image, not {self.count}.")
+
+
+def verify(
+    path: str | Path,
+    *,
+    server: str | None = None,
+    sample: Sample | None = None,
+    image_root: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Verification:
+    """Return whether a file of features is what its model makes of its images today.
+
+    The file and all images are compared with their SHA-256; the batches of a sample of images are
+    run again as they were. `image_root` is where the images lie, if not where they lay. Raises
+    ThingsvisionError where that can't be found out.
+    """
+    file = Path(path)
+    document = read_origin(file)
+    extractions = told_of(document)
+    trial = _Trial(shared_client(server), sample or Sample(), progress)
+    arrays = _arrays(file, document, trial.faults)
+    root = None if image_root is None else Path(image_root)
+    checks = [check for told in extractions for check in _recomputed(trial, told, arrays, root)]
+    unknown = [name for name, array in document["modules"].items() if array["module"] is None]
+    trial.notes.extend(f"nothing is known of where {name!r} came from" for name in unknown)
+    return Verification(file, tuple(checks), tuple(trial.faults), tuple(trial.notes))
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """What checks share, and what they find."""
+
+    client: Client
+    sample: Sample
+    progress: Progress | None
+    faults: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def hear(self, stage: str, done: int, count: int) -> None:
+        if self.progress is not None:
+            self.progress(stage, done, count)
+
+
+# ---------------------------------------------------------------- the file itself
+
+
+def _mapped(path: Path) -> dict[str, Array]:
+    try:
+        return {FEATURES: np.load(path, mmap_mode="r", allow_pickle=False)}
+    except (OSError, ValueError) as error:
+        raise InvalidRequestError(f"Can't read features from {path}: {error}") from error
+
+
+_IN_FLAT_MEMORY: dict[str, Callable[[Path], dict[str, Array]]] = {"npy": _mapped}
+"""Formats whose rows need not be in memory all at once."""
+
+
+def _arrays(path: Path, document: Mapping[str, Any], faults: list[str]) -> dict[str, Array]:
+    """Return the arrays that are as they were told, and say of the others what is wrong."""
+    read = _reader(path)
+    try:
+        if file_sha256(path) != document["file_sha256"]:
+            faults.append("the file was changed since it was written (its SHA-256 differs)")
+        found = read(path)
+    except (OSError, InvalidRequestError) as error:
+        faults.append(str(error).removesuffix("."))
+        return {}
+    told = {name: tuple(array["shape"]) for name, array in document["modules"].items()}
+    for name, shape in told.items():
+        if name not in found:
+            faults.append(f"the file has no {name!r}, only {', '.join(map(repr, found))}")
+        elif not _has_shape(found[name], shape):
+            faults.append(f"{name!r} had shape {shape} and has {found[name].shape} now")
+    return {
+        name: found[name]
+        for name, shape in told.items()
+        if name in found and _has_shape(found[name], shape)
+    }
+
+
+def _reader(path: Path) -> Callable[[Path], dict[str, Array]]:
+    for name, file_format in FORMATS.items():
+        if path.suffix == f".{file_format.suffix}":
+            return _IN_FLAT_MEMORY.get(name, file_format.read)
+    endings = ", ".join(f".{file_format.suffix}" for file_format in FORMATS.values())
+    raise InvalidRequestError(f"{path} is of no known format; files end in {endings}.")
+
+
+def _has_shape(array: Array, shape: tuple[int, ...]) -> bool:
+    """Whether it has; formats of tables keep no dimensions of length 1."""
+    return len(array) == shape[0] and [n for n in array.shape if n > 1] == [
+        n for n in shape if n > 1
+    ]
+
+
+# ---------------------------------------------------------------- its images, its rows
+
+
+def _recomputed(
+    trial: _Trial, told: Told, arrays: Mapping[str, Array], root: Path | None
+) -> Iterator[ModuleCheck]:
+    images = told.sent_images(root)
+    unusable = _changed(trial, told, images)
+    stop = told.start + len(images)
+    facts = told.facts
+    rows = Rows(told.start, stop, facts["batch_size"], facts["image_count"])
+    drawn = rows.sample(trial.sample.count, trial.sample.seed, unusable)
+    tallies = {array.name: Tally() for array in told.arrays}
+    if drawn:
+        again = [images[row - told.start] for row in drawn]
+        with closing(_stream(trial, told, again)) as stream:
+            _compare_facts(trial, told, stream)
+            _compare_rows(trial, _Kept(told, arrays, tallies), drawn, stream)
+    for array in told.arrays:
+        tally = tallies[array.name]
+        yield ModuleCheck(
+            array.name,
+            array.module,
+            tally.row_count,
+            tally.is_equal,
+            tally.largest_difference,
+            rounding(facts["precision"], array.dtype),
+        )
+
+
+def _changed(trial: _Trial, told: Told, images: Sequence[SentImage]) -> set[int]:
+    """Return the rows whose images are not what they were, which is a fault."""
+    missing: list[str] = []
+    changed: list[str] = []
+    rows = set()
+    for row, (was, image) in enumerate(zip(told.images, images, strict=True), told.start):
+        try:
+            now = differences.fingerprint_of(image).sha256
+        except ImageError:
+            missing.append(was.name)
+        else:
+            if now == was.sha256:
+                continue
+            changed.append(was.name)
+        rows.add(row)
+        trial.hear("reading images", row + 1 - told.start, len(images))
+    for names, what in ((missing, "can't be read"), (changed, "changed")):
+        if names:
+            trial.faults.append(f"{len(names)} of {len(images)} images {what}: {_some(names)}")
+    return rows
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMED
+    return ", ".join(map(repr, names[:_MOST_NAMED])) + (f" and {more} more" if more > 0 else "")
+
+
+def _stream(trial: _Trial, told: Told, images: Sequence[SentImage]) -> FeatureStream:
+    return trial.client.stream(
+        told.model,
+        ImageQueue(images, len(images)),
+        told.modules,
+        batch_size=told.facts["batch_size"] or None,
+        token_extraction=told.facts["token_extraction"],
+        preprocessing=told.changes,
+        **told.choices,
+    )
+
+
+def _compare_facts(trial: _Trial, told: Told, stream: FeatureStream) -> None:
+    now = stream.provenance.to_dict()
+    if told.facts["model_sha256"] != now["model_sha256"]:
+        old, new = told.facts["model_sha256"], now["model_sha256"]
+        trial.faults.append(f"the weights of {told.model} had SHA-256 {old} and have {new} now")
+    rest = [key for key in provenance_fields() if key not in ("model", "model_sha256")]
+    was = {key: told.facts.get(key) for key in rest}
+    trial.notes.extend(differences.of_facts(was, {key: now[key] for key in rest}))
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """The rows of a file, and how those recomputed compare with them."""
+
+    told: Told
+    arrays: Mapping[str, Array]
+    tallies: Mapping[str, Tally]
+
+    def compare(self, array: ToldArray, rows: Sequence[int], fresh: Array) -> None:
+        mine = [place for place, row in enumerate(rows) if array.start <= row < array.stop]
+        if array.name in self.arrays and mine:
+            at = [rows[place] - array.start for place in mine]
+            self.tallies[array.name].add(self.arrays[array.name][at], fresh[mine])
+
+
+def _compare_rows(trial: _Trial, kept: _Kept, drawn: Sequence[int], stream: FeatureStream) -> None:
+    done = 0
+    for names, fresh in stream:
+        rows = drawn[done : done + len(names)]
+        for array in kept.told.arrays:
+            kept.compare(array, rows, fresh[array.module])
+        done += len(names)
+        trial.hear("recomputing", done, len(drawn))

@@ -1,0 +1,151 @@
+"""The JSON beside a file of features, which tells where they came from; knows no server."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InvalidRequestError
+from ..files import replacing
+from .description import now
+from .memory import origin_of
+
+if TYPE_CHECKING:
+    from ..activations import Array
+
+FORMAT = 1
+_OF_ONE_ARRAY = ("module", "rows", "images")
+_NUMBERS = re.compile(r"(?<=\[)[-+.\deE,\s]+(?=\])")
+"""The inside of a list of numbers, which needs no line for each. Strings have no line breaks."""
+
+_UNKNOWN = (
+    "Nothing is known of where these features came from: they were computed further, copied or "
+    "made elsewhere."
+)
+
+
+@dataclass(frozen=True)
+class Content:
+    """One array of a file: its shape, images included, and what `origin_of` told of it."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    origin: Mapping[str, Any] | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what is of this array alone."""
+        known = self.origin or {}
+        return {
+            "module": known.get("module"),
+            "shape": list(self.shape),
+            "dtype": self.dtype,
+            "rows": known.get("rows"),
+        }
+
+
+def origin_path(path: Path) -> Path:
+    """Return where the origin of a file lies: beside it, with `.json` behind its name."""
+    return path.with_name(f"{path.name}.json")
+
+
+def write_origin(path: Path, features: Array | Mapping[str, Array]) -> None:
+    """Write beside a complete file where the arrays in it came from, as far as that is known."""
+    arrays = features if isinstance(features, Mapping) else {"features": features}
+    contents = {
+        name: Content(tuple(array.shape), str(array.dtype), origin_of(array))
+        for name, array in arrays.items()
+    }
+    write_contents(path, contents)
+
+
+def write_contents(path: Path, contents: Mapping[str, Content]) -> None:
+    """Write beside a complete file where its arrays came from, by their names in it."""
+    document = {
+        "format": FORMAT,
+        "file": path.name,
+        "file_sha256": file_sha256(path),
+        "written": now(),
+        "client_version": client_version(),
+        "modules": {name: content.to_dict() for name, content in contents.items()},
+        **_origins(contents),
+    }
+    with replacing(origin_path(path)) as file:
+        file.write(_text(document).encode())
+
+
+def read_origin(path: Path) -> dict[str, Any]:
+    """Return what lies beside a file of features. Raises InvalidRequestError."""
+    beside = origin_path(path)
+    try:
+        document: Any = json.loads(beside.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidRequestError(
+            f"Can't read where {path} came from, {beside}: {error}"
+        ) from error
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise InvalidRequestError(f"{beside} tells no origin of features (of format {FORMAT}).")
+    return document
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, hex, in flat memory."""
+    digest = sha256()
+    with path.open("rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def client_version() -> str:
+    """Return the version of this package; empty where it is not installed."""
+    try:
+        return version("thingsvision-service")
+    except PackageNotFoundError:
+        return ""
+
+
+def _origins(contents: Mapping[str, Content]) -> dict[str, Any]:
+    """Return one origin for all arrays where they share it, else one for each that is known."""
+    known = {name: one.origin for name, one in contents.items() if one.origin is not None}
+    if not known:
+        return {"note": _UNKNOWN}
+    facts = [_facts(origin) for origin in known.values()]
+    rows = _joined(list(known.values()))
+    if rows is not None and all(one == facts[0] for one in facts):
+        return {**facts[0], **rows}
+    return {"origins": {name: dict(origin) for name, origin in known.items()}}
+
+
+def _facts(origin: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in origin.items() if key not in _OF_ONE_ARRAY}
+
+
+def _joined(origins: list[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return the rows of several arrays, and images; None where they are not of one extraction."""
+    images: list[Any] = []
+    ordered = sorted(origins, key=lambda origin: origin["rows"])
+    first = ordered[0]["rows"][0]
+    for origin in ordered:
+        offset = origin["rows"][0] - first
+        shared = images[offset : offset + len(origin["images"])]
+        if offset > len(images) or shared != origin["images"][: len(shared)]:
+            return None
+        images.extend(origin["images"][len(shared) :])
+    return {"rows": [first, first + len(images)], "images": images}
+
+
+def _text(document: Mapping[str, Any]) -> str:
+    """Return JSON with a line per image: 10,000 of them stay readable."""
+    rest = {name: value for name, value in document.items() if name != "images"}
+    dumped = json.dumps(rest, indent=2, ensure_ascii=False)
+    text = _NUMBERS.sub(lambda numbers: " ".join(numbers[0].split()), dumped).removesuffix("\n}")
+    if not document.get("images"):
+        return text + "\n}\n"
+    lines = (f"    {json.dumps(image, ensure_ascii=False)}" for image in document["images"])
+    return f'{text},\n  "images": [\n' + ",\n".join(lines) + "\n  ]\n}\n"

@@ -1,0 +1,108 @@
+"""The origin of arrays, remembered as long as they live; knows no file."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .description import Request, describe
+
+if TYPE_CHECKING:
+    from ..activations import Array
+    from ..extraction import Extraction
+    from ..preprocessing import PreprocessingOverrides
+    from .fingerprint import Fingerprint
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """The rows of an array, where they lie in memory, and their origin."""
+
+    start: int
+    byte_count: int
+    row_bytes: int
+    dtype: Any
+    origin: Mapping[str, Any]
+
+    def rows_of(self, array: Array) -> tuple[int, int] | None:
+        """Return which of these rows an array shares, if it is whole ones in their order."""
+        offset = _address(array) - self.start
+        fits = 0 <= offset <= self.byte_count - array.nbytes and array.dtype == self.dtype
+        if not fits or offset % self.row_bytes or array.nbytes != len(array) * self.row_bytes:
+            return None
+        return offset // self.row_bytes, offset // self.row_bytes + len(array)
+
+
+_MEMORIES: dict[int, tuple[weakref.ref[Any], list[_Memory]]] = {}
+"""By the id of the array that owns the memory, as long as it lives: views keep it alive."""
+
+
+def remember(array: Array, origin: Mapping[str, Any]) -> None:
+    """Keep the origin of images x shape as long as the array, or a view of it, lives.
+
+    `origin` has all that `describe` returns, `module`, `image_count`, and `images`: a Fingerprint
+    for each row.
+    """
+    if not array.ndim or not array.nbytes or not array.flags.c_contiguous:
+        return
+    owner = _owner(array)
+    key = id(owner)
+    known = _MEMORIES.setdefault(key, (weakref.ref(owner, lambda _: _MEMORIES.pop(key, None)), []))
+    row_bytes = array.nbytes // len(array)
+    known[1].append(_Memory(_address(array), array.nbytes, row_bytes, array.dtype, dict(origin)))
+
+
+def origin_of(array: Array) -> Mapping[str, Any] | None:
+    """Return the origin of an array, or of whole rows of one; None where it is not known.
+
+    Beside what was remembered it has `rows`, [first, after the last] of those extracted; `images`
+    has name and SHA-256 for each of them. Values that were changed in place are not noticed.
+    """
+    if not array.ndim or not array.nbytes or not array.flags.c_contiguous:
+        return None
+    for _, memories in list(_MEMORIES.values()):
+        for memory in reversed(memories):
+            if (rows := memory.rows_of(array)) is not None:
+                return _part(memory.origin, *rows)
+    return None
+
+
+def _part(origin: Mapping[str, Any], start: int, stop: int) -> dict[str, Any]:
+    images = [image.to_dict() for image in origin["images"][start:stop]]
+    return {**origin, "rows": [start, stop], "images": images}
+
+
+def _owner(array: Any) -> Any:
+    while isinstance(array.base, type(array)):
+        array = array.base
+    return array
+
+
+def _address(array: Array) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+def remember_extraction(
+    extraction: Extraction,
+    images: Iterable[Fingerprint],
+    *,
+    root: Path | None = None,
+    changes: PreprocessingOverrides | None = None,
+    choices: Mapping[str, Any] | None = None,
+) -> None:
+    """Remember the origin of each array of an extraction; `images` are those that were sent.
+
+    The rest is as in `Request`.
+    """
+    sent = tuple(images)
+    request = Request(
+        extraction.batch_size, extraction.token_extraction, changes, root, choices or {}
+    )
+    kind = sent[0].kind if sent else "encoded"
+    origin = {**describe(extraction.provenance, request, kind), "image_count": len(sent)}
+    for module, array in extraction.features.items():
+        remember(array, {**origin, "module": module, "images": sent})

@@ -1,0 +1,74 @@
+"""Features in the form that a user asks for: arrays or tensors, flattened their own way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from inspect import Parameter, signature
+from typing import TYPE_CHECKING, Any
+
+from .errors import InvalidRequestError, MissingDependencyError
+from .tensors import as_array
+
+if TYPE_CHECKING:
+    from .activations import Array
+
+OUTPUT_TYPES = ("ndarray", "tensor")
+
+_POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def converter(output_type: str) -> Callable[[Array], Any]:
+    """Return what makes an array of that type; memory is shared.
+
+    Raises InvalidRequestError, and MissingDependencyError for `tensor` without torch.
+    """
+    if output_type not in OUTPUT_TYPES:
+        raise InvalidRequestError(
+            f"output_type is one of {', '.join(OUTPUT_TYPES)}, not {output_type!r}."
+        )
+    return _same if output_type == "ndarray" else _to_tensor()
+
+
+def flattener(function: Callable[..., Any], owner: Any) -> Callable[[Array], Array]:
+    """Return what flattens an array of images x shape by a user's function.
+
+    The function takes the activations, or `owner` before them, as the library's own: tensors where
+    torch is there, else arrays. What it returns has a row per image.
+    """
+    before = (owner,) if _parameter_count(function) > 1 else ()
+
+    def flatten(array: Array) -> Array:
+        flat = as_array(function(*before, _as_tensor(array)))
+        if flat.shape[:1] != array.shape[:1]:
+            raise InvalidRequestError(
+                f"flatten_fn made {flat.shape} of {array.shape}: give a row per image."
+            )
+        return flat
+
+    return flatten
+
+
+def _parameter_count(function: Callable[..., Any]) -> int:
+    parameters = signature(function).parameters.values()
+    return sum(one.kind in _POSITIONAL and one.default is one.empty for one in parameters)
+
+
+def _same(array: Array) -> Array:
+    return array
+
+
+def _as_tensor(array: Array) -> Any:
+    try:
+        return _to_tensor()(array)
+    except MissingDependencyError:  # as with Keras networks
+        return array
+
+
+def _to_tensor() -> Callable[[Array], Any]:
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingDependencyError(
+            "output_type='tensor' needs torch: pip install torch, or take 'ndarray'."
+        ) from error
+    return torch.from_numpy

@@ -1,0 +1,158 @@
+"""The library's `get_extractor_from_model`: a network of the user's process, run by a server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from .client import Client, shared_client
+from .errors import InvalidRequestError, InvalidWeightsError
+from .exporting import OPEN_SIZE, InputShape, export_torch, save_keras
+from .extractor import Extractor, check_device
+from .feature_request import ServedModel
+from .model import Model
+from .preprocessing import PreprocessingOverrides
+from .records import Preprocessing
+from .steps import declared
+
+_IMAGENET = PreprocessingOverrides(
+    resize=256,
+    crop=OPEN_SIZE,
+    interpolation="bilinear",
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+)
+"""What the library does to images for a network that came without preprocessing."""
+
+
+def get_extractor_from_model(
+    model: Any,
+    device: str | None,
+    backend: str,
+    preprocess: Any = None,
+    forward_fn: Callable[..., Any] | None = None,
+    flatten_fn: Callable[..., Any] | None = None,
+    *,
+    transforms: Any = None,
+    input_shape: Sequence[int] | None = None,
+    server: str | None = None,
+) -> Extractor:
+    """Return an extractor of a network of yours: it is sent to the server, which keeps it.
+
+    `backend` is `pt` (a `torch.nn.Module`, sent as a `torch.export` program) or `tf` (a Keras
+    model, sent as .keras). `preprocess`, or `transforms`, is torchvision's `weights.transforms()`,
+    a Compose of its steps, or a dict as of `Client.upload_model`. Without it images are
+    preprocessed as for ImageNet (256, 224) with `pt`, and `tf` takes arrays only.
+    `forward_fn(self, batch)` is called in the place of `forward`; `self.model` is the network.
+    `flatten_fn(self, activations)` flattens here what comes back. `input_shape` is that of one
+    image's input, where `preprocess` does not say it. Modules keep their names. Raises
+    InvalidRequestError for what no server can run, with the reason and the way that works.
+    """
+    if backend not in _KINDS:
+        raise InvalidRequestError(f"backend is one of {', '.join(_KINDS)}, not {backend!r}.")
+    if preprocess is not None and transforms is not None:
+        raise InvalidRequestError("preprocess and transforms are the same: give one of them.")
+    preprocessing = declared(transforms if preprocess is None else preprocess)
+    client = shared_client(server)
+    check_device(client, device)
+    network = _Network(model, forward_fn, preprocessing, input_shape)
+    sent, changes = _KINDS[backend](client, network)
+    return Extractor(ServedModel(client, sent, backend, changes=changes, flatten_fn=flatten_fn))
+
+
+@dataclass(frozen=True)
+class _Network:
+    """What a user gave."""
+
+    model: Any
+    forward_fn: Callable[..., Any] | None
+    preprocessing: Preprocessing | None
+    input_shape: Sequence[int] | None
+
+    @property
+    def file_stem(self) -> str:
+        return type(self.model).__name__
+
+    def input_shapes(self) -> Iterator[InputShape]:
+        """Yield the shapes of inputs to export for, until the server takes the program.
+
+        Sizes may stay open where nothing tells them, but not every network's arithmetic of sizes
+        is one that a server takes.
+        """
+        declared = self.preprocessing
+        if self.input_shape is not None:
+            yield tuple(self.input_shape)
+        elif declared is not None:
+            height, *width = declared.crop_pixels or declared.resize_pixels or (OPEN_SIZE,)
+            yield 3, height, width[0] if width else height
+        else:
+            yield 3, None, None
+            yield 3, OPEN_SIZE, OPEN_SIZE
+
+
+def _send_torch(client: Client, network: _Network) -> tuple[Model, PreprocessingOverrides | None]:
+    changes = _IMAGENET if network.preprocessing is None else None
+    shapes = list(network.input_shapes())
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"{network.file_stem}.pt2"
+        for shape in shapes:
+            export_torch(network.model, path, input_shape=shape, forward_fn=network.forward_fn)
+            try:
+                sent, own = _upload(client, path, network.preprocessing)
+            except InvalidWeightsError:
+                if shape == shapes[-1]:
+                    raise
+            else:
+                break
+    return sent, own or changes
+
+
+def _send_keras(client: Client, network: _Network) -> tuple[Model, PreprocessingOverrides | None]:
+    if network.forward_fn is not None:
+        raise InvalidRequestError(
+            "forward_fn is for PyTorch. Make a Keras model whose call does the same: "
+            "keras.Model(inputs, outputs) of the layers that you want."
+        )
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"{network.file_stem}.keras"
+        save_keras(network.model, path)
+        return _upload(client, path, network.preprocessing)
+
+
+def _upload(
+    client: Client, path: Path, preprocessing: Preprocessing | None
+) -> tuple[Model, PreprocessingOverrides | None]:
+    """Send a file, and return what requests have to change of what it was declared with before."""
+    try:
+        return client.upload_model(path, preprocessing), None
+    except InvalidRequestError as error:
+        if preprocessing is None or error.field != "preprocessing":
+            raise
+        sent = client.upload_model(path)
+        before = next(one.preprocessing for one in client.uploads() if one.sha256 == sent.name)
+        if before is None or not _can_become(before, preprocessing):
+            raise
+    return sent, _as_changes(preprocessing)
+
+
+def _can_become(before: Preprocessing, wanted: Preprocessing) -> bool:
+    """Tell whether a request can make one preprocessing of another."""
+    fixed = [(one.value_range or "0..1", one.channel_order or "RGB") for one in (before, wanted)]
+    return fixed[0] == fixed[1] and bool(wanted.resize_pixels or not before.resize_pixels)
+
+
+def _as_changes(preprocessing: Preprocessing) -> PreprocessingOverrides:
+    return PreprocessingOverrides(
+        resize=preprocessing.resize_pixels or None,
+        crop=preprocessing.crop_pixels or False,
+        interpolation=preprocessing.interpolation or "bilinear",
+        mean=preprocessing.mean or (0.0, 0.0, 0.0),
+        std=preprocessing.std or (1.0, 1.0, 1.0),
+    )
+
+
+_KINDS = {"pt": _send_torch, "tf": _send_keras}
+"""How networks are sent, by their backend."""

@@ -1,0 +1,133 @@
+"""A user's preprocessing, step by step, as data that a server can follow; runs none of it.
+
+Steps are told by their classes' names and attributes, those of torchvision's transforms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from .errors import InvalidRequestError
+from .records import Preprocessing, to_record
+from .weights import declaration
+
+_WAY = "Preprocess the images yourself and send arrays (extractor.extract_batch), or leave it out."
+
+
+def declared(preprocess: Any) -> Preprocessing | None:
+    """Return what a user's preprocessing does to an image.
+
+    It is a Preprocessing or such a dict, torchvision's `weights.transforms()`, or a Compose of
+    steps in PLACES; None stays None. Raises InvalidRequestError, which names a step that no server
+    can do.
+    """
+    if preprocess is None:
+        return None
+    if isinstance(preprocess, (Preprocessing, Mapping)):
+        record: Preprocessing = to_record(declaration(preprocess))
+        return record
+    if type(preprocess).__name__ == _PRESET:
+        return Preprocessing(**_of_preset(preprocess))
+    return Preprocessing(**_of_steps(list(_steps(preprocess))))
+
+
+def _steps(preprocess: Any) -> Iterator[Any]:
+    inner = getattr(preprocess, "transforms", None)
+    if inner is None and type(preprocess).__name__ == "Sequential":
+        inner = preprocess
+    if inner is None:
+        yield preprocess
+        return
+    for step in inner:
+        yield from _steps(step)
+
+
+def _of_steps(steps: list[Any]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    last, last_name = 0, ""
+    for step in steps:
+        name = getattr(step, "__name__", type(step).__name__)
+        if name in _TO_RGB:
+            continue
+        if name not in PLACES:
+            raise _refused(f"the step {step!r}, which is none of {', '.join(PLACES)}")
+        place, read = PLACES[name]
+        if place <= last:
+            raise _refused(f"{name} after {last_name}")
+        fields |= read(step)
+        last, last_name = place, name
+    return fields
+
+
+def _of_preset(preset: Any) -> dict[str, Any]:
+    return {
+        "resize_pixels": _pixels(preset.resize_size),
+        "interpolation": _value(preset.interpolation),
+        "crop_pixels": _pixels(preset.crop_size),
+        **_moments(preset),
+    }
+
+
+def _resize(step: Any) -> dict[str, Any]:
+    if getattr(step, "max_size", None) is not None:
+        raise _refused(f"Resize with max_size={step.max_size}")
+    return {"resize_pixels": _pixels(step.size), "interpolation": _value(step.interpolation)}
+
+
+def _crop(step: Any) -> dict[str, Any]:
+    return {"crop_pixels": _pixels(step.size)}
+
+
+def _scaled(_step: Any) -> dict[str, Any]:
+    return {"value_range": "0..1"}
+
+
+def _bytes(_step: Any) -> dict[str, Any]:
+    return {"value_range": "0..255"}
+
+
+def _float(step: Any) -> dict[str, Any]:
+    if str(step.dtype) != "torch.float32":
+        raise _refused(f"{step!r}: inputs are float32")
+    return _scaled(step) if getattr(step, "scale", True) else {}
+
+
+def _moments(step: Any) -> dict[str, Any]:
+    return {name: tuple(float(x) for x in getattr(step, name)) for name in ("mean", "std")}
+
+
+def _nothing(_step: Any) -> dict[str, Any]:
+    return {}
+
+
+def _pixels(size: Any) -> tuple[int, ...]:
+    return (int(size),) if isinstance(size, int) else tuple(int(side) for side in size)
+
+
+def _value(interpolation: Any) -> str:
+    return str(getattr(interpolation, "value", interpolation))
+
+
+def _refused(what: str) -> InvalidRequestError:
+    return InvalidRequestError(f"preprocess has {what}: the server can't do that. {_WAY}")
+
+
+PLACES: dict[str, tuple[int, Callable[[Any], dict[str, Any]]]] = {
+    "Resize": (1, _resize),
+    "CenterCrop": (2, _crop),
+    "ToTensor": (3, _scaled),
+    "MaybeToTensor": (3, _scaled),
+    "PILToTensor": (3, _bytes),
+    "ToImage": (3, _bytes),
+    "ConvertImageDtype": (4, _float),
+    "ToDtype": (4, _float),
+    "Normalize": (5, _moments),
+    "ToPureTensor": (6, _nothing),
+}
+"""Steps by the names of their classes: their place in the order, and the fields that they say."""
+
+_PRESET = "ImageClassification"
+
+_TO_RGB = frozenset({"RGB", "_convert_to_rgb", "_convert_image_to_rgb"})
+"""Steps, classes or functions, that make images RGB, which the server's are from the start."""

@@ -1,0 +1,127 @@
+"""Features in pieces, and whole again; knows how pieces are laid out, not how they are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from ..activations import RowStore
+from ..errors import InvalidRequestError
+from ..files import file_stem, replacing_path
+from ..formats import FEATURES, Array, FileFormat
+from ..formats.pieces import Piece, piece_name, replacing_pieces
+from ..formats.whole import layout_of, pass_on
+from .data import FILE_NAMES
+from .writing import listed_names, row_names, write_features
+
+Arrays = Mapping[str, Array]
+
+
+def stops_of(count: int, n_splits: int) -> list[int]:
+    """Return at which row each piece ends, as by `numpy.array_split`. Raises InvalidRequestError.
+
+    No piece is empty.
+    """
+    if not 1 <= n_splits <= count:
+        raise InvalidRequestError(
+            f"n_splits is 1 to {count}, the number of images, not {n_splits}."
+        )
+    size, more = divmod(count, n_splits)
+    return [number * size + min(number, more) for number in range(1, n_splits + 1)]
+
+
+def write_in_one(
+    folder: Path, arrays: Arrays, file_format: FileFormat, stops: Sequence[int]
+) -> None:
+    """Write one file that holds the pieces."""
+    from ..origins import write_origin
+
+    path = folder / f"{FEATURES}.{file_format.suffix}"
+    layout = layout_of(arrays, row_names(folder, stops[-1]))
+    with (
+        replacing_path(path) as unfinished,
+        file_format.open_pieces(unfinished, layout, stops) as writer,
+    ):
+        pass_on(arrays, layout, writer)
+    write_origin(path, arrays)
+
+
+def write_pieces(
+    folder: Path,
+    arrays: Arrays,
+    file_format: FileFormat,
+    stops: Sequence[int],
+    *,
+    by_image: bool,
+) -> None:
+    """Write a file per piece, or several where a file can't hold all modules."""
+    is_together = file_format.holds_several or len(arrays) == 1
+    groups: list[tuple[str | None, Arrays]] = (
+        [(None, arrays)] if is_together else [(name, {name: one}) for name, one in arrays.items()]
+    )
+    names = row_names(folder, stops[-1])
+    for _, of_group in groups:
+        file_format.check(layout_of(of_group).columns)
+    contents = [
+        (piece, of_group)
+        for module, of_group in groups
+        for piece in _pieces(module, file_format.suffix, stops)
+    ]
+    with replacing_pieces(folder, file_format.suffix, [piece for piece, _ in contents]) as new:
+        for piece, of_group in contents:
+            rows = slice(piece.start, piece.stop)
+            write_features(
+                new / piece.file,
+                {name: array[rows] for name, array in of_group.items()},
+                file_format,
+                names and names[rows],
+                by_image=by_image,
+            )
+
+
+def _pieces(module: str | None, suffix: str, stops: Sequence[int]) -> Iterator[Piece]:
+    parent = "" if module is None else f"{file_stem(module)}/"
+    for number, (start, stop) in enumerate(pairwise([0, *stops]), 1):
+        name = f"{parent}{piece_name(number, len(stops))}.{suffix}"
+        yield Piece(name, module, start, stop)
+
+
+def join(folder: Path, file_format: FileFormat, pieces: Sequence[Piece]) -> dict[str, Array]:
+    """Return the arrays of all pieces, whole. Raises InvalidRequestError where they don't fit."""
+    stores: dict[str, RowStore] = {}
+    counts = {piece.module: piece.stop for piece in pieces}
+    for piece in pieces:
+        for name, array in file_format.read(folder / piece.file).items():
+            key = name if piece.module is None else piece.module
+            if key not in stores:
+                count = counts[piece.module] or None
+                stores[key] = RowStore(array.shape[1:], array.dtype, count)
+            _append(stores[key], array, folder / piece.file)
+    whole = {name: store.finish() for name, store in stores.items()}
+    _check_counts(folder, whole, max(counts.values()))
+    return whole
+
+
+def _append(store: RowStore, array: Array, path: Path) -> None:
+    if (store.shape, store.dtype) != (array.shape[1:], array.dtype):
+        raise InvalidRequestError(
+            f"{path} has rows of shape {array.shape[1:]}, {array.dtype}; the pieces before it "
+            f"have {store.shape}, {store.dtype}."
+        )
+    store.append(array)
+
+
+def _check_counts(folder: Path, whole: Arrays, expected: int) -> None:
+    counts = {name: len(array) for name, array in whole.items()}
+    if expected:
+        names, source = expected, "the split had"
+    else:  # pieces of other programs
+        listed = listed_names(folder)
+        names = max(counts.values()) if listed is None else len(listed)
+        source = f"{FILE_NAMES} has"
+    if set(counts.values()) != {names}:
+        raise InvalidRequestError(
+            f"The pieces in {folder} have {counts} rows, but {source} {names}: "
+            "a piece is missing, or of something else."
+        )
