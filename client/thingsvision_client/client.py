@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from thingsvision_proto.model_id import model_id
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
-from thingsvision_proto.v1.thingsvision_pb2_grpc import FeatureServiceStub, ModelServiceStub
+from thingsvision_proto.v1.thingsvision_pb2_grpc import (
+    FeatureServiceStub,
+    ImageServiceStub,
+    ModelServiceStub,
+)
 
 from .call import Caller
 from .channel import open_channel, resolve_address, set_default_address
 from .errors import IncompleteReplyError
-from .images import ImageQueue, Images, queue_images
+from .images import ImageQueue, Images, SentImage, queue_images, server_image
+from .kept_images import KeptImages
 from .model import Model, as_model
 from .records import (
     ModelInfo,
@@ -54,6 +59,8 @@ class Client:
         self._channel = open_channel(self._caller.address)
         self._features: Any = FeatureServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._models: Any = ModelServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._images: Any = ImageServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._kept = KeptImages(self._caller, self._images.FindImages)
 
     def __enter__(self) -> Client:
         return self
@@ -134,7 +141,7 @@ class Client:
         options = ExtractOptions(
             batch_size, token_extraction, preprocessing, precision, dtype, deterministic, reduction
         )
-        queue = _queue(images)
+        queue = self._queued(images)
         header = extract_header(model, modules, queue, options)
         result = extract(self._caller, self._features.Extract, header, queue, progress=progress)
         return result.flattened() if flatten else result
@@ -186,7 +193,7 @@ class Client:
         options = ExtractOptions(
             batch_size, token_extraction, preprocessing, precision, dtype, deterministic, reduction
         )
-        queue = _queue(images)
+        queue = self._queued(images)
         header = extract_header(model, modules, queue, options)
         return stream(self._caller, self._features.Extract, header, queue)
 
@@ -223,7 +230,7 @@ class Client:
             deterministic=deterministic,
             reduction=reduction,
         )
-        queue = _queue(images)
+        queue = self._queued(images)
         header = rdm_header(metric, dtype, extract_header(model, modules, queue, options))
         method = self._features.ComputeRDM
         return rdms_of_images(self._caller, method, header, queue, progress=progress)
@@ -247,6 +254,20 @@ class Client:
         arrays, rows = checked_features(features, names)
         method = self._features.ComputeRDM
         return rdms_of_features(self._caller, method, header, arrays, names=rows, progress=progress)
+
+    def server_images(self, folder: str = "") -> list[SentImage]:
+        """Return the images below a folder of the server's image root, for `extract` and others.
+
+        They are named by their paths relative to the root, and ordered by folder, then file, by
+        code points. Their files never leave the server. Raises InvalidRequestError.
+        """
+        replies = self._caller.listen(self._images.ListImages, pb.ListImagesRequest(folder=folder))
+        return [server_image(reply.server_path) for reply in replies]
+
+    def _queued(self, images: Images | ImageQueue) -> ImageQueue:
+        queue = images if isinstance(images, ImageQueue) else queue_images(images)
+        queue.kept = self._kept
+        return queue
 
     def load(self, model: Model | str, progress: LoadProgress | None = None) -> ResidentModel:
         """Load a model ahead of its first use, and return it as it lies in memory."""
@@ -337,7 +358,3 @@ def shared_client(server: str | None = None) -> Client:
 @cache
 def _client_at(address: str) -> Client:
     return Client(address)
-
-
-def _queue(images: Images | ImageQueue) -> ImageQueue:
-    return images if isinstance(images, ImageQueue) else queue_images(images)

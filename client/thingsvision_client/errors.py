@@ -9,7 +9,7 @@ ThingsvisionError
 │   ├── InvalidWeightsError    an uploaded file is broken, or more than can be read without code
 │   └── WeightsMismatchError   a state dict does not fit the model
 ├── NotFoundError              the server does not know what was named (also a ValueError)
-│   ├── UnknownSourceError  UnknownModelError  UnknownWeightsError
+│   ├── UnknownSourceError  UnknownModelError  UnknownWeightsError  UnknownImageError
 │   └── NotResidentError       the model is not in memory
 ├── PreconditionError          right request, wrong state of the server
 │   ├── WeightsMissingError    pretrained weights are not on this server
@@ -99,6 +99,10 @@ class UnknownModelError(NotFoundError):
 
 class UnknownWeightsError(NotFoundError):
     """The model has no such pretrained tag, or no such file was uploaded."""
+
+
+class UnknownImageError(NotFoundError):
+    """The server does not have that image."""
 
 
 class NotResidentError(NotFoundError):

@@ -14,6 +14,7 @@ from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
 from .errors import ImageError, InvalidRequestError
 from .folder import image_names
+from .kept_images import KeptImages
 from .postscript import read_image
 
 ImageLike = Union[str, Path, "tuple[str, bytes]", "tuple[str, Any]"]
@@ -33,8 +34,8 @@ class SentImage:
     """An image as it goes out, or a text in its place.
 
     `read` gives what `kind`, a field of the contract's Image, holds: file bytes (`encoded`), values
-    of an array of `shape` (`tensor`), or a string (`text`). It raises OSError where a file can't be
-    read, InvalidRequestError where values can't be sent.
+    of an array of `shape` (`tensor`), or a string (`text`, `server_path`). It raises OSError where
+    a file can't be read, InvalidRequestError where values can't be sent.
     """
 
     name: str
@@ -76,9 +77,17 @@ class ImageQueue:
     count: int | None = None
     tensor_shape: tuple[int, ...] | None = None
     unanswered: deque[str] = field(default_factory=deque)
+    kept: KeptImages | None = None
+    """Knows what the server has, so that it need not be sent."""
 
     def messages(self) -> Iterator[pb.Image]:
         """Yield the images in order, each read when it is asked for. Raises ImageError."""
+        # A stream without an end may be slow: its images go out one by one.
+        if self.kept is None or self.count is None or self.tensor_shape is not None:
+            return self._read()
+        return self.kept.sent(self._read())
+
+    def _read(self) -> Iterator[pb.Image]:
         for index, image in enumerate(self.images):
             if image.shape != self.tensor_shape:
                 found, first = _described(image.shape), _described(self.tensor_shape)
@@ -111,6 +120,11 @@ def queue_images(images: Images) -> ImageQueue:
     # What is no image is told before anything is sent, where all are there.
     rest = sent if count is None else list(sent)
     return ImageQueue(chain([first], rest), count, first.shape)
+
+
+def server_image(path: str) -> SentImage:
+    """Return an image of the server's image root, by its path there."""
+    return SentImage(path, partial(str, path), "server_path")
 
 
 def queue_files(root: Path, names: Collection[str]) -> ImageQueue:

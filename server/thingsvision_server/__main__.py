@@ -25,11 +25,13 @@ from .engine.lanes import Cores, DeviceLanes
 from .engine.loading import ModelLoader
 from .engine.preparing import ImagePreparer
 from .engine.residency import Loading, Residency
+from .engine.server_images import ImageStore, ServerImages
 from .errors import PreconditionError
 from .images import ImageDecoder, ImageLimits
 from .metrics import Metrics
 from .rpc.comparison import RDMReply
 from .rpc.control import ModelServicer
+from .rpc.listing import ImageServicer
 from .rpc.server import GrpcServer
 from .rpc.service import FeatureServicer
 from .settings import Settings, read_settings
@@ -75,13 +77,16 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
     residency = Residency(loading, lanes.device, budget_bytes, metrics)
     image_limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
     decoder = ImageDecoder(image_limits)
-    preparer = ImagePreparer(decoder, settings.decode_threads, metrics, one_core)
+    images = ServerImages(_image_store(settings), settings.image_root)
+    threads = settings.decode_threads
+    preparer = ImagePreparer(decoder, images, metrics, threads=threads, initializer=one_core)
     extractor = Extractor(loader, residency, preparer)
     comparer = Comparer(lanes.device, _comparing_limits(settings))
     uploads = UploadStore(weights.uploads, settings.max_upload_bytes, settings.upload_quota)
     server = GrpcServer(
         FeatureServicer(sources, extractor, RDMReply(extractor, comparer, metrics), metrics),
         ModelServicer(extractor, residency, uploads),
+        ImageServicer(images),
         metrics,
         max_message_bytes=settings.max_image_bytes + _MESSAGE_SLACK_BYTES,
     )
@@ -121,6 +126,11 @@ def _device(settings: Settings) -> str:
 
     use_exact_float32()
     return default_device() if settings.device == "auto" else checked_device(settings.device)
+
+
+def _image_store(settings: Settings) -> ImageStore:
+    folder = settings.weights_dir.expanduser() / "images"
+    return ImageStore(folder, settings.image_store)
 
 
 def _lanes(settings: Settings, cores: Cores) -> DeviceLanes:

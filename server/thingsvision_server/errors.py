@@ -8,7 +8,7 @@ ThingsvisionError
 │   ├── InvalidWeightsError    an uploaded file is broken, or more than can be read without code
 │   └── WeightsMismatchError   a state dict does not fit the model
 ├── NotFoundError
-│   ├── UnknownSourceError  UnknownModelError  UnknownWeightsError
+│   ├── UnknownSourceError  UnknownModelError  UnknownWeightsError  UnknownImageError
 │   └── NotResidentError       the model is not in memory
 ├── PreconditionError          right request, wrong state
 │   ├── WeightsMissingError    pretrained weights are not on this server
@@ -77,6 +77,10 @@ class UnknownModelError(NotFoundError):
 
 class UnknownWeightsError(NotFoundError):
     """The model has no such pretrained tag, or no such file was uploaded."""
+
+
+class UnknownImageError(NotFoundError):
+    """The server does not have that image."""
 
 
 class NotResidentError(NotFoundError):

@@ -22,6 +22,26 @@ class EncodedImage:
     index: int
     name: str
     encoded: bytes
+    keep: bool = False
+    """Whether the file is to be kept for later requests."""
+
+
+@dataclass(frozen=True)
+class KeptImage:
+    """One image that the server keeps, by the SHA-256 of its file."""
+
+    index: int
+    name: str
+    sha256: bytes
+
+
+@dataclass(frozen=True)
+class ServerImage:
+    """One image of the server's image root, by its path."""
+
+    index: int
+    name: str
+    path: str
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,14 @@ class Settings(BaseSettings):
     max_image_pixels: Annotated[int, Field(ge=1, description="pixels of one image, at most")] = (
         100_000_000
     )
+    image_store: Annotated[
+        ByteSize,
+        Field(description="disk space for images that are kept for later requests; 0: none"),
+    ] = ByteSize(10 * 1024 * _MIB)
+    image_root: Annotated[
+        Path | None,
+        Field(description="folder of images that every user may name by its relative path"),
+    ] = None
     max_upload_bytes: Annotated[
         ByteSize, Field(gt=0, description="size of one uploaded file, at most")
     ] = ByteSize(16 * 1024 * _MIB)

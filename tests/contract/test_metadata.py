@@ -59,7 +59,7 @@ def test_the_client_names_the_model_in_every_call(
     address, metadata = seen
     weights = tmp_path / "weights"
     weights.write_bytes(b"weights")
-    images = [("a", b"a")]
+    images, large = [("a", b"a")], pb.Image(encoded=bytes(300_000))
     with Client(address) as client:
         calls: list[tuple[str, str, Callable[[], Any]]] = [
             ("ListModels", "*", client.models),

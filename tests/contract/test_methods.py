@@ -21,11 +21,16 @@ from thingsvision_server.errors import ThingsvisionError
 from thingsvision_server.rdm.metrics import METRICS
 from thingsvision_server.rpc import comparison, extraction, messages
 from thingsvision_server.rpc.control import ModelServicer
+from thingsvision_server.rpc.listing import ImageServicer
 from thingsvision_server.rpc.service import FeatureServicer
 from thingsvision_server.rpc.status import CODES, code_of
 from thingsvision_server.sources.base import WeightsState
 
-SERVICERS = {"FeatureService": FeatureServicer, "ModelService": ModelServicer}
+SERVICERS = {
+    "FeatureService": FeatureServicer,
+    "ImageService": ImageServicer,
+    "ModelService": ModelServicer,
+}
 RPCS = [rpc for service in pb.DESCRIPTOR.services_by_name.values() for rpc in service.methods]
 
 

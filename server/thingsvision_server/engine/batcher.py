@@ -68,6 +68,7 @@ class Batcher:
             size,
             exact=batch_size > 0,
             changed=self._changed,
+            depth=self._metrics.queue_depth,
             most_batches=self._most_passes + 1,
         )
         self._streams.append(stream)
@@ -78,7 +79,7 @@ class Batcher:
         finally:
             stream.closed = True
             self._streams.remove(stream)
-            self._metrics.cancelled_images.inc(len(stream.ready))
+            self._metrics.cancelled_images.inc(stream.drop())
             self._changed.set()
 
     async def drain(self) -> None:

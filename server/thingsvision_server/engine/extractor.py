@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 
 from ..backends.base import Structure
 from ..errors import InvalidRequestError
-from ..inputs import RequestItem
 from ..sources.base import ModelKey, Weights
 from .loading import LoadedModel, ModelLoader
 from .planning import ExtractSpec, Plan, plan
 from .preparing import ImagePreparer, Preparation
 from .residency import Residency
+from .server_images import SentItem
 from .stream import BatchStream, FeatureRows
 
 
@@ -66,7 +66,7 @@ class Extractor:
             yield Extraction(loaded, planned, size, deterministic=spec.deterministic)
 
     async def rows(
-        self, extraction: Extraction, images: AsyncIterator[RequestItem]
+        self, extraction: Extraction, images: AsyncIterator[SentItem]
     ) -> AsyncGenerator[FeatureRows]:
         """Yield the rows of the images, in their order, as batches finish.
 
@@ -87,7 +87,7 @@ class Extractor:
                 extraction.forward_seconds = stream.forward_seconds
 
     async def _feed(
-        self, stream: BatchStream, extraction: Extraction, images: AsyncIterator[RequestItem]
+        self, stream: BatchStream, extraction: Extraction, images: AsyncIterator[SentItem]
     ) -> None:
         transform, preparation = extraction.plan.transform, extraction.preparation
         await self._preparer.feed(stream, images, transform, preparation)

@@ -16,8 +16,9 @@ from typing import Any
 
 from ..errors import InvalidRequestError
 from ..images import EncodedImage, ImageDecoder
-from ..inputs import InputTransform, RequestItem, TensorImage, tensor_values
+from ..inputs import InputTransform, RequestItem, TensorImage, Text, tensor_values
 from ..metrics import Metrics
+from .server_images import SentItem, ServerImages
 from .stream import BatchStream, PreparedImage
 
 _Pending = asyncio.Queue[asyncio.Future[PreparedImage] | None]
@@ -38,18 +39,21 @@ class ImagePreparer:
     def __init__(
         self,
         decoder: ImageDecoder,
-        threads: int,
+        images: ServerImages,
         metrics: Metrics,
+        *,
+        threads: int,
         initializer: Callable[[], None] | None = None,
     ) -> None:
         self._decoder = decoder
+        self._images = images
         self._metrics = metrics
         self._pool = ThreadPoolExecutor(threads, "decode", initializer)
 
     async def feed(
         self,
         stream: BatchStream,
-        images: AsyncIterator[RequestItem],
+        images: AsyncIterator[SentItem],
         transform: InputTransform,
         preparation: Preparation,
     ) -> None:
@@ -75,7 +79,7 @@ class ImagePreparer:
     async def _read(
         self,
         stream: BatchStream,
-        images: AsyncIterator[RequestItem],
+        images: AsyncIterator[SentItem],
         transform: InputTransform,
         preparation: Preparation,
         pending: _Pending,
@@ -93,11 +97,13 @@ class ImagePreparer:
             pending.put_nowait(None)
 
     def _prepare(
-        self, item: RequestItem, transform: InputTransform, preparation: Preparation
+        self, sent: SentItem, transform: InputTransform, preparation: Preparation
     ) -> PreparedImage:
         started = time.monotonic()
+        item = self._images.fetch(sent)
         transform.check_kind(item)
         content = self._content(item, transform)
+        self._images.keep(item)
         decoded_at = time.monotonic()
         tensor = transform.input_of(item, content)
         transform.check_shape(item, tuple(tensor.shape))
@@ -119,10 +125,12 @@ class ImagePreparer:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _byte_count(item: RequestItem) -> int:
+def _byte_count(item: SentItem) -> int:
     if isinstance(item, EncodedImage):
         return len(item.encoded)
-    return len(item.values if isinstance(item, TensorImage) else item.text.encode())
+    if isinstance(item, TensorImage):
+        return len(item.values)
+    return len(item.text.encode()) if isinstance(item, Text) else 0
 
 
 def _drop(future: asyncio.Future[PreparedImage] | None) -> None:

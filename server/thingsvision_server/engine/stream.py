@@ -8,6 +8,8 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Any
 
+from prometheus_client import Gauge
+
 from ..backends.base import Rows
 from .work import Work
 
@@ -48,6 +50,8 @@ class BatchStream:
     exact: bool
     changed: asyncio.Event
     """Set when there may be something new to run."""
+    depth: Gauge
+    """Images that wait for the device, of all streams."""
     most_batches: int = 2
     """Batches that run, or whose rows wait for the reader."""
     ready: deque[PreparedImage] = field(default_factory=deque)
@@ -65,6 +69,7 @@ class BatchStream:
     def put(self, image: PreparedImage) -> None:
         """Add the next image; `room` was acquired for it."""
         self.ready.append(image)
+        self.depth.inc()
         self.changed.set()
 
     def end(self) -> None:
@@ -75,8 +80,15 @@ class BatchStream:
 
     def fail(self, error: BaseException) -> None:
         """End the stream: its reader gets the error after the rows that are there."""
-        self.ready.clear()
+        self.drop()
         self._results.put_nowait(error)
+
+    def drop(self) -> int:
+        """Forget what waits for the device, and return how many images that were."""
+        count = len(self.ready)
+        self.ready.clear()
+        self.depth.dec(count)
+        return count
 
     async def results(self) -> AsyncGenerator[FeatureRows]:
         """Yield rows in the order of the images; raise what went wrong with them."""
@@ -103,6 +115,7 @@ class BatchStream:
             self.room.release()
         share = Share(self, self._begun_count, [self.ready.popleft() for _ in range(count)])
         self._begun_count += 1
+        self.depth.dec(count)
         return share
 
     def give(self, place: int, result: list[FeatureRows] | BaseException) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -14,9 +15,10 @@ from ..backends.taps import TokenExtraction
 from ..engine.extractor import Extraction
 from ..engine.planning import ExtractSpec
 from ..engine.reduction import WHOLE, Projection, Reduction
+from ..engine.server_images import SentItem
 from ..errors import InvalidRequestError
-from ..images import EncodedImage
-from ..inputs import PreprocessingOverrides, RequestItem, TensorImage, Text
+from ..images import EncodedImage, KeptImage, ServerImage
+from ..inputs import PreprocessingOverrides, TensorImage, Text
 from .messages import model_key, model_spec, preprocessing_message
 
 _ELEMENT_TYPES: Mapping[pb.ElementType, str] = {
@@ -47,8 +49,10 @@ _TOKENS: Mapping[pb.TokenExtraction, TokenExtraction] = {
     pb.TOKEN_EXTRACTION_CLS_TOKEN_AVG_POOL: TokenExtraction.CLS_TOKEN_AVG_POOL,
 }
 
-_ITEMS: Mapping[str, type[RequestItem]] = {
+_ITEMS: Mapping[str, type[SentItem]] = {
     "encoded": EncodedImage,
+    "kept_sha256": KeptImage,
+    "server_path": ServerImage,
     "tensor": TensorImage,
     "text": Text,
 }
@@ -122,7 +126,7 @@ def _overrides(message: pb.PreprocessingOverrides) -> PreprocessingOverrides:
     )
 
 
-def request_item(image: pb.Image, expected_index: int) -> RequestItem:
+def request_item(image: pb.Image, expected_index: int) -> SentItem:
     """Return an image of a stream; raise where its number is not the expected one."""
     if image.index != expected_index:
         raise InvalidRequestError(
@@ -134,7 +138,8 @@ def request_item(image: pb.Image, expected_index: int) -> RequestItem:
     if kind is None:
         sentence = f"image {image.index} ({image.name!r}) has no content; set `encoded`"
         raise InvalidRequestError(sentence, field=f"image[{image.index}]", subject=image.name)
-    return _ITEMS[kind](expected_index, image.name, getattr(image, kind))
+    item = _ITEMS[kind](expected_index, image.name, getattr(image, kind))
+    return replace(item, keep=True) if image.keep and isinstance(item, EncodedImage) else item
 
 
 FEATURE_DTYPES = ("float32", "float16")

@@ -11,8 +11,8 @@ import grpc
 from thingsvision_proto.model_id import METADATA_KEY, model_id
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
+from ..engine.server_images import SentItem
 from ..errors import InvalidRequestError
-from ..inputs import RequestItem
 from .extraction import request_item
 
 
@@ -54,7 +54,7 @@ class RequestStream:
                 raise InvalidRequestError(sentence, field=part or kind)
             yield getattr(message, part)
 
-    async def images(self) -> AsyncIterator[RequestItem]:
+    async def images(self) -> AsyncIterator[SentItem]:
         """Yield the images, their numbers checked."""
         index = 0
         async for image in self.parts("image"):

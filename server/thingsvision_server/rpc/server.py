@@ -16,6 +16,7 @@ from ..metrics import Metrics
 from .control import ModelServicer
 from .gate import Gate
 from .interceptors import CallInterceptor
+from .listing import ImageServicer
 from .service import FeatureServicer
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -26,12 +27,13 @@ _LAST_WORD_SECONDS = 5.0
 
 
 class GrpcServer:
-    """The two services on one port."""
+    """The services on one port."""
 
     def __init__(
         self,
         features: FeatureServicer,
         models: ModelServicer,
+        images: ImageServicer,
         metrics: Metrics,
         *,
         max_message_bytes: int,
@@ -46,6 +48,7 @@ class GrpcServer:
         )
         pb_grpc.add_FeatureServiceServicer_to_server(features, self._server)
         pb_grpc.add_ModelServiceServicer_to_server(models, self._server)
+        pb_grpc.add_ImageServiceServicer_to_server(images, self._server)
         add_HealthServicer_to_server(self._health, self._server)
         names = [*self._services, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name]
         reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], self._server)

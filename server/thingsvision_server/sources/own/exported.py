@@ -98,7 +98,7 @@ def _deserialised(path: Path, program: dict[str, Any]) -> torch.export.ExportedP
 
 
 def _forget_tracing(network: nn.Module) -> None:
-    """Drop what a graph remembers of its tracing: tensors of symbolic sizes, which nothing copies."""
+    """Drop what graphs remember of their tracing: tensors of no size, which nothing copies."""
     for module in network.modules():
         graph = getattr(module, "graph", None)
         if isinstance(graph, fx.Graph):

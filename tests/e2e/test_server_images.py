@@ -1,0 +1,177 @@
+"""Images that lie on the server: kept ones are sent once, those of its image root never."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from serving import TestServer
+from thingsvision_client import Client, errors
+from thingsvision_proto.v1 import thingsvision_pb2 as pb
+from thingsvision_proto.v1.thingsvision_pb2_grpc import FeatureServiceStub
+from thingsvision_server.engine.server_images import ImageStore
+
+MODEL = "torchvision/squeezenet1_0@random:0"
+MODULE = "features.5"
+
+
+@pytest.fixture
+def stimuli(tmp_path: Path, photos: list[Path]) -> Path:
+    folder = tmp_path / "stimuli"
+    for number, photo in enumerate(photos):
+        place = folder / ("b", "a")[number % 2] / f"{number} ünï{photo.suffix}"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photo, place)
+    return folder
+
+
+@pytest.fixture
+def keeping(start_server: Callable[..., Any], stimuli: Path) -> Iterator[TestServer]:
+    with start_server(image_store=10_000_000, image_root=stimuli) as server:
+        yield server
+
+
+def sent_bytes(client: Client, images: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, int]:
+    """Extract, and return the features and how many bytes of files went out."""
+    counts: list[int] = []
+    make = pb.ExtractRequest
+
+    def counted(**part: Any) -> pb.ExtractRequest:
+        if "image" in part:
+            counts.append(len(part["image"].encoded))
+        return make(**part)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("thingsvision_client.extraction.pb.ExtractRequest", counted)
+        found = client.extract(MODEL, images, MODULE, batch_size=1)
+    return found, sum(counts)
+
+
+def test_the_second_request_sends_no_image(
+    keeping: TestServer, stimuli: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Client(keeping.address) as client:
+        first, first_bytes = sent_bytes(client, stimuli, monkeypatch)
+        second, second_bytes = sent_bytes(client, stimuli, monkeypatch)
+    assert first_bytes == sum(path.stat().st_size for path in stimuli.rglob("*.*"))
+    assert second_bytes == 0
+    assert first.images == second.images
+    np.testing.assert_array_equal(first.features[MODULE], second.features[MODULE])
+
+
+def test_only_what_changed_is_sent_again(
+    keeping: TestServer, stimuli: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Client(keeping.address) as client:
+        before, _ = sent_bytes(client, stimuli, monkeypatch)
+        changed, other = stimuli / before.images[0], stimuli / before.images[1]
+        shutil.copy(other, changed)  # the content of another image: known by its digest
+        after, again = sent_bytes(client, stimuli, monkeypatch)
+        assert again == 0
+        with changed.open("ab") as file:
+            file.write(b"\0")
+        _, again = sent_bytes(client, stimuli, monkeypatch)
+    assert again == changed.stat().st_size
+    rows = after.features[MODULE]
+    np.testing.assert_array_equal(rows[0], rows[1])
+    assert not np.array_equal(rows[0], before.features[MODULE][0])
+
+
+def test_an_rdm_of_kept_images_is_the_same(keeping: TestServer, stimuli: Path) -> None:
+    with Client(keeping.address) as client:
+        first, second = (client.rdm(MODEL, stimuli, MODULE, batch_size=1) for _ in range(2))
+    np.testing.assert_array_equal(first.rdms[MODULE], second.rdms[MODULE])
+
+
+def test_a_server_that_keeps_none_gets_all(
+    start_server: Callable[..., Any], stimuli: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with start_server(image_store=0) as server, Client(server.address) as client:
+        for _ in range(2):
+            _, count = sent_bytes(client, stimuli, monkeypatch)
+            assert count == sum(path.stat().st_size for path in stimuli.rglob("*.*"))
+
+
+def test_images_of_the_image_root_are_named_only(
+    keeping: TestServer, stimuli: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Client(keeping.address) as client:
+        listed = client.server_images()
+        found, count = sent_bytes(client, listed, monkeypatch)
+        assert count == 0
+        assert found.images == [image.name for image in listed]
+        assert found.images == client.extract(MODEL, stimuli, MODULE).images
+        assert [image.name for image in client.server_images("a")] == [
+            name for name in found.images if name.startswith("a/")
+        ]
+        alone = client.extract(MODEL, [stimuli / found.images[-1]], MODULE, batch_size=1)
+    np.testing.assert_array_equal(found.features[MODULE][-1], alone.features[MODULE][0])
+
+
+def test_nothing_outside_the_image_root_can_be_named(keeping: TestServer, stimuli: Path) -> None:
+    outside = stimuli.parent / "outside.png"
+    shutil.copy(next(stimuli.rglob("*.png")), outside)
+    (stimuli / "link.png").symlink_to(outside)
+    with grpc.insecure_channel(keeping.address) as channel, Client(keeping.address) as client:
+        for path in ("../outside.png", str(outside), "link.png", "no.png"):
+            with pytest.raises(grpc.RpcError, match="is no image of this server's image root"):
+                extract_by_hand(channel, pb.Image(name="x", server_path=path))
+        with pytest.raises(errors.InvalidRequestError, match=r"no folder '\.\.'"):
+            client.server_images("..")
+
+
+def test_without_an_image_root_the_operators_way_is_told(client: Client) -> None:
+    with pytest.raises(errors.InvalidRequestError, match="--image-root"):
+        client.server_images()
+
+
+def test_an_image_that_is_not_kept_is_named(keeping: TestServer) -> None:
+    digest = hashlib.sha256(b"never sent").digest()
+    with (
+        grpc.insecure_channel(keeping.address) as channel,
+        pytest.raises(grpc.RpcError, match=r"image 0 \('cat'\).*not kept here any more") as error,
+    ):
+        extract_by_hand(channel, pb.Image(name="cat", kept_sha256=digest))
+    assert error.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def extract_by_hand(channel: grpc.Channel, image: pb.Image) -> None:
+    spec = pb.ModelSpec(source="torchvision", name="squeezenet1_0", random_seed=0)
+    header = pb.ExtractHeader(model=spec, modules=[MODULE])
+    requests = [pb.ExtractRequest(header=header), pb.ExtractRequest(image=image)]
+    list(FeatureServiceStub(channel).Extract(iter(requests)))
+
+
+def test_the_store_lets_go_what_was_not_asked_for_the_longest(tmp_path: Path) -> None:
+    contents = [bytes([number]) * 40 for number in range(4)]
+    digests = [hashlib.sha256(content).digest() for content in contents]
+    store = ImageStore(tmp_path, 100)
+    store.keep(contents[0])
+    store.keep(contents[1])
+    assert store.missing(digests[:1]) == []  # asked for: kept longest from now on
+    store.keep(contents[2])
+    assert store.missing(digests) == [1, 3]
+    assert store.used_bytes == 80
+    again = ImageStore(tmp_path, 100)
+    assert again.missing(digests) == [1, 3]
+    assert again.read(digests[0]) == contents[0]
+    assert len(list(tmp_path.glob("*/*"))) == 2
+    store.keep(bytes(101))
+    assert store.used_bytes == 80
+
+
+def test_a_file_that_was_altered_on_disk_is_not_used(tmp_path: Path) -> None:
+    store = ImageStore(tmp_path, 100)
+    store.keep(b"a photograph")
+    (path,) = tmp_path.glob("*/*")
+    path.write_bytes(b"another one")
+    digest = hashlib.sha256(b"a photograph").digest()
+    assert store.read(digest) is None
+    assert store.missing([digest]) == [0]
