@@ -18,6 +18,7 @@ from thingsvision_server.engine.extractor import Extractor
 from thingsvision_server.rpc.messages import model_key
 from thingsvision_server.rpc.service import FeatureServicer
 from thingsvision_server.settings import Settings
+from thingsvision_server.sources import Sources
 from thingsvision_server.sources.base import ModelKey
 
 
@@ -56,18 +57,20 @@ async def _extractor(weights_dir: Path, device: str) -> AsyncIterator[Extractor]
     settings = Settings(
         weights_dir=weights_dir, device=device, port=0, metrics_port=0, allow_download=False
     )
-    with _kept_extractors() as extractors:
+    with _kept_parts() as kept:
         async with wiring.running(settings):
-            yield extractors[0]
+            sources, extractor = kept[0]
+            await asyncio.to_thread(sources.open_all)  # imports go on in the background else
+            yield extractor
 
 
 @contextmanager
-def _kept_extractors() -> Iterator[list[Extractor]]:
-    """Keep the extractors that are handed to services meanwhile."""
-    kept: list[Extractor] = []
+def _kept_parts() -> Iterator[list[tuple[Sources, Extractor]]]:
+    """Keep the parts that are handed to services meanwhile."""
+    kept: list[tuple[Sources, Extractor]] = []
 
-    def making(sources: Any, extractor: Extractor, *others: Any) -> Any:
-        kept.append(extractor)
+    def making(sources: Sources, extractor: Extractor, *others: Any) -> FeatureServicer:
+        kept.append((sources, extractor))
         return FeatureServicer(sources, extractor, *others)
 
     with patch.object(wiring, "FeatureServicer", making):

@@ -72,11 +72,11 @@ class Report:
         yield "## What the rows compare"
         for row in self.rows:
             yield ""
-            yield f"**{row.id}**: {row.says}. Differences are to {row.differs_from}."
+            yield f"**{row.id}**: {row.says}.{_differs_from(row)}"
             for name, cell in row.cells.items():
                 if cell.notes or cell.missing:
                     notes = ", ".join(f"{key} {value}" for key, value in cell.notes.items())
-                    yield f"* {name}: {_first_line(cell.missing) or notes}"
+                    yield f"* {name}: {_last_line(cell.missing) or notes}"
 
 
 def grouped(rows: Iterable[Row]) -> Iterator[tuple[list[str], list[Row]]]:
@@ -84,13 +84,17 @@ def grouped(rows: Iterable[Row]) -> Iterator[tuple[list[str], list[Row]]]:
     groups: list[tuple[list[str], list[Row]]] = []
     for row in rows:
         names = list(row.cells)
-        if groups and set(names) & set(groups[-1][0]):
+        if groups and _are_alike(names, groups[-1][0]):
             columns, members = groups[-1]
             columns += [name for name in names if name not in columns]
             members.append(row)
         else:
             groups.append((names, [row]))
     yield from groups
+
+
+def _are_alike(names: Sequence[str], others: Sequence[str]) -> bool:
+    return set(names) <= set(others) or set(names) >= set(others)
 
 
 def _table(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> Iterator[str]:
@@ -132,5 +136,10 @@ def _goal_cells(outcome: Outcome) -> list[str]:
     return [outcome.row, outcome.goal, seen, reached]
 
 
-def _first_line(text: str) -> str:
-    return text.partition("\n")[0]
+def _differs_from(row: Row) -> str:
+    has_some = any(cell.difference is not None for cell in row.cells.values())
+    return f" Differences are to {row.differs_from}." if has_some else ""
+
+
+def _last_line(text: str) -> str:
+    return text.strip().rpartition("\n")[2]

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from thingsvision_client import DataLoader, ImageDataset
-from thingsvision_client.errors import ImageError, InvalidRequestError
+from thingsvision_client.errors import InvalidRequestError
 from thingsvision_client.folder import image_names
 
 
@@ -64,10 +64,9 @@ def test_images_beside_folders_are_ambiguous(tmp_path: Path) -> None:
         image_names(tmp_path)
 
 
-def test_eps_is_refused_by_name(tmp_path: Path) -> None:
-    fill(tmp_path, "a.png", "figure.EPS")
-    with pytest.raises(ImageError, match=r"figure\.EPS"):
-        image_names(tmp_path)
+def test_eps_is_an_image_in_any_letter_case(tmp_path: Path) -> None:
+    fill(tmp_path, "b.png", "figure.EPS", "a.eps")
+    assert image_names(tmp_path) == ["a.eps", "b.png", "figure.EPS"]
 
 
 @pytest.mark.parametrize("name", ["nothing", "empty"])

@@ -74,6 +74,8 @@ def test_the_client_names_the_model_in_every_call(
             ("UploadWeights", "*", lambda: client.upload_weights(weights)),
             ("ListUploads", "*", client.uploads),
             ("DeleteUpload", "*", lambda: client.delete_upload("0" * 64)),
+            ("ListImages", "*", client.server_images),
+            ("FindImages", "*", lambda: list(client._kept.sent([large]))),
         ]
         for name, model_id, call in calls:
             metadata.clear()

@@ -78,6 +78,10 @@ class Bench:
     def cancelled_count(self) -> int:
         return int(self._sample("thingsvision_cancelled_images_total"))
 
+    @property
+    def queue_depth(self) -> int:
+        return int(self._sample("thingsvision_queue_depth"))
+
     def passes_up_to(self, images: int) -> int:
         """Return how many passes had at most so many images (a bound of the histogram)."""
         return int(self._sample("thingsvision_batch_images_bucket", {"le": f"{images}.0"}))
@@ -223,8 +227,11 @@ async def test_images_of_a_reader_who_left_never_reach_the_device(bench: Bench) 
         async with waiting_device(bench):
             with bench.open(bench.taps(), 0) as leaving:
                 put(leaving, range(8))
+                assert bench.queue_depth == 8
             put(staying, [100])
+            assert bench.queue_depth == 1
         await read(staying)
+    assert bench.queue_depth == 0
     assert bench.image_count == 1
     assert bench.cancelled_count == 8
 

@@ -177,6 +177,26 @@ class OpenRequest:
         self._calls.__exit__(None, None, None)
 
 
+def test_the_depth_of_the_queue_is_that_of_what_waits(tmp_path: Path, photos: list[Path]) -> None:
+    """A reader that stops reading has the device stop, and images wait for it."""
+    count, depth = 30, "thingsvision_queue_depth"
+    with server_process(tmp_path) as server:
+        assert server.figure(depth) == 0
+        running = OpenRequest(server.address)
+        for index in range(count):
+            running.send(image(index, f"{index}", photos[0].read_bytes()))
+        deadline = time.monotonic() + 60
+        while server.figure(depth) == 0:
+            assert time.monotonic() < deadline, "no image ever waited"
+            time.sleep(0.01)
+        assert server.figure(depth) < count, "the queue has a bound"
+        running.send(None)
+        assert [reply.WhichOneof("part") for reply in running.replies][-1] == "trailer"
+        running.close()
+        assert server.figure(depth) == 0
+        assert server.figure("thingsvision_images_total") == count
+
+
 def call_until_refused(client: Client) -> None:
     """The signal takes a moment to arrive."""
     deadline = time.monotonic() + 30

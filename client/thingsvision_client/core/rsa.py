@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InvalidRequestError, MissingDependencyError, UndefinedDistanceWarning
-from ..files import replacing
+from ..errors import InvalidRequestError, UndefinedDistanceWarning
+from .canvas import blank, check_colormap, check_format, styled, write_figure
 from .metrics import METRICS, Array, Metric
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CORRELATIONS = ("pearson", "spearman")
+
+_SIZE_INCHES = (10, 4)
+_DPI = 200
 
 
 def compute_rdm(features: npt.ArrayLike, method: str = "correlation") -> Array:
@@ -65,13 +68,24 @@ def correlate_rdms(
 
     NaN where a triangle has NaN or no variance. Raises InvalidRequestError.
     """
+    first, second = _triangle(rdm_1), _triangle(rdm_2)
+    if first.shape != second.shape:
+        raise InvalidRequestError(
+            f"The RDMs are of different numbers of images: {len(np.asarray(rdm_1))} and "
+            f"{len(np.asarray(rdm_2))}."
+        )
+    return correlate(first, second, correlation)
+
+
+def correlate(first: Array, second: Array, correlation: str = "pearson") -> float:
+    """Return Pearson's or Spearman's correlation of two lists of as many dissimilarities.
+
+    NaN where one has NaN or no variance. Raises InvalidRequestError.
+    """
     if correlation not in CORRELATIONS:
         raise InvalidRequestError(
             f"There is no correlation {correlation!r}; valid: {', '.join(CORRELATIONS)}."
         )
-    first, second = _triangle(rdm_1), _triangle(rdm_2)
-    if first.shape != second.shape:
-        raise InvalidRequestError("The RDMs are of different numbers of images.")
     if correlation == "spearman":
         first, second = _ranks(first), _ranks(second)
     first, second = first - first.mean(), second - second.mean()
@@ -98,35 +112,39 @@ def plot_rdm(
 def draw_rdm(
     path: Path, rdm: npt.ArrayLike, colormap: str = "cividis", show_plot: bool = False
 ) -> None:
-    """Draw the ranks of an RDM (10 x 4 inches, 200 dpi, no ticks) into a file."""
-    figure = _figure(show_plot)
-    axes = figure.add_subplot()
-    values = np.asarray(rdm, dtype=np.float64)
-    axes.imshow(_ranks(values).reshape(values.shape), cmap=colormap)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    figure.tight_layout()
-    with replacing(path) as file:
-        figure.savefig(file, format=path.suffix.lstrip("."))
-    if show_plot:
-        from matplotlib import pyplot
+    """Draw the ranks of an RDM (10 x 4 inches, 200 dpi, no ticks) into a file.
 
-        pyplot.show()
-        pyplot.close(figure)
+    Raises MissingDependencyError without matplotlib, InvalidRequestError for an unknown format or
+    colormap.
+    """
+    with styled():
+        check_format(path)
+        check_colormap(colormap)
+        figure = _shown() if show_plot else blank(*_SIZE_INCHES, _DPI)
+        axes = figure.add_subplot()
+        values = np.asarray(rdm, dtype=np.float64)
+        axes.imshow(_ranks(values).reshape(values.shape), cmap=colormap)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        figure.tight_layout()
+        write_figure(figure, path)
+        if show_plot:
+            _show(figure)
 
 
-def _figure(show_plot: bool) -> Figure:
-    try:
-        from matplotlib import pyplot
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError(
-            "Plots need matplotlib: pip install 'thingsvision-service[plot]'"
-        ) from error
-    # Only pyplot needs a display, and only to show.
-    make: Any = pyplot.figure if show_plot else Figure
-    figure: Figure = make(figsize=(10, 4), dpi=200)
+def _shown() -> Figure:
+    """Return a figure for a window: only to show one needs pyplot, and a display."""
+    from matplotlib import pyplot
+
+    figure: Figure = pyplot.figure(figsize=_SIZE_INCHES, dpi=_DPI)
     return figure
+
+
+def _show(figure: Figure) -> None:
+    from matplotlib import pyplot
+
+    pyplot.show()
+    pyplot.close(figure)
 
 
 def _ranks(values: Array) -> Array:

@@ -45,8 +45,9 @@ class Kept:
         except ThingsvisionError as error:
             if not self.record.done:
                 raise
+            fault = str(error).removesuffix(".")
             raise type(error)(
-                f"{error}{self}",
+                f"{fault}.{self}",
                 request_id=error.request_id,
                 field=error.field,
                 subject=error.subject,
