@@ -49,7 +49,7 @@ PLOTS = (
     Plot(
         "throughput",
         "Images per second, limit = 1",
-        ("alexnet", "resnet50", "vgg16", "vit", "keras"),
+        ("alexnet", "resnet50", "squeezenet1_0", "vgg16", "vit", "keras"),
         relative_to="limit",
     ),
     Plot("latency", "From request to features of one image, ms", ("one-image",)),

@@ -24,7 +24,7 @@ class Measure(Protocol):
 
 ROWS: Sequence[Measure] = (*features.ROWS, *crowd.ROWS, *rdms.ROWS, *streams.ROWS)
 
-FULL_ONLY = rdms.FULL_ONLY
+FULL_ONLY = (*features.FULL_ONLY, *rdms.FULL_ONLY)
 QUICK = (
     "alexnet-features.10",
     "alexnet-features.0",

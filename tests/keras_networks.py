@@ -36,12 +36,24 @@ def odd() -> keras.Model:
     return keras.Model(image, [tiny, whole, flat])
 
 
+def named() -> keras.Model:
+    """A network that gives a dict, and one like it inside it."""
+    image = layers.Input((8, 8, 3), name="image")
+    inner_input = layers.Input((8, 8, 3), name="inner_input")
+    mean = layers.GlobalAveragePooling2D(name="mean")(inner_input)
+    most = layers.GlobalMaxPooling2D(name="most")(inner_input)
+    inner = keras.Model(inner_input, {"most": most, "mean": mean}, name="inner")(image)
+    last = layers.Dense(2, name="last")(inner["mean"])
+    return keras.Model(image, {"logits": last, "highest": inner["most"]})
+
+
 def main() -> None:
     folder = Path(sys.argv[1])
     keras.utils.set_random_seed(1)
     network = shared()
     network.save(folder / "shared.keras")
     odd().save(folder / "odd.keras")
+    named().save(folder / "named.keras")
     batch = np.random.default_rng(0).normal(size=(3, 8, 8, 3)).astype(np.float32)
     x = network.get_layer("start")(batch)
     found = {"batch": batch, "start": x}

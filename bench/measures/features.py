@@ -223,6 +223,9 @@ ROWS = (
         "alexnet",
         ("features.2", "features.5", "features.12", "classifier.5"),
     ),
+    FeatureRow("squeezenet1_0-features.12", "torchvision", "squeezenet1_0", ("features.12",)),
     OneImageRow("one-image", ALEXNET),
     ColdRow("cold-start", ALEXNET),
 )
+
+FULL_ONLY = ("squeezenet1_0-features.12",)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -60,7 +61,7 @@ def export_torch(
     if not isinstance(network, torch.nn.Module):
         raise TypeError(f"model is a torch.nn.Module with backend='pt', not {type(network)}")
     traced = network if forward_fn is None else _with_forward(network, forward_fn)
-    with _evaluating(network), torch.no_grad():
+    with _evaluating(network), _quiet(), torch.no_grad():
         torch.export.save(_exported(torch, traced, input_shape), path)
 
 
@@ -136,6 +137,17 @@ def _evaluating(network: Any) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep logs of attempts that fail from the user: what they say is in the error, if any."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _without_dates(path: Path) -> None:

@@ -117,6 +117,7 @@ class PreprocessingOverrides:
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 
 _MOST_PIXELS = 4096
+_CHANNELS = 3
 
 
 @dataclass(frozen=True)
@@ -157,9 +158,22 @@ class InputTransform:
         if shape != self.spec.shape:
             raise image_error(
                 item,
-                f"gives an input of {sides(shape)} instead of {sides(self.spec.shape)}: without a "
-                "crop, send images of one shape or resize to height and width",
+                f"gives an input of {sides(shape)} instead of {sides(self.spec.shape)}: "
+                f"{self._what_fits()}",
             )
+
+    def _what_fits(self) -> str:
+        """Return which images give inputs of the shape where nothing is cut to it."""
+        resize, shape = self.preprocessing.resize_pixels, self.spec.shape
+        pixels = shape[1:] if shape[0] == _CHANNELS else shape[:2]
+        if len(resize) == 1:
+            why = f"the shorter side becomes {resize[0]} pixels and nothing is cut off"
+            valid = "send square images"
+        else:
+            why, valid = "nothing is cut off", f"send images of {sides(pixels)} pixels"
+        if self.adapt is None:
+            return f"{why}; {valid}"
+        return f"{why}; {valid}, or override resize_pixels with height and width, or crop_pixels"
 
 
 def overridden(own: InputTransform, overrides: PreprocessingOverrides) -> InputTransform:

@@ -26,6 +26,7 @@ DETECTION = {
 }
 
 CROP = PreprocessingOverrides(crop=520)
+RESIZE = PreprocessingOverrides(resize=(200, 300))
 
 
 @pytest.fixture(scope="module")
@@ -98,10 +99,25 @@ def test_an_image_that_does_not_fit_is_refused_with_the_way_out(
 ) -> None:
     (wide,) = (path for path in photos if "coffee" in path.name)
     model, module = "torchvision/lraspp_mobilenet_v3_large@random:0", "backbone.0"
-    with pytest.raises(ImageError, match=r"instead of 3 x 520 x 520: .* resize to height and wid"):
+    with pytest.raises(ImageError) as caught:
         client.extract(model, [wide], module)
+    assert str(caught.value) == (
+        f"image 0 ({str(wide)!r}) gives an input of 3 x 520 x 780 instead of 3 x 520 x 520: the "
+        "shorter side becomes 520 pixels and nothing is cut off; send square images, or override "
+        "resize_pixels with height and width, or crop_pixels"
+    )
     cropped = client.extract(model, [wide], module, preprocessing=CROP)
     assert cropped.features[module].shape == (1, 16, 260, 260)
+    resized = client.extract(model, [wide], module, preprocessing=RESIZE)
+    assert resized.features[module].shape == (1, 16, 100, 150)
+
+
+def test_an_image_that_is_not_resized_has_the_size_of_the_network(
+    client: Client, photos: list[Path]
+) -> None:
+    model = "torchvision/ssdlite320_mobilenet_v3_large@random:0"
+    with pytest.raises(ImageError, match="off; send images of 320 x 320 pixels, or"):
+        client.extract(model, photos[:1], "backbone.features.0")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from thingsvision_client import Client
 from thingsvision_client.errors import NotExtractableError
 from thingsvision_server.backends.base import Structure
 from thingsvision_server.backends.structure import Tower, describe, first_tensor
+from thingsvision_server.backends.taps import taps
+from thingsvision_server.backends.torch import TorchModel
+from thingsvision_server.errors import NotExtractableError as ServerNotExtractableError
 from thingsvision_server.inputs import IMAGE, InputSpec
 from thingsvision_server.sources import Sources
 from thingsvision_server.sources.base import ModelKey, Random
@@ -116,6 +120,54 @@ def test_windows_are_not_images(sources: Sources, client: Client) -> None:
     with pytest.raises(NotExtractableError, match="no row per image"):
         client.extract(model, [("grey", grey())], window.name)
     assert listed["layers.0.blocks.0"].extractable
+
+
+@dataclass
+class Named:
+    """What a module may give in place of a tensor."""
+
+    tokens: torch.Tensor
+    pooled: torch.Tensor
+
+
+class Gives(nn.Module):
+    """A module whose output has a tensor and its mean in it."""
+
+    def __init__(self, arrange: Callable[[torch.Tensor, torch.Tensor], Any]) -> None:
+        super().__init__()
+        self.body = nn.Conv2d(3, 4, 3)
+        self._arrange = arrange
+
+    def forward(self, images: torch.Tensor) -> Any:
+        found = self.body(images)
+        return self._arrange(found, found.mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("arrange", "kind"),
+    [
+        (lambda tokens, pooled: {"tokens": tokens, "pooled": pooled}, "dict"),
+        (Named, "Named"),
+        (lambda tokens, pooled: (Named(tokens, pooled), pooled), "Named"),
+    ],
+)
+def test_what_gives_named_values_names_them(arrange: Any, kind: str) -> None:
+    network = Gives(arrange)
+    structure = describe(network, {IMAGE: Tower(network, InputSpec((3, 8, 8)))})
+    sentence = rf"its output is a {kind} of tokens, pooled; take a module inside it"
+    with pytest.raises(ServerNotExtractableError, match=sentence):
+        taps(structure, [""])
+    assert taps(structure, ["body"])[0].call_shape == (4, 6, 6)
+
+
+def test_of_several_values_the_first_counts() -> None:
+    network = Gives(lambda tokens, pooled: ((pooled, tokens), tokens))
+    structure = describe(network, {IMAGE: Tower(network, InputSpec((3, 8, 8)))})
+    (tap,) = taps(structure, [""])
+    assert tap.call_shape == (4,)
+    batch = torch.randn(2, 3, 8, 8)
+    (rows,) = TorchModel(network, "cpu").run(list(batch), [tap]).rows
+    np.testing.assert_array_equal(rows, network(batch)[0][0].numpy())
 
 
 def grey() -> bytes:

@@ -7,7 +7,7 @@ On the `meta` device a pass computes shapes only, so no weights need to be there
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import torch
@@ -102,11 +102,17 @@ def _shape_of(output: Any) -> _Output:
     tensor = first_tensor(output)
     if isinstance(tensor, torch.Tensor):
         return tuple(tensor.shape), tensor.dtype
-    kind = type(tensor).__name__
-    if isinstance(tensor, Mapping):
-        fields = ", ".join(map(str, tensor))
-        return f"its output is a {kind} of {fields}; take a module inside it that gives one of them"
+    kind, names = type(tensor).__name__, ", ".join(_names_in(tensor))
+    if names:
+        return f"its output is a {kind} of {names}; take a module inside it that gives one of them"
     return f"its output is a {kind}, not a tensor"
+
+
+def _names_in(output: Any) -> list[str]:
+    """Return the names of several values: the keys of a dict, or the fields of a dataclass."""
+    if isinstance(output, Mapping):
+        return list(map(str, output))
+    return [field.name for field in fields(output)] if is_dataclass(output) else []
 
 
 def _layout_of(name: str, layouts: Mapping[str, TokenLayout]) -> TokenLayout | None:

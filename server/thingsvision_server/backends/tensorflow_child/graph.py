@@ -39,6 +39,8 @@ class Output:
 
     slot: Slot
     symbols: tuple[Any, ...]
+    names: tuple[str, ...] = ()
+    """Of a network that gives a dict: its keys."""
 
 
 @dataclass
@@ -106,7 +108,7 @@ def flatten(network: Any) -> Flattened:
     flattened = Flattened(network)
     whole = flattened.modules[()] = Module((), network)
     outputs = _lay_open(flattened, graph, (flattened.input,), ())
-    whole.calls.append(Output(outputs[0], tuple(graph.outputs)))
+    whole.calls.append(Output(outputs[0], tuple(graph.outputs), _names(graph)))
     return flattened
 
 
@@ -138,8 +140,15 @@ def _lay_open(
             given = _add_step(flattened, node, taken)
         symbols = tuple(_outputs(node))
         slots.update(zip(map(id, symbols), given, strict=True))
-        module.calls.append(Output(given[0], symbols))
+        module.calls.append(Output(given[0], symbols, _names(nested)))
     return tuple(slots[id(symbol)] for symbol in graph.outputs)
+
+
+def _names(graph: Any | None) -> tuple[str, ...]:
+    """Return the keys of what a network gives where that is a dict."""
+    of_keras = getattr(graph, "_outputs_struct", None)
+    given = getattr(graph, "_nested_outputs", None) if of_keras is None else of_keras
+    return tuple(given) if isinstance(given, Mapping) else ()
 
 
 def _add_step(flattened: Flattened, node: Any, inputs: tuple[Slot, ...]) -> tuple[Slot, ...]:

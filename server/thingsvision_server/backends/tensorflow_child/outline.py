@@ -52,7 +52,10 @@ def _call(call: Output) -> dict[str, Any]:
     symbol = call.symbols[0]
     shape, dtype = list(symbol.shape), dtype_name(symbol.dtype)
     reason = ""
-    if not dtype.startswith(("float", "bfloat")):
+    if call.names:
+        names = ", ".join(call.names)
+        reason = f"its output is a dict of {names}; take a module inside it that gives one of them"
+    elif not dtype.startswith(("float", "bfloat")):
         reason = f"its output is of type {dtype}, not floating point"
     elif not shape or shape[0] is not None:
         reason = f"its output has no row per image: shape {shape}"

@@ -1,0 +1,6 @@
+"""What follows features: RSA of layers, objects of other packages, figures for a paper."""
+
+from .comparison import compare_rdms, rsa
+from .result import RSAResult, Score
+
+__all__ = ["RSAResult", "Score", "compare_rdms", "rsa"]

@@ -1,0 +1,174 @@
+"""The scores of an RSA as bars: a panel per reference, a bar per module; computes none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..core.canvas import blank, check_format, styled, write_figure
+from .lettering import height_of, shortened, width_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from .result import RSAResult, Score
+
+AXIS_LABELS = {
+    "pearson": "Pearson's r",
+    "spearman": "Spearman's ρ",
+    "kendall": "Kendall's τ-b",
+    "tau-a": "Kendall's τ-a",
+    "rho-a": "expected Spearman's ρ (ρ-a)",
+    "cosine": "cosine similarity",
+    "corr_cov": "whitened Pearson's r",
+    "cosine_cov": "whitened cosine similarity",
+}
+"""What the scores are, by correlation."""
+
+_SIZE = 7.0
+_TITLE_SIZE = 8.0
+_PANEL_HEIGHT = 1.7
+_TITLE_HEIGHT = 0.25
+_LEFT, _RIGHT, _GAP = 0.5, 0.08, 0.16
+_BAR, _NARROWEST_BAR = 0.26, 0.16
+_NARROWEST_PANEL = 0.9
+_LONGEST_NAME = 1.3
+_BLUE, _GREY, _BAND = "#3b6ea8", "#555555", "#d9d9d9"
+
+
+def plot_scores(
+    path: str | Path, result: RSAResult, *, width_inches: float = 7.2, color: str = _BLUE
+) -> None:
+    """Draw the scores into a file, as its ending says; see `RSAResult.plot`.
+
+    `width_inches` is the most that the figure may measure: panels that don't fit beside each other
+    go below. Raises MissingDependencyError, InvalidRequestError.
+    """
+    with styled():
+        check_format(Path(path))
+        layout = _layout(result, width_inches)
+        figure = blank(layout.width, layout.height)
+        low, high = _limits(result)
+        for number, reference in enumerate(result.references):
+            axes = figure.add_axes(layout.place(number))
+            axes.set_ylim(low, high)
+            scores = [score for score in result.scores if score.reference == reference]
+            _draw(axes, scores, color)
+            if number == 0:
+                _name_ceiling(axes, scores[0])
+            _name_bars(axes, layout, result.modules, is_last=layout.is_last(number))
+            axes.set_title(
+                shortened(reference, _TITLE_SIZE, layout.panel_width),
+                size=_TITLE_SIZE,
+                parse_math=False,
+            )
+            if number % layout.columns == 0:
+                axes.set_ylabel(AXIS_LABELS[result.correlation])
+            else:
+                axes.tick_params(labelleft=False)
+        write_figure(figure, Path(path))
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where panels are, in inches; `names` is the room below for the names of modules."""
+
+    panel_count: int
+    columns: int
+    panel_width: float
+    names: float
+
+    @property
+    def rows(self) -> int:
+        return ceil(self.panel_count / self.columns)
+
+    @property
+    def width(self) -> float:
+        return _LEFT + _RIGHT + self.columns * (self.panel_width + _GAP) - _GAP
+
+    @property
+    def height(self) -> float:
+        return self.rows * (_PANEL_HEIGHT + _TITLE_HEIGHT) + self.names + 0.05
+
+    def is_last(self, number: int) -> bool:
+        """Whether there is no panel below."""
+        return number + self.columns >= self.panel_count
+
+    def place(self, number: int) -> tuple[float, float, float, float]:
+        """Return left, bottom, width, height of a panel, as parts of the figure."""
+        row, column = divmod(number, self.columns)
+        left = _LEFT + column * (self.panel_width + _GAP)
+        above = (row + 1) * (_PANEL_HEIGHT + _TITLE_HEIGHT)
+        bottom = self.height - above
+        return (
+            left / self.width,
+            bottom / self.height,
+            self.panel_width / self.width,
+            _PANEL_HEIGHT / self.height,
+        )
+
+
+def _layout(result: RSAResult, width_inches: float) -> _Layout:
+    count, bars = len(result.references), len(result.modules) + 0.2
+    room = width_inches - _LEFT - _RIGHT + _GAP
+    narrowest = max(_NARROWEST_PANEL, _NARROWEST_BAR * bars)
+    columns = max(1, min(count, int(room / (narrowest + _GAP))))
+    panel_width = min(max(_NARROWEST_PANEL, _BAR * bars), room / columns - _GAP)
+    longest = max(width_of(name, _SIZE) for name in result.modules)
+    return _Layout(count, columns, panel_width, min(longest, _LONGEST_NAME) + 0.1)
+
+
+def _limits(result: RSAResult) -> tuple[float, float]:
+    """Return the same limits for all panels, with 0 and some air."""
+    shown = [0.0]
+    for score in result.scores:
+        found = (score.score, score.low, score.high, score.ceiling_low, score.ceiling_high)
+        shown += [value for value in found if value is not None and isfinite(value)]
+    air = (max(shown) - min(shown) or 1.0) / 14
+    return min(shown) - (air / 3 if min(shown) < 0 else 0.0), max(shown) + air
+
+
+def _draw(axes: Axes, scores: list[Score], color: str) -> None:
+    first = scores[0]
+    if first.ceiling_low is not None and first.ceiling_high is not None:
+        axes.axhspan(first.ceiling_low, first.ceiling_high, color=_BAND, linewidth=0, zorder=0)
+    places = range(len(scores))
+    axes.bar(places, [score.score for score in scores], width=0.72, color=color, zorder=2)
+    for place, score in enumerate(scores):
+        if score.low is not None and score.high is not None:
+            axes.vlines(place, score.low, score.high, color="black", linewidth=0.9, zorder=3)
+    axes.axhline(0, color="black", linewidth=0.6, zorder=4)
+    axes.set_xlim(-0.6, len(scores) - 0.4)
+    for side in ("top", "right", "bottom"):
+        axes.spines[side].set_visible(False)
+
+
+def _name_ceiling(axes: Axes, score: Score) -> None:
+    if score.ceiling_high is None:
+        return
+    axes.annotate(
+        "noise ceiling",
+        (1, score.ceiling_high),
+        (0, 1),
+        xycoords=axes.get_yaxis_transform(),
+        textcoords="offset points",
+        ha="right",
+        va="bottom",
+        size=6,
+        color=_GREY,
+    )
+
+
+def _name_bars(axes: Axes, layout: _Layout, modules: list[str], *, is_last: bool) -> None:
+    per_bar = layout.panel_width / (len(modules) + 0.2)
+    step = ceil(height_of("x", _SIZE) / per_bar)
+    axes.set_xticks(range(0, len(modules), step))
+    axes.tick_params(axis="x", length=0, pad=2)
+    if not is_last:
+        axes.tick_params(labelbottom=False)
+        return
+    names = [shortened(name or "(model)", _SIZE, _LONGEST_NAME) for name in modules[::step]]
+    options: dict[str, Any] = {"rotation": 90, "parse_math": False}
+    axes.set_xticklabels(names, **options)

@@ -1,0 +1,228 @@
+"""RSA in one call: RDMs of a model's modules, from the server, compared with reference RDMs.
+
+References stay on the user's machine and are compared there. A comparison is arithmetic on one
+number per pair of images (4,186 for 92 images), which the client has anyway as soon as it has the
+RDMs, while data of patients and of unpublished studies must often not leave the lab.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..client import Client, shared_client
+from ..errors import InvalidRequestError
+from ..images import ImageQueue, queue_images
+from ..origins import Request, describe, fingerprinted
+from .references import Array, Reference, as_references
+from .result import RSAResult, Score
+from .statistics import (
+    Bootstrap,
+    check_comparison,
+    interval,
+    noise_ceiling,
+    require_rsatoolbox,
+    scores_by_subject,
+)
+
+if TYPE_CHECKING:
+    from ..extraction import Progress
+    from ..extractor import Extractor
+    from ..model import Model
+    from ..rdms import RDMs
+
+Bounds = tuple["float | None", "float | None"]
+
+_FEWEST_PAIRS = 3
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How RDMs are compared; `bootstrap` None leaves out intervals, `ceiling` False ceilings.
+
+    `correlation` is a key of statistics.COMPARISONS. Raises InvalidRequestError, and
+    MissingDependencyError where rsatoolbox is needed, but not there.
+    """
+
+    correlation: str = "spearman"
+    bootstrap: Bootstrap | None = None
+    ceiling: bool = True
+
+    def __post_init__(self) -> None:
+        check_comparison(self.correlation)
+        if self.bootstrap is not None:
+            require_rsatoolbox("A bootstrap (but bootstrap=0 gives scores without it)")
+
+
+def rsa(
+    images: Any,
+    reference_rdms: Any,
+    model: Model | str | Extractor,
+    modules: str | Sequence[str],
+    *,
+    metric: str = "correlation",
+    correlation: str = "spearman",
+    reference_images: Sequence[str] | None = None,
+    bootstrap: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    noise_ceiling: bool = True,
+    server: str | None = None,
+    client: Client | None = None,
+    progress: Progress | None = None,
+    **extraction: Any,
+) -> RSAResult:
+    """Return how well the RDM of every module fits every reference RDM.
+
+    `images` is all that `Client.rdm` takes, a dataset or a DataLoader of this package. `model` is
+    a Model, `source/name[@weights]`, or an extractor, which brings its server. `reference_rdms` is
+    all that `as_references` takes: arrays, files, objects of rsatoolbox, by name where there are
+    several; they are not sent anywhere. Their rows are in the order of the images, or
+    `reference_images` names them: then they are put in order, and rows too many are left out.
+
+    `metric` is that of the modules' RDMs; `correlation` compares RDMs: `pearson`, `spearman`, or
+    another key of statistics.COMPARISONS. With RDMs of several subjects a score is the mean over
+    subjects, and `noise_ceiling` tells what a perfect model could score. `bootstrap` draws images
+    with replacement that often for an interval of `confidence`; 0 leaves it out, and needs no
+    rsatoolbox. The same `seed` gives the same interval. `extraction` are further arguments of
+    `Client.rdm`, such as `batch_size` or `token_extraction`.
+
+    Pairs of images that are NaN in the reference or in the RDM of the module are left out; a module
+    of which no three are left, or that does not vary, scores NaN. Raises ThingsvisionError: InvalidRequestError for what is no RDM of these images,
+    MissingDependencyError without rsatoolbox.
+    """
+    comparison = Comparison(correlation, _bootstrap(bootstrap, confidence, seed), noise_ceiling)
+    references = as_references(reference_rdms, reference_images)
+    wanted, caller, choices = _served(model, client, server)
+    options = {"dtype": "float64", "progress": progress, **choices, **extraction}
+    source = images.dataset if hasattr(images, "dataset") else images
+    queue, sent = fingerprinted(_queue(source))
+    _check_count(queue, references)
+    rdms = caller.rdm(wanted, queue, modules, metric=metric, **options)
+    origin = _origin(rdms, options, _root(source))
+    origin["images"] = [image.to_dict() for image in sent]
+    return _scored(rdms, references, comparison, origin=origin, progress=progress)
+
+
+def compare_rdms(
+    rdms: RDMs,
+    reference_rdms: Any,
+    *,
+    correlation: str = "spearman",
+    reference_images: Sequence[str] | None = None,
+    bootstrap: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    noise_ceiling: bool = True,
+    progress: Progress | None = None,
+) -> RSAResult:
+    """Return the same as `rsa` of RDMs that are there: what `Client.rdm` or `rdm_of` returned."""
+    comparison = Comparison(correlation, _bootstrap(bootstrap, confidence, seed), noise_ceiling)
+    references = as_references(reference_rdms, reference_images)
+    return _scored(rdms, references, comparison, origin=_origin(rdms, {}), progress=progress)
+
+
+def _bootstrap(samples: int, confidence: float, seed: int) -> Bootstrap | None:
+    return Bootstrap(samples, confidence, seed) if samples else None
+
+
+def _served(
+    model: Model | str | Extractor, client: Client | None, server: str | None
+) -> tuple[Model | str, Client, dict[str, Any]]:
+    """Return the model, who calls its server, and what its extractor does in each call."""
+    from ..extractor import Extractor
+
+    if client is not None and server is not None:
+        raise InvalidRequestError("Give client or server, not both.")
+    if isinstance(model, Extractor):
+        own = client or (shared_client(server) if server else model.client)
+        return model.model, own, {"token_extraction": model.token_extraction}
+    return model, client or shared_client(server), {}
+
+
+def _queue(images: Any) -> ImageQueue:
+    if hasattr(images, "queue"):  # a dataset of this package
+        images = images.queue()
+    return images if isinstance(images, ImageQueue) else queue_images(images)
+
+
+def _root(images: Any) -> Path | None:
+    folder = images if isinstance(images, (str, Path)) else getattr(images, "root", None)
+    return Path(folder) if folder is not None and Path(folder).is_dir() else None
+
+
+def _check_count(queue: ImageQueue, references: Sequence[Reference]) -> None:
+    """Tell before anything is sent that references are of other images."""
+    for reference in references:
+        count = reference.rdms.shape[1]
+        if reference.images is None and queue.count is not None and count != queue.count:
+            raise InvalidRequestError(
+                f"Reference {reference.name!r} has {count} images, but there are {queue.count} to "
+                "send: give RDMs of the same images in the same order, or the names of their rows "
+                "as reference_images."
+            )
+
+
+def _origin(rdms: RDMs, options: Mapping[str, Any], root: Path | None = None) -> dict[str, Any]:
+    if rdms.provenance is None:
+        return {}
+    request = Request(
+        options.get("batch_size") or 0,
+        options.get("token_extraction"),
+        options.get("preprocessing"),
+        root,
+    )
+    return describe(rdms.provenance, request)
+
+
+def _scored(
+    rdms: RDMs,
+    references: Sequence[Reference],
+    comparison: Comparison,
+    *,
+    origin: Mapping[str, Any],
+    progress: Progress | None,
+) -> RSAResult:
+    total = len(references) * len(rdms.rdms)
+    scores: list[Score] = []
+    for reference in references:
+        ours = reference.of_images(rdms.images)
+        ceiling = _ceiling(ours, comparison)
+        for module, rdm in rdms.rdms.items():
+            if progress is not None:
+                progress("comparing with references", len(scores), total)
+            scores.append(_score(module, rdm, ours, comparison=comparison, ceiling=ceiling))
+    if progress is not None:
+        progress("comparing with references", total, total)
+    facts = {one.name: {"subjects": one.subject_count, "sha256": one.sha256} for one in references}
+    return RSAResult(
+        tuple(scores), rdms, comparison.correlation, comparison.bootstrap, facts, origin
+    )
+
+
+def _ceiling(reference: Reference, comparison: Comparison) -> Bounds:
+    if not comparison.ceiling or reference.subject_count < 2:
+        return None, None
+    return noise_ceiling(reference.rdms, reference.measured, comparison.correlation)
+
+
+def _score(
+    module: str, rdm: Array, reference: Reference, *, comparison: Comparison, ceiling: Bounds
+) -> Score:
+    pairs = reference.measured & np.isfinite(rdm)
+    count = int(np.triu(pairs, k=1).sum())
+    subjects, correlation = reference.rdms, comparison.correlation
+    by_subject = [float("nan")] * len(subjects)
+    if count >= _FEWEST_PAIRS:
+        by_subject = scores_by_subject(rdm, subjects, pairs, correlation)
+    score = float(np.mean(by_subject))
+    bounds: Bounds = (None, None)
+    if comparison.bootstrap is not None and np.isfinite(score):
+        bounds = interval(
+            rdm, subjects, pairs, correlation=correlation, bootstrap=comparison.bootstrap
+        )
+    return Score(reference.name, module, score, *bounds, *ceiling, count, tuple(by_subject))

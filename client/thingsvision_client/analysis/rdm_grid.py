@@ -1,0 +1,211 @@
+"""Several RDMs side by side, with names, categories and pictures of the images; computes none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..core.canvas import check_colormap, check_format, styled, write_figure
+from ..errors import InvalidRequestError
+from ..tensors import as_array
+from .categories import FOLDERS, Run, category_labels, order_by_category, runs_of
+from .grid_drawing import Grid, Panel, draw_grid
+from .grid_layout import grid_layout
+from .thumbnails import thumbnail_files
+
+if TYPE_CHECKING:
+    from ..rdms import RDMs
+
+Array = npt.NDArray[np.float64]
+
+UNITS = {
+    "correlation": "dissimilarity (1 − Pearson's r)",
+    "cosine": "dissimilarity (1 − cosine)",
+    "euclidean": "Euclidean distance",
+    "gaussian": "dissimilarity (1 − Gaussian kernel)",
+}
+"""What the values of an RDM are, by metric."""
+
+_UNKNOWN = "dissimilarity"
+_PERCENTILES = "dissimilarity (percentile)"
+_MOST_NAMES = 40
+
+
+def plot_rdms(
+    path: str | Path,
+    rdms: RDMs | Mapping[str, Any],
+    *,
+    images: Sequence[str] | None = None,
+    thumbnails: str | Path | Sequence[str | Path] | None = None,
+    categories: str | Sequence[str] | None = FOLDERS,
+    sort_by_category: bool = False,
+    scale: str | None = None,
+    units: str | None = None,
+    columns: int | None = None,
+    colormap: str = "cividis",
+    width_inches: float = 7.2,
+) -> None:
+    """Draw a grid of RDMs into a file: `.png`, `.svg`, `.pdf`; the same bytes every time.
+
+    `rdms` is what `Client.rdm` returns, a panel per module; or a mapping from titles to RDMs
+    (images x images), or to what `Client.rdm` returns, for models side by side. `images` names the
+    rows where `rdms` does not. `thumbnails` puts pictures on the axes: a folder in which the rows'
+    names are files, or a file per row. `categories` are a label per row, or `folders`, the names of
+    the images' folders; lines part them, and their names stand beside. `sort_by_category` puts rows
+    of a category together; else they are in their order. Without categories and pictures, up to 40
+    images are named.
+
+    `scale` of the colours is `shared` by all panels; `own` for each, usual for Euclidean distances;
+    or `ranks`, percentiles of each panel's pairs. `units` names the values, by their metric without
+    it. Pairs without a distance are light grey. `width_inches` is the most that the figure
+    measures. Raises MissingDependencyError without matplotlib, InvalidRequestError, ImageError.
+    """
+    with styled():
+        check_format(Path(path))
+        check_colormap(colormap)
+        values, metric = _values(rdms)
+        count = len(next(iter(values.values())))
+        names = _names(rdms, images, count)
+        labels = category_labels(categories, names, count)
+        files = None if thumbnails is None else thumbnail_files(thumbnails, names, count)
+        order = list(range(count))
+        if sort_by_category and labels is not None:
+            order = order_by_category(labels)
+        scale = scale or ("own" if metric == "euclidean" else "shared")
+        panels = _panels({title: one[np.ix_(order, order)] for title, one in values.items()}, scale)
+        runs = _runs(labels, names, order, has_pictures=files is not None)
+        grid = Grid(
+            panels,
+            runs,
+            labels is not None,
+            None if files is None else [files[row] for row in order],
+            _units(units, metric, scale),
+            colormap,
+        )
+        layout = grid_layout(
+            len(panels),
+            count,
+            columns=columns,
+            runs=runs,
+            has_brackets=grid.has_categories,
+            has_pictures=files is not None,
+            bar_per_panel=scale == "own",
+            width_inches=width_inches,
+        )
+        write_figure(draw_grid(grid, layout, Path(path)), Path(path))
+
+
+def _values(rdms: RDMs | Mapping[str, Any]) -> tuple[dict[str, Array], str | None]:
+    """Return checked RDMs by title, and their metric where all have the same."""
+    found, metrics = _by_title(rdms)
+    values = {title: as_array(one).astype(np.float64) for title, one in found.items()}
+    if not values:
+        raise InvalidRequestError("There is no RDM to draw.")
+    for title, one in values.items():
+        if one.ndim != 2 or one.shape[0] != one.shape[1] or len(one) < 2:
+            raise InvalidRequestError(
+                f"RDM {title!r} is of shape {one.shape}, not images x images."
+            )
+    counts = {title: len(one) for title, one in values.items()}
+    if len(set(counts.values())) > 1:
+        raise InvalidRequestError(f"The RDMs are of different numbers of images: {counts}.")
+    return values, metrics.pop() if len(metrics) == 1 else None
+
+
+def _by_title(rdms: RDMs | Mapping[str, Any]) -> tuple[dict[str, Any], set[str | None]]:
+    if not isinstance(rdms, Mapping):
+        return dict(rdms.rdms), {rdms.metric}
+    found: dict[str, Any] = {}
+    metrics: set[str | None] = set()
+    for title, one in rdms.items():
+        if not hasattr(one, "rdms"):
+            found[title] = one
+            metrics.add(None)
+            continue
+        alone = len(one.rdms) == 1
+        found |= {title if alone else f"{title} {name}": rdm for name, rdm in one.rdms.items()}
+        metrics.add(one.metric)
+    return found, metrics
+
+
+def _names(
+    rdms: RDMs | Mapping[str, Any], images: Sequence[str] | None, count: int
+) -> list[str] | None:
+    records = rdms.values() if isinstance(rdms, Mapping) else [rdms]
+    known = [list(one.images) for one in records if hasattr(one, "rdms")]
+    if images is None and known and any(one != known[0] for one in known):
+        raise InvalidRequestError("The RDMs are of different images, or in another order.")
+    names = list(map(str, images)) if images is not None else (known or [None])[0]
+    if names is not None and len(names) != count:
+        raise InvalidRequestError(f"There are {len(names)} names for {count} images.")
+    return names
+
+
+def _runs(
+    labels: list[str] | None,
+    names: list[str] | None,
+    order: list[int],
+    *,
+    has_pictures: bool,
+) -> list[Run]:
+    """Return the rows that have a name beside them: those of a category, or each alone."""
+    if labels is not None:
+        return runs_of([labels[row] for row in order])
+    if names is None or has_pictures or len(names) > _MOST_NAMES:
+        return []
+    return [Run(PurePath(names[row]).stem, place, place + 1) for place, row in enumerate(order)]
+
+
+def _units(units: str | None, metric: str | None, scale: str) -> str:
+    if units is not None:
+        return units
+    return _PERCENTILES if scale == "ranks" else UNITS.get(metric or "", _UNKNOWN)
+
+
+def _panels(values: dict[str, Array], scale: str) -> list[Panel]:
+    if scale not in _SCALES:
+        raise InvalidRequestError(f"scale is one of {', '.join(_SCALES)}, not {scale!r}.")
+    return _SCALES[scale](values)
+
+
+def _shared(values: dict[str, Array]) -> list[Panel]:
+    low, high = _limits(list(values.values()))
+    return [Panel(title, one, low, high) for title, one in values.items()]
+
+
+def _own(values: dict[str, Array]) -> list[Panel]:
+    return [Panel(title, one, *_limits([one])) for title, one in values.items()]
+
+
+def _ranked(values: dict[str, Array]) -> list[Panel]:
+    return [Panel(title, _percentiles(one), 0.0, 100.0) for title, one in values.items()]
+
+
+_SCALES: dict[str, Callable[[dict[str, Array]], list[Panel]]] = {
+    "shared": _shared,
+    "own": _own,
+    "ranks": _ranked,
+}
+
+
+def _limits(rdms: list[Array]) -> tuple[float, float]:
+    """Return the least and the largest value beside the diagonals, for the most contrast."""
+    off_diagonal = [one[np.triu_indices(len(one), k=1)] for one in rdms]
+    values = np.concatenate(off_diagonal)
+    values = values[np.isfinite(values)]
+    return (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
+
+
+def _percentiles(rdm: Array) -> Array:
+    """Return the percentile of each pair among the pairs above the diagonal."""
+    from scipy.stats import rankdata
+
+    upper = np.triu_indices(len(rdm), k=1)
+    ranks = rankdata(rdm[upper], nan_policy="omit")
+    found = np.zeros_like(rdm)
+    found[upper] = 100 * (ranks - 1) / max(1, np.isfinite(ranks).sum() - 1)
+    return found + found.T

@@ -1,0 +1,270 @@
+"""Reference RDMs of brains or behaviour as a user gives them, checked; compares nothing."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InvalidRequestError, UndefinedDistanceWarning
+from ..tensors import as_array
+
+Array = npt.NDArray[np.float64]
+
+UNNAMED = "reference"
+"""Name of a single reference that has none of its own."""
+
+_MOST_NAMED = 5
+_IMAGE_DESCRIPTOR = "image"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """RDMs of the same images from one or more subjects.
+
+    `rdms` is subjects x images x images, float64, symmetric; pairs of images that were not
+    measured are NaN in all subjects. `images` are the rows' names, where they are known.
+    """
+
+    name: str
+    rdms: Array
+    images: tuple[str, ...] | None = None
+
+    @property
+    def subject_count(self) -> int:
+        """Number of subjects."""
+        return len(self.rdms)
+
+    @property
+    def measured(self) -> npt.NDArray[np.bool_]:
+        """Which pairs were measured, images x images; of the diagonal: none."""
+        found: npt.NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(self.rdms), axis=0)
+        np.fill_diagonal(found, val=False)
+        return found
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 (hex) of the values, float64 in C order, little-endian."""
+        return sha256(np.ascontiguousarray(self.rdms, "<f8").tobytes()).hexdigest()
+
+    def of_images(self, images: Sequence[str]) -> Reference:
+        """Return the same for these images, in their order.
+
+        By the rows' names where there are some; else the rows have to be as many as the images,
+        and in the same order. A name matches by itself, without folders, or without ending too.
+        Raises InvalidRequestError.
+        """
+        count = self.rdms.shape[1]
+        if self.images is not None:
+            rows = _rows_of(images, self.images, self.name)
+            return replace(self, rdms=self.rdms[:, rows][:, :, rows], images=tuple(images))
+        if count != len(images):
+            raise InvalidRequestError(
+                f"Reference {self.name!r} has {count} images, but there are {len(images)}: give "
+                "RDMs of the same images in the same order, or the names of their rows as "
+                "reference_images."
+            )
+        return replace(self, images=tuple(images))
+
+
+def as_references(
+    given: Any, reference_images: Sequence[str] | None = None
+) -> tuple[Reference, ...]:
+    """Return what a user calls reference RDMs, by name, checked.
+
+    `given` is one RDM (images x images), RDMs of subjects (subjects x images x images), an object
+    of rsatoolbox with an RDM per subject, a file of one of those, or several of them: a mapping
+    from names, or a list of files. Files are any that `save_features` writes; a file of several
+    arrays gives as many references. `reference_images` are the names of the rows. Raises
+    InvalidRequestError; warns of pairs that were not measured.
+    """
+    names = None if reference_images is None else tuple(map(str, reference_images))
+    found = [
+        _checked(name, values, names or _described_images(values))
+        for name, values in _by_name(given).items()
+    ]
+    if not found:
+        raise InvalidRequestError("Give at least one reference RDM.")
+    return tuple(found)
+
+
+def _by_name(given: Any) -> dict[str, Any]:
+    if isinstance(given, Mapping):
+        return {str(name): _loaded(values) for name, values in given.items()}
+    if isinstance(given, (str, Path)):
+        return _of_file(Path(given))
+    if _is_list_of_files(given):
+        parts = [_of_file(Path(path)) for path in given]
+        names = [name for part in parts for name in part]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise InvalidRequestError(
+                f"Two references are called {twice[0]!r}: name them, {{'name': path, ...}}."
+            )
+        return {name: values for part in parts for name, values in part.items()}
+    return {UNNAMED: given}
+
+
+def _is_list_of_files(given: Any) -> bool:
+    is_list = isinstance(given, (list, tuple)) and bool(given)
+    return is_list and all(isinstance(one, (str, Path)) for one in given)
+
+
+def _loaded(values: Any) -> Any:
+    if not isinstance(values, (str, Path)):
+        return values
+    arrays = _of_file(Path(values))
+    if len(arrays) != 1:
+        raise InvalidRequestError(
+            f"{values} holds {len(arrays)} arrays ({', '.join(arrays)}): give the file without a "
+            "name, and each is a reference of its own."
+        )
+    return next(iter(arrays.values()))
+
+
+def _of_file(path: Path) -> dict[str, Any]:
+    from ..formats import FEATURES, FORMATS
+
+    by_ending = {f".{one.suffix}": one for one in FORMATS.values()}
+    if path.suffix.lower() not in by_ending:
+        raise InvalidRequestError(
+            f"{path} is no file of RDMs: its ending is one of {', '.join(by_ending)}."
+        )
+    arrays: dict[str, Any] = dict(by_ending[path.suffix.lower()].read(path))
+    return {path.stem: arrays[FEATURES]} if list(arrays) == [FEATURES] else arrays
+
+
+def _described_images(values: Any) -> tuple[str, ...] | None:
+    """Return the images' names in an object of rsatoolbox, where `to_rdms` put them."""
+    descriptors = getattr(values, "pattern_descriptors", None) or {}
+    names = descriptors.get(_IMAGE_DESCRIPTOR)
+    return None if names is None else tuple(map(str, names))
+
+
+def _checked(name: str, values: Any, images: tuple[str, ...] | None) -> Reference:
+    rdms = _as_stack(name, values)
+    if images is not None and len(images) != rdms.shape[1]:
+        raise InvalidRequestError(
+            f"Reference {name!r} has {rdms.shape[1]} images, but {len(images)} names."
+        )
+    for fault in _FAULTS:
+        if (what := fault(rdms)) is not None:
+            raise InvalidRequestError(f"Reference {name!r} {what}.")
+    missing = np.isnan(rdms).any(axis=0)
+    reference = Reference(name, np.where(missing, np.nan, _symmetric(rdms)), images)
+    _warn_of_missing(reference)
+    return reference
+
+
+def _as_stack(name: str, values: Any) -> Array:
+    matrices = values.get_matrices() if hasattr(values, "get_matrices") else values
+    try:
+        rdms: Array = as_array(matrices).astype(np.float64, casting="same_kind")
+    except (TypeError, ValueError) as error:
+        what = f"Reference {name!r} is no array of real numbers: {error}."
+        raise InvalidRequestError(what) from error
+    stack = rdms[None] if rdms.ndim == 2 else rdms
+    if stack.ndim != 3 or stack.shape[1] != stack.shape[2] or 0 in stack.shape:
+        raise InvalidRequestError(f"Reference {name!r} {_wrong_shape(rdms.shape)}.")
+    return stack
+
+
+def _wrong_shape(shape: tuple[int, ...]) -> str:
+    fault = f"is of shape {shape}, not images x images or subjects x images x images"
+    if len(shape) == 3 and shape[0] == shape[1]:
+        return f"{fault}: subjects come first, np.moveaxis(rdms, -1, 0)"
+    if len(shape) == 1:
+        return f"{fault}: scipy.spatial.distance.squareform makes it square"
+    return fault
+
+
+def _too_few(rdms: Array) -> str | None:
+    return None if rdms.shape[1] >= 3 else "needs at least 3 images"
+
+
+def _infinite(rdms: Array) -> str | None:
+    found = np.argwhere(np.isinf(rdms))
+    return f"is infinite at {_place(found[0])}" if len(found) else None
+
+
+def _asymmetric(rdms: Array) -> str | None:
+    largest = np.nanmax(np.abs(rdms), initial=0.0)
+    mirrored = rdms.transpose(0, 2, 1)
+    same = np.isclose(rdms, mirrored, rtol=1e-5, atol=1e-6 * largest, equal_nan=True)
+    if same.all():
+        return None
+    subject, row, column = np.argwhere(~same)[0]
+    there, back = rdms[subject, row, column], rdms[subject, column, row]
+    return f"is not symmetric: {there:g} at {_place((subject, row, column))}, but {back:g} mirrored"
+
+
+def _similar(rdms: Array) -> str | None:
+    """Find similarities in the place of dissimilarities: no image differs most from itself."""
+    diagonal = np.einsum("sii->si", rdms)
+    if np.any(diagonal > 0) and np.all(diagonal[:, :, None] >= np.nan_to_num(rdms, nan=-np.inf)):
+        return "has its largest values on the diagonal, as similarities have: give 1 - it"
+    return None
+
+
+_FAULTS: tuple[Callable[[Array], str | None], ...] = (_too_few, _infinite, _asymmetric, _similar)
+
+
+def _place(index: Iterable[int]) -> str:
+    subject, row, column = index
+    return f"[{row}, {column}]" + (f" of subject {subject}" if subject else "")
+
+
+def _symmetric(rdms: Array) -> Array:
+    upper = np.triu(rdms, k=1)
+    return upper + upper.transpose(0, 2, 1)
+
+
+def _warn_of_missing(reference: Reference) -> None:
+    count = reference.rdms.shape[1]
+    pairs = count * (count - 1) // 2
+    missing = pairs - int(reference.measured.sum()) // 2
+    if missing:
+        warnings.warn(
+            f"In reference {reference.name!r}, {missing:,} of {pairs:,} pairs of images are NaN: "
+            "they are left out.",
+            UndefinedDistanceWarning,
+            stacklevel=5,
+        )
+
+
+def _rows_of(images: Sequence[str], names: Sequence[str], reference: str) -> list[int]:
+    for key in _KEYS:
+        rows = {key(name): row for row, name in enumerate(names)}
+        wanted = [key(image) for image in images]
+        if len(rows) == len(names) and all(image in rows for image in wanted):
+            return [rows[image] for image in wanted]
+    bare = {PurePath(name).stem for name in names}
+    missing = [image for image in images if PurePath(image).stem not in bare]
+    if not missing:
+        raise InvalidRequestError(
+            f"The names of the rows of reference {reference!r} fit those of the images in several "
+            "ways: give them as the images are called."
+        )
+    raise InvalidRequestError(
+        f"Reference {reference!r} has no rows for {len(missing)} of the images: {_some(missing)}; "
+        f"its rows are called {_some(names)}."
+    )
+
+
+_KEYS: tuple[Callable[[str], str], ...] = (
+    str,
+    lambda name: PurePath(name).name,
+    lambda name: PurePath(name).stem,
+)
+"""What of a name has to be equal, the strictest first."""
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMED
+    shown = ", ".join(map(repr, names[:_MOST_NAMED]))
+    return shown + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,192 @@
+"""Statistics of RSA, all of them rsatoolbox's; knows neither models nor files.
+
+Nili et al. 2014, "A toolbox for representational similarity analysis"; Schütt et al. 2023,
+"Statistical inference on representational geometries".
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..core.rsa import CORRELATIONS, correlate
+from ..errors import InvalidRequestError, MissingDependencyError, UndefinedDistanceWarning
+
+Array = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+COMPARISONS = {
+    "pearson": "corr",
+    "spearman": "spearman",
+    "kendall": "kendall",
+    "tau-a": "tau-a",
+    "rho-a": "rho-a",
+    "cosine": "cosine",
+    "corr_cov": "corr_cov",
+    "cosine_cov": "cosine_cov",
+}
+"""How RDMs are compared, and what rsatoolbox calls it: `kendall` is tau-b, `*_cov` are whitened."""
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How often images are drawn anew, with replacement, and which part of the scores is kept.
+
+    `confidence` is that of the interval, from 0 to 1; the same `seed` draws the same images.
+    """
+
+    samples: int = 1000
+    confidence: float = 0.95
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.confidence < 1:
+            raise InvalidRequestError(f"confidence is from 0 to 1, not {self.confidence}.")
+        if not 0 <= self.seed < 2**32:
+            raise InvalidRequestError(f"seed is from 0 to 2**32 - 1, not {self.seed}.")
+        if self.samples < self.fewest:
+            raise InvalidRequestError(
+                f"An interval of {self.confidence:.0%} needs a bootstrap of at least "
+                f"{self.fewest} samples, not {self.samples}."
+            )
+
+    @property
+    def fewest(self) -> int:
+        """The fewest samples of which one lies outside the interval on either side."""
+        return ceil(2 / (1 - self.confidence) - 1e-9)
+
+
+def check_comparison(name: str) -> None:
+    """Raise InvalidRequestError for what is not in COMPARISONS.
+
+    MissingDependencyError for what needs rsatoolbox, where that is not there.
+    """
+    if name not in COMPARISONS:
+        raise InvalidRequestError(
+            f"There is no correlation {name!r}; valid: {', '.join(COMPARISONS)}."
+        )
+    if name not in CORRELATIONS:
+        require_rsatoolbox(f"The correlation {name!r}")
+
+
+def require_rsatoolbox(what: str) -> Any:
+    """Return the package. Raises MissingDependencyError, which says what needs it."""
+    try:
+        import rsatoolbox.inference
+        import rsatoolbox.model
+        import rsatoolbox.rdm
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{what} needs rsatoolbox: pip install 'thingsvision-service[rsa]'"
+        ) from error
+    return rsatoolbox
+
+
+def scores_by_subject(rdm: Array, subjects: Array, pairs: Flags, correlation: str) -> list[float]:
+    """Return the correlation of an RDM (N x N) with each of subjects x N x N, over these pairs.
+
+    NaN where an RDM has no variance. Pearson's and Spearman's need no rsatoolbox.
+    """
+    upper = np.triu(pairs, k=1)
+    if correlation in CORRELATIONS:
+        return [correlate(rdm[upper], one[upper], correlation) for one in subjects]
+    toolbox = require_rsatoolbox(f"The correlation {correlation!r}")
+    first, second = _masked(rdm, pairs)[None], _masked(subjects, pairs)
+    with np.errstate(invalid="ignore"):
+        found = toolbox.rdm.compare(
+            toolbox.rdm.RDMs(first), toolbox.rdm.RDMs(second), COMPARISONS[correlation]
+        )
+    return [float(score) for score in found[0]]
+
+
+def interval(
+    rdm: Array, subjects: Array, pairs: Flags, *, correlation: str, bootstrap: Bootstrap
+) -> tuple[float, float]:
+    """Return the interval of an RDM's mean correlation with the subjects, images drawn anew.
+
+    Percentiles of rsatoolbox's eval_bootstrap_pattern; arrays are as in `scores_by_subject`. The
+    seed alone decides which images are drawn: all RDMs see the same samples. Warns of samples
+    without a score, which are left out.
+    """
+    toolbox = require_rsatoolbox("A bootstrap (but bootstrap=0 gives scores without it)")
+    model = toolbox.model.ModelFixed("module", _masked(rdm, pairs))
+    data = toolbox.rdm.RDMs(_masked(subjects, pairs))
+    with _seeded(bootstrap.seed), _quiet(), np.errstate(invalid="ignore"):
+        result = toolbox.inference.eval_bootstrap_pattern(
+            [model],
+            data,
+            method=COMPARISONS[correlation],
+            N=bootstrap.samples,
+            boot_noise_ceil=False,
+        )
+    result.evaluations = _defined(result.evaluations, bootstrap)
+    low, high = result.get_ci(bootstrap.confidence, test_type="bootstrap")
+    return float(low[0]), float(high[0])
+
+
+def noise_ceiling(subjects: Array, pairs: Flags, correlation: str) -> tuple[float, float]:
+    """Return the lower and the upper bound that a perfect model could score.
+
+    rsatoolbox's boot_noise_ceiling: the mean correlation of each subject of S x N x N with the
+    best RDM of the others, and of all.
+    """
+    toolbox = require_rsatoolbox("A noise ceiling (noise_ceiling=False leaves it out)")
+    data = toolbox.rdm.RDMs(_masked(subjects, pairs))
+    lower, upper = toolbox.inference.boot_noise_ceiling(data, method=COMPARISONS[correlation])
+    return float(lower), float(upper)
+
+
+def _masked(rdms: Array, pairs: Flags) -> Array:
+    """Leave out pairs as rsatoolbox does: NaN, in both that are compared."""
+    return np.where(pairs | np.eye(len(pairs), dtype=bool), rdms, np.nan)
+
+
+def _defined(evaluations: Any, bootstrap: Bootstrap) -> Any:
+    found = evaluations[np.isfinite(evaluations).all(axis=1)]
+    if len(found) < len(evaluations):
+        warnings.warn(
+            f"{len(evaluations) - len(found)} of {len(evaluations)} bootstrap samples have too few "
+            "different images for a score: they are left out.",
+            UndefinedDistanceWarning,
+            stacklevel=2,
+        )
+    if len(found) < bootstrap.fewest:
+        raise InvalidRequestError(
+            f"Only {len(found)} of {len(evaluations)} bootstrap samples have a score: there are "
+            "too few images; bootstrap=0 leaves the interval out."
+        )
+    return found
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed what rsatoolbox draws from, numpy's global generator, and give it back as it was."""
+    before = np.random.get_state()  # noqa: NPY002
+    np.random.seed(seed)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(before)  # noqa: NPY002
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep rsatoolbox's progress bar from stderr, but not its warnings.
+
+    One is left out: that ceilings of Kendall's tau are of averaged ranks, where none is asked for.
+    """
+    with warnings.catch_warnings(record=True) as caught, redirect_stderr(io.StringIO()):
+        warnings.filterwarnings("ignore", "Noise ceiling for tau")
+        yield
+    for warning in caught:
+        warnings.warn_explicit(
+            str(warning.message), warning.category, warning.filename, warning.lineno
+        )

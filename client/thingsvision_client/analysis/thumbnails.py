@@ -1,0 +1,66 @@
+"""Small pictures of images, for the axes of a figure; knows no RDM."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import ImageError, InvalidRequestError
+from ..folder import image_names
+from ..postscript import read_image
+
+Picture = npt.NDArray[np.uint8]
+
+
+def thumbnail_files(
+    thumbnails: str | Path | Sequence[str | Path], images: Sequence[str] | None, count: int
+) -> list[Path]:
+    """Return the file of each row's picture.
+
+    `thumbnails` is a file per row, or a folder in which the rows' names are files; without names,
+    the images of the folder in their order. Raises InvalidRequestError.
+    """
+    if isinstance(thumbnails, (str, Path)):
+        root = Path(thumbnails)
+        files = [root / name for name in (image_names(root) if images is None else images)]
+    else:
+        files = [Path(file) for file in thumbnails]
+    if len(files) != count:
+        raise InvalidRequestError(f"There are {len(files)} thumbnails for {count} images.")
+    if missing := [file for file in files if not file.is_file()]:
+        raise InvalidRequestError(
+            f"{len(missing)} thumbnails are not there, such as {str(missing[0])!r}."
+        )
+    return files
+
+
+def thumbnail(file: Path, pixels: int) -> Picture:
+    """Return a picture in a transparent square, pixels x pixels x RGBA, as large as fits.
+
+    Raises ImageError for what is no image.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(BytesIO(read_image(file))) as opened:
+            picture = _with_eight_bits(opened).convert("RGBA")
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{file} can't be drawn: {error}.", subject=str(file)) from error
+    scale = pixels / max(picture.size)
+    size = tuple(max(1, round(side * scale)) for side in picture.size)
+    square = Image.new("RGBA", (pixels, pixels))
+    small = picture.resize(size, Image.Resampling.LANCZOS)
+    square.paste(small, tuple((pixels - side) // 2 for side in size))
+    return np.asarray(square)
+
+
+def _with_eight_bits(picture: Any) -> Any:
+    """Return 16-bit grey as 8-bit, which Pillow cuts off instead."""
+    if not picture.mode.startswith("I"):
+        return picture
+    return picture.convert("I").point(lambda value: value * (1 / 256)).convert("L")

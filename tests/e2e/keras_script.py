@@ -1,0 +1,56 @@
+"""A user's script that sends Keras networks of its own; run by test_own_network in a child."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from PIL import Image
+from script_outcome import ARRAYS, SAID, images, opened, refusal, run
+
+from thingsvision_client import get_extractor_from_model
+
+
+def network() -> keras.Model:
+    """Return a small network, the same each time."""
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [
+            keras.Input((16, 16, 3)),
+            keras.layers.Conv2D(4, 3, activation="relu", name="conv"),
+            keras.layers.GlobalAveragePooling2D(name="pool"),
+            keras.layers.Dense(5, name="head"),
+        ]
+    )
+
+
+def arrays() -> None:
+    """Extract from arrays, then from images as they were declared."""
+    net = network()
+    extractor = get_extractor_from_model(net, "cpu", "tf")
+    batch = np.random.default_rng(0).normal(size=(3, 16, 16, 3)).astype(np.float32)
+    ARRAYS["found"] = extractor.extract_batch(batch, "head")
+    ARRAYS["expected"] = np.asarray(net(batch))
+    SAID["backend"], SAID["model"] = extractor.get_backend(), str(extractor.model)
+    SAID["modules"] = extractor.get_module_names()
+    declared = {"resize_pixels": [16, 16], "value_range": "0..255"}
+    extractor = get_extractor_from_model(net, "cpu", "tf", declared)
+    SAID["again"] = str(extractor.model)
+    ARRAYS["images found"] = extractor.extract_features(images(None, "tf"), "head")
+    pixels = [
+        np.asarray(image.resize((16, 16), Image.Resampling.BILINEAR), np.float32)
+        for image in opened()
+    ]
+    ARRAYS["images expected"] = np.asarray(net(np.stack(pixels)))
+
+
+def refused() -> None:
+    """Send what holds code."""
+    SAID["forward"] = refusal(
+        lambda: get_extractor_from_model(network(), None, "tf", forward_fn=lambda self, x: x)
+    )
+    code = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Lambda(lambda x: x * 2)])
+    SAID["lambda"] = refusal(lambda: get_extractor_from_model(code, None, "tf"))
+
+
+if __name__ == "__main__":
+    run(arrays, refused)

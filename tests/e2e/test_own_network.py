@@ -1,0 +1,262 @@
+"""Networks of a user's process, as `get_extractor_from_model` sends them; exported in a child.
+
+A server in this process has cuDNN's flags set in a way that `torch.export.export` can't read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from torchvision import transforms
+from torchvision.models import AlexNet_Weights, ViT_B_16_Weights
+from torchvision.transforms import v2
+from torchvision.transforms._presets import ImageClassification, SemanticSegmentation
+
+from serving import TestServer
+from thingsvision_client import get_extractor_from_model
+from thingsvision_client.errors import InvalidRequestError
+from thingsvision_client.records import Preprocessing
+from thingsvision_client.steps import declared
+
+Outcome = dict[str, Any]
+
+
+def run(
+    script: str, server: TestServer, folder: Path, photos: list[Path]
+) -> tuple[Outcome, dict[str, np.ndarray]]:
+    """Run a user's script, and return what it says and the arrays that it saved."""
+    path = Path(__file__).with_name(script)
+    subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", path, server.address, folder, *photos],
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""},
+        check=True,
+        timeout=280,
+    )
+    said: Outcome = json.loads((folder / "said.json").read_text())
+    with np.load(folder / "arrays.npz") as arrays:
+        return said, dict(arrays)
+
+
+@pytest.fixture(scope="module")
+def torch_run(
+    server: TestServer, tmp_path_factory: pytest.TempPathFactory, photos: list[Path]
+) -> tuple[Outcome, dict[str, np.ndarray]]:
+    return run("torch_script.py", server, tmp_path_factory.mktemp("torch"), photos)
+
+
+@pytest.fixture
+def said(torch_run: tuple[Outcome, dict[str, np.ndarray]]) -> Outcome:
+    return torch_run[0]
+
+
+@pytest.fixture
+def same(
+    torch_run: tuple[Outcome, dict[str, np.ndarray]],
+) -> Callable[[str], dict[str, np.ndarray]]:
+    """Check that a scenario's features are those of PyTorch itself, and return them."""
+
+    def check(scenario: str) -> dict[str, np.ndarray]:
+        arrays = torch_run[1]
+        found = {
+            name.split("/")[2]: rows
+            for name, rows in arrays.items()
+            if name.startswith(f"{scenario}/found/")
+        }
+        assert found
+        for module, rows in found.items():
+            expected = arrays[f"{scenario}/expected/{module}"]
+            np.testing.assert_allclose(rows, expected, rtol=1e-5, atol=1e-6)
+        return found
+
+    return check
+
+
+def test_a_network_gives_what_it_gives_at_home(said: Outcome, same: Any) -> None:
+    found = same("plain")
+    assert set(found) == {"stem.0", "act", "head"}
+    assert said["plain"]["modules"] == [
+        "", "stem", "stem.0", "stem.1", "act", "drop", "head"
+    ]  # fmt: skip
+    assert said["plain"]["training"] == [True, True, False]
+    assert said["plain"]["mean"] == [0.5, 0.4, 0.3]
+    assert said["plain"]["backend"] == "pt"
+
+
+def test_the_same_network_with_another_preprocessing(said: Outcome, same: Any) -> None:
+    assert not np.allclose(same("declared anew")["head"], same("plain")["head"])
+    assert said["declared anew"]["model"] == said["plain"]["model"]
+
+
+def test_a_forward_of_ones_own_keeps_the_names(said: Outcome, same: Any) -> None:
+    assert set(same("forward")) == {"body.0", "head", ""}
+    assert said["forward"]["modules"] == ["", "body", "body.0", "body.1", "head"]
+    assert said["forward"]["stays"] == "ValueError: y is missing"
+
+
+@pytest.mark.parametrize("scenario", ["flatten", "flatten alone"])
+def test_a_flattening_of_ones_own(scenario: str, said: Outcome, same: Any) -> None:
+    assert same(scenario)["stem.0"].shape[1:] == (8,)
+    assert "flatten_fn made" in said["flatten"]["rows lost"]
+    assert "leave out output_dir, or flatten_acts" in said["flatten"]["to disk"]
+
+
+def test_without_preprocessing_arrays_of_any_size_are_taken(said: Outcome, same: Any) -> None:
+    same("any size 64")
+    same("any size 80")
+    same("as for ImageNet")
+
+
+def test_other_inputs_than_images_of_224_are_named(said: Outcome, same: Any) -> None:
+    assert "input_shape=(channels, height, width)" in said["input shape"]
+    assert re.search(r"RuntimeError: .*\[768, 4\]", said["input shape"])
+    same("input shape")
+
+
+def test_what_takes_one_image_at_a_time_works_with_a_warning(said: Outcome, same: Any) -> None:
+    ((warning, place),) = said["one"].items()
+    assert warning.startswith("One takes one image at a time on the server")
+    assert place.endswith("torch_script.py")
+    same("one")
+
+
+def test_what_can_not_be_exported_is_refused_with_the_reason_and_the_way(said: Outcome) -> None:
+    refused = said["branching"]
+    assert refused.startswith("InvalidRequestError: torch.export can't make a program of Branching")
+    for part in ("data-dependent", "runs no Python code", "ONNX", "model_path"):
+        assert part in refused, part
+    assert said["custom operator"].startswith("InvalidWeightsError")
+
+
+def test_what_is_no_network_is_a_type_error(said: Outcome, server: TestServer) -> None:
+    assert said["no network"] == [
+        "TypeError: model is a torch.nn.Module with backend='pt', not <class 'str'>",
+        "TypeError: model is a Keras model with backend='tf', not <class 'str'>",
+    ]
+    for arguments, sentence in [
+        ({"backend": "jax"}, "backend is one of pt, tf, not 'jax'"),
+        ({"backend": "pt", "preprocess": {}, "transforms": {}}, "give one of them"),
+    ]:
+        with pytest.raises(InvalidRequestError, match=sentence):
+            get_extractor_from_model(object(), None, server=server.address, **arguments)
+
+
+def test_a_keras_network_takes_arrays(
+    server: TestServer, tmp_path: Path, photos: list[Path]
+) -> None:
+    said, arrays = run("keras_script.py", server, tmp_path, photos)
+    np.testing.assert_allclose(arrays["found"], arrays["expected"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(arrays["images found"], arrays["images expected"], atol=1e-6)
+    assert (said["backend"], said["again"]) == ("tf", said["model"])
+    assert said["modules"][-1] == "head"
+    assert "forward_fn is for PyTorch" in said["forward"]
+    assert "Lambda" in said["lambda"]
+
+
+# ---------------------------------------------------------------- preprocessing, read as data
+
+MOMENTS = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+BICUBIC = transforms.InterpolationMode.BICUBIC
+
+
+def close(found: Preprocessing | None, **expected: Any) -> bool:
+    assert found is not None
+    return all(
+        getattr(found, name) == (pytest.approx(value) if name in MOMENTS else value)
+        for name, value in vars(Preprocessing(**expected)).items()
+    )
+
+
+def test_weights_bring_their_preprocessing_along() -> None:
+    whole = {"interpolation": "bilinear", "crop_pixels": (224,), **MOMENTS}
+    assert close(declared(AlexNet_Weights.DEFAULT.transforms()), resize_pixels=(256,), **whole)
+    swag = ViT_B_16_Weights.IMAGENET1K_SWAG_E2E_V1.transforms()
+    whole = {"interpolation": "bicubic", "crop_pixels": (384,), **MOMENTS}
+    assert close(declared(swag), resize_pixels=(384,), **whole)
+    square = ImageClassification(crop_size=32, resize_size=40, interpolation=BICUBIC)
+    whole = {"interpolation": "bicubic", "crop_pixels": (32,), **MOMENTS}
+    assert close(declared(square), resize_pixels=(40,), **whole)
+
+
+def _convert_image_to_rgb(image: Any) -> Any:
+    return image.convert("RGB")
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "fields"),
+    [
+        (None, None),
+        (
+            transforms.Compose(
+                [
+                    transforms.Resize((40, 48), interpolation=BICUBIC),
+                    transforms.CenterCrop((32, 24)),
+                    _convert_image_to_rgb,
+                    transforms.ToTensor(),
+                    transforms.Normalize(**MOMENTS),
+                ]
+            ),
+            {"resize_pixels": (40, 48), "interpolation": "bicubic", "crop_pixels": (32, 24),
+             "value_range": "0..1", **MOMENTS},
+        ),
+        (
+            v2.Compose(
+                [
+                    v2.RGB(),
+                    v2.ToImage(),
+                ]
+            ),
+            {"value_range": "0..255"},
+        ),
+        (
+            {"resize_pixels": 40, "crop_pixels": [32, 24], "channel_order": "BGR"},
+            {"resize_pixels": (40,), "crop_pixels": (32, 24), "channel_order": "BGR"},
+        ),
+        (transforms.ToTensor(), {"value_range": "0..1"}),
+    ],
+)  # fmt: skip
+def test_steps_are_read(preprocess: Any, fields: dict[str, Any] | None) -> None:
+    found = declared(preprocess)
+    assert found is None if fields is None else close(found, **fields)
+
+
+def test_steps_of_the_new_kind_are_read() -> None:
+    import torch
+
+    steps = [
+        v2.Resize(40), v2.CenterCrop(32), v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True),
+        v2.Normalize(**MOMENTS), v2.ToPureTensor(),
+    ]  # fmt: skip
+    fields = {"resize_pixels": (40,), "interpolation": "bilinear", "crop_pixels": (32, 32),
+              "value_range": "0..1", **MOMENTS}  # fmt: skip
+    assert close(declared(v2.Compose(steps)), **fields)
+    assert close(declared(torch.nn.Sequential(*steps)), **fields)
+    with pytest.raises(InvalidRequestError, match="inputs are float32"):
+        declared(v2.Compose([v2.ToImage(), v2.ToDtype(torch.float16, scale=True)]))
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "sentence"),
+    [
+        (transforms.Compose([transforms.Resize(9), transforms.RandomHorizontalFlip()]),
+         r"step RandomHorizontalFlip\(p=0.5\), which is none of Resize, CenterCrop"),
+        (transforms.Compose([transforms.CenterCrop(9), transforms.Resize(9)]),
+         "Resize after CenterCrop"),
+        (transforms.Compose([transforms.Resize(9), transforms.Resize(8)]), "Resize after Resize"),
+        (transforms.Resize(9, max_size=12), "max_size=12"),
+        (SemanticSegmentation(resize_size=9), "step SemanticSegmentation"),
+        (lambda image: image, "step <function"),
+        ({"crop": 3}, "Valid: resize_pixels"),
+    ],
+)  # fmt: skip
+def test_a_step_that_no_server_can_do_is_named(preprocess: Any, sentence: str) -> None:
+    with pytest.raises(InvalidRequestError, match=sentence):
+        declared(preprocess)
