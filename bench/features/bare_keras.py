@@ -20,7 +20,7 @@ class BareKeras(Column):
         """Build the part of the network and the pipeline."""
         self._case = FeatureCase(**case)
         network = keras_network(self._case.network, self._case.weights)
-        outputs = [network.get_layer(name).output for name in self._case.modules]
+        outputs = {name: network.get_layer(name).output for name in self._case.modules}
         self._part = keras.Model(network.input, outputs)
         files = tf.data.Dataset.from_tensor_slices(self._case.images)
         inputs = files.map(_read, num_parallel_calls=tf.data.AUTOTUNE)
@@ -28,8 +28,7 @@ class BareKeras(Column):
 
     def run(self) -> Result:
         """Extract the features."""
-        outputs = self._part.predict(self._batches, verbose=0)
-        return dict(zip(self._case.modules, outputs, strict=True))
+        return dict(self._part.predict(self._batches, verbose=0))
 
 
 def _read(path: Any) -> Any:

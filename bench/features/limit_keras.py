@@ -21,7 +21,7 @@ class LimitKeras(Column):
         """Make the inputs, and compile the part of the network."""
         self._case = FeatureCase(**case)
         network = keras_network(self._case.network, self._case.weights)
-        outputs = [network.get_layer(name).output for name in self._case.modules]
+        outputs = {name: network.get_layer(name).output for name in self._case.modules}
         part = keras.Model(network.input, outputs)
         self._forward = tf.function(lambda batch: part(batch, training=False))
         pixels = keras_pixels(self._case)
@@ -30,9 +30,9 @@ class LimitKeras(Column):
 
     def run(self) -> Result:
         """Run all batches, and join the rows of each module."""
-        parts: list[list[Any]] = [list(self._forward(batch)) for batch in self._batches]
-        columns = zip(self._case.modules, zip(*parts, strict=True), strict=True)
-        return {name: np.concatenate(rows) for name, rows in columns}
+        parts: list[dict[str, Any]] = [self._forward(batch) for batch in self._batches]
+        names = self._case.modules
+        return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import errors
+    from .analysis.comparison import compare_rdms, rsa
+    from .analysis.rdm_grid import plot_rdms
     from .client import Client, connect
     from .core.cka import get_cka
     from .core.features import center_features, compress_features, normalize_features
@@ -29,6 +31,7 @@ __all__ = [
     "Model",
     "PreprocessingOverrides",
     "center_features",
+    "compare_rdms",
     "compress_features",
     "compute_rdm",
     "connect",
@@ -41,6 +44,8 @@ __all__ = [
     "merge_features",
     "normalize_features",
     "plot_rdm",
+    "plot_rdms",
+    "rsa",
     "save_features",
     "split_features",
 ]
@@ -53,6 +58,7 @@ _HOMES = {
     "Model": "model",
     "PreprocessingOverrides": "preprocessing",
     "center_features": "core.features",
+    "compare_rdms": "analysis.comparison",
     "compress_features": "core.features",
     "compute_rdm": "core.rsa",
     "connect": "client",
@@ -64,6 +70,8 @@ _HOMES = {
     "merge_features": "utils.storing",
     "normalize_features": "core.features",
     "plot_rdm": "core.rsa",
+    "plot_rdms": "analysis.rdm_grid",
+    "rsa": "analysis.comparison",
     "save_features": "utils.storing",
     "split_features": "utils.storing",
 }

@@ -23,9 +23,10 @@ class BatchExtraction:
         """Leave nothing behind: each batch was a call of its own."""
 
     def extract_batch(self, batch: Any, flatten_acts: bool = False) -> Any:
-        """Return the features of one batch that you preprocessed, from one forward pass.
+        """Return the features of one batch, from one forward pass.
 
-        `batch` is an array or tensor of images x one input's shape. `flatten_acts` gives images x
-        (everything else, C order).
+        `batch` is an array or tensor of images x one input's shape, that you preprocessed, or what
+        iterating a DataLoader of this package gives. `flatten_acts` gives images x (everything
+        else, C order).
         """
         return self.extract(batch, flatten_acts)

@@ -12,7 +12,7 @@ from .errors import InvalidRequestError
 from .images import ImageQueue, queue_images
 from .preprocessing import PreprocessingOverrides
 from .tensors import as_array
-from .utils.data import DataLoader
+from .utils.data import DataLoader, Dataset, ImageBatch
 
 if TYPE_CHECKING:
     from .activations import Array
@@ -35,23 +35,25 @@ class Batches:
 
 
 def batches_of(given: Any) -> Batches:
-    """Return what a DataLoader of this package, or any iterable of batches stands for.
+    """Return what a DataLoader of this package, a batch of one, or any iterable of batches is.
 
-    A batch of the latter is images x one input's shape, preprocessed already: an array, a tensor,
-    or the first of a tuple, such as (images, targets). Rows are named 0, 1, ... Forward passes have
-    as many images as the first batch. Raises TypeError, and InvalidRequestError for no batches.
+    A batch of such an iterable is images x one input's shape, preprocessed already: an array, a
+    tensor, or the first of a tuple, such as (images, targets). Rows are named 0, 1, ... Forward
+    passes have as many images as the first batch. Raises TypeError, and InvalidRequestError for no
+    batches.
     """
     if isinstance(given, DataLoader):
-        dataset = given.dataset
-        return Batches(
-            dataset.queue,
-            given.batch_size,
-            changes=dataset.transforms.overrides,
-            root=dataset.root,
-        )
+        return _of_dataset(given.dataset, given.dataset.queue, given.batch_size)
+    if isinstance(given, ImageBatch):
+        return _of_dataset(given.dataset, given.queue, len(given))
     if not isinstance(given, Iterable) or isinstance(given, (str, bytes, Mapping)):
         raise TypeError(f"batches is a DataLoader, or an iterable of arrays; not {type(given)}")
     return _of_arrays(given)
+
+
+def _of_dataset(dataset: Dataset, images: Callable[[], ImageQueue], batch_size: int) -> Batches:
+    changes = dataset.transforms.overrides
+    return Batches(images, batch_size, changes=changes, root=dataset.root)
 
 
 def _of_arrays(given: Iterable[Any]) -> Batches:

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from .channel import SERVER_VARIABLE
-from .commands import comparison, features, files, listing, verification
+from .commands import analysis, comparison, features, files, listing, verification
 from .errors import ThingsvisionError
 
 app = typer.Typer(
@@ -27,6 +27,8 @@ for _command in (
     features.extract_features,
     verification.verify,
     comparison.compute_rdm,
+    analysis.rsa,
+    analysis.plot_rdms,
     features.extract_texts,
     listing.status,
     files.upload,

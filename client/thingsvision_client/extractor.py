@@ -26,7 +26,7 @@ from .preprocessing import PreprocessingOverrides
 from .records import ModelInfo, ModuleInfo
 from .texts import text_tower
 from .tokens import token_extraction_number
-from .utils.data import ServerTransforms
+from .utils.data import ImageBatch, ServerTransforms
 
 if TYPE_CHECKING:
     from .extraction import Progress
@@ -94,6 +94,11 @@ class Extractor:
         """What is taken of sequences of tokens; None: all of them."""
         return self._served.token_extraction
 
+    @property
+    def changes(self) -> PreprocessingOverrides | None:
+        """Changes of the model's own preprocessing where a dataset asks for none."""
+        return self._served.changes
+
     def extract_features(
         self,
         batches: Any,
@@ -145,12 +150,13 @@ class Extractor:
         flatten_acts: bool = False,
         output_type: str = "ndarray",
     ) -> Any:
-        """Return the features of one batch that you preprocessed, from one forward pass.
+        """Return the features of one batch, from one forward pass.
 
-        `batch` is an array or tensor of images x one input's shape; all else is as in
-        `extract_features`.
+        `batch` is an array or tensor of images x one input's shape, that you preprocessed, or what
+        iterating a DataLoader of this package gives; all else is as in `extract_features`.
         """
-        return self.extract_features([batch], module_name, module_names, flatten_acts, output_type)
+        batches = batch if isinstance(batch, ImageBatch) else [batch]
+        return self.extract_features(batches, module_name, module_names, flatten_acts, output_type)
 
     def batch_extraction(
         self,
@@ -224,7 +230,7 @@ class Extractor:
         `resize_dim`, and a centre of `crop_dim` x `crop_dim` is cut out, or not. The rest stays
         the model's own.
         """
-        changes = self._served.changes
+        changes = self.changes
         if (resize_dim, crop_dim, apply_center_crop) != (256, 224, True):
             crop = crop_dim if apply_center_crop else False
             changes = replace(changes or PreprocessingOverrides(), resize=resize_dim, crop=crop)

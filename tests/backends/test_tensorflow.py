@@ -104,6 +104,23 @@ def test_what_cannot_be_extracted_says_why(runtime: TensorFlowRuntime, networks:
         taps(structure, [flat])
 
 
+def test_what_gives_a_dict_names_its_keys(runtime: TensorFlowRuntime, networks: Path) -> None:
+    network = archive(networks, "named")
+    structure = runtime.sketch(network).structure
+    with pytest.raises(NotExtractableError, match=r"a dict of (logits, highest|highest, logits);"):
+        taps(structure, [""])
+    with pytest.raises(NotExtractableError, match=r"'inner' .* a dict of (most, mean|mean, most);"):
+        taps(structure, ["inner"])
+    model = runtime.load(network, KerasWeights(), "cpu")
+    try:
+        batch = np.random.default_rng(1).normal(size=(2, 8, 8, 3)).astype(np.float32)
+        most, mean = run(model, structure, batch, ["inner/most", "inner/mean"])
+        np.testing.assert_array_equal(most, batch.max((1, 2)))
+        np.testing.assert_allclose(mean, batch.mean((1, 2)), rtol=1e-5, atol=1e-6)
+    finally:
+        model.close()
+
+
 def test_no_room_for_a_batch_is_no_crash(runtime: TensorFlowRuntime, networks: Path) -> None:
     network = archive(networks, "odd")
     structure = runtime.sketch(network).structure

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,16 @@ def test_rows_come_in_chunks_whatever_batches_they_came_in(sizes: list[int]) -> 
         [8, 9],
     ]
     assert all(np.array_equal(chunk["b"].ravel(), -chunk["a"].ravel()) for chunk in chunks)
+
+
+def test_one_chunk_is_in_memory_at_a_time() -> None:
+    columns = {"a": Column("a", (1,), "float32"), "b": Column("b", (1, 1), "float32")}
+    seen: list[Any] = []
+    for chunk in chunked(batches([3] * 9), columns, 5):
+        assert [array() for array in seen] == [None] * len(seen)
+        seen += [weakref.ref(array) for array in chunk.values()]
+        del chunk
+    assert len(seen) == 2 * 6
 
 
 def test_a_chunk_has_a_size_that_memory_and_patience_allow() -> None:

@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 from serving import TestServer
 from thingsvision_client import Client, PreprocessingOverrides, errors
 from thingsvision_client.cli import app
+from thingsvision_client.formats import FORMATS
 
 VIT = ["--source", "timm", "--model-name", "vit_tiny_patch16_224", "--no-pretrained"]
 RESNET = ["--source", "torchvision", "--model-name", "resnet18", "--no-pretrained"]
@@ -73,6 +74,35 @@ def test_contradictory_options_are_refused(server: TestServer, places: list[str 
     assert "valid" not in refused(server, *asked, "--no-crop")
     assert "3 x 256 x 384 instead of" in refused(server, *asked, "--no-crop")
     assert "one of cls_token, avg_pool" in refused(server, *asked, "--token-extraction", "cls")
+
+
+def test_features_come_in_the_format_asked_for(
+    server: TestServer, client: Client, places: list[str | Path], photos: list[Path]
+) -> None:
+    names = sorted(photos, key=lambda photo: photo.name)
+    out = Path(places[3])
+    model, modules = "torchvision/resnet18@random:0", ["layer4", "fc"]
+    expected = client.extract(model, names, modules, batch_size=2).features
+    asked = ["extract-features", *RESNET, *places, "--module-name", "layer4"]
+    both = [*asked, "--module-name", "fc"]
+    for options, ending in (
+        (["--file-format", "hdf5"], "h5"),
+        (["--file-format", "parquet", "--output-type", "tensor"], "parquet"),
+        (["--output-type", "tensor"], "pt"),
+        ([], "npz"),
+    ):
+        done = run(server, *both, *options)
+        assert done.exit_code == 0, done.output
+        (form,) = (one for one in FORMATS.values() if one.suffix == ending)
+        saved = form.read(out / f"features.{ending}")
+        for module in modules:
+            np.testing.assert_array_equal(saved[module], expected[module])
+        beside = json.loads((out / f"features.{ending}.json").read_text("utf-8"))
+        assert beside["modules"]["fc"]["shape"] == [len(names), 1000]
+        assert [image["name"] for image in beside["images"]] == [name.name for name in names]
+    assert "valid: npy, npz, hdf5" in refused(server, *both, "--file-format", "xls")
+    assert "npy holds one array, not 2" in refused(server, *both, "--file-format", "npy")
+    assert "ndarray, tensor, not 'list'" in refused(server, *both, "--output-type", "list")
 
 
 def test_models_are_listed_as_json(server: TestServer) -> None:

@@ -98,6 +98,23 @@ def test_a_batch_alone_as_with_tensorflow(
     np.testing.assert_array_equal(features, expected["features.5"][2:4])
 
 
+def test_the_loop_over_a_loader_of_this_package(
+    extractor: Extractor, photos: list[Path], expected: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    dataset = ImageDataset(
+        photos[0].parent, tmp_path, "pt", file_names=[path.name for path in photos],
+        transforms=extractor.get_transformations(resize_dim=SIZE, crop_dim=SIZE),
+    )  # fmt: skip
+    with extractor.batch_extraction(module_names=MODULES) as e:
+        found = [e.extract_batch(batch=batch) for batch in DataLoader(dataset, 2, "pt")]
+    for module in MODULES:
+        rows = np.concatenate([features[module] for features in found])
+        np.testing.assert_array_equal(rows, expected[module])
+    origin = origin_of(found[1]["features.5"])
+    assert origin is not None
+    assert [image["name"] for image in origin["images"]] == dataset.names[2:4]
+
+
 def batches_as(kind: str, inputs: torch.Tensor) -> Any:
     targets = torch.arange(len(inputs))
     pairs = [inputs[start : start + 2] for start in range(0, len(inputs), 2)]

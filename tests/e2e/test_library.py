@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+import torch
+from onnx import helper
+from torchvision.models import squeezenet1_0
 
 from serving import TestServer
 from thingsvision_client import (
@@ -23,6 +29,7 @@ from thingsvision_client import (
     save_features,
 )
 from thingsvision_client.extractor import Extractor
+from thingsvision_client.png import png_of
 
 MODULES = ["features.5", "classifier.3"]
 
@@ -173,3 +180,166 @@ def test_a_file_that_vanishes_is_named_and_the_server_goes_on(
         client.extract("torchvision/squeezenet1_0@random:5", [*photos, missing], ["features.12"])
     found = client.extract("torchvision/squeezenet1_0@random:5", photos, ["features.12"])
     assert len(found.images) == len(photos)
+
+
+def test_interleaved_nested_and_spelled_out_names_are_the_rows(
+    server: TestServer, extractor: Extractor, photos: list[Path], tmp_path: Path
+) -> None:
+    root = tmp_path / "bilder"
+    names = ["zebra/1 é.png", "äpe/deep er/日本.png", "ape/1.png", "zebra/0/0/x.png", "ape/a b.png"]
+    for number, name in enumerate(names):
+        photo = photos[number % len(photos)]
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photo, root / name)
+    asked = [names[0], names[2], names[3], names[1], names[4], names[0]]
+    dataset = ImageDataset(root, tmp_path, "pt", file_names=asked)
+    features = extractor.extract_features(DataLoader(dataset, 1, "pt"), "features.5")
+    assert (tmp_path / "file_names.txt").read_text(encoding="utf-8").splitlines() == asked
+    assert dataset.targets.ravel().tolist() == [1, 0, 1, 2, 0, 1]
+    for name, row in zip(asked, features, strict=True):
+        np.testing.assert_array_equal(row, alone(server, root / name, "features.5"))
+
+
+def test_ten_thousand_images_are_their_rows(client: Client, tmp_path: Path) -> None:
+    """Each has features of its own, known without a server: twice its pixels."""
+    shape, value = ["batch", 3, 2, 2], helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["image", "image"], ["twice"])],
+        "Doubling",
+        [value("image", onnx.TensorProto.FLOAT, shape)],
+        [value("twice", onnx.TensorProto.FLOAT, shape)],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (tmp_path / "doubling.onnx").write_bytes(made.SerializeToString())
+    declared = {"resize_pixels": [2, 2], "value_range": "0..255"}
+    model = client.upload_model(tmp_path / "doubling.onnx", declared)
+    extractor = get_extractor(model.name, True, None, "own", server=client.server)
+
+    pixels = np.random.default_rng(2).integers(0, 256, (10_000, 2, 2, 3), dtype=np.uint8)
+    root = tmp_path / "images"
+    for number in range(100):
+        (root / f"class {number % 7}" / f"{number:02}").mkdir(parents=True)
+    names = [f"class {n % 100 % 7}/{n % 100:02}/{n} ü.png" for n in range(len(pixels))]
+    for name, image in zip(names, pixels, strict=True):
+        (root / name).write_bytes(png_of(image))
+    places = {name: number for number, name in enumerate(names)}
+    for asked in (None, names):
+        dataset = ImageDataset(root, tmp_path / "out", "pt", file_names=asked)
+        features = extractor.extract_features(DataLoader(dataset, 32, "pt"), "twice")
+        rows = (tmp_path / "out/file_names.txt").read_text(encoding="utf-8").splitlines()
+        assert sorted(rows) == sorted(names)
+        assert asked is None or rows == names
+        order = [places[name] for name in rows]
+        np.testing.assert_array_equal(features, 2.0 * pixels[order].transpose(0, 3, 1, 2))
+
+
+def test_weights_of_ones_own_are_sent_and_urls_are_not(
+    server: TestServer, photos: list[Path], tmp_path: Path
+) -> None:
+    torch.manual_seed(9)
+    network = squeezenet1_0(weights=None).eval()
+    torch.save(network.state_dict(), tmp_path / "mine.pth")
+    extractor = get_extractor(
+        "squeezenet1_0", True, "cpu", "torchvision", model_path=str(tmp_path / "mine.pth"),
+        server=server.address,
+    )  # fmt: skip
+    batch = torch.randn(2, 3, 96, 96)
+    with torch.no_grad():
+        expected = network.features[:6](batch).numpy()
+    found = extractor.extract_batch(batch, "features.5")
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    with pytest.raises(errors.InvalidRequestError, match=r"is a URL: download it"):
+        get_extractor(
+            "squeezenet1_0", True, "cpu", "torchvision", "https://example.org/mine.pth",
+            server=server.address,
+        )  # fmt: skip
+
+
+def test_the_documentations_script_runs_from_its_own_paths(
+    server: TestServer, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THINGSVISION_SERVER", server.address)
+    from thingsvision_client import get_extractor
+    from thingsvision_client.core.cka import get_cka
+    from thingsvision_client.core.extraction import center_features
+    from thingsvision_client.core.rsa import compute_rdm, correlate_rdms
+    from thingsvision_client.utils.data import DataLoader, ImageDataset
+    from thingsvision_client.utils.storing import save_features
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    extractor = get_extractor(
+        model_name="squeezenet1_0", source="torchvision", device=device, pretrained=False
+    )
+    dataset = ImageDataset(
+        root=str(root), out_path=str(tmp_path), backend=extractor.get_backend(),
+        transforms=extractor.get_transformations(resize_dim=256, crop_dim=224),
+    )  # fmt: skip
+    batches = DataLoader(dataset=dataset, batch_size=32, backend=extractor.get_backend())
+    features = extractor.extract_features(
+        batches=batches, module_name="features.12", flatten_acts=True, output_type="ndarray"
+    )
+    save_features(features, out_path=str(tmp_path), file_format="npy")
+    centred = center_features(features)
+    np.testing.assert_allclose(centred.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_array_equal(np.load(tmp_path / "features.npy"), features)
+    rdms = [compute_rdm(x, method="euclidean") for x in (features, centred)]
+    assert correlate_rdms(*rdms, correlation="pearson") == pytest.approx(1)
+    cka = get_cka(backend="numpy", m=len(features), kernel="linear")
+    assert cka.compare(X=features, Y=centred) == pytest.approx(1)
+
+
+BARE = """
+import sys
+
+EXTRAS = ["torch", "torchvision", "tensorflow", "keras", "matplotlib", "h5py", "PIL", "pandas",
+          "sklearn", "rsatoolbox", "xarray"]
+sys.modules.update(dict.fromkeys(EXTRAS))  # None: an import of them fails
+
+import numpy as np
+import thingsvision_client as tv
+
+server, root, out = sys.argv[1:]
+extractor = tv.get_extractor("squeezenet1_0", False, "cpu", "torchvision", server=server)
+batches = tv.load_batches(root, out, extractor.get_backend(), 2)
+features = extractor.extract_features(batches, "classifier.3", flatten_acts=True)
+extractor.extract_features(batches, "classifier.3", flatten_acts=True, output_dir=out)
+with extractor.batch_extraction("features.5") as e:
+    e.extract_batch(np.zeros((2, 3, 64, 64), np.float32))
+for file_format in ("npy", "npz", "mat", "txt", "parquet"):
+    tv.save_features(features, out, file_format)
+tv.compute_rdm(tv.normalize_features(tv.center_features(features)))
+tv.compress_features(features, 0)
+tv.get_cka("torch", len(features)).compare(features, features)
+for call in (
+    lambda: extractor.extract_features(batches, "features.5", output_type="tensor"),
+    lambda: tv.HDF5Dataset("a.h5", "images", "pt"),
+    lambda: tv.get_extractor_from_model(object(), None, "pt", server=server),
+    lambda: tv.plot_rdm(out, features),
+    lambda: tv.save_features(features, out, "hdf5"),
+):
+    try:
+        call()
+    except tv.errors.MissingDependencyError as error:
+        print(error)
+np.save(out + "/found.npy", features)
+"""
+
+
+def test_all_of_it_needs_no_optional_package(
+    server: TestServer, root: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    told = subprocess.run(
+        [sys.executable, "-W", "error", "-c", BARE, server.address, root, out],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert told.returncode == 0, told.stderr
+    said = told.stdout.splitlines()
+    wanted = ["pip install torch", "[hdf5]", "pip install torch", "[plot]", "[hdf5]"]
+    assert len(said) == len(wanted), told.stdout
+    for line, part in zip(said, wanted, strict=True):
+        assert part in line
+    found = np.load(out / "found.npy")
+    (chunk,) = (out / "classifier.3").glob("*.npy")
+    np.testing.assert_array_equal(np.load(chunk), found)
+    np.testing.assert_array_equal(np.load(out / "features.npy"), found)

@@ -115,6 +115,11 @@ def test_without_preprocessing_arrays_of_any_size_are_taken(said: Outcome, same:
     same("as for ImageNet")
 
 
+def test_sizes_that_no_server_can_follow_stay_those_of_imagenet(said: Outcome, same: Any) -> None:
+    same("ImageNet's size")
+    assert "takes inputs of 3 x 224 x 224, not 3 x 16 x 16" in said["other size"]
+
+
 def test_other_inputs_than_images_of_224_are_named(said: Outcome, same: Any) -> None:
     assert "input_shape=(channels, height, width)" in said["input shape"]
     assert re.search(r"RuntimeError: .*\[768, 4\]", said["input shape"])

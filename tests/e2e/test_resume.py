@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import torchvision
 
 from server_process import ServerProcess, server_process
 from serving import TestServer
@@ -458,6 +461,44 @@ def test_other_images_are_refused_by_name(
     assert content_of(half_done) == before
 
 
+def test_other_weights_of_the_same_name_are_refused(
+    start_server: Callable[..., Any], originals: Path, tmp_path: Path
+) -> None:
+    weights = tmp_path / "weights" / "torchvision" / "squeezenet1_0.IMAGENET1K_V1.pth"
+    weights.parent.mkdir(parents=True)
+    out, task = tmp_path / "out", task_of(originals, model=Model("torchvision", "squeezenet1_0"))
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        torch.save(torchvision.models.squeezenet1_0().state_dict(), weights)
+        with start_server() as server, Client(server.address) as client:
+            if seed == 1:
+                interrupted(client, task, out)
+                continue
+            with pytest.raises(errors.InvalidRequestError) as refused:
+                extract_to_folder(client, task, out, options=CHUNKS)
+    told = re.search(r"model_sha256 was '(.{64})' and is '(.{64})' now", str(refused.value))
+    assert told is not None
+    assert told[1] != told[2]
+    assert "model was" not in str(refused.value), "its name is the same"
+
+
+def test_a_batch_size_that_the_server_lowers_is_that_of_the_files(
+    start_server: Callable[..., Any], originals: Path, tmp_path: Path
+) -> None:
+    with start_server(max_batch=6) as server, Client(server.address) as client:
+        with pytest.warns(UserWarning, match="from 8 to 6"), pytest.raises(KeyboardInterrupt):
+            extract_to_folder(
+                client, task_of(originals), tmp_path / "out", options=CHUNKS, progress=Stop(50)
+            )
+        with pytest.warns(UserWarning, match="from 8 to 6"):
+            extract_to_folder(client, task_of(originals), tmp_path / "out", options=CHUNKS)
+        expected = in_memory(client, task_of(originals, batch_size=6))
+    ranges = [(0, 24), (24, 48), (48, 72), (72, 96), (96, 100)]
+    for module, rows in expected.items():
+        paths = [tmp_path / "out" / module / f"features_{a}-{b}.npy" for a, b in ranges]
+        np.testing.assert_array_equal(np.concatenate([np.load(path) for path in paths]), rows)
+
+
 def test_other_suffixes_and_modules_are_jobs_of_their_own(
     client: Client, originals: Path, expected: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -529,25 +570,25 @@ def test_the_same_command_goes_on(
     server: TestServer, client: Client, photos: list[Path], tmp_path: Path
 ) -> None:
     images, out = tmp_path / "images", tmp_path / "out"
-    write_tiny_photos(images, photos, 1100)
+    write_tiny_photos(images, photos, 1500)
     command = [COMMAND, "extract-features", "--source", "torchvision", "--no-pretrained"]
     command += ["--model-name", "squeezenet1_0", "--module-name", "features.5", "--flatten-acts"]
     command += ["--batch-size", "32", "--resize", "32", "--no-crop", "--server", server.address]
     command += ["--image-root", images, "--out-path", out]
-    chunk = out / ".features.npy.parts" / "features.5" / "features_0-1024.npy"
+    record = out / ".features.npy.parts" / "job"
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
-        wait_for(chunk.with_name(f"{chunk.name}.json"), running)
-        time.sleep(0.02)
+        wait_for(record, running)
+        while b'"chunk"' not in record.read_bytes():
+            time.sleep(0.005)
         running.kill()
-    if (out / "features.npy").exists():
-        pytest.skip("it was quicker than could be seen")
+    assert not (out / "features.npy").exists(), "it was not killed in the middle"
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "Resumes at image 1024 of 1100" in done.stderr
+    assert "Resumes at image 1024 of 1500" in done.stderr
     task = task_of(images, modules=("features.5",), batch_size=32)
     (rows,) = in_memory(client, task).values()
     saved = np.load(out / "features.npy")
-    np.testing.assert_array_equal(saved, rows.reshape(1100, -1))
+    np.testing.assert_array_equal(saved, rows.reshape(1500, -1))
 
 
 # ---------------------------------------------------------------- many

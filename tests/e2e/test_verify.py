@@ -123,6 +123,10 @@ def test_saved_and_split_features_hold(
     assert len(pieces) == 3
     verdicts = [one.verdict for path in pieces for one in check(path, sample=Sample(9)).modules]
     assert verdicts == ["equal"] * 3, "whole batches of a piece are equal"
+    split_features(result.features, tmp_path / "both", "npy", n_splits=2)
+    pieces = sorted((tmp_path / "both").rglob("*.npy"))
+    assert len(pieces) == 4
+    assert all(check(path).holds for path in pieces)
     path = tmp_path / "features.npy"
     np.save(path, result.features[MODULES[0]] - 1)
     write_origin(path, result.features[MODULES[0]] - 1)

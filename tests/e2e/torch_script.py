@@ -51,6 +51,23 @@ class Flat(nn.Module):
         return self.head(x.flatten(1))
 
 
+class Windows(nn.Module):
+    """Cuts its maps into windows, by an arithmetic of sizes that no server takes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 4, 4, stride=4)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.patches(x)
+        x = nn.functional.pad(x, (0, (7 - x.shape[3] % 7) % 7, 0, (7 - x.shape[2] % 7) % 7))
+        b, c, h, w = x.shape
+        x = x.view(b, c, h // 7, 7, w // 7, 7).permute(0, 2, 4, 3, 5, 1).reshape(-1, 49, c)
+        x = torch.softmax(x, 1).view(b, h // 7, w // 7, 7, 7, c)
+        return self.head(x.permute(0, 5, 1, 3, 2, 4).reshape(b, c, h, w).amax((2, 3)))
+
+
 class One(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -219,6 +236,14 @@ def any_size() -> None:
     keep("as for ImageNet", {"head": found}, hooked(net, batch_of(imagenet), ["head"]))
 
 
+def imagenets_size() -> None:
+    net, batch = made(Windows), torch.randn(2, 3, 224, 224)
+    extractor = get_extractor_from_model(net, None, "pt")
+    found = extractor.extract_batch(batch, module_names=["patches", "head"])
+    keep("ImageNet's size", found, hooked(net, batch, ["patches", "head"]))
+    SAID["other size"] = refusal(lambda: extractor.extract_batch(SMALL, "head"))
+
+
 def input_shape() -> None:
     net = made(Flat)
     SAID["input shape"] = refusal(lambda: get_extractor_from_model(net, None, "pt"))
@@ -254,6 +279,7 @@ if __name__ == "__main__":
         own_forward,
         own_flattening,
         any_size,
+        imagenets_size,
         input_shape,
         one_by_one,
         refused,

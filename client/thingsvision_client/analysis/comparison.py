@@ -9,16 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..client import Client, shared_client
 from ..errors import InvalidRequestError
-from ..images import ImageQueue, queue_images
-from ..origins import Request, describe, fingerprinted
 from .references import Array, Reference, as_references
+from .request import origin_of_rdms, served, served_rdms, stimuli_of
 from .result import RSAResult, Score
 from .statistics import (
     Bootstrap,
@@ -30,6 +27,7 @@ from .statistics import (
 )
 
 if TYPE_CHECKING:
+    from ..client import Client
     from ..extraction import Progress
     from ..extractor import Extractor
     from ..model import Model
@@ -92,19 +90,18 @@ def rsa(
     `Client.rdm`, such as `batch_size` or `token_extraction`.
 
     Pairs of images that are NaN in the reference or in the RDM of the module are left out; a module
-    of which no three are left, or that does not vary, scores NaN. Raises ThingsvisionError: InvalidRequestError for what is no RDM of these images,
-    MissingDependencyError without rsatoolbox.
+    of which no three are left, or that does not vary, scores NaN. Raises ThingsvisionError:
+    InvalidRequestError for what is no RDM of these images, MissingDependencyError without
+    rsatoolbox.
     """
     comparison = Comparison(correlation, _bootstrap(bootstrap, confidence, seed), noise_ceiling)
     references = as_references(reference_rdms, reference_images)
-    wanted, caller, choices = _served(model, client, server)
-    options = {"dtype": "float64", "progress": progress, **choices, **extraction}
-    source = images.dataset if hasattr(images, "dataset") else images
-    queue, sent = fingerprinted(_queue(source))
-    _check_count(queue, references)
-    rdms = caller.rdm(wanted, queue, modules, metric=metric, **options)
-    origin = _origin(rdms, options, _root(source))
-    origin["images"] = [image.to_dict() for image in sent]
+    stimuli = stimuli_of(images)
+    _check_count(stimuli.queue.count, references)
+    options = {"progress": progress, **extraction}
+    rdms, origin = served_rdms(
+        stimuli, served(model, client, server), modules, metric=metric, options=options
+    )
     return _scored(rdms, references, comparison, origin=origin, progress=progress)
 
 
@@ -123,60 +120,23 @@ def compare_rdms(
     """Return the same as `rsa` of RDMs that are there: what `Client.rdm` or `rdm_of` returned."""
     comparison = Comparison(correlation, _bootstrap(bootstrap, confidence, seed), noise_ceiling)
     references = as_references(reference_rdms, reference_images)
-    return _scored(rdms, references, comparison, origin=_origin(rdms, {}), progress=progress)
+    return _scored(rdms, references, comparison, origin=origin_of_rdms(rdms, {}), progress=progress)
 
 
 def _bootstrap(samples: int, confidence: float, seed: int) -> Bootstrap | None:
     return Bootstrap(samples, confidence, seed) if samples else None
 
 
-def _served(
-    model: Model | str | Extractor, client: Client | None, server: str | None
-) -> tuple[Model | str, Client, dict[str, Any]]:
-    """Return the model, who calls its server, and what its extractor does in each call."""
-    from ..extractor import Extractor
-
-    if client is not None and server is not None:
-        raise InvalidRequestError("Give client or server, not both.")
-    if isinstance(model, Extractor):
-        own = client or (shared_client(server) if server else model.client)
-        return model.model, own, {"token_extraction": model.token_extraction}
-    return model, client or shared_client(server), {}
-
-
-def _queue(images: Any) -> ImageQueue:
-    if hasattr(images, "queue"):  # a dataset of this package
-        images = images.queue()
-    return images if isinstance(images, ImageQueue) else queue_images(images)
-
-
-def _root(images: Any) -> Path | None:
-    folder = images if isinstance(images, (str, Path)) else getattr(images, "root", None)
-    return Path(folder) if folder is not None and Path(folder).is_dir() else None
-
-
-def _check_count(queue: ImageQueue, references: Sequence[Reference]) -> None:
+def _check_count(image_count: int | None, references: Sequence[Reference]) -> None:
     """Tell before anything is sent that references are of other images."""
     for reference in references:
         count = reference.rdms.shape[1]
-        if reference.images is None and queue.count is not None and count != queue.count:
+        if reference.images is None and image_count is not None and count != image_count:
             raise InvalidRequestError(
-                f"Reference {reference.name!r} has {count} images, but there are {queue.count} to "
+                f"Reference {reference.name!r} has {count} images, but there are {image_count} to "
                 "send: give RDMs of the same images in the same order, or the names of their rows "
                 "as reference_images."
             )
-
-
-def _origin(rdms: RDMs, options: Mapping[str, Any], root: Path | None = None) -> dict[str, Any]:
-    if rdms.provenance is None:
-        return {}
-    request = Request(
-        options.get("batch_size") or 0,
-        options.get("token_extraction"),
-        options.get("preprocessing"),
-        root,
-    )
-    return describe(rdms.provenance, request)
 
 
 def _scored(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .grid_layout import LABEL_SIZE, Box, Margin
+from .grid_layout import Box
+from .grid_margins import LABEL_SIZE, Margin
 from .thumbnails import Picture
 
 if TYPE_CHECKING:
@@ -21,21 +22,32 @@ class Strip:
     """Axes with rows along the edge, and inches away from it.
 
     `cell` is the length of a row, in inches; `is_upright` whether names stand on their side.
+    `is_vector` keeps pictures as they are, for formats that scale them.
     """
 
     axes: Axes
     cell: float
     is_left: bool
     is_upright: bool
+    is_vector: bool
 
-    def put_picture(self, picture: Picture, row: int, out: float, *, size: float) -> None:
+    @property
+    def length(self) -> float:
+        """Length of the edge, in inches."""
+        limits = self.axes.get_ylim() if self.is_left else self.axes.get_xlim()
+        return float(abs(limits[1] - limits[0])) * self.cell
+
+    def put_picture(self, picture: Picture, along: float, out: float, *, size: float) -> None:
         """Draw a picture, `size` inches wide and high, with its middle `out` from the edge."""
         half_row, half = size / self.cell / 2, size / 2
-        rows, outs = (row - half_row, row + half_row), (out + half, out - half)
-        left, right = outs if self.is_left else rows
-        top, bottom = rows if self.is_left else outs[::-1]
+        rows, outs = (along - half_row, along + half_row), (out - half, out + half)
+        left, right = outs[::-1] if self.is_left else rows
+        top, bottom = rows if self.is_left else outs
         limits = self.axes.axis()
-        image = self.axes.imshow(picture, extent=(left, right, bottom, top), aspect="auto")
+        # What writes pixels fits them itself; other formats keep the picture as it is.
+        kind = "none" if self.is_vector else "antialiased"
+        extent = (left, right, bottom, top)
+        image = self.axes.imshow(picture, extent=extent, aspect="auto", interpolation=kind)
         image.set_clip_on(False)
         self.axes.axis(limits)
 
@@ -54,24 +66,22 @@ class Strip:
         elif self.is_upright:
             where = {"ha": "center", "va": "top", "rotation": 90}
         x, y = (out, place) if self.is_left else (place, out)
-        options = {"size": LABEL_SIZE, "parse_math": False, "linespacing": 1.05}
-        self.axes.text(x, y, text, multialignment="right", **where, **options)
+        where |= {"size": LABEL_SIZE, "parse_math": False, "linespacing": 1.05}
+        self.axes.text(x, y, text, multialignment="right", **where)
 
 
-def left_strip(figure: Figure, panel: Box, margin: Margin, count: int) -> Strip:
-    """Return the strip left of a panel of `count` rows."""
-    box = Box(panel.left - margin.depth, panel.bottom, margin.depth, panel.height)
-    axes = _bare(figure, box)
-    axes.axis((margin.depth, 0.0, count - 0.5, -0.5))
-    return Strip(axes, panel.height / count, is_left=True, is_upright=False)
-
-
-def strip_below(figure: Figure, panel: Box, margin: Margin, count: int) -> Strip:
-    """Return the strip below a panel of `count` columns."""
-    box = Box(panel.left, panel.bottom - margin.depth, panel.width, margin.depth)
-    axes = _bare(figure, box)
-    axes.axis((-0.5, count - 0.5, margin.depth, 0.0))
-    return Strip(axes, panel.width / count, is_left=False, is_upright=margin.upright)
+def strip_of(
+    figure: Figure, panel: Box, margin: Margin, count: int, *, is_left: bool, is_vector: bool
+) -> Strip:
+    """Return the strip of a margin left of a panel of `count` rows, or below it."""
+    depth = margin.depth
+    left = Box(panel.left - depth, panel.bottom, depth, panel.height)
+    below = Box(panel.left, panel.bottom - depth, panel.width, depth)
+    axes = axes_in(figure, left if is_left else below)
+    axes.set_axis_off()
+    rows, outs = (count - 0.5, -0.5), (depth, 0.0)
+    axes.axis((*outs, *rows) if is_left else (*rows[::-1], *outs))
+    return Strip(axes, panel.width / count, is_left, margin.upright, is_vector)
 
 
 def axes_in(figure: Figure, box: Box) -> Axes:
@@ -80,9 +90,3 @@ def axes_in(figure: Figure, box: Box) -> Axes:
     return figure.add_axes(
         (box.left / width, box.bottom / height, box.width / width, box.height / height)
     )
-
-
-def _bare(figure: Figure, box: Box) -> Axes:
-    axes = axes_in(figure, box)
-    axes.set_axis_off()
-    return axes

@@ -14,7 +14,7 @@ from ..errors import InvalidRequestError
 from ..tensors import as_array
 from .categories import FOLDERS, Run, category_labels, order_by_category, runs_of
 from .grid_drawing import Grid, Panel, draw_grid
-from .grid_layout import grid_layout
+from .grid_layout import GridContent, grid_layout
 from .thumbnails import thumbnail_files
 
 if TYPE_CHECKING:
@@ -86,16 +86,10 @@ def plot_rdms(
             _units(units, metric, scale),
             colormap,
         )
-        layout = grid_layout(
-            len(panels),
-            count,
-            columns=columns,
-            runs=runs,
-            has_brackets=grid.has_categories,
-            has_pictures=files is not None,
-            bar_per_panel=scale == "own",
-            width_inches=width_inches,
+        content = GridContent(
+            len(panels), count, runs, grid.has_categories, files is not None, scale == "own"
         )
+        layout = grid_layout(content, width_inches, columns)
         write_figure(draw_grid(grid, layout, Path(path)), Path(path))
 
 
@@ -139,7 +133,7 @@ def _names(
     known = [list(one.images) for one in records if hasattr(one, "rdms")]
     if images is None and known and any(one != known[0] for one in known):
         raise InvalidRequestError("The RDMs are of different images, or in another order.")
-    names = list(map(str, images)) if images is not None else (known or [None])[0]
+    names = list(map(str, images)) if images is not None else next(iter(known), None)
     if names is not None and len(names) != count:
         raise InvalidRequestError(f"There are {len(names)} names for {count} images.")
     return names

@@ -94,13 +94,29 @@ def as_references(
     return tuple(found)
 
 
+def read_rdms(path: Path) -> dict[str, Any]:
+    """Return the arrays of a file by their names; one alone by the file's. Checks nothing else.
+
+    The file is one that `save_features` can write. Raises InvalidRequestError.
+    """
+    from ..formats import FEATURES, FORMATS
+
+    by_ending = {f".{one.suffix}": one for one in FORMATS.values()}
+    if path.suffix.lower() not in by_ending:
+        raise InvalidRequestError(
+            f"{path} is no file of RDMs: its ending is one of {', '.join(by_ending)}."
+        )
+    arrays: dict[str, Any] = dict(by_ending[path.suffix.lower()].read(path))
+    return {path.stem: arrays[FEATURES]} if list(arrays) == [FEATURES] else arrays
+
+
 def _by_name(given: Any) -> dict[str, Any]:
     if isinstance(given, Mapping):
         return {str(name): _loaded(values) for name, values in given.items()}
     if isinstance(given, (str, Path)):
-        return _of_file(Path(given))
+        return read_rdms(Path(given))
     if _is_list_of_files(given):
-        parts = [_of_file(Path(path)) for path in given]
+        parts = [read_rdms(Path(path)) for path in given]
         names = [name for part in parts for name in part]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise InvalidRequestError(
@@ -118,25 +134,13 @@ def _is_list_of_files(given: Any) -> bool:
 def _loaded(values: Any) -> Any:
     if not isinstance(values, (str, Path)):
         return values
-    arrays = _of_file(Path(values))
+    arrays = read_rdms(Path(values))
     if len(arrays) != 1:
         raise InvalidRequestError(
             f"{values} holds {len(arrays)} arrays ({', '.join(arrays)}): give the file without a "
             "name, and each is a reference of its own."
         )
     return next(iter(arrays.values()))
-
-
-def _of_file(path: Path) -> dict[str, Any]:
-    from ..formats import FEATURES, FORMATS
-
-    by_ending = {f".{one.suffix}": one for one in FORMATS.values()}
-    if path.suffix.lower() not in by_ending:
-        raise InvalidRequestError(
-            f"{path} is no file of RDMs: its ending is one of {', '.join(by_ending)}."
-        )
-    arrays: dict[str, Any] = dict(by_ending[path.suffix.lower()].read(path))
-    return {path.stem: arrays[FEATURES]} if list(arrays) == [FEATURES] else arrays
 
 
 def _described_images(values: Any) -> tuple[str, ...] | None:

@@ -60,6 +60,12 @@ def blank(width_inches: float, height_inches: float, dpi: int = DPI) -> Figure:
     return Figure(figsize=(width_inches, height_inches), dpi=dpi, facecolor="white")
 
 
+def check_figure(path: Path) -> None:
+    """Raise, before work that may take long, what writing a figure there would raise."""
+    with styled():
+        check_format(path)
+
+
 def check_format(path: Path) -> str:
     """Return the format that a figure's file ending names. Raises InvalidRequestError."""
     from matplotlib.backend_bases import FigureCanvasBase

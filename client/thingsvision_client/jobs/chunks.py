@@ -34,26 +34,38 @@ def chunked(
     columns: Mapping[str, Column],
     row_count: int,
 ) -> Iterator[dict[str, Array]]:
-    """Yield the rows of all modules, `row_count` images at a time; the last may be fewer."""
+    """Yield the rows of all modules, `row_count` images at a time; the last may be fewer.
+
+    One chunk is in memory at a time, where the reader lets go of those before.
+    """
     stores: dict[str, RowStore] = {}
     count = 0
     for names, rows in batches:
         taken = 0
         while taken < len(names):
-            if not count:
-                stores = {
-                    module: RowStore(column.shape, column.dtype, row_count)
-                    for module, column in columns.items()
-                }
+            stores = stores or _stores(columns, row_count)
             more = min(row_count - count, len(names) - taken)
             for module, store in stores.items():
                 store.append(rows[module][taken : taken + more])
             taken, count = taken + more, count + more
             if count == row_count:
-                yield {module: store.finish() for module, store in stores.items()}
-                count = 0
+                yield _finished(stores)
+                stores, count = {}, 0
     if count:
-        yield {module: store.finish() for module, store in stores.items()}
+        yield _finished(stores)
+
+
+def _stores(columns: Mapping[str, Column], row_count: int) -> dict[str, RowStore]:
+    row_bytes = sum(column.row_bytes for column in columns.values())
+    # What a user chose may be more than all images: it is not set aside beforehand.
+    expected = row_count if row_count * row_bytes <= CHUNK_BYTES else None
+    return {
+        module: RowStore(column.shape, column.dtype, expected) for module, column in columns.items()
+    }
+
+
+def _finished(stores: dict[str, RowStore]) -> dict[str, Array]:
+    return {module: stores.pop(module).finish() for module in list(stores)}
 
 
 def write_chunk(

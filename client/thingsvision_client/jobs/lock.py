@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import sys
@@ -10,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import InvalidRequestError
+from .notices import writing
 
 if sys.platform == "win32":
     import msvcrt
@@ -25,14 +27,21 @@ else:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+_HELD = frozenset({errno.EACCES, errno.EAGAIN, errno.EDEADLK})
+"""What systems say of a lock that another one holds."""
+
+
 @contextmanager
 def locked(path: Path, what: Path) -> Iterator[None]:
-    """Hold the lock of a file, which is made and removed. Raises InvalidRequestError at once.
+    """Hold the lock of a file, which is made and removed.
 
-    `what` is what the lock is for, e.g. a folder, for whoever meets it.
+    `what` is what the lock is for, e.g. a folder. Raises InvalidRequestError at once where another
+    process holds it, StorageError where the file can't be made. A file system without locks guards
+    nothing.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = _opened(path, what)
+    with writing(what):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = _opened(path, what)
     try:
         os.ftruncate(file, 0)
         os.lseek(file, 0, os.SEEK_SET)
@@ -50,6 +59,8 @@ def _opened(path: Path, what: Path) -> int:
         try:
             _take(file)
         except OSError as error:
+            if error.errno not in _HELD:
+                return file
             os.close(file)
             raise InvalidRequestError(
                 f"{what} is being extracted by {_holder(path)} now: wait for its end."

@@ -41,6 +41,7 @@ def extract(run: Run, stream: FeatureStream) -> None:
             for rows in chunked(_shaped(run, stream, columns), columns, row_count):
                 with writing(run.job.place.result):
                     _keep(run, rows)
+                del rows  # or the next chunk would grow beside this one
         except ChecksumError:
             # Which of the call's rows were altered nobody knows.
             record.keep(before)

@@ -106,6 +106,8 @@ def _arrays(path: Path, document: Mapping[str, Any], faults: list[str]) -> dict[
         faults.append(str(error).removesuffix("."))
         return {}
     told = {name: tuple(array["shape"]) for name, array in document["modules"].items()}
+    if len(told) == len(found) == 1:  # a format of one array keeps no name of it
+        found = dict(zip(told, found.values(), strict=True))
     for name, shape in told.items():
         if name not in found:
             faults.append(f"the file has no {name!r}, only {', '.join(map(repr, found))}")
@@ -128,9 +130,11 @@ def _reader(path: Path) -> Callable[[Path], dict[str, Array]]:
 
 def _has_shape(array: Array, shape: tuple[int, ...]) -> bool:
     """Whether it has; formats of tables keep no dimensions of length 1."""
-    return len(array) == shape[0] and [n for n in array.shape if n > 1] == [
-        n for n in shape if n > 1
-    ]
+    return array.shape[:1] == shape[:1] and _long(array.shape) == _long(shape)
+
+
+def _long(shape: tuple[int, ...]) -> list[int]:
+    return [length for length in shape if length > 1]
 
 
 # ---------------------------------------------------------------- its images, its rows

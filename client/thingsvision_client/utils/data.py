@@ -22,6 +22,8 @@ BACKENDS = ("pt", "tf")
 
 FILE_NAMES = "file_names.txt"
 
+_ALL = slice(None)
+
 
 @dataclass(frozen=True, repr=False)
 class ServerTransforms:
@@ -88,9 +90,9 @@ class ImageDataset:
         classes = [_class_of(name, numbers) for name in self.names]
         return np.array(classes, dtype=np.int64).reshape(-1, 1)
 
-    def queue(self) -> ImageQueue:
-        """Return the images to send."""
-        return queue_files(self.root, self.names)
+    def queue(self, rows: slice = _ALL) -> ImageQueue:
+        """Return the images of rows, to be sent."""
+        return queue_files(self.root, self.names[rows])
 
 
 class HDF5Dataset:
@@ -133,18 +135,33 @@ class HDF5Dataset:
         """The names of the rows: the images' indices in the file."""
         return [str(index) for index in self.indices]
 
-    def queue(self) -> ImageQueue:
-        """Return the images to send, as PNG files, which lose nothing."""
-        return ImageQueue(self._array.images(self.indices), len(self.indices))
+    def queue(self, rows: slice = _ALL) -> ImageQueue:
+        """Return the images of rows, to be sent as PNG files, which lose nothing."""
+        indices = self.indices[rows]
+        return ImageQueue(self._array.images(indices), len(indices))
 
 
 Dataset = ImageDataset | HDF5Dataset
 
 
+class ImageBatch(list[str]):
+    """The names of images that make a forward pass; `queue` gives the images, to be sent."""
+
+    def __init__(self, names: Sequence[str], dataset: Dataset, rows: slice) -> None:
+        super().__init__(names)
+        self.dataset = dataset
+        self._rows = rows
+
+    def queue(self) -> ImageQueue:
+        """Return the images to send."""
+        return self.dataset.queue(self._rows)
+
+
 class DataLoader:
     """A dataset and the number of its images in one forward pass, for reproducible bits.
 
-    `len` is the number of batches; iterating gives the names of the images of each.
+    `len` is the number of batches; iterating gives the names of the images of each, which
+    `Extractor.extract_batch` takes.
     """
 
     def __init__(self, dataset: Dataset, batch_size: int, backend: str) -> None:
@@ -166,10 +183,11 @@ class DataLoader:
     def __len__(self) -> int:
         return -(-len(self.dataset) // self.batch_size)
 
-    def __iter__(self) -> Iterator[list[str]]:
+    def __iter__(self) -> Iterator[ImageBatch]:
         names = self.dataset.names
         for start in range(0, len(names), self.batch_size):
-            yield names[start : start + self.batch_size]
+            rows = slice(start, start + self.batch_size)
+            yield ImageBatch(names[rows], self.dataset, rows)
 
 
 def load_batches(

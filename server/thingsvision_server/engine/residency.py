@@ -229,5 +229,7 @@ class Residency:
         return freed
 
     def _lru_age_seconds(self) -> float:
-        ages = [r.idle_seconds for r in self._residents.values() if r.evictable]
+        # Asked for by the thread that publishes metrics, while the loop adds and removes models.
+        residents = list(self._residents.values())
+        ages = [resident.idle_seconds for resident in residents if resident.evictable]
         return max(ages, default=0.0)

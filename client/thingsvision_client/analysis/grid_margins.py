@@ -1,0 +1,134 @@
+"""What lies along an edge of an RDM: which pictures and which names have room; draws nothing.
+
+Lengths are inches, along the edge rows of the RDM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import ceil
+
+from .categories import Run
+from .lettering import height_of, width_of, wrapped
+
+LABEL_SIZE = 7.0
+"""Points."""
+
+PICTURE_GAP, BRACKET_GAP, NAME_GAP = 0.03, 0.03, 0.02
+"""From the panel to pictures, from them to brackets, from those to names."""
+
+_BRACKET = 0.05
+_SMALLEST_PICTURE, _LARGEST_PICTURE = 0.17, 0.5
+_MOST_TIERS = 3
+_LINE_CHARACTERS = 14
+_AIR = 0.04
+
+
+@dataclass(frozen=True)
+class PicturePlace:
+    """Which row's picture lies where: its middle along the edge, in rows, and the tier."""
+
+    row: int
+    along: float
+    tier: int
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures along an edge, in tiers; `size` is the side of the square that each has."""
+
+    size: float = 0.0
+    tiers: int = 0
+    places: tuple[PicturePlace, ...] = ()
+
+    @property
+    def depth(self) -> float:
+        """Room that they take away from the edge."""
+        return self.tiers * self.size + (PICTURE_GAP if self.tiers else 0.0)
+
+
+@dataclass(frozen=True)
+class Label:
+    """A name beside the rows that it is of; `place` is the middle of them."""
+
+    text: str
+    place: float
+
+
+@dataclass(frozen=True)
+class Margin:
+    """What lies along an edge of a panel, from the panel outwards: pictures, brackets, names."""
+
+    pictures: Pictures = Pictures()
+    bracket: float = 0.0
+    names: float = 0.0
+    labels: tuple[Label, ...] = ()
+    upright: bool = False
+
+    @property
+    def depth(self) -> float:
+        """Room in all."""
+        return self.pictures.depth + self.bracket + self.names
+
+
+def margins_of(
+    runs: list[Run], count: int, cell: float, *, has_brackets: bool, has_pictures: bool
+) -> tuple[Margin, Margin]:
+    """Return what lies left of an RDM of `count` rows, each `cell` long, and what lies below.
+
+    `runs` are the rows with a name beside them; those without room for it go without.
+    """
+    pictures = _pictures(runs or [Run("", 0, count)], cell) if has_pictures else Pictures()
+    if not runs:
+        return Margin(pictures), Margin(pictures)
+    bracket = _BRACKET if has_brackets else 0.0
+    texts = {run: wrapped(run.name, _LINE_CHARACTERS) for run in runs}
+    tall = {run: height_of(text, LABEL_SIZE) for run, text in texts.items()}
+    wide = {run: width_of(text, LABEL_SIZE) + _AIR for run, text in texts.items()}
+    upright = any(wide[run] > (run.stop - run.start) * cell for run in runs)
+    left = _labels(_fitting(runs, tall, cell), texts)
+    below = _labels(_fitting(runs, tall if upright else wide, cell), texts)
+    across = max(wide.values()) + NAME_GAP
+    down = across if upright else max(tall.values()) + NAME_GAP
+    return Margin(pictures, bracket, across, left), Margin(pictures, bracket, down, below, upright)
+
+
+def _pictures(runs: list[Run], cell: float) -> Pictures:
+    """Return all pictures beside their rows if that is room enough, else some of each run."""
+    if cell >= _SMALLEST_PICTURE:
+        rows = range(runs[-1].stop)
+        places = tuple(PicturePlace(row, row, 0) for row in rows)
+        return Pictures(min(cell, _LARGEST_PICTURE), 1, places)
+    tiers = min(_MOST_TIERS, ceil(_SMALLEST_PICTURE / cell))
+    places = tuple(place for run in runs for place in _places(run, cell, tiers))
+    if not places:  # runs are shorter than a picture
+        places = tuple(_places(Run("", 0, runs[-1].stop), cell, tiers))
+    return Pictures(_SMALLEST_PICTURE, tiers, places)
+
+
+def _places(run: Run, cell: float, tiers: int) -> Iterator[PicturePlace]:
+    """Yield a tidy block beside a run: its images in order, each about where its row is."""
+    count = run.stop - run.start
+    slots = int(count * cell / _SMALLEST_PICTURE)
+    shown = min(count, slots * tiers)
+    for number in range(shown):
+        slot, tier = divmod(number, tiers)
+        along = run.start - 0.5 + (slot + 0.5) * count / slots
+        yield PicturePlace(run.start + (2 * number + 1) * count // (2 * shown), along, tier)
+
+
+def _labels(runs: list[Run], texts: dict[Run, str]) -> tuple[Label, ...]:
+    return tuple(Label(texts[run], run.centre) for run in runs)
+
+
+def _fitting(runs: list[Run], needs: dict[Run, float], cell: float) -> list[Run]:
+    """Return runs whose names don't overlap: those of the most images come first."""
+    kept: list[Run] = []
+    for run in sorted(runs, key=lambda one: (one.start - one.stop, one.start)):
+        if all(
+            abs(run.centre - other.centre) * cell >= (needs[run] + needs[other]) / 2
+            for other in kept
+        ):
+            kept.append(run)
+    return sorted(kept, key=lambda one: one.start)

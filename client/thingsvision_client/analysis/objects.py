@@ -1,0 +1,142 @@
+"""Features and RDMs as objects of rsatoolbox and xarray, with names and provenance.
+
+Functions take what `Client.extract`, `Client.rdm` and `Client.rdm_of` return; none calls a server.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import InvalidRequestError, MissingDependencyError
+from .statistics import require_rsatoolbox
+
+if TYPE_CHECKING:
+    from ..extraction import Extraction
+    from ..rdms import RDMs
+
+IMAGE = "image"
+UNIT = "unit"
+OTHER_IMAGE = "other_image"
+"""The second axis of an RDM, which can't be called as the first."""
+
+
+def to_dataset(extraction: Extraction, module: str | None = None) -> Any:
+    """Return the features of a module as an rsatoolbox Dataset: images x units, flattened.
+
+    `obs_descriptors` has the images' names as `image`; `channel_descriptors` has `unit`, 0, 1, ...
+    in C order, and where a unit lies on each named axis of `to_xarray`; `descriptors` tells where
+    the features came from. `module` may be left out where there is one. Raises
+    MissingDependencyError without rsatoolbox, InvalidRequestError.
+    """
+    toolbox = require_rsatoolbox("A Dataset")
+    name = _module(extraction.features, module)
+    features = extraction.features[name]
+    shape = features.shape[1:]
+    places = np.unravel_index(np.arange(prod(shape)), shape) if len(shape) > 1 else ()
+    axes = zip(_axes(shape), places, strict=True) if places else ()
+    return toolbox.data.Dataset(
+        features.reshape(len(features), prod(shape)),
+        descriptors={"module": name, **_attributes(extraction)},
+        obs_descriptors={IMAGE: list(extraction.images)},
+        channel_descriptors={UNIT: np.arange(prod(shape)), **dict(axes)},
+    )
+
+
+def to_rdms(rdms: RDMs) -> Any:
+    """Return the RDMs of all modules as one object of rsatoolbox.
+
+    `rdm_descriptors` has `module`, `pattern_descriptors` the images' names as `image`. Raises
+    MissingDependencyError without rsatoolbox.
+    """
+    toolbox = require_rsatoolbox("An object of RDMs")
+    return toolbox.rdm.RDMs(
+        np.stack([rdm.astype(np.float64) for rdm in rdms.rdms.values()]),
+        dissimilarity_measure=rdms.metric,
+        descriptors=_attributes(rdms),
+        rdm_descriptors={"module": list(rdms.rdms)},
+        pattern_descriptors={IMAGE: list(rdms.images)},
+    )
+
+
+def to_xarray(record: Extraction | RDMs, module: str | None = None) -> Any:
+    """Return features or RDMs as an xarray Dataset, or a module of them as a DataArray.
+
+    Axes of features are `image` and `unit`; of maps `channel`, `height` and `width`, in the order
+    that the model has them; of sequences `token` and `unit`; `axis_1` ... where the shape does not
+    tell. In a Dataset, whose modules differ in size, those but `image` have the module's name
+    before them: `features.12.channel`. Axes of RDMs are `image` and `other_image`. Both have the
+    images' names as coordinates, and `attrs` tell where all came from: what is no text or number
+    is JSON there, so that netCDF can hold it. Arrays share memory. Raises MissingDependencyError
+    without xarray, InvalidRequestError for a module that is not there.
+    """
+    try:
+        import xarray
+    except ImportError as error:
+        raise MissingDependencyError(
+            "to_xarray needs xarray: pip install 'thingsvision-service[rsa]'"
+        ) from error
+    arrays = record.rdms if hasattr(record, "rdms") else record.features
+    attributes = _attributes(record)
+    if module is not None:
+        name = _module(arrays, module)
+        return _data_array(xarray, record, name).assign_attrs(attributes)
+    variables = {name: _data_array(xarray, record, name, prefixed=True) for name in arrays}
+    return xarray.Dataset(variables, attrs=attributes)
+
+
+def _data_array(package: Any, record: Any, name: str, *, prefixed: bool = False) -> Any:
+    names = list(record.images)
+    if hasattr(record, "rdms"):
+        coordinates = {IMAGE: names, OTHER_IMAGE: names}
+        return package.DataArray(record.rdms[name], coordinates, list(coordinates), name)
+    features = record.features[name]
+    axes = [f"{name}.{axis}" if prefixed else axis for axis in _axes(features.shape[1:])]
+    return package.DataArray(features, {IMAGE: names}, [IMAGE, *axes], name)
+
+
+def _axes(shape: tuple[int, ...]) -> list[str]:
+    """Return names of the axes of one image's features.
+
+    Models see squares, so of three axes the two that are equal are height and width: where those
+    stand, PyTorch, Keras and single models differ.
+    """
+    if len(shape) == 1:
+        return [UNIT]
+    if len(shape) == 2:
+        return ["token", UNIT]
+    if len(shape) == 3 and (shape[1] == shape[2]) != (shape[0] == shape[1]):
+        spatial, channel = ["height", "width"], ["channel"]
+        return channel + spatial if shape[1] == shape[2] else spatial + channel
+    return [f"axis_{number + 1}" for number in range(len(shape))]
+
+
+def _module(arrays: Mapping[str, Any], module: str | None) -> str:
+    if module is None and len(arrays) == 1:
+        return next(iter(arrays))
+    if module is None or module not in arrays:
+        what = "Say which module" if module is None else f"There is no module {module!r}"
+        raise InvalidRequestError(f"{what}; there are {', '.join(map(repr, arrays))}.")
+    return module
+
+
+def _attributes(record: Any) -> dict[str, Any]:
+    """Return where features or RDMs came from, as texts and numbers."""
+    if hasattr(record, "rdms"):
+        known = record.provenance.to_dict() if record.provenance is not None else {}
+        facts = {"metric": record.metric, **known}
+    else:
+        facts = record.to_dict()
+    is_plain = (str, int, float)
+    return {
+        key: value if isinstance(value, is_plain) and not isinstance(value, bool) else _json(value)
+        for key, value in facts.items()
+    }
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, default=str)

@@ -1,0 +1,107 @@
+"""Which RDMs an RSA asks a server for: images, model and settings; compares nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..client import Client, shared_client
+from ..errors import InvalidRequestError
+from ..images import ImageQueue, queue_images
+from ..origins import Request, describe, fingerprinted
+
+if TYPE_CHECKING:
+    from ..extractor import Extractor
+    from ..model import Model
+    from ..rdms import RDMs
+
+
+@dataclass(frozen=True)
+class Stimuli:
+    """Images to send, the folder of their names, and what their dataset asks for."""
+
+    queue: ImageQueue
+    root: Path | None = None
+    choices: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model, who calls its server, and what its extractor does in each call."""
+
+    model: Model | str
+    client: Client
+    choices: Mapping[str, Any] = field(default_factory=dict)
+
+
+def stimuli_of(images: Any) -> Stimuli:
+    """Return the images that a user gives: all that `Client.rdm` takes, a dataset, a DataLoader."""
+    from ..utils.data import DataLoader, HDF5Dataset, ImageDataset
+
+    choices: dict[str, Any] = {}
+    if isinstance(images, DataLoader):
+        choices["batch_size"] = images.batch_size
+        images = images.dataset
+    if isinstance(images, (HDF5Dataset, ImageDataset)):
+        choices["preprocessing"] = images.transforms.overrides
+        return Stimuli(images.queue(), images.root, choices)
+    if isinstance(images, ImageQueue):
+        return Stimuli(images)
+    is_folder = isinstance(images, (str, Path)) and Path(images).is_dir()
+    return Stimuli(queue_images(images), Path(images) if is_folder else None)
+
+
+def served(
+    model: Model | str | Extractor, client: Client | None, server: str | None
+) -> ServedModel:
+    """Return a model with its client: of an extractor, its own. Raises InvalidRequestError."""
+    from ..extractor import Extractor
+
+    if client is not None and server is not None:
+        raise InvalidRequestError("Give client or server, not both.")
+    if not isinstance(model, Extractor):
+        return ServedModel(model, client or shared_client(server))
+    own = client or (shared_client(server) if server is not None else model.client)
+    choices = {"token_extraction": model.token_extraction, "preprocessing": model.changes}
+    return ServedModel(model.model, own, choices)
+
+
+def served_rdms(
+    stimuli: Stimuli,
+    model: ServedModel,
+    modules: str | Sequence[str],
+    *,
+    metric: str,
+    options: Mapping[str, Any],
+) -> tuple[RDMs, dict[str, Any]]:
+    """Return the RDM of every module, and where they came from, as JSON knows it.
+
+    `options` are further arguments of `Client.rdm`; they go before what the images' dataset asks
+    for, and that before what the model's extractor does.
+    """
+    chosen = {name: value for name, value in stimuli.choices.items() if value is not None}
+    asked = {"dtype": "float64", **model.choices, **chosen, **options}
+    if stimuli.queue.tensor_shape is not None and "preprocessing" not in options:
+        asked["preprocessing"] = None  # inputs were preprocessed by who made them
+    queue, sent = fingerprinted(stimuli.queue)
+    rdms = model.client.rdm(model.model, queue, modules, metric=metric, **asked)
+    kind = sent[0].kind if sent else "encoded"
+    origin = origin_of_rdms(rdms, asked, stimuli.root, kind)
+    return rdms, {**origin, "images": [image.to_dict() for image in sent]}
+
+
+def origin_of_rdms(
+    rdms: RDMs, options: Mapping[str, Any], root: Path | None = None, kind: str = "encoded"
+) -> dict[str, Any]:
+    """Return where RDMs came from, as JSON knows it; empty for those of ready features."""
+    if rdms.provenance is None:
+        return {}
+    request = Request(
+        options.get("batch_size") or 0,
+        options.get("token_extraction"),
+        options.get("preprocessing"),
+        root,
+    )
+    return describe(rdms.provenance, request, kind)

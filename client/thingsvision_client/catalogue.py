@@ -1,0 +1,52 @@
+"""The source of a model that a script names alone, by the server's list of models; loads none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from glob import escape
+
+from .client import Client
+from .errors import UnknownModelError
+from .model import Model
+
+ORDER: Mapping[str, Sequence[str]] = {
+    "pt": ("torchvision", "custom", "ssl", "timm", "transformers"),
+    "tf": ("keras", "custom"),
+}
+"""Where a name is looked for, by backend: the first source that has it wins, others come last."""
+
+PAPER_NAMES: Mapping[str, str] = {"clip-ViT": "clip/ViT-B-32", "clip-RN": "clip/RN50"}
+"""Names of the paper that sources have under another."""
+
+_MOST_NEAR = 5
+
+
+def find_model(client: Client, name: str, backend: str) -> Model:
+    """Return the model of that name which runs on a backend, with its default weights.
+
+    Raises UnknownModelError with near matches.
+    """
+    wanted = PAPER_NAMES.get(name, name)
+    found = client.models(name_glob=escape(wanted))
+    sources = [info.source for info in found if (info.backend or "pt") == backend]
+    if not sources:
+        raise UnknownModelError(_fault(client, name, backend), subject=name)
+    return Model(min(sources, key=lambda source: _place(source, backend)), wanted)
+
+
+def _place(source: str, backend: str) -> tuple[int, str]:
+    order = ORDER[backend]
+    return order.index(source) if source in order else len(order), source
+
+
+def _fault(client: Client, name: str, backend: str) -> str:
+    fault = f"The server lists no model {name!r} with backend={backend!r}"
+    listed = client.models()
+    if others := sorted({i.backend for i in listed if i.name == name and i.backend != backend}):
+        return f"{fault}: it has one with backend={others[0]!r}."
+    names = {info.name.lower(): info.name for info in listed if info.backend == backend}
+    names |= {paper.lower(): paper for paper in PAPER_NAMES if backend == "pt"}
+    near = get_close_matches(name.lower(), names, n=_MOST_NEAR)
+    shown = ", ".join(names[match] for match in near)
+    return f"{fault}; near: {shown}." if near else f"{fault}, nor one of a name like it."

@@ -1,0 +1,197 @@
+"""RSA of a model's modules, and figures of RDMs, from files into files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import unquote
+
+import typer
+
+from ..client import shared_client
+from ..errors import InvalidRequestError
+from ..options import (
+    BatchSize,
+    Crop,
+    DeviceName,
+    ImageRoot,
+    ModelName,
+    ModelParameters,
+    ModelPath,
+    ModuleName,
+    NoCrop,
+    OutPath,
+    Pretrained,
+    Resize,
+    Server,
+    Source,
+    TokenExtraction,
+    overrides,
+)
+from .opening import dataset_of, open_extractor
+
+_PREFIX = "rdm_"
+
+
+def rsa(
+    model_name: ModelName,
+    source: Source,
+    image_root: ImageRoot,
+    module_name: ModuleName,
+    reference: Annotated[
+        list[str],
+        typer.Option(
+            help="File of a reference RDM (images x images) or of RDMs of subjects (subjects x "
+            "images x images), rows in the order of file_names.txt. May be given several times.",
+            metavar="[NAME=]FILE",
+        ),
+    ],
+    out_path: OutPath,
+    pretrained: Pretrained = True,
+    device: DeviceName = None,
+    model_path: ModelPath = None,
+    model_parameters: ModelParameters = None,
+    batch_size: BatchSize = 32,
+    token_extraction: TokenExtraction = None,
+    resize: Resize = None,
+    crop: Crop = None,
+    no_crop: NoCrop = False,
+    method: Annotated[
+        str,
+        typer.Option(help="The modules' RDMs: correlation, cosine, euclidean or gaussian."),
+    ] = "correlation",
+    correlation: Annotated[
+        str,
+        typer.Option(
+            help="How RDMs are compared: spearman, pearson, or with rsatoolbox kendall, tau-a, "
+            "rho-a, cosine, corr_cov or cosine_cov."
+        ),
+    ] = "spearman",
+    bootstrap: Annotated[
+        int,
+        typer.Option(min=0, help="Samples for the intervals; 0: none, which needs no rsatoolbox."),
+    ] = 1000,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same intervals.")] = 0,
+    reference_names: Annotated[
+        Path | None,
+        typer.Option(help="File of the names of the references' rows, one per line."),
+    ] = None,
+    figure: Annotated[str, typer.Option(help="Format of the figure: png, svg or pdf.")] = "png",
+    server: Server = None,
+) -> None:
+    """Compare the RDM of every module with reference RDMs, of brains or behaviour.
+
+    Prints the table, and writes rsa.csv, rsa.json (with provenance) and a bar plot to --out-path.
+    References are not sent to the server.
+    """
+    from ..analysis import rsa as compare
+    from ..bar import progress_bar
+    from ..core.canvas import check_figure
+
+    check_figure(out_path / f"rsa.{figure}")
+    references = _named_rdms(reference)
+    names = None if reference_names is None else _lines(reference_names)
+    client = shared_client(server)
+    changes = overrides(resize, crop, no_crop)
+    extractor = open_extractor(
+        client, model_name, source, device=device, pretrained=pretrained,
+        model_path=model_path, model_parameters=model_parameters,
+        token_extraction=token_extraction,
+    )  # fmt: skip
+    dataset = dataset_of(image_root, out_path, extractor.get_backend(), changes)
+    with progress_bar() as progress:
+        result = compare(
+            dataset, references, extractor, module_name, metric=method, correlation=correlation,
+            reference_images=names, bootstrap=bootstrap, seed=seed, batch_size=batch_size,
+            progress=progress,
+        )  # fmt: skip
+    typer.echo(str(result))
+    result.save(out_path, figure)
+
+
+def plot_rdms(
+    rdm: Annotated[
+        list[str],
+        typer.Argument(help="Files of RDMs, such as compute-rdm wrote.", metavar="[NAME=]FILE..."),
+    ],
+    out: Annotated[
+        Path, typer.Option(help="The figure; its ending says its format: .png, .svg or .pdf.")
+    ],
+    image_root: Annotated[
+        Path | None, typer.Option(help="Folder of the images, for pictures on the axes.")
+    ] = None,
+    names: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of the names of the rows, one per line, such as file_names.txt; their "
+            "folders are categories."
+        ),
+    ] = None,
+    categories: Annotated[
+        Path | None, typer.Option(help="File of the category of each row, one per line.")
+    ] = None,
+    scale: Annotated[
+        str, typer.Option(help="Of the colours: shared by all RDMs, own, or ranks (percentiles).")
+    ] = "shared",
+    units: Annotated[
+        str | None, typer.Option(help="What the values are, beside the colours.")
+    ] = None,
+    columns: Annotated[int | None, typer.Option(min=1, help="RDMs in a row.")] = None,
+    colormap: Annotated[str, typer.Option(help="Colours of matplotlib.")] = "cividis",
+) -> None:
+    """Draw RDMs side by side: categories parted by lines, pictures of the images on the axes."""
+    from ..analysis.categories import FOLDERS
+    from ..analysis.rdm_grid import plot_rdms as plot
+    from ..folder import image_names
+
+    rows = None if names is None else _lines(names)
+    if rows is None and image_root is not None:
+        rows = image_names(image_root)
+    plot(
+        out,
+        _named_rdms(rdm),
+        images=rows,
+        thumbnails=image_root,
+        categories=FOLDERS if categories is None else _lines(categories),
+        scale=scale,
+        units=units,
+        columns=columns,
+        colormap=colormap,
+    )
+
+
+def _named_rdms(given: list[str]) -> dict[str, Any]:
+    """Return RDMs by the name given with their file, or that of the file, or in the file."""
+    from ..analysis.references import read_rdms
+
+    found: dict[str, Any] = {}
+    for one in given:
+        title, path = _split(one)
+        arrays = read_rdms(Path(path))
+        for name, array in arrays.items():
+            label = _label(title, name, is_alone=len(arrays) == 1)
+            if label in found:
+                raise InvalidRequestError(f"Two RDMs are called {label!r}: give NAME=FILE.")
+            found[label] = array
+    return found
+
+
+def _label(title: str, name: str, *, is_alone: bool) -> str:
+    if title:
+        return title if is_alone else f"{title} {name}"
+    # What compute-rdm wrote is called after its module.
+    return unquote(name.removeprefix(_PREFIX)) if name.startswith(_PREFIX) else name
+
+
+def _split(given: str) -> tuple[str, str]:
+    """Return name and path of `NAME=FILE`; a file whose own name has `=` is taken as it is."""
+    name, sign, path = given.partition("=")
+    return (name, path) if sign and not Path(given).exists() else ("", given)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequestError(f"Can't read {path}: {error}") from error
+    return text.removesuffix("\n").split("\n")

@@ -1,0 +1,72 @@
+"""Images and the class number of each, as the paper's data loaders give both; knows no server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .errors import InvalidRequestError
+from .tensors import as_array
+from .utils.data import DataLoader, HDF5Dataset
+
+if TYPE_CHECKING:
+    from .activations import Array
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Batches for an extractor; `targets`, images x 1, are known once all were read."""
+
+    batches: Any
+    targets: Callable[[], Array]
+
+
+def labelled(data_loader: Any) -> LabelledImages:
+    """Return the images and targets of a DataLoader, or of any iterable of (images, targets).
+
+    Raises TypeError for neither, and InvalidRequestError for images without targets.
+    """
+    if isinstance(data_loader, DataLoader):
+        return _of_loader(data_loader)
+    if not isinstance(data_loader, Iterable) or isinstance(data_loader, (str, bytes, Mapping)):
+        raise TypeError(
+            "data_loader is what vision.load_dl returns, or an iterable of (images, targets); "
+            f"not {type(data_loader)}"
+        )
+    seen: list[Array] = []
+    return LabelledImages(_noting(data_loader, seen), lambda: _joined(seen))
+
+
+def _of_loader(loader: DataLoader) -> LabelledImages:
+    dataset = loader.dataset
+    if isinstance(dataset, HDF5Dataset):
+        raise InvalidRequestError(
+            "An HDF5Dataset has no classes to return as targets: "
+            "get_extractor(...).extract_features returns its features alone."
+        )
+    return LabelledImages(loader, lambda: dataset.targets)
+
+
+def _noting(batches: Iterable[Any], seen: list[Array]) -> Iterator[Any]:
+    """Yield the images of batches, and keep their targets."""
+    for batch in batches:
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+            raise InvalidRequestError(
+                "A batch of data_loader is a pair (images, targets): for images alone there is "
+                "get_extractor(...).extract_features."
+            )
+        images, targets = batch[0], as_array(batch[1])
+        if targets.shape[:1] != as_array(images).shape[:1]:
+            raise InvalidRequestError(
+                f"A batch has images of shape {tuple(images.shape)}, but targets of shape "
+                f"{targets.shape}."
+            )
+        seen.append(targets.reshape(len(targets), -1))
+        yield images
+
+
+def _joined(seen: list[Array]) -> Array:
+    import numpy as np
+
+    return np.concatenate(seen)

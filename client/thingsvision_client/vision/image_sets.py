@@ -1,0 +1,134 @@
+"""Which images of ImageNet and THINGS the flags of the paper's time stand for; opens none.
+
+ImageNet is as on Kaggle, with its lists in the images' folder; the lists of THINGS are in the
+folder `data` of the working directory.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InvalidRequestError
+from ..folder import class_folders, image_names
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+DATA = Path("data")
+
+SYNSETS = "LOC_synset_mapping.txt"
+
+_MOST_NAMED = 5
+
+Names = Sequence[str]
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Which images, in which order (None: as they are found).
+
+    `classes` are all of a list, in the order of their numbers; empty: those that are found.
+    `numbers` are the classes of images by their names; None: folders tell.
+    """
+
+    class_names: Names | None = None
+    file_names: Names | None = None
+    classes: Names = ()
+    numbers: Mapping[str, int] | None = None
+
+
+def load_item_names(folder: str | Path = "./data") -> npt.NDArray[np.str_]:
+    """Return the names of THINGS' items: the column `uniqueID` of `item_names.tsv` in a folder.
+
+    Raises InvalidRequestError.
+    """
+    import numpy as np
+
+    return np.array(_unique_ids(Path(folder) / "item_names.tsv"))
+
+
+def imagenet_train(root: Path, file_names: Names | None) -> ImageSet:
+    """Return folders of synsets, ordered and numbered as they are listed."""
+    synsets = _synsets(root)
+    if strange := [folder for folder in class_folders(root) if folder not in synsets]:
+        raise InvalidRequestError(f"{root} has folders that {SYNSETS} does not list: {strange}.")
+    folders = sorted(class_folders(root), key=synsets.__getitem__)
+    return ImageSet(folders, file_names, list(synsets))
+
+
+def imagenet_val(root: Path, file_names: Names | None) -> ImageSet:
+    """Return files whose synsets a table tells."""
+    synsets = _synsets(root)
+    table = root / f"LOC_{root.resolve().name}_solution.csv"
+    rows = _columns(table, ",", "ImageId", "PredictionString")
+    solutions = {image: text.partition(" ")[0] for image, text in rows}
+    names = image_names(root, None, file_names)
+    numbers = {}
+    for name in names:
+        number = synsets.get(solutions.get(Path(name).stem, ""))
+        if number is None:
+            fault = f"{table.name} and {SYNSETS} tell no class of {name!r}."
+            raise InvalidRequestError(fault, subject=name)
+        numbers[name] = number
+    return ImageSet(None, names, list(synsets), numbers)
+
+
+def things(root: Path, file_names: Names | None) -> ImageSet:
+    """Return folders of concepts in the order of their list."""
+    concepts, folders = _unique_ids(DATA / "things_concepts.tsv"), class_folders(root)
+    missing, strange = sorted({*concepts} - {*folders}), sorted({*folders} - {*concepts})
+    if missing or strange:
+        raise InvalidRequestError(
+            f"{root} has no images of {len(missing)} concepts in things_concepts.tsv "
+            f"{missing[:_MOST_NAMED]}, and {len(strange)} folders that are none "
+            f"{strange[:_MOST_NAMED]}: without things=True folders are taken as they are, sorted."
+        )
+    return ImageSet(concepts, file_names)
+
+
+def things_behavior(_root: Path, file_names: Names | None) -> ImageSet:
+    """Return the files of items in the order of their list."""
+    if file_names is not None:
+        raise InvalidRequestError(
+            "things_behavior takes its order from item_names.tsv: leave out file_names or the flag."
+        )
+    return ImageSet(file_names=[f"{item}.jpg" for item in load_item_names(DATA)])
+
+
+IMAGE_SETS: Mapping[str, Callable[[Path, Names | None], ImageSet]] = {
+    "imagenet_train": imagenet_train,
+    "imagenet_val": imagenet_val,
+    "things": things,
+    "things_behavior": things_behavior,
+}
+"""By flag: what to make of a folder and a user's own order. Each raises InvalidRequestError."""
+
+
+def _synsets(root: Path) -> dict[str, int]:
+    """Return ImageNet's classes, and their numbers."""
+    lines = [line for line in _read(root / SYNSETS).splitlines() if line.strip()]
+    return {line.split()[0]: number for number, line in enumerate(lines)}
+
+
+def _unique_ids(path: Path) -> list[str]:
+    return [unique_id for (unique_id,) in _columns(path, "\t", "uniqueID")]
+
+
+def _columns(path: Path, delimiter: str, *wanted: str) -> list[tuple[str, ...]]:
+    rows = list(csv.DictReader(StringIO(_read(path), newline=""), delimiter=delimiter))
+    if not rows or any(row.get(column) is None for row in rows for column in wanted):
+        raise InvalidRequestError(f"{path} is no table with the columns {', '.join(wanted)}.")
+    return [tuple(row[column] for column in wanted) for row in rows]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequestError(f"Can't read {path}, which is needed here: {error}") from error

@@ -1,0 +1,209 @@
+"""The same images through several models or modules: one call for each; knows no analysis."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import InvalidRequestError
+from ..files import file_stem
+from ..formats import FORMATS, Column
+from ..model_class import Model, checked_flattening
+from ..prompt import checked_module
+from ..utils.storing import check_format, save_features
+from .loading import load_dl
+
+if TYPE_CHECKING:
+    from ..activations import Array
+    from ..records import ModuleInfo
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A model and a module of it (or what the names of several have in common)."""
+
+    model_name: str
+    module_name: str
+    is_clip: bool
+
+
+def choices(
+    model_names: Sequence[str], module_names: Sequence[str], clip: bool | Sequence[bool]
+) -> list[Choice]:
+    """Return models and modules side by side. Raises InvalidRequestError for other numbers."""
+    flags = [clip] * len(model_names) if isinstance(clip, bool) else list(clip)
+    lists = {"model_names": model_names, "module_names": module_names, "clip": flags}
+    if texts := [name for name, value in lists.items() if isinstance(value, str)]:
+        raise InvalidRequestError(f"{texts[0]} is a list, such as [{lists[texts[0]]!r}].")
+    counts = {name: len(value) for name, value in lists.items()}
+    if len(set(counts.values())) != 1 or not model_names:
+        raise InvalidRequestError(f"There is one module (and clip) per model, not {counts}.")
+    return [Choice(*each) for each in zip(model_names, module_names, flags, strict=True)]
+
+
+def get_module_names(model: Model, module: str) -> list[str]:
+    """Return the names of all modules in which the pattern `module` is found, in order.
+
+    It is a regular expression: `conv` finds any name with `conv` in it, `conv$` those that end in
+    it. Raises InvalidRequestError.
+    """
+    return [found.name for found in _matching(model.modules(), module)]
+
+
+def get_features(
+    root: str | Path,
+    out_path: str | Path,
+    model_names: Sequence[str],
+    module_names: Sequence[str],
+    clip: bool | Sequence[bool],
+    pretrained: bool,
+    batch_size: int,
+    backend: str = "pt",
+    flatten_acts: bool | None = None,
+) -> dict[str, dict[str, Array]]:
+    """Return the features of the images below `root` by model, then module.
+
+    Module i is of model i. `file_names.txt` in `out_path` has a line per row. All else is as in
+    `Model.extract_features`.
+    """
+    found: dict[str, dict[str, Array]] = {}
+    chosen = choices(model_names, module_names, clip)
+    study = Study(pretrained, batch_size, backend, checked_flattening(flatten_acts))
+    for choice in chosen:
+        features = study.features(study.model(choice), choice, Path(root), Path(out_path))
+        found.setdefault(choice.model_name, {})[choice.module_name] = features
+    return found
+
+
+def extract_features_across_models_and_datasets(
+    out_path: str | Path,
+    model_names: Sequence[str],
+    img_paths: Sequence[str | Path],
+    module_names: Sequence[str],
+    clip: bool | Sequence[bool],
+    pretrained: bool,
+    batch_size: int,
+    backend: str = "pt",
+    flatten_acts: bool | None = None,
+    f_format: str = "txt",
+) -> None:
+    """Write features of every folder of images in `img_paths`, of module i of model i.
+
+    They go to `{out_path}/{img_path}/{model}/{module}/features/features.{f_format}`, with
+    `file_names.txt` beside it, a line per row. Raises InvalidRequestError before anything is
+    extracted where the format can't hold the features.
+    """
+    study = Study(pretrained, batch_size, backend, checked_flattening(flatten_acts))
+    chosen = choices(model_names, module_names, clip)
+    study.write_all(chosen, img_paths, Path(out_path), f_format, is_pattern=False)
+
+
+def extract_features_across_models_datasets_and_modules(
+    out_path: str | Path,
+    model_names: Sequence[str],
+    img_paths: Sequence[str | Path],
+    module_names: Sequence[str],
+    clip: bool | Sequence[bool],
+    pretrained: bool,
+    batch_size: int,
+    backend: str = "pt",
+    flatten_acts: bool | None = None,
+    f_format: str = "txt",
+) -> None:
+    """Do as `extract_features_across_models_and_datasets`, of several modules of each model.
+
+    `module_names` has a pattern per model, as `get_module_names` takes it; of the modules that it
+    finds, those that can be extracted are.
+    """
+    study = Study(pretrained, batch_size, backend, checked_flattening(flatten_acts))
+    chosen = choices(model_names, module_names, clip)
+    study.write_all(chosen, img_paths, Path(out_path), f_format, is_pattern=True)
+
+
+extract_features_across_datasets_and_modules = extract_features_across_models_datasets_and_modules
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is the same for all models of one call."""
+
+    pretrained: bool
+    batch_size: int
+    backend: str
+    flatten: bool
+
+    def model(self, choice: Choice) -> Model:
+        """Return a model, on any device of the server."""
+        return Model(choice.model_name, self.pretrained, None, backend=self.backend)
+
+    def features(self, model: Model, choice: Choice, root: Path, out_path: Path) -> Array:
+        """Return the features of the images of a folder."""
+        loader = load_dl(
+            root, out_path, self.backend, self.batch_size, transforms=model.get_transformations()
+        )
+        return model.extract_features(
+            loader, choice.module_name, flatten_acts=self.flatten, clip=choice.is_clip
+        )[0]
+
+    def write_all(
+        self,
+        chosen: Sequence[Choice],
+        img_paths: Sequence[str | Path],
+        out_path: Path,
+        f_format: str,
+        *,
+        is_pattern: bool,
+    ) -> None:
+        """Write the features of every folder and model."""
+        file_format = f_format.removeprefix(".")  # as scripts wrote before
+        check_format(file_format, 1)
+        if isinstance(img_paths, str):
+            raise InvalidRequestError(f"img_paths is a list, such as [{img_paths!r}].")
+        plan = [(self.model(choice), choice) for choice in chosen]
+        asked = [
+            (model, one)
+            for model, choice in plan
+            for one in self._asked(model, choice, file_format, is_pattern=is_pattern)
+        ]
+        for model, choice in asked:
+            for img_path in img_paths:
+                folder = _folder(out_path, Path(img_path), choice)
+                features = self.features(model, choice, Path(img_path), folder)
+                save_features(features, folder, file_format)
+
+    def _asked(
+        self, model: Model, choice: Choice, file_format: str, *, is_pattern: bool
+    ) -> Iterator[Choice]:
+        """Yield the modules that a choice means. Raises InvalidRequestError where one can't be."""
+        name, modules = choice.module_name, model.modules()
+        found = _matching(modules, name) if is_pattern else [checked_module(name, modules)]
+        usable = [module for module in found if module.extractable]
+        if not usable:
+            raise InvalidRequestError(
+                f"{model} has no module that matches {name!r} and can be extracted.", subject=name
+            )
+        for module in usable:
+            shape = (1,) if self.flatten else module.output_shape
+            FORMATS[file_format].check([Column(module.name, shape, "float32")])
+            called = module.name if is_pattern else name
+            yield Choice(choice.model_name, called, choice.is_clip)
+
+
+def _matching(modules: Iterable[ModuleInfo], pattern: str) -> list[ModuleInfo]:
+    try:
+        found = re.compile(pattern)
+    except re.error as error:
+        raise InvalidRequestError(
+            f"{pattern!r} is no regular expression ({error}): put a \\ before the signs at fault."
+        ) from error
+    return [module for module in modules if module.name and found.search(module.name)]
+
+
+def _folder(out_path: Path, img_path: Path, choice: Choice) -> Path:
+    """Return a folder within `out_path`, whatever the images' path is."""
+    parts = [part for part in img_path.parts if part not in (img_path.anchor, "..")]
+    model, module = file_stem(choice.model_name), file_stem(choice.module_name)
+    return out_path.joinpath(*parts, model, module, "features")

@@ -1,0 +1,90 @@
+"""Puts every option of the command line and of the server on pages, from the programs themselves.
+
+A page has a line `<!-- commands -->` or `<!-- server options -->` where they go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+PROGRAM = "thingsvision-client"
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Put tables in the place of the lines that ask for them; MkDocs calls this for each page."""
+    for mark, table in _TABLES.items():
+        if mark in markdown:
+            markdown = markdown.replace(mark, "\n".join(table()))
+    return markdown
+
+
+def commands() -> Iterator[str]:
+    """Yield a section per command: what it does, how it is called, and its options."""
+    import typer
+
+    from thingsvision_client.cli import app
+
+    group: Any = typer.main.get_command(app)
+    context = typer.Context(group, info_name=PROGRAM)
+    for name, command in group.commands.items():
+        yield from _command(name, command, typer.Context(command, info_name=name, parent=context))
+
+
+def _command(name: str, command: Any, context: Any) -> Iterator[str]:
+    usage = " ".join(command.collect_usage_pieces(context))
+    yield from (f"## {name}", "", command.help, "", "```console")
+    yield from (f"{PROGRAM} {name} {usage}", "```", "")
+    yield from ("| option | what for | default |", "|---|---|---|")
+    for parameter in command.get_params(context):
+        record = parameter.get_help_record(context)
+        if record is not None:
+            text, _, rest = record[1].partition("  [")
+            yield f"| {_code(record[0])} | {_cell(text)} | {_cell(rest.removesuffix(']'))} |"
+    yield ""
+
+
+def server_options() -> Iterator[str]:
+    """Yield a table of the server's options: how they are called, their meaning, their default."""
+    from thingsvision_server.settings import Settings
+
+    yield from ("| option | in the environment | what for | default |", "|---|---|---|---|")
+    for name, field in Settings.model_fields.items():
+        option = f"--{name.replace('_', '-')}"
+        if field.annotation is bool:
+            option += f", --no-{option[2:]}"
+        default = _DEFAULTS.get(name, field.default)
+        yield (
+            f"| {_code(option)} | `THINGSVISION_{name.upper()}` | {_cell(field.description or '')} "
+            f"| {_cell(_default(default))} |"
+        )
+
+
+_DEFAULTS = {
+    "tensorflow_python": "the server's own interpreter",
+    "cpu_lanes": "number of cores, at most 4",
+    "decode_threads": "number of cores",
+}
+"""Defaults that are of the machine, which the page must not show as those of the one it is built
+on."""
+
+
+def _default(value: Any) -> str:
+    if hasattr(value, "human_readable"):
+        return f"{value.human_readable()}" if value else "0"
+    return "none" if value is None else str(value)
+
+
+def _code(text: str) -> str:
+    return f"`{text}`".replace("|", "\\|")
+
+
+def _cell(text: str) -> str:
+    """Return text for a cell: one line, without what would be read as Markdown."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+_TABLES: dict[str, Callable[[], Iterator[str]]] = {
+    "<!-- commands -->": commands,
+    "<!-- server options -->": server_options,
+}

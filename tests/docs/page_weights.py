@@ -1,0 +1,62 @@
+"""Weights for the models that pages name, in the place of the trained ones: random, but real."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import open_clip
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torchvision import models
+
+from thingsvision_server.sources.cornet.networks import cornet_r, cornet_s
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+
+
+def _clip() -> nn.Module:
+    network: nn.Module = open_clip.create_model("ViT-B-32-quickgelu")
+    return network
+
+
+NETWORKS: Mapping[str, Callable[[], nn.Module]] = {
+    "torchvision/alexnet.IMAGENET1K_V1": lambda: models.alexnet(weights=None),
+    "torchvision/squeezenet1_0.IMAGENET1K_V1": lambda: models.squeezenet1_0(weights=None),
+    "custom/cornet-r.imagenet": cornet_r,
+    "custom/cornet-s.imagenet": cornet_s,
+    "custom/clip/ViT-B-32.openai": _clip,
+}
+"""Networks, by where a server looks for their weights."""
+
+_TRAINED = {"torchvision/squeezenet1_0.IMAGENET1K_V1": "squeezenet1_0-imagenet.pth"}
+"""Those of which trained weights are in the reference data, where that is there."""
+
+
+def write_weights(folder: Path) -> None:
+    """Write files of weights for all networks."""
+    shared = Path(os.environ.get("THINGSVISION_SHARED_DATA", SHARED))
+    generator = torch.Generator().manual_seed(0)
+    for place, build in NETWORKS.items():
+        path = folder / f"{place}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        trained = shared / _TRAINED.get(place, "none")
+        if trained.is_file():
+            save_file(torch.load(trained, map_location="cpu", weights_only=True), path)
+            continue
+        with torch.device("meta"):
+            state = build().state_dict()
+        save_file({key: _drawn(key, value, generator) for key, value in state.items()}, path)
+
+
+def _drawn(key: str, like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Return random values that keep the size of activations from layer to layer."""
+    if not like.is_floating_point():
+        return torch.zeros(like.shape, dtype=like.dtype)
+    values = torch.randn(like.shape, generator=generator)
+    if key.endswith("running_var"):
+        return values.abs() + 0.5
+    fan = values[0].numel() if values.ndim > 1 else 4
+    return values * (2 / fan) ** 0.5

@@ -1,0 +1,58 @@
+"""Every block of code of the pages runs, in order, as a reader would run it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from markdown_blocks import blocks
+
+from serving import TestServer
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+DOCS = CHECKOUT / "docs"
+
+RUN = {"python", "sh"}
+"""Languages of blocks that are run."""
+
+SHOWN = {"console", "text"}
+"""Languages of those that are not: installing, starting servers, prompts, what is printed."""
+
+PAGES = sorted(page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
+RUNNABLE = [page for page in PAGES if any(block.language in RUN for block in blocks(DOCS / page))]
+NEEDS_DATA = {"rsa.md": "rsa92"}
+"""Pages of data that are not in this repository, and the folder that they are in."""
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_says_whether_it_is_run(page: str) -> None:
+    for block in blocks(DOCS / page):
+        assert block.language in RUN | SHOWN, f"{block} is of {block.language!r}"
+
+
+@pytest.mark.parametrize("page", RUNNABLE)
+def test_a_page_runs(
+    page: str, pages_server: TestServer, reader: Path, request: pytest.FixtureRequest
+) -> None:
+    if page in NEEDS_DATA:
+        shared_data: Path = request.getfixturevalue("shared_data")
+        (reader / NEEDS_DATA[page]).symlink_to(shared_data / NEEDS_DATA[page])
+    environment = os.environ | {
+        "THINGSVISION_SERVER": pages_server.address,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "MPLBACKEND": "agg",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    done = subprocess.run(
+        [sys.executable, "-W", "error", Path(__file__).with_name("run_page.py"), DOCS / page],
+        cwd=reader,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
