@@ -138,7 +138,7 @@ class DeviceMemoryError(ExhaustedError):
 
 
 class StorageError(ExhaustedError):
-    """A disk of the server is full."""
+    """A disk of the server is full, or that on which features are written fails."""
 
 
 class UnavailableError(ThingsvisionError):

@@ -19,12 +19,14 @@ from .client import Client, shared_client
 from .errors import InvalidRequestError
 from .feature_request import FeatureRequest, ServedModel
 from .model import Model
+from .origins import fingerprinted, remember_extraction
 from .outline import outline
 from .outputs import OUTPUT_TYPES, converter
-from .parameters import full_name, weights_of
+from .parameters import full_name, options_of, weights_of
 from .preprocessing import PreprocessingOverrides
 from .records import ModelInfo, ModuleInfo
-from .texts import text_tower
+from .reductions import FeatureOptions
+from .texts import queue_texts, text_tower
 from .tokens import token_extraction_number
 from .utils.data import ImageBatch, ServerTransforms
 
@@ -57,6 +59,7 @@ def get_extractor(
     model = Model(source, full_name(model_name, parameters), weights)
     token_extraction = parameters.get("token_extraction")
     token_extraction_number(token_extraction)
+    options = options_of(parameters)
     client = shared_client(server)
     info = _listed(client, model)
     check_device(client, device)
@@ -64,7 +67,7 @@ def get_extractor(
         model = replace(model, weights=_uploaded(client, model_path))
     # What a server runs without listing it are checkpoints fetched by name: PyTorch's.
     backend = info.backend if info and info.backend else "pt"
-    return Extractor(ServedModel(client, model, backend, token_extraction))
+    return Extractor(ServedModel(client, model, backend, token_extraction, options=options))
 
 
 class Extractor:
@@ -93,6 +96,11 @@ class Extractor:
     def token_extraction(self) -> str | None:
         """What is taken of sequences of tokens; None: all of them."""
         return self._served.token_extraction
+
+    @property
+    def options(self) -> FeatureOptions:
+        """How features are computed and sent."""
+        return self._served.options
 
     @property
     def changes(self) -> PreprocessingOverrides | None:
@@ -217,7 +225,9 @@ class Extractor:
         """
         convert = converter(output_type)
         module = text_tower(self._module_list()) if module_name is None else module_name
-        result = self.client.extract_texts(self.model, texts, module, batch_size=batch_size)
+        queue, sent = fingerprinted(queue_texts(texts))
+        result = self.client.extract(self.model, queue, module, batch_size=batch_size)
+        remember_extraction(result, sent)
         return convert(result.features[module])
 
     def get_transformations(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,12 @@ from .model import Model
 from .origins import fingerprinted, remember_extraction
 from .outputs import flattener
 from .preprocessing import PreprocessingOverrides
+from .reductions import FeatureOptions
 
 if TYPE_CHECKING:
     from .activations import Array
     from .extraction import Progress
-    from .jobs import FolderOptions
+    from .jobs import FolderOptions, Task
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class ServedModel:
     token_extraction: str | None = None
     changes: PreprocessingOverrides | None = None
     flatten_fn: Callable[..., Any] | None = None
+    options: FeatureOptions = field(default_factory=FeatureOptions)
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,14 @@ class FeatureRequest:
             batch_size=self.images.batch_size,
             token_extraction=self.served.token_extraction,
             preprocessing=self._changes,
+            **vars(self.served.options),
             flatten=self.flatten and flatten_fn is None,
             progress=self.progress,
         )
-        remember_extraction(result, sent, root=self.images.root, changes=self._changes)
+        chosen = self._task.request(result.batch_size).choices
+        remember_extraction(
+            result, sent, root=self.images.root, changes=self._changes, choices=chosen
+        )
         if flatten_fn is None:
             return result.features
         flatten = flattener(flatten_fn, self.served)
@@ -69,13 +75,20 @@ class FeatureRequest:
 
     def to_folder(self, folder: Path, options: FolderOptions) -> None:
         """Write files of rows as they arrive. Raises InvalidRequestError where that can't be."""
-        from .jobs import Task, extract_to_folder  # they load pyarrow
+        from .jobs import extract_to_folder  # loads pyarrow
 
         if self._flatten_fn is not None:
             raise InvalidRequestError(
                 "flatten_fn needs all activations in memory: leave out output_dir, or flatten_acts."
             )
-        task = Task(
+        client = self.served.client
+        extract_to_folder(client, self._task, folder, options=options, progress=self.progress)
+
+    @property
+    def _task(self) -> Task:
+        from .jobs import Task
+
+        return Task(
             self.served.model,
             tuple(self.modules),
             self.images.images,
@@ -84,9 +97,8 @@ class FeatureRequest:
             self._changes,
             self.flatten,
             self.images.root,
+            **vars(self.served.options),
         )
-        client = self.served.client
-        extract_to_folder(client, task, folder, options=options, progress=self.progress)
 
     @property
     def _flatten_fn(self) -> Callable[..., Any] | None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .errors import InvalidRequestError
+from .reductions import FeatureOptions, Reduction, reduction_of
 
 PARAMETERS: Mapping[str, str] = {
     "seed": "of random weights",
@@ -14,6 +15,10 @@ PARAMETERS: Mapping[str, str] = {
     "variant": "of a family of models, such as ViT-B/32 of clip",
     "dataset": "tag of pretrained weights, as OpenCLIP calls it",
     "token_extraction": "cls_token, avg_pool or cls_token+avg_pool, for sequences of tokens",
+    "precision": "of the forward pass: float32, tf32, bfloat16 or float16",
+    "dtype": "of the features: float32 or float16",
+    "deterministic": "true: every image alone, the same bits whatever its neighbours",
+    "reduction": "what features are made smaller by, an object: see Reduction",
 }
 """The keys, and what their values are."""
 
@@ -33,6 +38,16 @@ def full_name(model_name: str, parameters: Mapping[str, Any]) -> str:
         return model_name
     spelled = _RESOLUTION.sub(r"-\1", str(variant))
     return f"{model_name}/{re.sub('[/@]', '-', spelled)}"
+
+
+def options_of(parameters: Mapping[str, Any]) -> FeatureOptions:
+    """Return how features are computed and sent. Raises InvalidRequestError."""
+    names = ("precision", "dtype", "deterministic", "reduction")
+    given = {name: parameters[name] for name in names if parameters.get(name) is not None}
+    reduction = given.get("reduction")
+    if reduction is not None and not isinstance(reduction, Reduction):
+        given["reduction"] = reduction_of(reduction)
+    return FeatureOptions(**given)
 
 
 def weights_of(parameters: Mapping[str, Any], *, pretrained: bool, own_file: bool) -> str | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
+from typing import Any
 
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
@@ -65,6 +67,35 @@ class Reduction:
         if self.components is not None:
             message.projection.component_count, message.projection.seed = self.components, self.seed
         return message
+
+
+@dataclass(frozen=True)
+class FeatureOptions:
+    """How features are computed and sent, as in `Client.extract`. Raises InvalidRequestError."""
+
+    precision: str = "float32"
+    dtype: str = "float32"
+    deterministic: bool = False
+    reduction: Reduction | None = None
+
+    def __post_init__(self) -> None:
+        choice("precision", self.precision, PRECISIONS)
+        choice("dtype", self.dtype, ELEMENT_TYPES)
+        if not isinstance(self.deterministic, bool):
+            raise InvalidRequestError(
+                f"deterministic is true or false, not {self.deterministic!r}."
+            )
+
+
+def reduction_of(fields: Mapping[str, Any]) -> Reduction:
+    """Return the reduction of a JSON object with its fields. Raises InvalidRequestError."""
+    try:
+        return Reduction(**fields)
+    except TypeError as error:
+        valid = ", ".join(field.name for field in dataclass_fields(Reduction))
+        raise InvalidRequestError(
+            f"reduction is an object of {valid}, not {fields!r}: {error}."
+        ) from error
 
 
 def choice(name: str, value: str, valid: Mapping[str, int]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 from pathlib import Path
@@ -12,7 +13,14 @@ import pytest
 from sklearn.random_projection import SparseRandomProjection
 
 from serving import TestServer
-from thingsvision_client import Client, errors
+from thingsvision_client import (
+    Client,
+    DataLoader,
+    ImageDataset,
+    errors,
+    get_extractor,
+    save_features,
+)
 from thingsvision_client.reductions import Reduction
 
 MODEL = "torchvision/squeezenet1_0@random:0"
@@ -152,3 +160,46 @@ def _keep_busy(address: str, photos: list[Path], stop: threading.Event) -> None:
     with Client(address) as client:
         while not stop.is_set():
             client.extract("torchvision/alexnet@random:1", photos, "classifier.1")
+
+
+def test_the_library_chooses_by_model_parameters(
+    server: TestServer, photos: list[Path], tmp_path: Path, whole: np.ndarray
+) -> None:
+    names = [photo.name for photo in photos]
+    root = photos[0].parent
+    parameters = {
+        "precision": "bfloat16",
+        "dtype": "float16",
+        "reduction": {"pool": "mean", "pool_axes": [1, 2], "seed": 0},
+    }
+    extractor = get_extractor(
+        "squeezenet1_0", False, "cpu", "torchvision",
+        model_parameters=parameters, server=server.address,
+    )  # fmt: skip
+    batches = DataLoader(ImageDataset(root, tmp_path, "pt", file_names=names), 2, "pt")
+    features = extractor.extract_features(batches, MODULE)
+    assert features.dtype == np.float16
+    np.testing.assert_allclose(features, whole.mean(axis=(2, 3)), rtol=0.1, atol=0.02)
+    save_features(features, tmp_path, "npy")
+    told = json.loads((tmp_path / "features.npy.json").read_text())
+    assert told["choices"] == parameters
+    extractor.extract_features(batches, MODULE, output_dir=tmp_path, save_in_one_file=True)
+    np.testing.assert_array_equal(np.load(tmp_path / MODULE / "features.npy"), features)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        ({"precision": "half"}, "precision is one of float32"),
+        ({"deterministic": "yes"}, "deterministic is true or false, not 'yes'"),
+        ({"reduction": {"pooling": "mean"}}, "reduction is an object of pool, pool_axes, units"),
+    ],
+)
+def test_parameters_that_choose_nothing_are_refused(
+    server: TestServer, parameters: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(errors.InvalidRequestError, match=sentence):
+        get_extractor(
+            "alexnet", False, "cpu", "torchvision",
+            model_parameters=parameters, server=server.address,
+        )  # fmt: skip

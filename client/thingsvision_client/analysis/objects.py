@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 IMAGE = "image"
 UNIT = "unit"
+INDEX = "index"
+WHOLE_MODEL = "(model)"
+"""What the module without a name is called, the model as a whole."""
+
 OTHER_IMAGE = "other_image"
 """The second axis of an RDM, which can't be called as the first."""
 
@@ -28,22 +32,22 @@ OTHER_IMAGE = "other_image"
 def to_dataset(extraction: Extraction, module: str | None = None) -> Any:
     """Return the features of a module as an rsatoolbox Dataset: images x units, flattened.
 
-    `obs_descriptors` has the images' names as `image`; `channel_descriptors` has `unit`, 0, 1, ...
-    in C order, and where a unit lies on each named axis of `to_xarray`; `descriptors` tells where
-    the features came from. `module` may be left out where there is one. Raises
+    `obs_descriptors` has the images' names as `image`; `channel_descriptors` has where a unit lies
+    on each axis of `to_xarray`, and its `index` in C order; `descriptors` tells where the features
+    came from. `module` may be left out where there is one. Raises
     MissingDependencyError without rsatoolbox, InvalidRequestError.
     """
     toolbox = require_rsatoolbox("A Dataset")
     name = _module(extraction.features, module)
     features = extraction.features[name]
     shape = features.shape[1:]
-    places = np.unravel_index(np.arange(prod(shape)), shape) if len(shape) > 1 else ()
-    axes = zip(_axes(shape), places, strict=True) if places else ()
+    index = np.arange(prod(shape))
+    places = dict(zip(_axes(shape), np.unravel_index(index, shape), strict=True))
     return toolbox.data.Dataset(
         features.reshape(len(features), prod(shape)),
         descriptors={"module": name, **_attributes(extraction)},
         obs_descriptors={IMAGE: list(extraction.images)},
-        channel_descriptors={UNIT: np.arange(prod(shape)), **dict(axes)},
+        channel_descriptors={INDEX: index, **places},
     )
 
 
@@ -85,18 +89,20 @@ def to_xarray(record: Extraction | RDMs, module: str | None = None) -> Any:
     if module is not None:
         name = _module(arrays, module)
         return _data_array(xarray, record, name).assign_attrs(attributes)
-    variables = {name: _data_array(xarray, record, name, prefixed=True) for name in arrays}
+    variables = {
+        name or WHOLE_MODEL: _data_array(xarray, record, name, prefixed=True) for name in arrays
+    }
     return xarray.Dataset(variables, attrs=attributes)
 
 
 def _data_array(package: Any, record: Any, name: str, *, prefixed: bool = False) -> Any:
-    names = list(record.images)
+    names, title = list(record.images), name or WHOLE_MODEL
     if hasattr(record, "rdms"):
         coordinates = {IMAGE: names, OTHER_IMAGE: names}
-        return package.DataArray(record.rdms[name], coordinates, list(coordinates), name)
+        return package.DataArray(record.rdms[name], coordinates, list(coordinates), title)
     features = record.features[name]
-    axes = [f"{name}.{axis}" if prefixed else axis for axis in _axes(features.shape[1:])]
-    return package.DataArray(features, {IMAGE: names}, [IMAGE, *axes], name)
+    axes = [f"{title}.{axis}" if prefixed else axis for axis in _axes(features.shape[1:])]
+    return package.DataArray(features, {IMAGE: names}, [IMAGE, *axes], title)
 
 
 def _axes(shape: tuple[int, ...]) -> list[str]:

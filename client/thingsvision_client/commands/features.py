@@ -88,6 +88,7 @@ def extract_features(
         preprocessing=changes,
         flatten=flatten_acts,
         root=dataset.root,
+        **vars(extractor.options),
     )
     with progress_bar() as progress:
         extract_to_file(client, task, out_path, file_format=chosen, progress=progress)
