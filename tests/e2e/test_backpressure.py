@@ -199,7 +199,7 @@ def figure(server: TestServer, name: str) -> float:
 
 
 def assert_device_stops(server: TestServer) -> None:
-    """The leases are back: a pass per lane may still run, no image is decoded any more but those begun."""
+    """The leases are back: a pass per lane may still run, and decoding of what was begun."""
     passes, decoded = (f"thingsvision_{name}_seconds_count" for name in ("forward", "decode"))
     threads = psutil.cpu_count() or 1
     before = figure(server, passes), figure(server, decoded)
