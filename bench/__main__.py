@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -40,6 +41,8 @@ def main() -> None:
     if options.list:
         print("\n".join(row.id for row in ROWS))
         return
+    # Ends as an exception, so that server, columns and the temporary folder go too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     rows = chosen_rows(options.rows, quick=options.quick, full=options.full)
     choices = _choices(options)
     began = time.monotonic()

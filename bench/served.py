@@ -10,9 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 READY_LINE = "thingsvision-server listening on "
 START_SECONDS = 120
 STOP_SECONDS = 30
+IDLE_SECONDS, IDLE_PERCENT = 1.0, 5.0
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,12 @@ class Served:
 
     address: str
     pid: int
+
+    def wait_until_idle(self) -> None:
+        """Wait while the server works: it imports its libraries for seconds after its start."""
+        process, deadline = psutil.Process(self.pid), time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and process.cpu_percent(IDLE_SECONDS) > IDLE_PERCENT:
+            pass
 
 
 @contextmanager

@@ -193,7 +193,7 @@ def open_session(choices: Choices, scratch: Path) -> Iterator[Session]:
         _serve(choices, scratch, "server") as server,
         Client(server.address) as client,
     ):
-        client.models()  # comes when the server has imported its libraries
+        server.wait_until_idle()
         session = Session(choices, scratch, server, client)
         try:
             yield session

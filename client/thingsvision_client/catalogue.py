@@ -41,12 +41,13 @@ def _place(source: str, backend: str) -> tuple[int, str]:
 
 
 def _fault(client: Client, name: str, backend: str) -> str:
-    fault = f"The server lists no model {name!r} with backend={backend!r}"
     listed = client.models()
-    if others := sorted({i.backend for i in listed if i.name == name and i.backend != backend}):
-        return f"{fault}: it has one with backend={others[0]!r}."
     names = {info.name.lower(): info.name for info in listed if info.backend == backend}
     names |= {paper.lower(): paper for paper in PAPER_NAMES if backend == "pt"}
     near = get_close_matches(name.lower(), names, n=_MOST_NEAR)
-    shown = ", ".join(names[match] for match in near)
-    return f"{fault}; near: {shown}." if near else f"{fault}, nor one of a name like it."
+    others = {info.backend for info in listed if info.name == name and info.backend != backend}
+    hints = [
+        f"; near: {', '.join(names[match] for match in near)}" if near else "",
+        f"; there is one with backend={min(others)!r}" if others else "",
+    ]
+    return f"The server lists no model {name!r} with backend={backend!r}{''.join(hints)}."

@@ -33,8 +33,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import Image
 
-from thingsvision_client.analysis import rsa
-from thingsvision_client.analysis.rdm_grid import plot_rdms
+from thingsvision_client import plot_rdms, rsa
 
 data = Path(os.environ.get("RSA92", "rsa92"))
 references = {

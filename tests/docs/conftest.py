@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from page_weights import write_weights
+
 from serving import TestServer, serving
 
 
@@ -30,7 +30,9 @@ def pages_server(
     """A server with weights for all models that pages and notebooks name."""
     weights = tmp_path_factory.mktemp("weights-of-pages")
     write_weights(weights)
-    with serving(weights, drain_seconds=1.0, image_root=reader_images) as running:
+    # The paper's batches are of 64 images.
+    settings = {"max_batch": 64, "image_root": reader_images}
+    with serving(weights, drain_seconds=1.0, **settings) as running:
         yield running
 
 

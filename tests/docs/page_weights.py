@@ -8,6 +8,7 @@ from pathlib import Path
 
 import open_clip
 import torch
+import transformers
 from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
@@ -18,7 +19,7 @@ SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 def _clip() -> nn.Module:
-    network: nn.Module = open_clip.create_model("ViT-B-32-quickgelu")
+    network: nn.Module = open_clip.create_model("ViT-B-32-quickgelu", device="meta")
     return network
 
 
@@ -37,6 +38,7 @@ _TRAINED = {"torchvision/squeezenet1_0.IMAGENET1K_V1": "squeezenet1_0-imagenet.p
 
 def write_weights(folder: Path) -> None:
     """Write files of weights for all networks."""
+    _write_dino(folder / "transformers" / "facebook" / "dinov2-base")
     shared = Path(os.environ.get("THINGSVISION_SHARED_DATA", SHARED))
     generator = torch.Generator().manual_seed(0)
     for place, build in NETWORKS.items():
@@ -51,12 +53,23 @@ def write_weights(folder: Path) -> None:
         save_file({key: _drawn(key, value, generator) for key, value in state.items()}, path)
 
 
+def _write_dino(folder: Path) -> None:
+    """Write a checkpoint with the modules of the published one, but narrow ones."""
+    config = transformers.Dinov2Config(
+        hidden_size=32, num_attention_heads=2, image_size=518, patch_size=14
+    )
+    transformers.Dinov2Model(config).save_pretrained(folder)
+    crop = {"height": 224, "width": 224}
+    processor = transformers.BitImageProcessor(size={"shortest_edge": 256}, crop_size=crop)
+    processor.save_pretrained(folder)
+
+
 def _drawn(key: str, like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Return random values that keep the size of activations from layer to layer."""
+    """Return random values, in half of the bytes, that keep the size of activations."""
     if not like.is_floating_point():
         return torch.zeros(like.shape, dtype=like.dtype)
     values = torch.randn(like.shape, generator=generator)
     if key.endswith("running_var"):
-        return values.abs() + 0.5
+        return (values.abs() + 0.5).half()
     fan = values[0].numel() if values.ndim > 1 else 4
-    return values * (2 / fan) ** 0.5
+    return (values * (2 / fan) ** 0.5).half()

@@ -293,7 +293,13 @@ import sys
 
 EXTRAS = ["torch", "torchvision", "tensorflow", "keras", "matplotlib", "h5py", "PIL", "pandas",
           "sklearn", "rsatoolbox", "xarray"]
-sys.modules.update(dict.fromkeys(EXTRAS))  # None: an import of them fails
+
+class NotInstalled:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in EXTRAS:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, NotInstalled())
 
 import numpy as np
 import thingsvision_client as tv

@@ -267,7 +267,7 @@ def test_the_commands_make_table_and_figures(
     assert "human_it   features.12   0.2952" in done.stdout
     assert "V4         classifier.3  0.2957" in done.stdout
     assert "\r" not in done.stderr, "a progress bar in a pipe"
-    rows = list(csv.DictReader((tmp_path / "rsa.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "rsa.csv").read_text().splitlines()))
     assert [round(float(row["score"]), 4) for row in rows] == SPEARMAN[0] + SPEARMAN[1]
     assert json.loads((tmp_path / "rsa.json").read_text())["image_root"] == str(folder / "stimuli")
     assert b"<svg" in (tmp_path / "rsa.svg").read_bytes()[:600]

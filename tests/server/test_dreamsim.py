@@ -134,7 +134,7 @@ def features(sources: Sources, variant: str, images: torch.Tensor) -> Any:
     key = ModelKey("custom", f"DreamSim/{variant}", Pretrained("nights"))
     model: Any = sources["custom"].load(key, "cpu")
     with torch.inference_mode():
-        return model._open_tower(IMAGE)(images).numpy()
+        return model.towers[IMAGE](images).numpy()
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_weights_that_the_service_wrote_itself_fit(sources: Sources, tmp_path: P
     )
     path = tmp_path / "custom" / "DreamSim" / "open_clip_vitb32.nights.safetensors"
     path.parent.mkdir(parents=True)
-    network = random._open_tower(IMAGE)
+    network = random.towers[IMAGE]
     save_file(network.state_dict(), path)
     key = ModelKey("custom", "DreamSim/open_clip_vitb32", Pretrained("nights"))
     loaded: Any = sources["custom"].load(key, "cpu")

@@ -64,8 +64,8 @@ class GridLayout:
 
     @property
     def title_room(self) -> float:
-        """Width of a title: with a bar per panel, its power of ten stands beside."""
-        return self.panel - (_POWER_ROOM if self.bar_per_panel else 0.0)
+        """Width of a title: the power of ten of a bar stands beside it."""
+        return self.panel - _POWER_ROOM
 
     def panel_box(self, number: int) -> Box:
         """Return where a panel lies."""

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial.distance import cdist
 
 Array = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -39,6 +38,8 @@ def squared_euclidean(x: Array) -> Array:
     squares = np.einsum("ij,ij->i", centred, centred)
     scale = squares[:, None] + squares
     distances: Array = np.maximum(scale - 2.0 * (centred @ centred.T), 0.0)
+    from scipy.spatial.distance import cdist  # its import takes longer than most RDMs
+
     near = np.triu(distances <= _NEAR * scale, k=1)
     for row in np.flatnonzero(near.any(axis=1)):
         columns = np.flatnonzero(near[row])

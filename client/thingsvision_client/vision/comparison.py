@@ -62,13 +62,14 @@ def compare_models(
     labels = [*_labels(chosen), *references]
     if len(set(labels)) < len(labels):
         raise InvalidRequestError(f"Two rows would be called the same: {', '.join(labels)}.")
-    rdms = []
-    for choice in chosen:
-        features = study.features(study.model(choice), choice, Path(root), Path(out_path))
-        if save_features:
-            storing.save_features(features, _folder(Path(out_path), choice), "npy")
-        rdms.append(compute_rdm(features.reshape(len(features), -1), dissimilarity))
-    table = _correlations([*rdms, *references.values()], correlation)
+    rdms: dict[Choice, Array] = {}
+    for name, by_module in study.by_model(chosen, Path(root), Path(out_path)):
+        for module, features in by_module.items():
+            if save_features:
+                storing.save_features(features, _folder(Path(out_path), name, module), "npy")
+            rdm = compute_rdm(features.reshape(len(features), -1), dissimilarity)
+            rdms[Choice(name, module)] = rdm
+    table = _correlations([*map(rdms.__getitem__, chosen), *references.values()], correlation)
     index = pandas.Index(labels, name="model_names")
     return pandas.DataFrame(table, index=index, columns=labels)
 
@@ -98,8 +99,8 @@ def _labels(chosen: Sequence[Choice]) -> list[str]:
     ]
 
 
-def _folder(out_path: Path, choice: Choice) -> Path:
-    return out_path / file_stem(choice.model_name) / file_stem(choice.module_name)
+def _folder(out_path: Path, model_name: str, module: str) -> Path:
+    return out_path / file_stem(model_name) / file_stem(module)
 
 
 def _check(value: str, valid: Sequence[str] | Mapping[str, Any], called: str) -> None:

@@ -27,13 +27,15 @@ class Choice:
 
     model_name: str
     module_name: str
-    is_clip: bool
 
 
 def choices(
     model_names: Sequence[str], module_names: Sequence[str], clip: bool | Sequence[bool]
 ) -> list[Choice]:
-    """Return models and modules side by side. Raises InvalidRequestError for other numbers."""
+    """Return models and modules side by side. Raises InvalidRequestError for other numbers.
+
+    Which models are CLIP's the server knows: `clip` is only counted.
+    """
     flags = [clip] * len(model_names) if isinstance(clip, bool) else list(clip)
     lists = {"model_names": model_names, "module_names": module_names, "clip": flags}
     if texts := [name for name, value in lists.items() if isinstance(value, str)]:
@@ -41,7 +43,7 @@ def choices(
     counts = {name: len(value) for name, value in lists.items()}
     if len(set(counts.values())) != 1 or not model_names:
         raise InvalidRequestError(f"There is one module (and clip) per model, not {counts}.")
-    return [Choice(*each) for each in zip(model_names, module_names, flags, strict=True)]
+    return [Choice(*pair) for pair in zip(model_names, module_names, strict=True)]
 
 
 def get_module_names(model: Model, module: str) -> list[str]:
@@ -69,13 +71,9 @@ def get_features(
     Module i is of model i. `file_names.txt` in `out_path` has a line per row. All else is as in
     `Model.extract_features`.
     """
-    found: dict[str, dict[str, Array]] = {}
     chosen = choices(model_names, module_names, clip)
     study = Study(pretrained, batch_size, backend, checked_flattening(flatten_acts))
-    for choice in chosen:
-        features = study.features(study.model(choice), choice, Path(root), Path(out_path))
-        found.setdefault(choice.model_name, {})[choice.module_name] = features
-    return found
+    return dict(study.by_model(chosen, Path(root), Path(out_path)))
 
 
 def extract_features_across_models_and_datasets(
@@ -135,18 +133,28 @@ class Study:
     backend: str
     flatten: bool
 
-    def model(self, choice: Choice) -> Model:
-        """Return a model, on any device of the server."""
-        return Model(choice.model_name, self.pretrained, None, backend=self.backend)
+    def by_model(
+        self, chosen: Sequence[Choice], root: Path, out_path: Path
+    ) -> Iterator[tuple[str, dict[str, Array]]]:
+        """Yield models and their features by module, from one forward pass for each model."""
+        for name in dict.fromkeys(choice.model_name for choice in chosen):
+            modules = [choice.module_name for choice in chosen if choice.model_name == name]
+            model = self._model(name)
+            yield name, self._features(model, list(dict.fromkeys(modules)), root, out_path)
 
-    def features(self, model: Model, choice: Choice, root: Path, out_path: Path) -> Array:
-        """Return the features of the images of a folder."""
-        loader = load_dl(
-            root, out_path, self.backend, self.batch_size, transforms=model.get_transformations()
+    def _model(self, name: str) -> Model:
+        """Return a model, on any device of the server."""
+        return Model(name, self.pretrained, None, backend=self.backend)
+
+    def _features(
+        self, model: Model, modules: Sequence[str], root: Path, out_path: Path
+    ) -> dict[str, Array]:
+        transforms = model.get_transformations()
+        loader = load_dl(root, out_path, self.backend, self.batch_size, transforms=transforms)
+        found: dict[str, Array] = model.extractor.extract_features(
+            loader, module_names=modules, flatten_acts=self.flatten
         )
-        return model.extract_features(
-            loader, choice.module_name, flatten_acts=self.flatten, clip=choice.is_clip
-        )[0]
+        return found
 
     def write_all(
         self,
@@ -157,26 +165,26 @@ class Study:
         *,
         is_pattern: bool,
     ) -> None:
-        """Write the features of every folder and model."""
+        """Write the features of every folder and model; in memory there are those of one module."""
         file_format = f_format.removeprefix(".")  # as scripts wrote before
         check_format(file_format, 1)
         if isinstance(img_paths, str):
             raise InvalidRequestError(f"img_paths is a list, such as [{img_paths!r}].")
-        plan = [(self.model(choice), choice) for choice in chosen]
+        plan = [(self._model(choice.model_name), choice) for choice in chosen]
         asked = [
-            (model, one)
+            (model, choice.model_name, module)
             for model, choice in plan
-            for one in self._asked(model, choice, file_format, is_pattern=is_pattern)
+            for module in self._modules(model, choice, file_format, is_pattern=is_pattern)
         ]
-        for model, choice in asked:
+        for model, model_name, module in asked:
             for img_path in img_paths:
-                folder = _folder(out_path, Path(img_path), choice)
-                features = self.features(model, choice, Path(img_path), folder)
-                save_features(features, folder, file_format)
+                folder = _folder(out_path, Path(img_path), model_name, module)
+                features = self._features(model, [module], Path(img_path), folder)
+                save_features(features[module], folder, file_format)
 
-    def _asked(
+    def _modules(
         self, model: Model, choice: Choice, file_format: str, *, is_pattern: bool
-    ) -> Iterator[Choice]:
+    ) -> Iterator[str]:
         """Yield the modules that a choice means. Raises InvalidRequestError where one can't be."""
         name, modules = choice.module_name, model.modules()
         found = _matching(modules, name) if is_pattern else [checked_module(name, modules)]
@@ -188,8 +196,7 @@ class Study:
         for module in usable:
             shape = (1,) if self.flatten else module.output_shape
             FORMATS[file_format].check([Column(module.name, shape, "float32")])
-            called = module.name if is_pattern else name
-            yield Choice(choice.model_name, called, choice.is_clip)
+            yield module.name if is_pattern else name
 
 
 def _matching(modules: Iterable[ModuleInfo], pattern: str) -> list[ModuleInfo]:
@@ -202,8 +209,7 @@ def _matching(modules: Iterable[ModuleInfo], pattern: str) -> list[ModuleInfo]:
     return [module for module in modules if module.name and found.search(module.name)]
 
 
-def _folder(out_path: Path, img_path: Path, choice: Choice) -> Path:
+def _folder(out_path: Path, img_path: Path, model_name: str, module: str) -> Path:
     """Return a folder within `out_path`, whatever the images' path is."""
     parts = [part for part in img_path.parts if part not in (img_path.anchor, "..")]
-    model, module = file_stem(choice.model_name), file_stem(choice.module_name)
-    return out_path.joinpath(*parts, model, module, "features")
+    return out_path.joinpath(*parts, file_stem(model_name), file_stem(module), "features")

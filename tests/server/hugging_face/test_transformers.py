@@ -129,7 +129,7 @@ def test_a_masked_autoencoder_sees_every_patch_in_its_place(folder: Path, tmp_pa
     assert isinstance(loaded, TorchModel)
     pixels = torch.rand(2, 3, SIDE, SIDE)
     with torch.inference_mode():
-        found = loaded._open_tower(IMAGE)(pixels).last_hidden_state
+        found = loaded.towers[IMAGE](pixels).last_hidden_state
         plain = network.eval().embeddings
         tokens = plain.patch_embeddings(pixels) + plain.position_embeddings[:, 1:]
         first = plain.cls_token + plain.position_embeddings[:, :1]

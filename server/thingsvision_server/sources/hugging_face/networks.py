@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -150,14 +151,15 @@ def _hides_patches(network: PreTrainedModel) -> bool:
 def _unhidden(network: PreTrainedModel) -> Callable[..., Any]:
     """Have a masked autoencoder see every patch, in its place: trained, it hides most at random."""
     network.config.mask_ratio = 0.0
+    # Not a function within this one: whoever copies the network copies what it is called by, too.
+    return partial(_call_in_order, network)
 
-    def call(pixel_values: torch.Tensor) -> Any:
-        height, width = network.get_submodule("embeddings.patch_embeddings").patch_size
-        count = (pixel_values.shape[-2] // height) * (pixel_values.shape[-1] // width)
-        order = torch.arange(count, dtype=torch.float32, device=pixel_values.device)
-        return network(pixel_values=pixel_values, noise=order.expand(len(pixel_values), count))
 
-    return call
+def _call_in_order(network: PreTrainedModel, pixel_values: torch.Tensor) -> Any:
+    height, width = network.get_submodule("embeddings.patch_embeddings").patch_size
+    count = (pixel_values.shape[-2] // height) * (pixel_values.shape[-1] // width)
+    order = torch.arange(count, dtype=torch.float32, device=pixel_values.device)
+    return network(pixel_values=pixel_values, noise=order.expand(len(pixel_values), count))
 
 
 def text_tower(network: PreTrainedModel) -> Tower:

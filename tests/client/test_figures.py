@@ -1,0 +1,431 @@
+"""Figures for papers: what is drawn where, in which colours, and that no letters overlap."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.stats import rankdata
+
+from thingsvision_client import Client
+from thingsvision_client.analysis import RSAResult, bars, compare_rdms, rdm_grid
+from thingsvision_client.analysis.lettering import shortened, width_of, wrapped
+from thingsvision_client.analysis.rdm_grid import plot_rdms
+from thingsvision_client.core import rsa as core_rsa
+from thingsvision_client.errors import ImageError, InvalidRequestError, MissingDependencyError
+from thingsvision_client.rdms import RDMs
+
+COUNT = 24
+CATEGORIES = ["animal"] * 9 + ["tool with a long name"] * 4 + ["face"] * 11
+LONG = "torchvision/wide_resnet50_2@sha256:0a63eeca57704d64b69f8573a56fe988 layer4.2.relu"
+
+
+def random_rdm(seed: int, count: int = COUNT) -> np.ndarray:
+    upper = np.triu(np.random.default_rng(seed).random((count, count)), k=1)
+    rdm: np.ndarray = upper + upper.T
+    return rdm
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The figures that are written, to look at their parts."""
+    figures: list[Any] = []
+    for module in (bars, rdm_grid):
+        write = module.write_figure
+
+        def keep(figure: Any, path: Path, write: Any = write) -> None:
+            figures.append(figure)
+            write(figure, path)
+
+        monkeypatch.setattr(module, "write_figure", keep)
+    return figures
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Pictures in plain colours, wide ones, in folders of their category."""
+    for row in range(COUNT):
+        path = tmp_path / "images" / CATEGORIES[row] / f"{row:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (60, 30), colour_of(row)).save(path)
+    return tmp_path / "images"
+
+
+def colour_of(row: int) -> tuple[int, int, int]:
+    return (10 * row, 255 - 10 * row, 128)
+
+
+def names() -> list[str]:
+    return [f"{category}/{row:02d}.png" for row, category in enumerate(CATEGORIES)]
+
+
+def rdm_axes(figure: Any) -> list[Any]:
+    return [axes for axes in figure.axes if axes.get_title()]
+
+
+def ticks_out_of_view(figure: Any) -> list[Any]:
+    """Return the labels that matplotlib keeps, but does not draw."""
+    axes = [axis for one in figure.axes for axis in (one.xaxis, one.yaxis)]
+    return [
+        label
+        for axis in axes
+        for tick in axis.get_major_ticks()
+        for label in (tick.label1, tick.label2)
+        if not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())
+    ]
+
+
+def assert_nothing_overlaps(figure: Any) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.text import Text
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer = canvas.get_renderer()
+    unseen = ticks_out_of_view(figure)
+    texts = [
+        (text.get_text(), text.get_window_extent(renderer))
+        for text in figure.findobj(Text)
+        if text.get_text() and text.get_visible() and text not in unseen
+    ]
+    assert texts
+    page = figure.bbox
+    for text, box in texts:
+        assert box.x0 >= page.x0 - 1, text
+        assert box.x1 <= page.x1 + 1, text
+        assert box.y0 >= page.y0 - 1, text
+        assert box.y1 <= page.y1 + 1, text
+    for (one, first), (other, second) in combinations(texts, 2):
+        over = first.intersection(first, second)
+        assert over is None or min(over.width, over.height) < 2, (one, other)
+
+
+def test_panels_show_the_values(tmp_path: Path, drawn: list[Any]) -> None:
+    rdms = {"one": random_rdm(1), "two": 3 * random_rdm(2)}
+    plot_rdms(tmp_path / "grid.png", rdms, categories=CATEGORIES)
+    (figure,) = drawn
+    first, second = rdm_axes(figure)
+    assert [axes.get_title() for axes in (first, second)] == ["one", "two"]
+    off = np.concatenate([rdm[np.triu_indices(COUNT, 1)] for rdm in rdms.values()])
+    for axes, rdm in zip((first, second), rdms.values(), strict=True):
+        np.testing.assert_array_equal(axes.images[0].get_array(), rdm)
+        assert axes.images[0].get_clim() == (off.min(), off.max())
+    lines = [line.get_xdata()[0] for line in first.lines if line.get_xdata()[0] > 0]
+    assert [line for line in lines if line != 1] == [8.5, 12.5]
+    plot_rdms(tmp_path / "grid.png", rdms, scale="own")
+    for axes, rdm in zip(rdm_axes(drawn[1]), rdms.values(), strict=True):
+        values = rdm[np.triu_indices(COUNT, 1)]
+        assert axes.images[0].get_clim() == (values.min(), values.max())
+
+
+def test_ranks_are_percentiles_of_pairs(tmp_path: Path, drawn: list[Any]) -> None:
+    rdm = random_rdm(1)
+    rdm[2, :] = rdm[:, 2] = np.nan
+    plot_rdms(tmp_path / "grid.png", {"a": rdm}, scale="ranks")
+    shown = rdm_axes(drawn[0])[0].images[0].get_array()
+    upper = np.triu_indices(COUNT, 1)
+    values = rdm[upper]
+    kept = np.isfinite(values)
+    expected = 100 * (rankdata(values[kept]) - 1) / (kept.sum() - 1)
+    np.testing.assert_allclose(shown[upper][kept], expected, atol=1e-12)
+    assert np.ma.getmaskarray(shown)[upper][~kept].all() or np.isnan(shown[upper][~kept]).all()
+    assert (expected.min(), expected.max()) == (0, 100)
+    labels = {axes.get_ylabel() for axes in drawn[0].axes}
+    assert "dissimilarity (percentile)" in labels
+
+
+def pixels_of(path: Path, figure: Any) -> Any:
+    """Return what gives the colour at a place of axes, in their data coordinates."""
+    image = Image.open(path).convert("RGB")
+
+    def pixel(axes: Any, x: float, y: float) -> tuple[int, ...]:
+        across, up = axes.transData.transform((x, y))
+        found = image.getpixel((int(across), image.height - 1 - int(up)))
+        assert isinstance(found, tuple)
+        return found
+
+    assert image.size == tuple(int(side * 300 + 1e-6) for side in figure.get_size_inches())
+    return pixel
+
+
+def test_pixels_are_the_colours_of_values_and_pictures(
+    tmp_path: Path, folder: Path, drawn: list[Any]
+) -> None:
+    import matplotlib as mpl
+
+    rdm = random_rdm(1)
+    rdm[3, 20] = rdm[20, 3] = np.nan
+    path = tmp_path / "grid.png"
+    plot_rdms(path, {"a": rdm}, images=names(), thumbnails=folder, colormap="viridis")
+    pixel = pixels_of(path, drawn[0])
+    axes = rdm_axes(drawn[0])[0]
+    values = rdm[np.triu_indices(COUNT, 1)]
+    low, high = np.nanmin(values), np.nanmax(values)
+    for row, column in [(0, 5), (5, 0), (17, 10), (23, 22), (1, 1)]:
+        level = np.clip((rdm[row, column] - low) / (high - low), 0, 1)
+        expected = np.array(mpl.colormaps["viridis"](level)[:3]) * 255
+        assert np.abs(pixel(axes, column, row) - expected).max() < 3
+    assert pixel(axes, 20, 3) == pixel(axes, 3, 20) == (220, 220, 220)
+    strips = [one for one in drawn[0].axes if len(one.images) > 1]
+    assert len(strips) == 2
+    seen = []
+    for strip in strips:
+        for picture in strip.images:
+            left, right, bottom, top = picture.get_extent()
+            x, y = (left + right) / 2, (bottom + top) / 2
+            red = pixel(strip, x, y)[0]
+            seen.append(round(red / 10))
+            assert np.abs(np.subtract(pixel(strip, x, y), colour_of(seen[-1]))).max() < 3
+            # It is twice as wide as high: above and below it the paper shows.
+            assert pixel(strip, x, y + 0.42 * (top - bottom)) == (255, 255, 255)
+    assert len(seen) == len(strips[0].images) * 2
+    assert seen == sorted(seen[: len(seen) // 2]) * 2
+    assert {CATEGORIES[row] for row in seen} == set(CATEGORIES)
+
+
+def test_pictures_lie_beside_their_rows_where_there_is_room(
+    tmp_path: Path, folder: Path, drawn: list[Any]
+) -> None:
+    keep = [0, 5, 10, 20]
+    small = random_rdm(1)[np.ix_(keep, keep)]
+    path = tmp_path / "grid.png"
+    plot_rdms(path, {"a": small}, images=[names()[row] for row in keep], thumbnails=folder)
+    pixel = pixels_of(path, drawn[0])
+    left, below = (one for one in drawn[0].axes if len(one.images) > 1)
+    for place, row in enumerate(keep):
+        middle = 0.03 + left.images[0].get_extent()[0] / 2
+        assert np.abs(np.subtract(pixel(left, middle, place), colour_of(row))).max() < 3
+        assert np.abs(np.subtract(pixel(below, place, middle), colour_of(row))).max() < 3
+
+
+def test_rows_of_a_category_are_put_together(
+    tmp_path: Path, folder: Path, drawn: list[Any]
+) -> None:
+    order = np.random.default_rng(0).permutation(COUNT)
+    rdm, rows = random_rdm(1), [names()[row] for row in order]
+    labels = [CATEGORIES[row] for row in order]
+    for sort in (True, False):
+        plot_rdms(
+            tmp_path / "grid.png", {"a": rdm}, images=rows, thumbnails=folder,
+            sort_by_category=sort,
+        )  # fmt: skip
+    first = {label: labels.index(label) for label in CATEGORIES}
+    together = sorted(range(COUNT), key=lambda row: (first[labels[row]], row))
+    shown = [rdm_axes(figure)[0].images[0].get_array() for figure in drawn]
+    np.testing.assert_array_equal(shown[0], rdm[np.ix_(together, together)])
+    np.testing.assert_array_equal(shown[1], rdm)
+    assert_nothing_overlaps(drawn[0])
+    assert_nothing_overlaps(drawn[1])
+
+
+@pytest.mark.parametrize("panel_count", [2, 5])
+@pytest.mark.parametrize("scale", ["shared", "own"])
+@pytest.mark.parametrize("category_count", [0, 3, 24])
+def test_no_letters_overlap(
+    tmp_path: Path, drawn: list[Any], panel_count: int, scale: str, category_count: int
+) -> None:
+    labels = [f"category number {row * category_count // COUNT}" for row in range(COUNT)]
+    rdms = {f"{number} {LONG}": 1e5 * random_rdm(number) for number in range(panel_count)}
+    plot_rdms(
+        tmp_path / "grid.png", rdms, images=names(), scale=scale,
+        categories=labels if category_count else None,
+    )  # fmt: skip
+    assert_nothing_overlaps(drawn[0])
+    assert drawn[0].get_size_inches()[0] <= 7.2 + 1e-6
+
+
+def test_images_are_named_where_they_are_few(tmp_path: Path, drawn: list[Any]) -> None:
+    rows = [f"{row} $no maths$.png" for row in range(COUNT)]
+    plot_rdms(tmp_path / "grid.png", {"a": random_rdm(1)}, images=rows)
+    written = {text.get_text() for axes in drawn[0].axes for text in axes.texts}
+    assert written == {f"{row} $no\nmaths$" for row in range(COUNT)} or written == {
+        f"{row} $no maths$" for row in range(COUNT)
+    }
+    plot_rdms(tmp_path / "grid.png", {"a": random_rdm(1, 60)}, images=list(map(str, range(60))))
+    assert not [text for axes in drawn[1].axes for text in axes.texts]
+
+
+def test_the_record_of_a_server_names_modules_images_and_units(
+    client: Client, tmp_path: Path, drawn: list[Any]
+) -> None:
+    generator = np.random.default_rng(0)
+    features = {name: generator.normal(size=(COUNT, 9)) for name in ("early", "late")}
+    euclidean = client.rdm_of(features, names(), metric="euclidean")
+    cosine = client.rdm_of({"late": features["late"]}, names(), metric="cosine")
+    plot_rdms(tmp_path / "grid.png", euclidean)
+    assert [axes.get_title() for axes in rdm_axes(drawn[0])] == ["early", "late"]
+    assert [one.get_ylabel() for one in drawn[0].axes].count("Euclidean distance") == 2
+    plot_rdms(tmp_path / "grid.png", {"AlexNet": euclidean, "ViT": cosine, "IT": random_rdm(1)})
+    titles = [axes.get_title() for axes in rdm_axes(drawn[1])]
+    assert titles == ["AlexNet early", "AlexNet late", "ViT", "IT"]
+    other = client.rdm_of(features, names()[::-1])
+    with pytest.raises(InvalidRequestError, match="different images, or in another order"):
+        plot_rdms(tmp_path / "grid.png", {"a": euclidean, "b": other})
+
+
+DRAW = """
+import sys
+from pathlib import Path
+import numpy as np
+from thingsvision_client.analysis.rdm_grid import plot_rdms
+upper = np.triu(np.random.default_rng(1).random((24, 24)), k=1)
+folder = Path(sys.argv[1])
+files = sorted(folder.rglob("*.png"))
+for path in sys.argv[2:]:
+    plot_rdms(path, {"a": upper + upper.T}, thumbnails=files,
+              categories=[file.parent.name for file in files])
+assert "matplotlib.pyplot" not in sys.modules
+"""
+
+
+def test_the_same_figure_is_the_same_bytes(tmp_path: Path, folder: Path) -> None:
+    endings = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
+    contents = []
+    for seed in ("1", "2"):
+        paths = [tmp_path / seed / f"grid.{ending}" for ending in endings]
+        environment = dict(os.environ, PYTHONHASHSEED=seed, SOURCE_DATE_EPOCH=f"{seed}00000000")
+        subprocess.run([sys.executable, "-c", DRAW, folder, *paths], env=environment, check=True)
+        contents.append([path.read_bytes() for path in paths])
+        assert sorted(path.name for path in (tmp_path / seed).iterdir()) == [
+            "grid.pdf", "grid.png", "grid.svg",
+        ]  # fmt: skip
+    assert contents[0] == contents[1]
+    for content, start in zip(contents[0], endings.values(), strict=True):
+        assert content.startswith(start)
+    # Letters stay letters in the PDF, and pictures are kept larger than pixels show them.
+    assert b"/FontFile2" in contents[0][2]
+
+
+def test_what_can_not_be_drawn_is_told(tmp_path: Path, folder: Path) -> None:
+    rdm, path = {"a": random_rdm(1)}, tmp_path / "grid.png"
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"colormap": "virids"}, "no colormap 'virids'; it has, for example, .*viridis"),
+        ({"scale": "log"}, "scale is one of shared, own, ranks, not 'log'"),
+        ({"categories": ["a", "b"]}, "2 categories for 24 images"),
+        ({"categories": "species"}, "a label per image, 'folders' or None"),
+        ({"images": ["a"]}, "1 names for 24 images"),
+        ({"thumbnails": [folder / "x.png"] * 24}, "24 thumbnails are not there"),
+        ({"thumbnails": [folder / "x.png"]}, "1 thumbnails for 24 images"),
+    ]
+    for options, message in wrong:
+        with pytest.raises(InvalidRequestError, match=message):
+            plot_rdms(path, rdm, **options)
+    with pytest.raises(InvalidRequestError, match=r"'grid\.doc': its ending is one of .*pdf"):
+        plot_rdms(tmp_path / "grid.doc", rdm)
+    for values, message in [
+        ({}, "no RDM to draw"),
+        ({"a": np.zeros((3, 4))}, r"'a' is of shape \(3, 4\)"),
+        ({"a": np.zeros((3, 3)), "b": np.zeros((4, 4))}, "different numbers of images: {'a': 3"),
+    ]:
+        with pytest.raises(InvalidRequestError, match=message):
+            plot_rdms(path, values)
+    broken = folder / "broken.png"
+    broken.write_bytes(b"no image")
+    with pytest.raises(ImageError, match=r"broken\.png can't be drawn"):
+        plot_rdms(path, rdm, thumbnails=[broken] * COUNT)
+    assert not list(tmp_path.glob("*grid*"))
+
+
+@pytest.fixture
+def result(client: Client) -> RSAResult:
+    generator = np.random.default_rng(0)
+    features = {f"layer{n}.conv": generator.normal(size=(COUNT, 30)) for n in range(4)}
+    rdms: RDMs = client.rdm_of(features, names(), dtype="float64")
+    like_last = rdms.rdms["layer3.conv"] + 0.1 * random_rdm(5)
+    subjects = np.stack([like_last + 0.2 * random_rdm(seed) for seed in range(3)])
+    return compare_rdms(rdms, {"one": random_rdm(1), LONG: subjects}, bootstrap=50)
+
+
+def test_bars_are_the_scores(result: RSAResult, tmp_path: Path, drawn: list[Any]) -> None:
+    result.plot(tmp_path / "rsa.png")
+    (figure,) = drawn
+    one, subjects = figure.axes
+    for axes, reference in ((one, "one"), (subjects, LONG)):
+        scores = [score for score in result.scores if score.reference == reference]
+        bars_drawn = [patch for patch in axes.patches if patch.get_width() < 1 - 1e-9]
+        assert [bar.get_height() for bar in bars_drawn] == [score.score for score in scores]
+        intervals = [line.get_segments()[0][:, 1].tolist() for line in axes.collections]
+        assert intervals == [[score.low, score.high] for score in scores]
+    (band,) = [patch for patch in subjects.patches if patch not in bars_drawn]
+    first = result.of(LONG, "layer0.conv")
+    assert band.get_y() == pytest.approx(first.ceiling_low)
+    assert band.get_y() + band.get_height() == pytest.approx(first.ceiling_high)
+    assert result.of(LONG, "layer3.conv").score > 0.5
+    assert one.get_ylabel() == "Spearman's ρ"
+    named = [text.get_text() for text in one.get_xticklabels()]
+    assert named == result.modules
+    assert one.get_ylim() == subjects.get_ylim()
+    assert_nothing_overlaps(figure)
+
+
+def test_bars_of_many_modules_and_references_stay_readable(
+    client: Client, tmp_path: Path, drawn: list[Any]
+) -> None:
+    generator = np.random.default_rng(0)
+    features = {f"{LONG}.{n}": generator.normal(size=(COUNT, 8)) for n in range(60)}
+    rdms = client.rdm_of(features, names())
+    references = {f"area {number}": random_rdm(number) for number in range(3)}
+    compare_rdms(rdms, references, bootstrap=0).plot(tmp_path / "rsa.pdf")
+    assert_nothing_overlaps(drawn[0])
+    assert drawn[0].get_size_inches()[0] == pytest.approx(7.2, abs=0.01)
+    few = compare_rdms(client.rdm_of({"a": features[f"{LONG}.0"]}), references, bootstrap=0)
+    few.plot(tmp_path / "few.svg", width_inches=3.5)
+    assert_nothing_overlaps(drawn[1])
+    assert drawn[1].get_size_inches()[0] <= 3.5
+
+
+def test_results_are_saved_together(result: RSAResult, tmp_path: Path) -> None:
+    result.save(tmp_path, figure="pdf")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rsa.csv", "rsa.json", "rsa.pdf"]
+    assert (tmp_path / "rsa.csv").read_text() == result.to_csv()
+
+
+def test_letters_are_measured_and_shortened() -> None:
+    assert width_of("mmmm", 7) > width_of("iiii", 7) > 0
+    assert width_of("ab\nmmmm", 7) == width_of("mmmm", 7)
+    assert width_of("m", 14) == pytest.approx(2 * width_of("m", 7), rel=0.05)
+    short = shortened(LONG, 8, 1.5)
+    assert width_of(short, 8) <= 1.5
+    assert short.startswith("torch")
+    assert short.endswith("layer4.2.relu")
+    assert shortened("fits", 8, 1.5) == "fits"
+    assert wrapped("artificial object", 14) == "artificial\nobject"
+
+
+def test_the_librarys_plot_draws_ranks_in_any_format(tmp_path: Path) -> None:
+    features = np.random.default_rng(0).normal(size=(12, 30))
+    for ending, start in ((".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")):
+        core_rsa.plot_rdm(tmp_path, features, format=ending)
+        assert (tmp_path / f"rdm{ending}").read_bytes().startswith(start)
+    with pytest.raises(InvalidRequestError, match="ending is one of"):
+        core_rsa.plot_rdm(tmp_path, features, format=".doc")
+    with pytest.raises(InvalidRequestError, match=r"no colormap 'cividiss'.*cividis"):
+        core_rsa.plot_rdm(tmp_path, features, colormap="cividiss")
+    image = np.asarray(Image.open(tmp_path / "rdm.png").convert("RGB"))
+    colours = {tuple(colour) for colour in image.reshape(-1, 3)[::7].tolist()}
+    rdm = core_rsa.compute_rdm(features)
+    assert len(np.unique(rankdata(rdm))) == 12 * 11 / 2 + 1
+    assert len(colours) > 50
+
+
+def test_matplotlib_is_asked_for_where_used(
+    result: RSAResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [one for one in sys.modules if one.split(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    path = tmp_path / "figure.png"
+    for call in (
+        lambda: plot_rdms(path, {"a": random_rdm(1)}),
+        lambda: result.plot(path),
+        lambda: core_rsa.plot_rdm(tmp_path, np.eye(4)),
+    ):
+        with pytest.raises(MissingDependencyError, match=r"'thingsvision-service\[plot\]'"):
+            call()
