@@ -38,7 +38,7 @@ class WireError(ValueError):
 
 @dataclass(frozen=True)
 class ColumnSpec:
-    """A column of features: its name, the shape of one row, and `float16`, `float32` or `float64`."""
+    """A column of features: its name, the shape of one row, and its type, a key of _ELEMENT_TYPES."""
 
     name: str
     shape: tuple[int, ...]
