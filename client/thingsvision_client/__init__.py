@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import errors
     from .analysis.comparison import compare_rdms, rsa
+    from .analysis.objects import to_dataset, to_rdms, to_xarray
     from .analysis.rdm_grid import plot_rdms
     from .client import Client, connect
     from .core.cka import get_cka
     from .core.features import center_features, compress_features, normalize_features
     from .core.rsa import compute_rdm, correlate_rdms, plot_rdm
     from .extractor import get_extractor
+    from .jobs.verify import verify
     from .model import Model
     from .own_network import get_extractor_from_model
     from .preprocessing import PreprocessingOverrides
+    from .reductions import Reduction
     from .utils.data import DataLoader, HDF5Dataset, ImageDataset, load_batches
     from .utils.storing import merge_features, save_features, split_features
 
@@ -30,6 +33,7 @@ __all__ = [
     "ImageDataset",
     "Model",
     "PreprocessingOverrides",
+    "Reduction",
     "center_features",
     "compare_rdms",
     "compress_features",
@@ -48,6 +52,10 @@ __all__ = [
     "rsa",
     "save_features",
     "split_features",
+    "to_dataset",
+    "to_rdms",
+    "to_xarray",
+    "verify",
 ]
 
 _HOMES = {
@@ -57,6 +65,7 @@ _HOMES = {
     "ImageDataset": "utils.data",
     "Model": "model",
     "PreprocessingOverrides": "preprocessing",
+    "Reduction": "reductions",
     "center_features": "core.features",
     "compare_rdms": "analysis.comparison",
     "compress_features": "core.features",
@@ -74,6 +83,10 @@ _HOMES = {
     "rsa": "analysis.comparison",
     "save_features": "utils.storing",
     "split_features": "utils.storing",
+    "to_dataset": "analysis.objects",
+    "to_rdms": "analysis.objects",
+    "to_xarray": "analysis.objects",
+    "verify": "jobs.verify",
 }
 
 

@@ -38,7 +38,7 @@ class WireError(ValueError):
 
 @dataclass(frozen=True)
 class ColumnSpec:
-    """A column of features: its name, the shape of one row, and its type, a key of _ELEMENT_TYPES."""
+    """A column of features: its name, the shape of one row, and its numpy type, e.g. `float32`."""
 
     name: str
     shape: tuple[int, ...]
