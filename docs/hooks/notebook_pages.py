@@ -19,7 +19,7 @@ def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
         place = FOLDER / source.stem
         notebook = jupytext.read(source)
         files.append(_file(config, f"{place}.md", _page(notebook, source.stem)))
-        files.append(_file(config, f"{place}.ipynb", nbformat.writes(notebook)))
+        files.append(_file(config, f"{place}.ipynb", nbformat.writes(notebook)))  # type: ignore[no-untyped-call]
         files.remove(files.src_uris[f"{place}.py"])
     return files
 

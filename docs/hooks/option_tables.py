@@ -1,6 +1,6 @@
 """Puts every option of the command line and of the server on pages, from the programs themselves.
 
-A page has a line `<!-- commands -->` or `<!-- server options -->` where they go.
+A page has a line such as `<!-- commands -->` where they go: one of TABLES.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ PROGRAM = "thingsvision-client"
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Put tables in the place of the lines that ask for them; MkDocs calls this for each page."""
-    for mark, table in _TABLES.items():
+    for mark, table in TABLES.items():
         if mark in markdown:
             markdown = markdown.replace(mark, "\n".join(table()))
     return markdown
@@ -33,7 +33,7 @@ def commands() -> Iterator[str]:
 
 def _command(name: str, command: Any, context: Any) -> Iterator[str]:
     usage = " ".join(command.collect_usage_pieces(context))
-    yield from (f"## {name}", "", command.help, "", "```console")
+    yield from (f"## {name}", "", command.help, "", "```text")
     yield from (f"{PROGRAM} {name} {usage}", "```", "")
     yield from ("| option | what for | default |", "|---|---|---|")
     for parameter in command.get_params(context):
@@ -84,7 +84,17 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
-_TABLES: dict[str, Callable[[], Iterator[str]]] = {
+def model_parameters() -> Iterator[str]:
+    """Yield a table of the keys of `model_parameters`."""
+    from thingsvision_client.parameters import PARAMETERS
+
+    yield from ("| key | what it is |", "|---|---|")
+    for key, meaning in PARAMETERS.items():
+        yield f"| {_code(key)} | {_cell(meaning)} |"
+
+
+TABLES: dict[str, Callable[[], Iterator[str]]] = {
     "<!-- commands -->": commands,
     "<!-- server options -->": server_options,
+    "<!-- model parameters -->": model_parameters,
 }

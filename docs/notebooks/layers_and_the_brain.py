@@ -45,7 +45,7 @@ references = {
 # %% [markdown]
 # ## One call
 #
-# The RDMs of all layers come from one forward pass per image. The intervals are of 200 bootstraps
+# The RDMs of all layers come from one forward pass per image. The intervals are of 100 bootstraps
 # over images; a paper wants 1000 or more.
 
 # %%
@@ -58,7 +58,7 @@ result = rsa(
     layers,
     correlation="pearson",
     batch_size=32,
-    bootstrap=200,
+    bootstrap=100,
 )
 table = result.to_dataframe().pivot(index="module", columns="reference", values="score")
 table.loc[layers].round(3)

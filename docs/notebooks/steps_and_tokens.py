@@ -61,9 +61,8 @@ for step, name in enumerate(steps):
     assert (every[:, step] == result.features[name]).all()
 
 # %% [markdown]
-# At t=0 nothing has reached IT yet: it is the same for all images. From then on the RDM takes its
-# shape, and changes less and less. This is the correlation of the RDM of each step with that of the
-# last one.
+# At t=0 nothing has reached IT yet: it is the same for all images. How much is the RDM of each later
+# step like that of the last one?
 
 # %%
 first = result.features["IT.output@t=0"]

@@ -18,7 +18,7 @@ DOCS = CHECKOUT / "docs"
 RUN = {"python", "sh"}
 """Languages of blocks that are run."""
 
-SHOWN = {"console", "text"}
+SHOWN = {"bash", "pycon", "text"}
 """Languages of those that are not: installing, starting servers, prompts, what is printed."""
 
 PAGES = sorted(page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
