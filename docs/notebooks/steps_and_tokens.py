@@ -61,8 +61,8 @@ for step, name in enumerate(steps):
     assert (every[:, step] == result.features[name]).all()
 
 # %% [markdown]
-# At t=0 nothing has reached IT yet: it is the same for all images. How much is the RDM of each later
-# step like that of the last one?
+# At t=0 nothing has reached IT yet: it is the same for all images. How much is the RDM of each
+# later step like that of the last one?
 
 # %%
 first = result.features["IT.output@t=0"]

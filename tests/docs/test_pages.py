@@ -26,6 +26,18 @@ RUNNABLE = [page for page in PAGES if any(block.language in RUN for block in blo
 NEEDS_DATA = {"rsa.md": "rsa92"}
 """Pages of data that are not in this repository, and the folder that they are in."""
 
+PRINTS = {
+    "deploy.md": ["244403360"],
+    "from-thingsvision.md": ["(3, 43264)", "(5, 512, 13, 13)"],
+    "index.md": ["features.10: equal bit for bit (5 rows", "results-2/features.npy holds."],
+    "languages.md": ["(1, 4096)"],
+    "layers.md": ["V1 (5, 64, 56, 56)", "IT.output@all (5, 5, 512, 7, 7)", "(5, 512) (2, 512)"],
+    "long-extractions.md": ["(5, 256, 13, 13)", "Complete already", "features.h5 holds."],
+    "paper.md": ["(5, 43264) (5, 1)"],
+    "rsa.md": ["human IT   features.12   0.3727", "0.372730", "0.495938"],
+}
+"""What pages print, beside other things."""
+
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_says_whether_it_is_run(page: str) -> None:
@@ -55,4 +67,7 @@ def test_a_page_runs(
         timeout=280,
         check=False,
     )
-    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    printed = done.stdout + done.stderr
+    assert done.returncode == 0, printed[-5000:]
+    for text in PRINTS.get(page, []):
+        assert text in printed

@@ -19,6 +19,7 @@ from serving import open_sources, serving
 from thingsvision_client import Client
 from thingsvision_client.errors import InvalidRequestError, NotExtractableError
 from thingsvision_server.backends.structure import first_tensor
+from thingsvision_server.backends.taps import taps
 from thingsvision_server.backends.torch import TorchModel, state_sha256
 from thingsvision_server.inputs import IMAGE
 from thingsvision_server.sources.base import ModelKey, Pretrained, Random
@@ -138,6 +139,9 @@ def test_a_masked_autoencoder_sees_every_patch_in_its_place(folder: Path, tmp_pa
             tokens = first_tensor(block(tokens))
         expected = network.layernorm(tokens)
     torch.testing.assert_close(found, expected)
+    # What runs is a copy of the network, called by a copy of its tower.
+    (rows,) = loaded.run(list(pixels), taps(source.structure(key), ["layernorm"])).rows
+    torch.testing.assert_close(torch.from_numpy(rows), expected)
 
 
 # ---------------------------------------------------------------- preprocessing
