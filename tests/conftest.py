@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 import structlog
 
+from checkout import CHECKOUT
 from serving import TestServer, serving
 from thingsvision_client import Client
-
-CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,8 @@
-"""Makes a page, and a notebook to download, of each notebook's source; runs none of them."""
+"""Makes a page, and a notebook to download, of each notebook's source; runs none of them.
+
+Sources are Python (jupytext's `percent`): changes can be read and linted, and there are no outputs
+to keep up to date.
+"""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class Settings(BaseSettings):
         str,
         Field(description="interpreter of an environment with TensorFlow; default: this one"),
     ] = sys.executable
-    max_batch: Annotated[int, Field(ge=1, description="images in one forward pass, at most")] = 32
+    max_batch: Annotated[int, Field(ge=1, description="images in one forward pass, at most")] = 64
     max_batch_bytes: Annotated[
         ByteSize, Field(gt=0, description="activations of one forward pass, at most")
     ] = ByteSize(32 * _MIB)

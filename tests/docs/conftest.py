@@ -12,7 +12,7 @@ from page_weights import write_weights
 from serving import TestServer, serving
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def reader_images(tmp_path_factory: pytest.TempPathFactory, photos: list[Path]) -> Path:
     """A folder with `photos`, `images` (in folders of classes) and the server's `things`."""
     folder = tmp_path_factory.mktemp("reader")
@@ -23,7 +23,7 @@ def reader_images(tmp_path_factory: pytest.TempPathFactory, photos: list[Path]) 
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def pages_server(
     tmp_path_factory: pytest.TempPathFactory, reader_images: Path
 ) -> Iterator[TestServer]:

@@ -27,7 +27,6 @@ NEEDS_DATA = {"rsa.md": "rsa92"}
 """Pages of data that are not in this repository, and the folder that they are in."""
 
 PRINTS = {
-    "deploy.md": ["244403360"],
     "from-thingsvision.md": ["(3, 43264)", "(5, 512, 13, 13)"],
     "index.md": ["features.10: equal bit for bit (5 rows", "results-2/features.npy holds."],
     "languages.md": ["(1, 4096)"],
