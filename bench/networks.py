@@ -5,6 +5,7 @@ Run by itself it writes one: `python -m bench.networks torchvision/alexnet FOLDE
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -70,6 +71,7 @@ def make_weights(source: str, network: str, folder: Path) -> Weights:
         for file in filter(None, (weights.arrays, weights.file)):
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             (unfinished / file).rename(folder / file)
+        shutil.rmtree(unfinished)
     return weights
 
 

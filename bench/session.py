@@ -21,7 +21,7 @@ from .process import ColumnError, ColumnProcess
 from .row import Cell
 from .served import Served, serve
 
-NO_PEER = "its environment is not there; `scripts/bench --peer` makes it"
+NO_PEER = "left out, or its environment is not there: `scripts/bench --peer` makes it"
 REFERENCE = "local"
 
 Kept = Mapping[str, npt.NDArray[Any]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -175,11 +176,16 @@ def provenance(extraction: Extraction) -> pb.Provenance:
         preprocessing=preprocessing_message(extraction.plan.transform.preprocessing),
         device=loaded.lanes.device,
         framework=loaded.model.framework,
-        server_version=version("thingsvision-service"),
+        server_version=_server_version(),
         precision=extraction.plan.work.precision.value,
         deterministic=extraction.deterministic,
         reduction=_reduction_message(extraction.plan.work.reduction),
     )
+
+
+@cache
+def _server_version() -> str:
+    return version("thingsvision-service")
 
 
 def timings(extraction: Extraction | None, send_seconds: float) -> pb.Timings:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from fnmatch import fnmatchcase
@@ -11,7 +10,7 @@ from ..errors import UnknownSourceError, choices
 from .base import ModelEntry, ModelSource
 from .context import SourceContext
 from .facts import shipped_facts
-from .opening import named
+from .opening import IMPORTS, named
 from .pause import ImportPause
 
 SOURCES: Mapping[str, str] = {
@@ -35,15 +34,13 @@ class Sources:
     def __init__(self, context: SourceContext) -> None:
         self._context = context
         self._opened: dict[str, ModelSource] = {}
-        self._opening = threading.Lock()
         self._pause = ImportPause()
 
     def __getitem__(self, name: str) -> ModelSource:
         """Return the source of that name; raise UnknownSourceError."""
         _known(name)
         if name not in self._opened:
-            # One at a time: threads that import libraries side by side can meet half of one.
-            with self._opening:
+            with IMPORTS:
                 if name not in self._opened:
                     self._opened[name] = named(SOURCES[name], __name__)(self._context)
         return self._opened[name]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from importlib import import_module
 from typing import Any
+
+IMPORTS = threading.RLock()
+"""Held while a library is imported: threads that import side by side can meet half of one."""
 
 
 def named(path: str, package: str | None) -> Any:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InvalidWeightsError
+from ..opening import IMPORTS
 from .exported_sizes import is_safe_size
 
 PROGRAM = "models/model.json"
@@ -46,7 +47,8 @@ def check_exported(path: Path, called: str) -> None:
 
 def read_program(path: Path, called: str) -> dict[str, Any]:
     """Return the checked program (the archive's JSON), without what is not read of it."""
-    from torch.export.pt2_archive._package import PT2ArchiveReader
+    with IMPORTS:  # a server that just started may be importing what this needs
+        from torch.export.pt2_archive._package import PT2ArchiveReader
 
     try:
         with path.open("rb") as file, PT2ArchiveReader(file) as archive:
