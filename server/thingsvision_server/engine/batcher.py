@@ -158,20 +158,22 @@ class Batcher:
         self, images: list[PreparedImage], work: Work, turn: Turn
     ) -> list[_Piece] | BaseException:
         """Return what a pass gives, or several in a row where the device has no room for one."""
-        inputs = [image.tensor for image in images]
-        run = turn.run(partial(work.run, self._model, inputs))
-        await asyncio.wait({run})
-        error = run.exception()
-        if not isinstance(error, OutOfDeviceMemoryError) or len(images) == 1:
-            return error or [run.result()]
-        _log.warning("device out of memory, halving the batch", images=len(images))
         runs: list[_Piece] = []
-        middle = len(images) // 2
-        for half in (images[:middle], images[middle:]):
-            result = await self._forward(half, work, turn)
-            if isinstance(result, BaseException):
-                return result
-            runs += result
+        pieces = [images]
+        while pieces:
+            piece = pieces.pop(0)
+            inputs = [image.tensor for image in piece]
+            # A failed run holds the memory of its batch: nothing keeps it over the next one.
+            run = turn.run(partial(work.run, self._model, inputs))
+            await asyncio.wait({run})
+            if isinstance(run.exception(), OutOfDeviceMemoryError) and len(piece) > 1:
+                _log.warning("device out of memory, halving the batch", images=len(piece))
+                middle = len(piece) // 2
+                pieces = [piece[:middle], piece[middle:], *pieces]
+            elif run.exception() is not None:
+                return run.exception() or runs
+            else:
+                runs.append(run.result())
         return runs
 
     def _deliver(self, batch: _Batch, pieces: list[_Piece]) -> None:

@@ -124,6 +124,12 @@ class RDMReply:
         reader = await _in_thread(lambda: FeatureReader(frames))
         if not reader.columns:
             raise InvalidRequestError("the features have no column beside `image`")
+        for column in reader.columns:
+            if column.dtype not in RDM_DTYPES:
+                raise InvalidRequestError(
+                    f"column {column.name!r} is {column.dtype}; features are float32 or float64",
+                    field="features",
+                )
         collected = self._collected(reader.columns, stack)
         batches = iter(reader)
         while (batch := await _in_thread(lambda: next(batches, None))) is not None:
