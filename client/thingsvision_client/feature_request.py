@@ -11,7 +11,7 @@ from .batches import Batches
 from .client import Client
 from .errors import InvalidRequestError
 from .model import Model
-from .origins import fingerprinted, remember_extraction
+from .origins import chosen_options, fingerprinted, remember_extraction
 from .outputs import flattener
 from .preprocessing import PreprocessingOverrides
 from .reductions import FeatureOptions
@@ -19,7 +19,7 @@ from .reductions import FeatureOptions
 if TYPE_CHECKING:
     from .activations import Array
     from .extraction import Progress
-    from .jobs import FolderOptions, Task
+    from .jobs import FolderOptions
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,12 @@ class FeatureRequest:
             flatten=self.flatten and flatten_fn is None,
             progress=self.progress,
         )
-        chosen = self._task.request(result.batch_size).choices
         remember_extraction(
-            result, sent, root=self.images.root, changes=self._changes, choices=chosen
+            result,
+            sent,
+            root=self.images.root,
+            changes=self._changes,
+            choices=chosen_options(self.served.options),
         )
         if flatten_fn is None:
             return result.features
@@ -75,20 +78,13 @@ class FeatureRequest:
 
     def to_folder(self, folder: Path, options: FolderOptions) -> None:
         """Write files of rows as they arrive. Raises InvalidRequestError where that can't be."""
-        from .jobs import extract_to_folder  # loads pyarrow
+        from .jobs import Task, extract_to_folder  # they load pyarrow
 
         if self._flatten_fn is not None:
             raise InvalidRequestError(
                 "flatten_fn needs all activations in memory: leave out output_dir, or flatten_acts."
             )
-        client = self.served.client
-        extract_to_folder(client, self._task, folder, options=options, progress=self.progress)
-
-    @property
-    def _task(self) -> Task:
-        from .jobs import Task
-
-        return Task(
+        task = Task(
             self.served.model,
             tuple(self.modules),
             self.images.images,
@@ -97,8 +93,10 @@ class FeatureRequest:
             self._changes,
             self.flatten,
             self.images.root,
-            **vars(self.served.options),
+            self.served.options,
         )
+        client = self.served.client
+        extract_to_folder(client, task, folder, options=options, progress=self.progress)
 
     @property
     def _flatten_fn(self) -> Callable[..., Any] | None:

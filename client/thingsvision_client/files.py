@@ -37,6 +37,11 @@ def replacing_path(path: Path) -> Iterator[Path]:
         unfinished.unlink(missing_ok=True)
 
 
+def beside(path: Path) -> Path:
+    """Return where lies what is told of a file: beside it, with `.json` behind its name."""
+    return path.with_name(f"{path.name}.json")
+
+
 def file_stem(module: str) -> str:
     """Return a name for a module's file, of its own for every module, on every system.
 

@@ -33,7 +33,7 @@ def upload(
     header = pb.UploadWeightsHeader(name=path.name, preprocessing=declared)
     try:
         with path.open("rb") as file:
-            header.sha256, header.size_bytes = _sha256(file), file.tell()
+            header.sha256, header.size_bytes = sha256_of(file), file.tell()
             return _upload(caller, method, file, header)
     except OSError as error:
         raise InvalidWeightsError(f"Can't read {str(path)!r}: {error.strerror}") from error
@@ -101,7 +101,8 @@ def _requests(
         yield pb.UploadWeightsRequest(chunk=chunk)
 
 
-def _sha256(file: IO[bytes]) -> str:
+def sha256_of(file: IO[bytes]) -> str:
+    """Return the SHA-256 of what is left of a file, hex, in flat memory."""
     digest = hashlib.sha256()
     while chunk := file.read(CHUNK_BYTES):
         digest.update(chunk)

@@ -77,7 +77,9 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
     residency = Residency(loading, lanes.device, budget_bytes, metrics)
     image_limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
     decoder = ImageDecoder(image_limits)
-    images = ServerImages(_image_store(settings), settings.image_root)
+    images = ServerImages(
+        ImageStore(weights_dir / "images", settings.image_store), settings.image_root
+    )
     threads = settings.decode_threads
     preparer = ImagePreparer(decoder, images, metrics, threads=threads, initializer=one_core)
     extractor = Extractor(loader, residency, preparer)
@@ -126,11 +128,6 @@ def _device(settings: Settings) -> str:
 
     use_exact_float32()
     return default_device() if settings.device == "auto" else checked_device(settings.device)
-
-
-def _image_store(settings: Settings) -> ImageStore:
-    folder = settings.weights_dir.expanduser() / "images"
-    return ImageStore(folder, settings.image_store)
 
 
 def _lanes(settings: Settings, cores: Cores) -> DeviceLanes:

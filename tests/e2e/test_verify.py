@@ -29,7 +29,7 @@ from thingsvision_client.origins import (
     remember_extraction,
     write_origin,
 )
-from thingsvision_client.reductions import Reduction
+from thingsvision_client.reductions import FeatureOptions, Reduction
 from thingsvision_client.texts import queue_texts
 from thingsvision_client.utils.storing import save_features, split_features
 from tiny_photos import write_tiny_photos
@@ -135,14 +135,15 @@ def test_saved_and_split_features_hold(
 
 
 def test_choices_are_made_again(client: Client, task: Task, tmp_path: Path, check: Verify) -> None:
-    chosen = replace(
-        task, batch_size=1, deterministic=True, dtype="float16", reduction=Reduction("max", (1, 2))
+    options = FeatureOptions(
+        deterministic=True, dtype="float16", reduction=Reduction("max", (1, 2))
     )
+    chosen = replace(task, batch_size=1, options=options)
     path = extract_to_file(client, chosen, tmp_path / "out", file_format="npz")
     assert np.load(path)[MODULES[0]].shape == (ROW_COUNT, 128)
     found = check(path)
     assert [one.verdict for one in found.modules] == ["equal", "equal"]
-    again = replace(chosen, reduction=Reduction("mean", (1, 2)))
+    again = replace(chosen, options=replace(options, reduction=Reduction("mean", (1, 2))))
     means = extract_to_file(client, again, tmp_path / "means", file_format="npz")
     path.write_bytes(means.read_bytes())
     edit(path, file_sha256=file_sha256(path))

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InvalidRequestError, UndefinedDistanceWarning
+from ..folder import some
 from ..tensors import as_array
 
 Array = npt.NDArray[np.float64]
@@ -99,14 +100,14 @@ def read_rdms(path: Path) -> dict[str, Any]:
 
     The file is one that `save_features` can write. Raises InvalidRequestError.
     """
-    from ..formats import FEATURES, FORMATS
+    from ..formats import BY_ENDING, FEATURES
 
-    by_ending = {f".{one.suffix}": one for one in FORMATS.values()}
-    if path.suffix.lower() not in by_ending:
+    file_format = BY_ENDING.get(path.suffix.lower())
+    if file_format is None:
         raise InvalidRequestError(
-            f"{path} is no file of RDMs: its ending is one of {', '.join(by_ending)}."
+            f"{path} is no file of RDMs: its ending is one of {', '.join(BY_ENDING)}."
         )
-    arrays: dict[str, Any] = dict(by_ending[path.suffix.lower()].read(path))
+    arrays: dict[str, Any] = dict(file_format.read(path))
     return {path.stem: arrays[FEATURES]} if list(arrays) == [FEATURES] else arrays
 
 
@@ -254,9 +255,10 @@ def _rows_of(images: Sequence[str], names: Sequence[str], reference: str) -> lis
             f"The names of the rows of reference {reference!r} fit those of the images in several "
             "ways: give them as the images are called."
         )
+    lacking, called = some(missing, _MOST_NAMED), some(names, _MOST_NAMED)
     raise InvalidRequestError(
-        f"Reference {reference!r} has no rows for {len(missing)} of the images: {_some(missing)}; "
-        f"its rows are called {_some(names)}."
+        f"Reference {reference!r} has no rows for {len(missing)} of the images: {lacking}; its "
+        f"rows are called {called}."
     )
 
 
@@ -266,9 +268,3 @@ _KEYS: tuple[Callable[[str], str], ...] = (
     lambda name: PurePath(name).stem,
 )
 """What of a name has to be equal, the strictest first."""
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - _MOST_NAMED
-    shown = ", ".join(map(repr, names[:_MOST_NAMED]))
-    return shown + (f" and {more} more" if more > 0 else "")

@@ -28,7 +28,7 @@ from ..options import (
     TokenExtraction,
     overrides,
 )
-from .opening import dataset_of, open_extractor
+from .opening import dataset_of, lines_of, open_extractor
 
 _PREFIX = "rdm_"
 
@@ -90,7 +90,7 @@ def rsa(
 
     check_figure(out_path / f"rsa.{figure}")
     references = _named_rdms(reference)
-    names = None if reference_names is None else _lines(reference_names)
+    names = None if reference_names is None else lines_of(reference_names)
     client = shared_client(server)
     changes = overrides(resize, crop, no_crop)
     extractor = open_extractor(
@@ -144,7 +144,7 @@ def plot_rdms(
     from ..analysis.rdm_grid import plot_rdms as plot
     from ..folder import image_names
 
-    rows = None if names is None else _lines(names)
+    rows = None if names is None else lines_of(names)
     if rows is None and image_root is not None:
         rows = image_names(image_root)
     plot(
@@ -152,7 +152,7 @@ def plot_rdms(
         _named_rdms(rdm),
         images=rows,
         thumbnails=image_root,
-        categories=FOLDERS if categories is None else _lines(categories),
+        categories=FOLDERS if categories is None else lines_of(categories),
         scale=scale,
         units=units,
         columns=columns,
@@ -187,11 +187,3 @@ def _split(given: str) -> tuple[str, str]:
     """Return name and path of `NAME=FILE`; a file whose own name has `=` is taken as it is."""
     name, sign, path = given.partition("=")
     return (name, path) if sign and not Path(given).exists() else ("", given)
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequestError(f"Can't read {path}: {error}") from error
-    return text.removesuffix("\n").split("\n")

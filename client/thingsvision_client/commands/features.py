@@ -28,7 +28,7 @@ from ..options import (
     TokenExtraction,
     overrides,
 )
-from .opening import dataset_of, open_extractor
+from .opening import dataset_of, lines_of, open_extractor
 
 
 def extract_features(
@@ -88,7 +88,7 @@ def extract_features(
         preprocessing=changes,
         flatten=flatten_acts,
         root=dataset.root,
-        **vars(extractor.options),
+        options=extractor.options,
     )
     with progress_bar() as progress:
         extract_to_file(client, task, out_path, file_format=chosen, progress=progress)
@@ -96,8 +96,8 @@ def extract_features(
 
 def _file_format(file_format: str | None, output_type: str, module_count: int) -> str:
     """Return a format for as many modules. Raises InvalidRequestError before anything is sent."""
-    from ..formats import Column
-    from ..jobs import OUTPUT_FORMATS, checked_format
+    from ..formats import Column, checked_format
+    from ..jobs import OUTPUT_FORMATS
 
     if output_type not in OUTPUT_FORMATS:
         valid = ", ".join(OUTPUT_FORMATS)
@@ -133,7 +133,7 @@ def extract_texts(
 
     if (texts_file is None) == (not texts):
         raise InvalidRequestError("Give texts as arguments, or a file of them with --texts-file.")
-    wanted = texts or [] if texts_file is None else _lines(texts_file)
+    wanted = texts or [] if texts_file is None else lines_of(texts_file, "texts from ")
     extractor = open_extractor(
         shared_client(server), model_name, source, device=device, pretrained=pretrained,
         model_path=model_path, model_parameters=model_parameters,
@@ -141,11 +141,3 @@ def extract_texts(
     features = extractor.extract_text_features(wanted, module_name, batch_size=batch_size)
     write_lines(out_path / "texts.txt", wanted)
     save_features(features, out_path, "npy")
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            return [line.removesuffix("\n") for line in file]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequestError(f"Can't read texts from {path}: {error}") from error

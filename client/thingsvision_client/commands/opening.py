@@ -38,3 +38,12 @@ def dataset_of(root: Path, out_path: Path, backend: str, changes: Any) -> Any:
     from ..utils.data import ImageDataset, ServerTransforms
 
     return ImageDataset(root, out_path, backend, transforms=ServerTransforms(changes))
+
+
+def lines_of(path: Path, what: str = "") -> list[str]:
+    """Return the lines of a text file (UTF-8); InvalidRequestError where it can't be read."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            return [line.removesuffix("\n") for line in file]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequestError(f"Can't read {what}{path}: {error}") from error

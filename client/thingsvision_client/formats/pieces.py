@@ -18,7 +18,7 @@ from typing import Any
 from uuid import uuid4
 
 from ..errors import InvalidRequestError
-from ..files import replacing
+from ..files import beside, replacing
 from .base import FEATURES
 
 _FORMAT = 1
@@ -75,7 +75,7 @@ def _swap(folder: Path, staging: Path, suffix: str, pieces: Sequence[Piece]) -> 
     for piece in pieces:
         target = folder / piece.file
         target.parent.mkdir(exist_ok=True)
-        _move(_beside(staging / piece.file), _beside(target))
+        _move(beside(staging / piece.file), beside(target))
         _move(staging / piece.file, target)
     _write_list(folder, suffix, pieces, sizes, complete=True)
 
@@ -202,14 +202,10 @@ def _as_pieces(folder: Path, paths: set[Path]) -> list[Piece]:
 
 def _remove(path: Path, folder: Path) -> None:
     path.unlink(missing_ok=True)
-    _beside(path).unlink(missing_ok=True)
+    beside(path).unlink(missing_ok=True)
     if path.parent != folder:
         with suppress(OSError):  # other files are there
             path.parent.rmdir()
-
-
-def _beside(path: Path) -> Path:
-    return path.with_name(f"{path.name}.json")
 
 
 def _move(source: Path, target: Path) -> None:

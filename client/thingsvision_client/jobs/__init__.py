@@ -1,6 +1,6 @@
 """Long extractions on disk: written in chunks, resumed by the same call, checked afterwards."""
 
-from .feature_file import checked_format, extract_to_file
+from .feature_file import extract_to_file
 from .feature_folder import OUTPUT_FORMATS, FolderOptions, extract_to_folder
 from .task import Task
 
@@ -8,7 +8,6 @@ __all__ = [
     "OUTPUT_FORMATS",
     "FolderOptions",
     "Task",
-    "checked_format",
     "extract_to_file",
     "extract_to_folder",
 ]

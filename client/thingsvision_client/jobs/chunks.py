@@ -91,11 +91,11 @@ def write_chunk(
                 writer.write([array])
     for module, array in rows.items():
         content = Content(array.shape, array.dtype.name, {"module": module})
-        beside(paths[module], {FEATURES: content}, images, start=start, origin=origin)
+        write_beside(paths[module], {FEATURES: content}, images, start=start, origin=origin)
     return Chunk(start, stop, {module: path.stat().st_size for module, path in paths.items()})
 
 
-def beside(
+def write_beside(
     path: Path,
     arrays: Mapping[str, Content],
     images: Sequence[Fingerprint],

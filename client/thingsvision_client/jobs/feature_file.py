@@ -8,9 +8,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InvalidRequestError
-from ..formats import FORMATS, Column, FileFormat
-from ..origins import Fingerprint, file_sha256, origin_path, provenance_fields, read_origin
+from ..files import beside
+from ..formats import Column, checked_format
+from ..origins import Fingerprint, file_sha256, provenance_fields, read_origin
 from . import differences
 from .completion import complete, facts_of, origin_for
 from .job import Job
@@ -62,17 +62,9 @@ def extract_to_file(
     return path
 
 
-def checked_format(file_format: str) -> FileFormat:
-    """Return a row of FORMATS. Raises InvalidRequestError."""
-    if file_format not in FORMATS:
-        valid = ", ".join(FORMATS)
-        raise InvalidRequestError(f"There is no file format {file_format!r}; valid: {valid}.")
-    return FORMATS[file_format]
-
-
 def _is_made(job: Job, path: Path) -> bool:
     """Whether the file is complete already; says so, or what of it differs."""
-    if not (path.is_file() and origin_path(path).is_file()):
+    if not (path.is_file() and beside(path).is_file()):
         return False
     found = _difference(job, path, read_origin(path))
     if found is None:

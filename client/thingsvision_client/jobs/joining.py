@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ..activations import Array
-from ..files import replacing_path
+from ..files import beside, replacing_path
 from ..formats import FEATURES, FORMATS, Column, FileFormat
-from ..origins import Content, origin_path
-from .chunks import beside
+from ..origins import Content
+from .chunks import write_beside
 from .place import Place
 from .record import Record
 
@@ -45,7 +45,7 @@ class Joining:
             column.name: Content((count, *column.shape), column.dtype, {"module": module})
             for column, module in zip(columns, modules, strict=True)
         }
-        beside(path, arrays, images, start=0, origin=self.origin)
+        write_beside(path, arrays, images, start=0, origin=self.origin)
 
     def remove_chunks(self) -> None:
         """Remove the files of all chunks, and what lies beside them."""
@@ -53,7 +53,7 @@ class Joining:
             for module in self.columns:
                 path = self.place.chunk(module, chunk.start, chunk.stop)
                 path.unlink(missing_ok=True)
-                origin_path(path).unlink(missing_ok=True)
+                beside(path).unlink(missing_ok=True)
 
     def _chunks(self, modules: Sequence[str]) -> Iterator[tuple[int, list[Array]]]:
         read = FORMATS[self.place.file_format].read

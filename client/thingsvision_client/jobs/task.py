@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from ..formats import Column
 from ..images import ImageQueue
 from ..model import Model
-from ..origins import Request, changes_to_json, reduction_to_json
+from ..origins import Request, changes_to_json, chosen_options, options_to_json
+from ..reductions import FeatureOptions
 
 if TYPE_CHECKING:  # it loads pyarrow
     from ..client import Client
     from ..extraction import FeatureStream
     from ..preprocessing import PreprocessingOverrides
-    from ..reductions import Reduction
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,7 @@ class Task:
     preprocessing: PreprocessingOverrides | None = None
     flatten: bool = False
     root: Path | None = None
-    precision: str = "float32"
-    dtype: str = "float32"
-    deterministic: bool = False
-    reduction: Reduction | None = None
+    options: FeatureOptions = field(default_factory=FeatureOptions)
 
     def settings(self) -> dict[str, Any]:
         """Return what the call chose, as JSON knows it, without the model and the images."""
@@ -52,16 +49,7 @@ class Task:
             "token_extraction": self.token_extraction,
             "preprocessing": None if changes is None else changes_to_json(changes),
             "flatten": self.flatten,
-            **self.choices(),
-        }
-
-    def choices(self) -> dict[str, Any]:
-        """Return what else `Client.stream` lets a user choose, as JSON knows it."""
-        return {
-            "precision": self.precision,
-            "dtype": self.dtype,
-            "deterministic": self.deterministic,
-            "reduction": None if self.reduction is None else reduction_to_json(self.reduction),
+            **options_to_json(self.options),
         }
 
     def columns(self, given: Mapping[str, Mapping[str, Any]]) -> dict[str, Column]:
@@ -77,9 +65,8 @@ class Task:
 
     def request(self, batch_size: int) -> Request:
         """Return the same for the origin of the features, with the server's batch size."""
-        usual = Task(self.model, (), self.images, self.batch_size).choices()
-        choices = {key: value for key, value in self.choices().items() if value != usual[key]}
-        return Request(batch_size, self.token_extraction, self.preprocessing, self.root, choices)
+        chosen = chosen_options(self.options)
+        return Request(batch_size, self.token_extraction, self.preprocessing, self.root, chosen)
 
     def names(self) -> list[str] | None:
         """Return the names of all images; None where only reading them tells."""
@@ -97,10 +84,7 @@ class Task:
             batch_size=self.batch_size,
             token_extraction=self.token_extraction,
             preprocessing=self.preprocessing,
-            precision=self.precision,
-            dtype=self.dtype,
-            deterministic=self.deterministic,
-            reduction=self.reduction,
+            **vars(self.options),
         )
 
     def announcement(self, client: Client, queue: ImageQueue) -> FeatureStream:

@@ -12,7 +12,8 @@ import numpy as np
 
 from ..client import Client, shared_client
 from ..errors import ImageError, InvalidRequestError
-from ..formats import FEATURES, FORMATS
+from ..folder import some
+from ..formats import BY_ENDING, FEATURES
 from ..images import ImageQueue, SentImage
 from ..origins import file_sha256, provenance_fields, read_origin
 from . import differences
@@ -121,11 +122,12 @@ def _arrays(path: Path, document: Mapping[str, Any], faults: list[str]) -> dict[
 
 
 def _reader(path: Path) -> Callable[[Path], dict[str, Array]]:
-    for name, file_format in FORMATS.items():
-        if path.suffix == f".{file_format.suffix}":
-            return _IN_FLAT_MEMORY.get(name, file_format.read)
-    endings = ", ".join(f".{file_format.suffix}" for file_format in FORMATS.values())
-    raise InvalidRequestError(f"{path} is of no known format; files end in {endings}.")
+    file_format = BY_ENDING.get(path.suffix)
+    if file_format is None:
+        raise InvalidRequestError(
+            f"{path} is of no known format; files end in {', '.join(BY_ENDING)}."
+        )
+    return _IN_FLAT_MEMORY.get(file_format.name, file_format.read)
 
 
 def _has_shape(array: Array, shape: tuple[int, ...]) -> bool:
@@ -185,13 +187,10 @@ def _changed(trial: _Trial, told: Told, images: Sequence[SentImage]) -> set[int]
         trial.hear("reading images", row + 1 - told.start, len(images))
     for names, what in ((missing, "can't be read"), (changed, "changed")):
         if names:
-            trial.faults.append(f"{len(names)} of {len(images)} images {what}: {_some(names)}")
+            trial.faults.append(
+                f"{len(names)} of {len(images)} images {what}: {some(names, _MOST_NAMED)}"
+            )
     return rows
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - _MOST_NAMED
-    return ", ".join(map(repr, names[:_MOST_NAMED])) + (f" and {more} more" if more > 0 else "")
 
 
 def _stream(trial: _Trial, told: Told, images: Sequence[SentImage]) -> FeatureStream:

@@ -9,6 +9,8 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..reductions import FeatureOptions
+
 if TYPE_CHECKING:
     from ..preprocessing import PreprocessingOverrides
     from ..records import Provenance
@@ -21,8 +23,7 @@ class Request:
 
     `batch_size` is what the server made of it, 0: as many as were ready. `changes` are those of
     the model's own preprocessing, `root` is the folder of the images' names, `choices` are further
-    arguments of `Client.extract` other than usual, as JSON knows them, `reduction` by
-    `reduction_to_json`.
+    arguments of `Client.extract` other than usual, as `chosen_options` returns them.
     """
 
     batch_size: int
@@ -62,8 +63,24 @@ def changes_to_json(changes: PreprocessingOverrides | None) -> dict[str, Any] | 
     return {name: _plain(value) for name, value in values.items() if value is not None}
 
 
-def reduction_to_json(reduction: Reduction) -> dict[str, Any]:
-    """Return a reduction as JSON knows it: its fields, without those that it leaves out."""
+def options_to_json(options: FeatureOptions) -> dict[str, Any]:
+    """Return how features were computed and sent, as JSON knows it."""
+    reduction = options.reduction
+    return {
+        **vars(options),
+        "reduction": None if reduction is None else _reduction_to_json(reduction),
+    }
+
+
+def chosen_options(options: FeatureOptions) -> dict[str, Any]:
+    """Return the same of what is other than usual."""
+    usual = vars(FeatureOptions())
+    told = options_to_json(options)
+    return {name: value for name, value in told.items() if value != usual[name]}
+
+
+def _reduction_to_json(reduction: Reduction) -> dict[str, Any]:
+    """Return a reduction's fields, without those that it leaves out."""
     values = {field.name: getattr(reduction, field.name) for field in fields(reduction)}
     return {name: _plain(value) for name, value in values.items() if value not in (None, (), [])}
 

@@ -6,13 +6,13 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidRequestError
-from ..files import replacing
+from ..files import beside, replacing
+from ..weights import sha256_of
 from .description import now
 from .memory import origin_of
 
@@ -49,11 +49,6 @@ class Content:
         }
 
 
-def origin_path(path: Path) -> Path:
-    """Return where the origin of a file lies: beside it, with `.json` behind its name."""
-    return path.with_name(f"{path.name}.json")
-
-
 def write_origin(path: Path, features: Array | Mapping[str, Array]) -> None:
     """Write beside a complete file where the arrays in it came from, as far as that is known."""
     arrays = features if isinstance(features, Mapping) else {"features": features}
@@ -75,31 +70,26 @@ def write_contents(path: Path, contents: Mapping[str, Content]) -> None:
         "modules": {name: content.to_dict() for name, content in contents.items()},
         **_origins(contents),
     }
-    with replacing(origin_path(path)) as file:
+    with replacing(beside(path)) as file:
         file.write(_text(document).encode())
 
 
 def read_origin(path: Path) -> dict[str, Any]:
     """Return what lies beside a file of features. Raises InvalidRequestError."""
-    beside = origin_path(path)
+    told = beside(path)
     try:
-        document: Any = json.loads(beside.read_text(encoding="utf-8"))
+        document: Any = json.loads(told.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InvalidRequestError(
-            f"Can't read where {path} came from, {beside}: {error}"
-        ) from error
+        raise InvalidRequestError(f"Can't read where {path} came from, {told}: {error}") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise InvalidRequestError(f"{beside} tells no origin of features (of format {FORMAT}).")
+        raise InvalidRequestError(f"{told} tells no origin of features (of format {FORMAT}).")
     return document
 
 
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file, hex, in flat memory."""
-    digest = sha256()
     with path.open("rb") as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()
+        return sha256_of(file)
 
 
 def client_version() -> str:

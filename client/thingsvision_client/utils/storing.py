@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from ..errors import InvalidRequestError
 from ..files import file_stem, replacing
-from ..formats import FEATURES, FORMATS, Array, FileFormat
+from ..formats import FEATURES, FORMATS, Array, FileFormat, checked_format
 from ..formats.whole import layout_of, write_whole
 from .writing import as_array, as_arrays, row_names, write_features
 
@@ -179,11 +179,7 @@ def check_format(file_format: str, array_count: int) -> None:
 
 
 def _format(file_format: str, array_count: int) -> FileFormat:
-    if file_format not in FORMATS:
-        raise InvalidRequestError(
-            f"There is no file format {file_format!r}; valid: {', '.join(FORMATS)}."
-        )
-    kind = FORMATS[file_format]
+    kind = checked_format(file_format)
     if array_count != 1 and not kind.holds_several:
         several = [name for name, other in FORMATS.items() if other.holds_several]
         raise InvalidRequestError(

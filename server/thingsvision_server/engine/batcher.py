@@ -170,8 +170,8 @@ class Batcher:
                 _log.warning("device out of memory, halving the batch", images=len(piece))
                 middle = len(piece) // 2
                 pieces = [piece[:middle], piece[middle:], *pieces]
-            elif run.exception() is not None:
-                return run.exception() or runs
+            elif (error := run.exception()) is not None:
+                return error
             else:
                 runs.append(run.result())
         return runs

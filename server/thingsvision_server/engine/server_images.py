@@ -37,9 +37,10 @@ class ImageStore:
         self._folder = folder
         self._lock = threading.Lock()
         self._sizes: OrderedDict[bytes, int] = OrderedDict()
-        for path in sorted(folder.glob("??/[!.]*"), key=lambda path: path.stat().st_mtime):
-            self._note(bytes.fromhex(path.parent.name + path.name), path.stat().st_size)
-        self._make_room(0)
+        found = [(path.stat(), path) for path in folder.glob("??/[!.]*")]
+        for facts, path in sorted(found, key=lambda one: one[0].st_mtime):
+            self._note(bytes.fromhex(path.parent.name + path.name), facts.st_size)
+        self._make_room()
 
     def missing(self, digests: Sequence[bytes]) -> list[int]:
         """Return the places of those that are not kept; the others are kept longest from now on."""
@@ -61,7 +62,7 @@ class ImageStore:
                 _log.warning("an image can't be kept", reason=str(error))
                 return
             self._note(digest, len(content))
-            self._make_room(0)
+            self._make_room()
 
     def read(self, digest: bytes) -> bytes | None:
         """Return a file; None where it is not kept, or is not what it was."""
@@ -96,8 +97,8 @@ class ImageStore:
         self.used_bytes -= self._sizes.pop(digest, 0)
         self._path(digest).unlink(missing_ok=True)
 
-    def _make_room(self, needed: int) -> None:
-        while self._sizes and self.used_bytes + needed > self.quota_bytes:
+    def _make_room(self) -> None:
+        while self._sizes and self.used_bytes > self.quota_bytes:
             self._forget(next(iter(self._sizes)))
 
 
@@ -155,8 +156,9 @@ class ServerImages:
 
     def _inside(self, name: str) -> Path | None:
         """Return a path below the root, links followed; None where it leads out of it."""
-        path = (self._root() / name).resolve()
-        return path if path.is_relative_to(self._root()) else None
+        root = self._root()
+        path = (root / name).resolve()
+        return path if path.is_relative_to(root) else None
 
     def _root(self) -> Path:
         if self.root is None:

@@ -27,6 +27,7 @@ from .extraction import (
     column_message,
     element_type,
     extract_spec,
+    known,
     provenance,
     timings,
 )
@@ -200,7 +201,4 @@ async def _in_thread(work: Callable[[], T]) -> T:
 
 def metric_name(value: pb.Metric) -> str:
     """Return the engine's name of a metric; raise for none and for an unknown one."""
-    if value not in _METRICS:
-        valid = ", ".join(_METRICS.values())
-        raise InvalidRequestError(f"metric {value} is not known. Valid: {valid}", field="metric")
-    return _METRICS[value]
+    return known("metric", value, _METRICS)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeVar
 
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_proto.wire import ColumnSpec
@@ -21,6 +21,8 @@ from ..errors import InvalidRequestError
 from ..images import EncodedImage, KeptImage, ServerImage
 from ..inputs import PreprocessingOverrides, TensorImage, Text
 from .messages import model_key, model_spec, preprocessing_message
+
+T = TypeVar("T")
 
 _ELEMENT_TYPES: Mapping[pb.ElementType, str] = {
     pb.ELEMENT_TYPE_UNSPECIFIED: "float32",
@@ -65,23 +67,22 @@ def extract_spec(header: pb.ExtractHeader) -> ExtractSpec:
         model_key(header.model),
         tuple(header.modules),
         header.batch_size,
-        _TOKENS[_known(header, "token_extraction", _TOKENS)],
+        known("token_extraction", header.token_extraction, _TOKENS),
         _overrides(header.overrides) if header.HasField("overrides") else None,
         tuple(header.tensors.shape) if header.HasField("tensors") else None,
-        precision=_PRECISIONS[_known(header, "precision", _PRECISIONS)],
+        precision=known("precision", header.precision, _PRECISIONS),
         dtype=element_type(header.element_type, FEATURE_DTYPES),
         deterministic=_deterministic(header),
         reduction=_reduction(header.reduction),
     )
 
 
-def _known(message: Any, field: str, table: Mapping[Any, Any]) -> Any:
-    """Return an enum's value; raise for one that is not known here."""
-    value = getattr(message, field)
+def known(field: str, value: int, table: Mapping[Any, T]) -> T:
+    """Return what an enum's value stands for; raise for one that is not in its table."""
     if value not in table:
         valid = ", ".join(dict.fromkeys(str(getattr(v, "value", v)) for v in table.values() if v))
         raise InvalidRequestError(f"{field} {value} is not known. Valid: {valid}", field=field)
-    return value
+    return table[value]
 
 
 def _deterministic(header: pb.ExtractHeader) -> bool:
@@ -99,7 +100,7 @@ def _reduction(message: pb.Reduction) -> Reduction:
     if message.HasField("projection"):
         projection = Projection(message.projection.component_count, message.projection.seed)
     return Reduction(
-        pool=_POOLS[_known(message, "pool", _POOLS)],
+        pool=known("pool", message.pool, _POOLS),
         pool_axes=tuple(message.pool_axes),
         units=tuple(message.units),
         projection=projection,

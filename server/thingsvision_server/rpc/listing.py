@@ -34,7 +34,8 @@ class ImageServicer(ImageServiceServicer):
                 sentence = f"a SHA-256 has {_DIGEST_BYTES} bytes, not {len(digest)}"
                 raise InvalidRequestError(sentence, field=f"sha256[{place}]")
         store = self._images.store
-        missing = store.missing(request.sha256)
+        # In a thread: the store waits while another one writes a file.
+        missing = await asyncio.to_thread(store.missing, request.sha256)
         return pb.FindImagesResponse(missing=missing, keeps_images=store.quota_bytes > 0)
 
     async def ListImages(
