@@ -143,9 +143,8 @@ def extract(
     with closing(_exchange(caller, method, header, queue)) as messages:
         reply = Reply(messages)
         warn_if_lowered(header.batch_size, reply.header.batch_size)
-        batches = check_names(reply.batches(), queue.unanswered)
+        batches = _batches(reply, queue)
         images, features = collect(reply, batches, queue.count, on_count)
-    _warn_of_overflow(reply.trailer)
     return Extraction(
         features=features,
         images=images,
@@ -176,7 +175,7 @@ class FeatureStream:
         try:
             modules = self.row_shapes
             if self._batches is None:
-                self._batches = check_names(self._reply.batches(), self._queue.unanswered)
+                self._batches = _batches(self._reply, self._queue)
             names, rows = next(self._batches)
         except BaseException:
             self.close()
@@ -221,6 +220,12 @@ def stream(
 ) -> FeatureStream:
     """Return the features of all images as they arrive. Its methods raise ThingsvisionError."""
     return FeatureStream(_exchange(caller, method, header, queue), queue, header.batch_size)
+
+
+def _batches(reply: Reply, queue: ImageQueue) -> Iterator[Batch]:
+    """Yield the rows of a reply, each of the image sent, and at the end tell what got lost."""
+    yield from check_names(reply.batches(), queue.unanswered)
+    _warn_of_overflow(reply.trailer)
 
 
 def _warn_of_overflow(trailer: pb.ExtractTrailer) -> None:

@@ -19,7 +19,7 @@ from .client import Client, shared_client
 from .errors import InvalidRequestError
 from .feature_request import FeatureRequest, ServedModel
 from .model import Model
-from .origins import fingerprinted, remember_extraction
+from .origins import chosen_options, fingerprinted, remember_extraction
 from .outline import outline
 from .outputs import OUTPUT_TYPES, converter
 from .parameters import full_name, options_of, weights_of
@@ -226,8 +226,10 @@ class Extractor:
         convert = converter(output_type)
         module = text_tower(self._module_list()) if module_name is None else module_name
         queue, sent = fingerprinted(queue_texts(texts))
-        result = self.client.extract(self.model, queue, module, batch_size=batch_size)
-        remember_extraction(result, sent)
+        result = self.client.extract(
+            self.model, queue, module, batch_size=batch_size, **vars(self.options)
+        )
+        remember_extraction(result, sent, choices=chosen_options(self.options))
         return convert(result.features[module])
 
     def get_transformations(

@@ -86,6 +86,15 @@ class FeatureOptions:
                 f"deterministic is true or false, not {self.deterministic!r}."
             )
 
+    def of_rdms(self) -> dict[str, Any]:
+        """Return the arguments of `Client.rdm`; InvalidRequestError for a type of features."""
+        if self.dtype != "float32":
+            raise InvalidRequestError(
+                f"dtype={self.dtype!r} is of features that are sent, and RDMs are computed of "
+                "float32 where they are: leave it out."
+            )
+        return {name: value for name, value in vars(self).items() if name != "dtype"}
+
 
 def reduction_of(fields: Mapping[str, Any]) -> Reduction:
     """Return the reduction of a JSON object with its fields. Raises InvalidRequestError."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 from sklearn.random_projection import SparseRandomProjection
@@ -19,9 +23,12 @@ from thingsvision_client import (
     ImageDataset,
     errors,
     get_extractor,
+    rsa,
     save_features,
 )
 from thingsvision_client.reductions import Reduction
+from thingsvision_proto.v1 import thingsvision_pb2 as pb
+from thingsvision_proto.v1.thingsvision_pb2_grpc import FeatureServiceStub
 
 MODEL = "torchvision/squeezenet1_0@random:0"
 MODULE = "features.5"
@@ -203,3 +210,60 @@ def test_parameters_that_choose_nothing_are_refused(
             "alexnet", False, "cpu", "torchvision",
             model_parameters=parameters, server=server.address,
         )  # fmt: skip
+
+
+def test_commands_and_rsa_compute_as_model_parameters_say(
+    server: TestServer, photos: list[Path], tmp_path: Path
+) -> None:
+    root = tmp_path / "photos"
+    root.mkdir()
+    for photo in photos:
+        shutil.copy(photo, root)
+    reduction = {"pool": "mean", "pool_axes": [1, 2]}
+    parameters = {"reduction": reduction, "precision": "bfloat16"}
+    command = [
+        str(Path(sys.executable).with_name("thingsvision-client")), "compute-rdm",
+        "--model-name", "squeezenet1_0", "--source", "torchvision", "--no-pretrained",
+        "--module-name", MODULE, "--image-root", str(root), "--out-path", str(tmp_path),
+        "--batch-size", "2", "--server", server.address, "--model-parameters",
+    ]  # fmt: skip
+    subprocess.run([*command, json.dumps(parameters)], check=True)
+    with Client(server.address) as client:
+        asked = {"batch_size": 2, "precision": "bfloat16", "reduction": Reduction(**reduction)}
+        expected = client.rdm(MODEL, root, MODULE, **asked).rdms[MODULE]
+    np.testing.assert_array_equal(np.load(tmp_path / "rdm.npy"), expected)
+    extractor = get_extractor(
+        "squeezenet1_0", False, "cpu", "torchvision",
+        model_parameters=parameters, server=server.address,
+    )  # fmt: skip
+    loader = DataLoader(ImageDataset(root, tmp_path, "pt"), 2, "pt")
+    found = rsa(loader, np.asarray(expected, np.float64), extractor, [MODULE], bootstrap=0)
+    np.testing.assert_allclose(found.rdms.rdms[MODULE], expected, rtol=1e-6)
+    refused = subprocess.run([*command, '{"dtype": "float16"}'], capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert "RDMs are computed of float32" in refused.stderr
+
+
+def test_a_stream_says_what_float16_can_not_hold(client: Client) -> None:
+    huge = np.full((2, 3, 32, 32), 1e6, np.float32)
+    stream = client.stream(MODEL, huge, "features.0", dtype="float16")
+    with pytest.warns(UserWarning, match=r"[\d,]+ values are larger than float16 can hold"):
+        rows = [batch["features.0"] for _, batch in stream]
+    assert np.isinf(np.concatenate(rows)).any()
+
+
+def test_features_for_rdms_are_float32(server: TestServer, photos: list[Path]) -> None:
+    spec = pb.ModelSpec(source="torchvision", name="squeezenet1_0", random_seed=0)
+    header = pb.ComputeRDMHeader(
+        metric=pb.METRIC_COSINE,
+        extraction=pb.ExtractHeader(
+            model=spec, modules=[MODULE], element_type=pb.ELEMENT_TYPE_FLOAT16
+        ),
+    )
+    image = pb.Image(name="x", encoded=photos[0].read_bytes())
+    requests = [pb.ComputeRDMRequest(header=header), pb.ComputeRDMRequest(image=image)]
+    with (
+        grpc.insecure_channel(server.address) as channel,
+        pytest.raises(grpc.RpcError, match="float16 can't be had here; use FLOAT32"),
+    ):
+        list(FeatureServiceStub(channel).ComputeRDM(iter(requests)))

@@ -132,8 +132,10 @@ def test_without_an_image_root_the_operators_way_is_told(client: Client) -> None
         client.server_images()
 
 
-def test_an_image_that_is_not_kept_is_named(keeping: TestServer) -> None:
-    digest = hashlib.sha256(b"never sent").digest()
+@pytest.mark.parametrize(
+    "digest", [hashlib.sha256(b"never sent").digest(), b"", b"\xab", bytes(33)]
+)
+def test_an_image_that_is_not_kept_is_named(keeping: TestServer, digest: bytes) -> None:
     with (
         grpc.insecure_channel(keeping.address) as channel,
         pytest.raises(grpc.RpcError, match=r"image 0 \('cat'\).*not kept here any more") as error,

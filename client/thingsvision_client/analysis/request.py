@@ -65,7 +65,7 @@ def served(
         return ServedModel(model, client or shared_client(server))
     own = client or (shared_client(server) if server is not None else model.client)
     choices = {"token_extraction": model.token_extraction, "preprocessing": model.changes}
-    return ServedModel(model.model, own, choices)
+    return ServedModel(model.model, own, choices | model.options.of_rdms())
 
 
 def served_rdms(

@@ -74,6 +74,7 @@ def compute_rdm(
             batch_size=batch_size,
             token_extraction=extractor.token_extraction,
             preprocessing=changes,
+            **extractor.options.of_rdms(),
             progress=progress,
         )
     _save_rdms(result.rdms, out_path, plot)

@@ -66,6 +66,9 @@ class ImageStore:
 
     def read(self, digest: bytes) -> bytes | None:
         """Return a file; None where it is not kept, or is not what it was."""
+        with self._lock:
+            if digest not in self._sizes:  # whatever was sent, it is no name of a file then
+                return None
         try:
             content = self._path(digest).read_bytes()
         except OSError:

@@ -37,6 +37,9 @@ from .requests import RequestStream, pulled
 _PROGRESS_SECONDS = 1.0
 _ROWS_AT_ONCE = 64
 
+_COMPARED_DTYPES = ("float32",)
+"""Element types of images' features: nobody sends them, so none has to be short."""
+
 T = TypeVar("T")
 
 _METRICS: Mapping[pb.Metric, str] = {
@@ -105,6 +108,7 @@ class RDMReply:
     ) -> AsyncGenerator[_Collected]:
         """Collect the features of images; the model's lease ends with the last row."""
         bind_contextvars(modules=list(header.extraction.modules))
+        element_type(header.extraction.element_type, _COMPARED_DTYPES)
         async with self._extractor.open(extract_spec(header.extraction)) as extraction:
             collected = self._collected(feature_columns(extraction), stack)
             collected.extraction = extraction
