@@ -6,19 +6,16 @@ The wiring is the server's own, `thingsvision_server.__main__`; nobody calls its
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 from thingsvision_client.model import as_model
-from thingsvision_server import __main__ as wiring
+from thingsvision_server.__main__ import running
 from thingsvision_server.engine.extractor import Extractor
 from thingsvision_server.rpc.messages import model_key
-from thingsvision_server.rpc.service import FeatureServicer
 from thingsvision_server.settings import Settings
-from thingsvision_server.sources import Sources
 from thingsvision_server.sources.base import ModelKey
 
 
@@ -57,21 +54,7 @@ async def _extractor(weights_dir: Path, device: str) -> AsyncIterator[Extractor]
     settings = Settings(
         weights_dir=weights_dir, device=device, port=0, metrics_port=0, allow_download=False
     )
-    with _kept_parts() as kept:
-        async with wiring.running(settings):
-            sources, extractor = kept[0]
-            await asyncio.to_thread(sources.open_all)  # imports go on in the background else
-            yield extractor
-
-
-@contextmanager
-def _kept_parts() -> Iterator[list[tuple[Sources, Extractor]]]:
-    """Keep the parts that are handed to services meanwhile."""
-    kept: list[tuple[Sources, Extractor]] = []
-
-    def making(sources: Sources, extractor: Extractor, *others: Any) -> FeatureServicer:
-        kept.append((sources, extractor))
-        return FeatureServicer(sources, extractor, *others)
-
-    with patch.object(wiring, "FeatureServicer", making):
-        yield kept
+    async with running(settings) as server:
+        # Imports go on in the background else.
+        await asyncio.to_thread(server.sources.open_all)
+        yield server.extractor

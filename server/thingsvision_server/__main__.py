@@ -53,6 +53,8 @@ class RunningServer:
     port: int
     metrics: Metrics
     residency: Residency
+    sources: Sources
+    extractor: Extractor
 
 
 @asynccontextmanager
@@ -102,7 +104,7 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
         # The libraries take seconds to import: that is done before the first one asks.
         opening = asyncio.create_task(asyncio.to_thread(sources.open_all))
         try:
-            yield RunningServer(port, metrics, residency)
+            yield RunningServer(port, metrics, residency, sources, extractor)
         finally:
             await server.stop(settings.drain_seconds)
             await residency.close()
