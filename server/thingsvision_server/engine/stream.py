@@ -14,6 +14,10 @@ from ..backends.base import Rows
 from .work import Work
 
 
+_BATCHES_READY = 2
+"""Batches of images that are prepared, or being prepared: one to run next, one to follow it."""
+
+
 @dataclass(frozen=True)
 class PreparedImage:
     """One image as the model's input."""
@@ -38,7 +42,7 @@ _Result = FeatureRows | BaseException | None
 
 @dataclass(eq=False)
 class BatchStream:
-    """Images in, rows out, both in order; one batch more than may run at once of each is held.
+    """Images in, rows out, both in order; of each a few batches at most are held.
 
     Batches may end in any order. An exact stream's batches have `batch_size` images of this
     stream alone (the last: what is left); another's may have fewer, and images of other streams
@@ -61,7 +65,7 @@ class BatchStream:
     forward_seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        self.room = asyncio.Semaphore(self.most_batches * self.batch_size)
+        self.room = asyncio.Semaphore(_BATCHES_READY * self.batch_size)
         self._results: asyncio.Queue[_Result] = asyncio.Queue()
         self._begun_count = self._given_count = self._reading_count = 0
         self._early: dict[int, list[FeatureRows] | BaseException] = {}
