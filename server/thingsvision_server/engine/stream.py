@@ -13,7 +13,6 @@ from prometheus_client import Gauge
 from ..backends.base import Rows
 from .work import Work
 
-
 _BATCHES_READY = 2
 """Batches of images that are prepared, or being prepared: one to run next, one to follow it."""
 
