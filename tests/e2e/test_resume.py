@@ -257,6 +257,7 @@ def test_an_interrupted_extraction_goes_on(
     interrupted(client, task, tmp_path)
     assert "Interrupted. 64 of 100 images are complete" in capsys.readouterr().err
     assert not list(tmp_path.rglob("*.lock"))
+    client.unload(SQUEEZENET)  # waits for passes that outlive their reader
     computed()
     extract_to_folder(client, task, tmp_path, options=CHUNKS)
     assert computed() == 36
