@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from thingsvision_proto.frames import Frame
 from thingsvision_proto.wire import FeatureReader, WireError
 
 from .errors import ChecksumError, IncompleteReplyError
@@ -57,7 +58,7 @@ class Reply:
             pass
         self._check_trailer()
 
-    def _frames(self) -> Iterator[bytes]:
+    def _frames(self) -> Iterator[bytes | memoryview]:
         for kind, part in self._parts:
             if self.trailer is not None or kind not in ("frame", "trailer"):
                 raise IncompleteReplyError(f"The reply has {kind} where it can't be.")
@@ -68,10 +69,11 @@ class Reply:
                 raise IncompleteReplyError(
                     f"Frame {self.frame_count} of the reply is missing: {part.index} came instead."
                 )
+            arrow_ipc = part.arrow_ipc  # a message of protobuf copies it each time
             self.frame_count += 1
-            self.byte_count += len(part.arrow_ipc)
-            self.crc32 = zlib.crc32(part.arrow_ipc, self.crc32)
-            yield part.arrow_ipc
+            self.byte_count += len(arrow_ipc)
+            self.crc32 = zlib.crc32(arrow_ipc, self.crc32)
+            yield arrow_ipc
 
     def _check_columns(self, reader: FeatureReader) -> None:
         announced = [(entry.name, tuple(entry.shape)) for entry in self.header.columns]
@@ -100,6 +102,9 @@ def _parts(
     messages: Iterable[Any], on_progress: Callable[[Any], None] | None
 ) -> Iterator[tuple[str, Any]]:
     for message in messages:
+        if isinstance(message, Frame):
+            yield "frame", message
+            continue
         kind = message.WhichOneof("part")
         if kind == "progress":
             if on_progress is not None:

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from thingsvision_proto.model_id import model_id
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
-from thingsvision_proto.v1.thingsvision_pb2_grpc import (
-    FeatureServiceStub,
-    ImageServiceStub,
-)
+from thingsvision_proto.v1.thingsvision_pb2_grpc import ImageServiceStub
 
 from .call import Caller
 from .channel import open_channel, resolve_address, set_default_address
 from .control import ModelControl
+from .feature_stub import feature_stub
 from .images import ImageQueue, Images, SentImage, queue_images, server_image
 from .kept_images import KeptImages
 from .model import Model, as_model
@@ -45,7 +43,7 @@ class Client(ModelControl):
         self._caller = Caller(resolve_address(server), timeout)
         self._channel = open_channel(self._caller.address)
         super().__init__(self._caller, self._channel)
-        self._features: Any = FeatureServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._features = feature_stub(self._channel)
         self._images: Any = ImageServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._kept = KeptImages(self._caller, self._images.FindImages)
 

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -138,8 +139,8 @@ def _as_float(name: str, array: Array) -> Array:
 def _frames(features: Mapping[str, Array], names: Sequence[str]) -> Iterator[bytes]:
     columns = [ColumnSpec(name, x.shape[1:], x.dtype.name) for name, x in features.items()]
     writer = FeatureWriter(columns)
-    yield from writer.write(names, list(features.values()))
-    yield from writer.finish()
+    for pieces in chain(writer.write(names, list(features.values())), writer.finish()):
+        yield b"".join(pieces)
 
 
 def _receive(messages: Iterator[Any], names: deque[str], progress: Progress | None) -> RDMs:

@@ -18,11 +18,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-FRAME_BYTES = 256 * 1024
-"""Length of a frame: the fastest for receivers with an untuned malloc."""
+FRAME_BYTES = 1024 * 1024
+"""Most bytes of a frame: larger messages are slower."""
 
-RECORD_BATCH_BYTES = 1024 * 1024
-"""A record batch holds as many rows as fit, at least one, so that readers need little memory."""
+LEAST_FRAME_BYTES = FRAME_BYTES // 4
+"""Shorter frames wait for more; only the last one is sent as it is."""
+
+RECORD_BATCH_BYTES = FRAME_BYTES - 64 * 1024
+"""A record batch holds as many rows as fit, at least one, so that it and its head fit a frame."""
 
 IMAGE_COLUMN = "image"
 
@@ -71,9 +74,9 @@ class _FrameCutter(io.RawIOBase):
         self.pending_bytes += len(view)
         return len(view)
 
-    def cut(self, frame_bytes: int) -> bytes:
-        """Remove and join the first `frame_bytes` bytes (or what there is): the only copy."""
-        parts, missing = [], min(frame_bytes, self.pending_bytes)
+    def cut(self, byte_count: int) -> list[memoryview]:
+        """Remove the first `byte_count` bytes (or what there is), in pieces."""
+        pieces, missing = [], min(byte_count, self.pending_bytes)
         self.pending_bytes -= missing
         self.pending.reverse()
         while missing:
@@ -81,19 +84,24 @@ class _FrameCutter(io.RawIOBase):
             if len(view) > missing:
                 self.pending.append(view[missing:])
                 view = view[:missing]
-            parts.append(view)
+            pieces.append(view)
             missing -= len(view)
         self.pending.reverse()
-        return b"".join(parts)
+        return pieces
 
 
 class FeatureWriter:
-    """Turns rows of features into the frames of one Arrow IPC stream, in constant memory."""
+    """Turns rows of features into the frames of one Arrow IPC stream, in constant memory.
+
+    A frame is a list of pieces, whoever sends it joins them. It ends where a record batch does,
+    unless that is larger: a reader then finds a batch's values in one piece.
+    """
 
     def __init__(self, columns: Sequence[ColumnSpec], frame_bytes: int = FRAME_BYTES) -> None:
         self.columns = tuple(columns)
         self.frame_count = self.byte_count = self.row_count = self.crc32 = 0
         self._frame_bytes = frame_bytes
+        self._least_bytes = min(frame_bytes, LEAST_FRAME_BYTES)
         fields = [pa.field(IMAGE_COLUMN, pa.utf8(), nullable=False)]
         self._schema = pa.schema([*fields, *(column.arrow_field() for column in columns)])
         self._cutter = _FrameCutter()
@@ -101,32 +109,38 @@ class FeatureWriter:
         row_bytes = max(1, sum(column.row_bytes for column in columns))
         self._batch_rows = max(1, RECORD_BATCH_BYTES // row_bytes)
 
-    def write(self, images: Sequence[str], arrays: Sequence[Array]) -> Iterator[bytes]:
+    def write(self, images: Sequence[str], arrays: Sequence[Array]) -> Iterator[list[memoryview]]:
         """Yield the frames that these rows complete; what is left waits for the next call.
 
         `arrays` has an array per column, len(images) x shape, C order, of the column's dtype.
-        Each may be changed only after the generator has ended and `finish` or `write` ran.
+        Frames look into them: each may be changed only after the generator has ended and `finish`
+        or `write` ran.
         """
         for start in range(0, len(images), self._batch_rows):
             stop = start + self._batch_rows
             rows = [array[start:stop] for array in arrays]
             self._writer.write_batch(self._record_batch(images[start:stop], rows))
-            while self._cutter.pending_bytes >= self._frame_bytes:
-                yield self._cut()
+            if self._cutter.pending_bytes >= self._least_bytes:
+                yield from self._frames()
         self.row_count += len(images)
 
-    def finish(self) -> Iterator[bytes]:
+    def finish(self) -> Iterator[list[memoryview]]:
         """Close the Arrow stream and yield its last frames."""
         self._writer.close()
-        while self._cutter.pending_bytes:
-            yield self._cut()
+        yield from self._frames()
 
-    def _cut(self) -> bytes:
-        frame = self._cutter.cut(self._frame_bytes)
-        self.crc32 = zlib.crc32(frame, self.crc32)
-        self.frame_count += 1
-        self.byte_count += len(frame)
-        return frame
+    def _frames(self) -> Iterator[list[memoryview]]:
+        """Cut what is pending into frames of about one length, a multiple of 8."""
+        pending = self._cutter.pending_bytes
+        count = -(-pending // self._frame_bytes)
+        length = -(-pending // max(1, 8 * count)) * 8
+        for _ in range(count):
+            frame = self._cutter.cut(length)
+            for piece in frame:
+                self.crc32 = zlib.crc32(piece, self.crc32)
+            self.frame_count += 1
+            self.byte_count += sum(map(len, frame))
+            yield frame
 
     def _record_batch(self, images: Sequence[str], rows: Sequence[Array]) -> pa.RecordBatch:
         arrays = [pa.array(images, pa.utf8())]
@@ -138,17 +152,23 @@ class FeatureWriter:
 
 
 class _FrameFile(io.RawIOBase):
-    """A readable file over frames that arrive one by one; holds one frame."""
+    """A readable file over frames that arrive one by one; holds one frame.
 
-    def __init__(self, frames: Iterable[bytes]) -> None:
+    What lies in one frame is given as a view into it.
+    """
+
+    def __init__(self, frames: Iterable[bytes | memoryview]) -> None:
         self._frames = iter(frames)
         self._rest = memoryview(b"")
 
     def readable(self) -> bool:
         return True
 
-    def read(self, size: int | None = -1) -> bytes:  # Arrow reads through this
+    def read(self, size: int | None = -1) -> Any:  # Arrow reads through this
         wanted = sys.maxsize if size is None or size < 0 else size
+        if wanted <= len(self._rest):
+            piece, self._rest = self._rest[:wanted], self._rest[wanted:]
+            return piece
         parts: list[memoryview] = []
         while wanted and (self._rest or self._next_frame()):
             part = self._rest[:wanted]
@@ -169,7 +189,7 @@ class FeatureReader:
     Raises WireError where the stream is not what the module's docstring says.
     """
 
-    def __init__(self, frames: Iterable[bytes]) -> None:
+    def __init__(self, frames: Iterable[bytes | memoryview]) -> None:
         try:
             self._reader = pa.ipc.open_stream(pa.PythonFile(_FrameFile(frames), mode="r"))
         except (pa.ArrowInvalid, OSError) as error:
@@ -229,4 +249,5 @@ def _rows(batch: pa.RecordBatch, column: ColumnSpec) -> Array:
     if storage.null_count or values.null_count:
         raise WireError(f"column {column.name!r} has nulls")
     rows: Array = values.to_numpy(zero_copy_only=True).reshape(batch.num_rows, *column.shape)
-    return rows
+    # Frames that were cut anywhere may leave values where they are slow to read.
+    return rows if rows.flags.aligned else rows.copy()

@@ -81,7 +81,7 @@ class RDMReply:
 
     async def stream(
         self, header: pb.ComputeRDMHeader, request: RequestStream
-    ) -> AsyncGenerator[pb.ComputeRDMResponse]:
+    ) -> AsyncGenerator[pb.ComputeRDMResponse | bytes]:
         """Yield progress, a header, the RDMs' frames and a trailer."""
         metric, dtype = metric_name(header.metric), element_type(header.element_type, RDM_DTYPES)
         bind_contextvars(metric=metric)
@@ -165,7 +165,7 @@ class RDMReply:
     ) -> Any:
         images, extraction = collected.images, collected.extraction
         columns = [ColumnSpec(c.name, (len(images),), dtype) for c in collected.columns]
-        reply = FrameReply(columns, pb.ComputeRDMResponse, self._metrics)
+        reply = FrameReply(columns, self._metrics)
         header = pb.ComputeRDMReplyHeader(metric=metric, columns=map(column_message, columns))
         if extraction is not None:
             header.provenance.CopyFrom(provenance(extraction))

@@ -14,6 +14,7 @@ import grpc
 import structlog
 from google.rpc.status_pb2 import Status
 
+from thingsvision_proto.frames import reply_writer
 from thingsvision_proto.model_id import REQUEST_ID_KEY
 
 from ..errors import DrainingError, ThingsvisionError
@@ -69,9 +70,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         labels = (name.replace("unary_stream", "server_stream"), service, rpc)
         wrap = self._streaming if handler.response_streaming else self._single
         make: Callable[..., _Handler] = getattr(grpc, f"{name}_rpc_method_handler")
-        return make(
-            wrap(behaviour, labels), handler.request_deserializer, handler.response_serializer
-        )
+        write = handler.response_serializer and reply_writer(handler.response_serializer)
+        return make(wrap(behaviour, labels), handler.request_deserializer, write)
 
     def _single(self, behaviour: _Behaviour, labels: tuple[str, str, str]) -> _Behaviour:
         async def respond(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:

@@ -1,14 +1,15 @@
-"""Sends rows as numbered Arrow frames and keeps the figures that the trailer needs."""
+"""Sends rows as numbered Arrow frames, already messages, and keeps the figures that the trailer needs."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy.typing as npt
 from structlog.contextvars import bind_contextvars
 
+from thingsvision_proto.frames import frame_message
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_proto.wire import ColumnSpec, FeatureWriter
 
@@ -20,28 +21,26 @@ from .extraction import column_message, provenance
 class FrameReply:
     """The frames of one reply stream."""
 
-    def __init__(
-        self, columns: Sequence[ColumnSpec], wrap: Callable[..., Any], metrics: Metrics
-    ) -> None:
+    def __init__(self, columns: Sequence[ColumnSpec], metrics: Metrics) -> None:
         self.send_seconds = 0.0
         self._writer = FeatureWriter(columns)
-        self._wrap = wrap
         self._metrics = metrics
         self._index = 0
 
-    def rows(self, images: Sequence[str], arrays: Sequence[npt.NDArray[Any]]) -> Iterator[Any]:
+    def rows(self, images: Sequence[str], arrays: Sequence[npt.NDArray[Any]]) -> Iterator[bytes]:
         """Yield the responses that these rows complete."""
         return self._responses(self._writer.write(images, arrays))
 
-    def end(self) -> Iterator[Any]:
+    def end(self) -> Iterator[bytes]:
         """Yield the last responses before the trailer."""
         return self._responses(self._writer.finish())
 
-    def _responses(self, frames: Iterable[bytes]) -> Iterator[Any]:
+    def _responses(self, frames: Iterable[Sequence[memoryview]]) -> Iterator[bytes]:
         started = time.monotonic()
         for frame in frames:
+            message = frame_message(self._index, frame)
             encoded_at = time.monotonic()
-            yield self._wrap(frame=pb.ArrowFrame(index=self._index, arrow_ipc=frame))
+            yield message
             self._index += 1
             self._metrics.encode_seconds.observe(encoded_at - started)
             self._metrics.send_blocked_seconds.observe(time.monotonic() - encoded_at)

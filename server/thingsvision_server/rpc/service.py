@@ -60,7 +60,7 @@ class FeatureServicer(FeatureServiceServicer):
 
     async def Extract(
         self, request_iterator: AsyncIterator[pb.ExtractRequest], context: _Context
-    ) -> AsyncGenerator[pb.ExtractResponse]:
+    ) -> AsyncGenerator[pb.ExtractResponse | bytes]:
         """Stream the features of the images."""
         request = RequestStream(request_iterator)
         header = await request.header()
@@ -68,7 +68,7 @@ class FeatureServicer(FeatureServiceServicer):
         bind_contextvars(modules=list(header.modules))
         async with self._extractor.open(extract_spec(header)) as extraction:
             columns = feature_columns(extraction)
-            reply = FrameReply(columns, pb.ExtractResponse, self._metrics)
+            reply = FrameReply(columns, self._metrics)
             yield pb.ExtractResponse(header=extract_reply_header(extraction, columns))
             try:
                 rows = self._extractor.rows(extraction, request.images())
@@ -90,7 +90,7 @@ class FeatureServicer(FeatureServiceServicer):
 
     async def ComputeRDM(
         self, request_iterator: AsyncIterator[pb.ComputeRDMRequest], context: _Context
-    ) -> AsyncGenerator[pb.ComputeRDMResponse]:
+    ) -> AsyncGenerator[pb.ComputeRDMResponse | bytes]:
         """Stream progress, then the RDMs of images' features or of ready features."""
         request = RequestStream(request_iterator)
         header = await request.header()
