@@ -17,6 +17,7 @@ import psutil
 import structlog
 from prometheus_client import start_http_server
 
+from .allocator import keep_freed_memory
 from .backends.tensorflow import TensorFlowRuntime
 from .engine.batcher import BatchLimits
 from .engine.comparing import Comparer, ComparingLimits
@@ -209,6 +210,7 @@ def main() -> None:
     """Run the server until SIGTERM or Ctrl-C."""
     settings = read_settings()
     _log_to(sys.stderr, settings)
+    keep_freed_memory()
     try:
         asyncio.run(_serve(settings))
     except (OSError, PreconditionError) as error:

@@ -29,7 +29,7 @@ def reply_messages() -> Messages:
     return [
         pb.ExtractResponse(header=pb.ExtractReplyHeader(columns=columns)),
         *(
-            pb.ExtractResponse(frame=pb.ArrowFrame(index=index, arrow_ipc=frame))
+            pb.ExtractResponse(frame=pb.ArrowFrame(index=index, arrow_ipc=b"".join(frame)))
             for index, frame in enumerate(frames)
         ),
         pb.ExtractResponse(trailer=trailer),

@@ -108,10 +108,12 @@ def large_request(rows: int, values: int, release: Callable[[], None]) -> Iterat
     for start in range(0, rows, 100):
         names = [str(start + i) for i in range(100)]
         for frame in writer.write(names, [random.random((100, values), np.float32)]):
-            yield pb.ComputeRDMRequest(features=pb.ArrowFrame(index=index, arrow_ipc=frame))
+            arrow_ipc = b"".join(frame)
+            yield pb.ComputeRDMRequest(features=pb.ArrowFrame(index=index, arrow_ipc=arrow_ipc))
             index += 1
     for frame in writer.finish():
-        yield pb.ComputeRDMRequest(features=pb.ArrowFrame(index=index, arrow_ipc=frame))
+        arrow_ipc = b"".join(frame)
+        yield pb.ComputeRDMRequest(features=pb.ArrowFrame(index=index, arrow_ipc=arrow_ipc))
         index += 1
     release()
 
