@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -17,7 +18,6 @@ import psutil
 import structlog
 from prometheus_client import start_http_server
 
-from .allocator import keep_freed_memory
 from .backends.tensorflow import TensorFlowRuntime
 from .engine.batcher import BatchLimits
 from .engine.comparing import Comparer, ComparingLimits
@@ -210,7 +210,9 @@ def main() -> None:
     """Run the server until SIGTERM or Ctrl-C."""
     settings = read_settings()
     _log_to(sys.stderr, settings)
-    keep_freed_memory()
+    # Memory of large tensors then comes in pages of 2 MiB, where the system offers them: touching
+    # it for the first time costs more than a cheap layer. PyTorch reads this when it first loads.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
         asyncio.run(_serve(settings))
     except (OSError, PreconditionError) as error:

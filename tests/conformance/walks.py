@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -54,13 +55,22 @@ class Walk:
 
 def versions(source: str) -> dict[str, str]:
     """Return the versions of the libraries that models of a source are made of."""
-    return {library: version(library) for library in LIBRARIES.get(source, _OTHERS)}
+    return {library: _version(library) for library in LIBRARIES.get(source, _OTHERS)}
+
+
+# Each call reads a file, and every remembered walk asks.
+_version = cache(version)
 
 
 def read_walks(path: Path = FILE) -> dict[str, Walk]:
     """Return the last walk of each model that went farthest, of the libraries installed here."""
+    return _read_walks(path, path.stat().st_mtime_ns) if path.is_file() else {}
+
+
+@lru_cache(1)
+def _read_walks(path: Path, _changed: int) -> dict[str, Walk]:
     found: dict[str, Walk] = {}
-    for line in path.read_text().splitlines() if path.is_file() else []:
+    for line in path.read_text().splitlines():
         walk = Walk(**json.loads(line))
         known = found.get(walk.model)
         if walk.is_current and (known is None or walk.walked == RUN or known.walked != RUN):
