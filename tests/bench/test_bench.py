@@ -24,7 +24,8 @@ COLUMNS = ["limit", "local", "service", "bare", "peer"]
 
 
 def test_two_rows_from_end_to_end(tmp_path: Path, photos: list[Path]) -> None:
-    command = [sys.executable, "-m", "bench", "--rows", ROW, OPTIONS_ROW, "--images=3", "--rounds=2"]
+    rows = ["--rows", ROW, OPTIONS_ROW]
+    command = [sys.executable, "-m", "bench", *rows, "--images=3", "--rounds=2"]
     folders = ["--photos", str(photos[0].parent), "--out", str(tmp_path)]
     done = subprocess.run(
         [*command, *folders, "--no-peer", "--device=cpu"],
