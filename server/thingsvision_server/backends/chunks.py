@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,8 +39,8 @@ class ChunkedModel:
         memory_format: MemoryFormat = MemoryFormat.CONTIGUOUS,
     ) -> BatchRun:
         """Return the activations of each tap for the inputs."""
-        run = partial(self._run, taps=taps, precision=precision, memory_format=memory_format)
-        runs = [run(chunk) for chunk in self._chunks(inputs)]
+        how = (taps, precision, memory_format)
+        runs = [self._run(chunk, *how) for chunk in self._chunks(inputs)]
         rows = [np.concatenate(parts) for parts in zip(*(run.rows for run in runs), strict=True)]
         copy_seconds = sum(run.copy_seconds for run in runs)
         return BatchRun(rows, copy_seconds, sum(run.forward_seconds for run in runs))
@@ -50,9 +49,9 @@ class ChunkedModel:
         size = self._most or len(inputs)
         return (inputs[start : start + size] for start in range(0, len(inputs), size))
 
-    def _run(self, chunk: Sequence[Any], **options: Any) -> BatchRun:
+    def _run(self, chunk: Sequence[Any], *how: Any) -> BatchRun:
         filling = [chunk[-1]] * (self._least - len(chunk))
-        run = self._model.run([*chunk, *filling], **options)
+        run = self._model.run([*chunk, *filling], *how)
         rows = [array[: len(chunk)] for array in run.rows]
         return BatchRun(rows, run.copy_seconds, run.forward_seconds)
 
