@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 TAG = "IMAGENET1K_V1"
 """Torchvision's weights with the preprocessing that most scripts have: 256, 224, ImageNet's."""
@@ -31,6 +32,8 @@ class FeatureCase:
     """`files`, or `tensors`: images that were preprocessed before."""
     merges: bool = False
     """Whether the service may merge batches with those of other requests."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of `Client.extract`, of the service alone."""
 
     @property
     def folder(self) -> str:

@@ -34,7 +34,11 @@ class Service(Column):
         assert self._client is not None
         batch_size = None if self._case.merges else self._case.batch_size
         self._extraction = self._client.extract(
-            self._case.model, self._images, self._case.modules, batch_size=batch_size
+            self._case.model,
+            self._images,
+            self._case.modules,
+            batch_size=batch_size,
+            **self._case.options,
         )
         return self._extraction.features
 

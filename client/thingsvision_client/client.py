@@ -105,6 +105,7 @@ class Client(ModelControl):
         dtype: str = "float32",
         deterministic: bool = False,
         reduction: Reduction | None = None,
+        memory_format: str = "contiguous",
         flatten: bool = False,
         progress: Progress | None = None,
     ) -> Extraction:
@@ -119,12 +120,21 @@ class Client(ModelControl):
         `precision` of the forward pass is `float32`, or quicker and less exact `tf32`, `bfloat16`
         or `float16`, where the device can. `dtype` `float16` halves what is sent. `deterministic`
         runs every image alone: the same bits whatever its neighbours. `reduction` makes features
-        smaller before they are sent. The provenance names them all.
+        smaller before they are sent. `memory_format` of the pass is `contiguous`, or
+        `channels_last`: quicker convolutions of PyTorch networks, other last bits. The provenance
+        names them all.
         """
         from .extraction import ExtractOptions, extract, extract_header
 
         options = ExtractOptions(
-            batch_size, token_extraction, preprocessing, precision, dtype, deterministic, reduction
+            batch_size,
+            token_extraction,
+            preprocessing,
+            precision,
+            dtype,
+            deterministic,
+            reduction,
+            memory_format,
         )
         queue = self._queued(images)
         header = extract_header(model, modules, queue, options)
@@ -167,6 +177,7 @@ class Client(ModelControl):
         dtype: str = "float32",
         deterministic: bool = False,
         reduction: Reduction | None = None,
+        memory_format: str = "contiguous",
     ) -> FeatureStream:
         """Return an iterator of (image names, {module: rows x shape}) in flat memory.
 
@@ -176,7 +187,14 @@ class Client(ModelControl):
         from .extraction import ExtractOptions, extract_header, stream
 
         options = ExtractOptions(
-            batch_size, token_extraction, preprocessing, precision, dtype, deterministic, reduction
+            batch_size,
+            token_extraction,
+            preprocessing,
+            precision,
+            dtype,
+            deterministic,
+            reduction,
+            memory_format,
         )
         queue = self._queued(images)
         header = extract_header(model, modules, queue, options)
@@ -196,6 +214,7 @@ class Client(ModelControl):
         precision: str = "float32",
         deterministic: bool = False,
         reduction: Reduction | None = None,
+        memory_format: str = "contiguous",
         progress: Progress | None = None,
     ) -> RDMs:
         """Return an RDM of the images per module; features stay on the server.
@@ -214,6 +233,7 @@ class Client(ModelControl):
             precision,
             deterministic=deterministic,
             reduction=reduction,
+            memory_format=memory_format,
         )
         queue = self._queued(images)
         header = rdm_header(metric, dtype, extract_header(model, modules, queue, options))

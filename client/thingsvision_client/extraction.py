@@ -21,7 +21,7 @@ from .images import ImageQueue
 from .model import Model, as_model
 from .preprocessing import PreprocessingOverrides
 from .records import Provenance, Timings, to_record
-from .reductions import ELEMENT_TYPES, PRECISIONS, Reduction, choice
+from .reductions import ELEMENT_TYPES, MEMORY_FORMATS, PRECISIONS, Reduction, choice
 from .tokens import TOKEN_NAMES, token_extraction_number
 
 Progress = Callable[[str, int, "int | None"], None]
@@ -33,7 +33,8 @@ class ExtractOptions:
     """What a user may choose about an extraction; None leaves it as it is.
 
     `token_extraction` is a key of `tokens.TOKEN_EXTRACTIONS`, `precision` one of
-    `reductions.PRECISIONS`, `dtype` that of the features, a key of `reductions.ELEMENT_TYPES`.
+    `reductions.PRECISIONS`, `dtype` that of the features, a key of `reductions.ELEMENT_TYPES`,
+    `memory_format` one of `reductions.MEMORY_FORMATS`.
     """
 
     batch_size: int | None = None
@@ -43,6 +44,7 @@ class ExtractOptions:
     dtype: str = "float32"
     deterministic: bool = False
     reduction: Reduction | None = None
+    memory_format: str = "contiguous"
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ def extract_header(
         element_type=choice("dtype", options.dtype, ELEMENT_TYPES),  # type: ignore[arg-type]
         deterministic=options.deterministic,
         reduction=options.reduction.to_message() if options.reduction else None,
+        memory_format=choice("memory_format", options.memory_format, MEMORY_FORMATS),  # type: ignore[arg-type]
     )
     _set_input(header, queue, options.preprocessing)
     return header

@@ -31,8 +31,8 @@ ModelParameters = Annotated[
     str | None,
     typer.Option(
         help="JSON: '{\"weights\": TAG}' picks pretrained weights, '{\"seed\": N}' random ones, "
-        "'{\"variant\": NAME}' a network of a family; precision, dtype, deterministic and "
-        "reduction choose how features are computed and sent.",
+        "'{\"variant\": NAME}' a network of a family; precision, memory_format, dtype, "
+        "deterministic and reduction choose how features are computed and sent.",
         metavar="JSON",
     ),
 ]

@@ -107,6 +107,8 @@ class Provenance:
     """Whether every image went through the model alone."""
     reduction: Mapping[str, Any] | None = None
     """What was done to the features, as JSON knows it; None: nothing."""
+    memory_format: str = "contiguous"
+    """How batches lay in memory in the forward pass."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON knows them; the model as its id, `source/name@weights`."""

@@ -19,6 +19,12 @@ PRECISIONS: Mapping[str, int] = {
 }
 """Arithmetic of the forward pass."""
 
+MEMORY_FORMATS: Mapping[str, int] = {
+    "contiguous": pb.MEMORY_FORMAT_CONTIGUOUS,
+    "channels_last": pb.MEMORY_FORMAT_CHANNELS_LAST,
+}
+"""How batches lie in memory in the forward pass."""
+
 ELEMENT_TYPES: Mapping[str, int] = {
     "float32": pb.ELEMENT_TYPE_FLOAT32,
     "float16": pb.ELEMENT_TYPE_FLOAT16,
@@ -77,9 +83,11 @@ class FeatureOptions:
     dtype: str = "float32"
     deterministic: bool = False
     reduction: Reduction | None = None
+    memory_format: str = "contiguous"
 
     def __post_init__(self) -> None:
         choice("precision", self.precision, PRECISIONS)
+        choice("memory_format", self.memory_format, MEMORY_FORMATS)
         choice("dtype", self.dtype, ELEMENT_TYPES)
         if not isinstance(self.deterministic, bool):
             raise InvalidRequestError(

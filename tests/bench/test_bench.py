@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from bench.goals import ErrorCeiling, Goal, outcomes
 from bench.interleave import Patience, interleave
+from bench.measures.options import OPTIONS
 from bench.measures.rdms import EXACT, NEAR_DUPLICATES, features, largest_error
 from bench.rdm.formula import METRICS
 from bench.row import Cell, Row
@@ -18,12 +19,13 @@ from bench.rows import chosen_rows
 from bench.worker import KEPT_ROWS
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-ROW = "squeezenet1_0-features.12"
+ROW, OPTIONS_ROW = "squeezenet1_0-features.12", "options-alexnet-features.10"
 COLUMNS = ["limit", "local", "service", "bare", "peer"]
 
 
-def test_a_row_from_end_to_end(tmp_path: Path, photos: list[Path]) -> None:
-    command = [sys.executable, "-m", "bench", "--rows", ROW, "--images=3", "--rounds=2"]
+def test_two_rows_from_end_to_end(tmp_path: Path, photos: list[Path]) -> None:
+    rows = ["--rows", ROW, OPTIONS_ROW]
+    command = [sys.executable, "-m", "bench", *rows, "--images=3", "--rounds=2"]
     folders = ["--photos", str(photos[0].parent), "--out", str(tmp_path)]
     done = subprocess.run(
         [*command, *folders, "--no-peer", "--device=cpu"],
@@ -33,7 +35,7 @@ def test_a_row_from_end_to_end(tmp_path: Path, photos: list[Path]) -> None:
     )
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "bench.json").read_text())
-    (row,) = found["rows"]
+    row, options = found["rows"]
     cells = row["cells"]
     assert list(cells) == COLUMNS, done.stdout
     for name in COLUMNS[:-1]:
@@ -42,6 +44,10 @@ def test_a_row_from_end_to_end(tmp_path: Path, photos: list[Path]) -> None:
         assert cells[name]["difference"] < 1e-4
     assert cells["service"]["difference"] == 0
     assert "--peer" in cells["peer"]["missing"]
+    errors = {name: cell["difference"] for name, cell in options["cells"].items()}
+    assert list(errors) == list(OPTIONS)
+    assert errors["service"] == 0 < errors["channels_last"] < 1e-5 < errors["both"] < 0.05
+    assert all(min(cell["values"]) > 0 for cell in options["cells"].values())
     assert found["machine"]["versions"]["torch"]
     page = (tmp_path / "bench.md").read_text()
     assert ROW in page

@@ -15,6 +15,7 @@ from thingsvision_client import rdms as client_rdms
 from thingsvision_client.status import BY_CODE, BY_REASON
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_server import errors as server_errors
+from thingsvision_server.backends.memory_format import MemoryFormat
 from thingsvision_server.backends.precision import Precision
 from thingsvision_server.engine.reduction import POOLS
 from thingsvision_server.errors import ThingsvisionError
@@ -103,10 +104,13 @@ def test_every_element_type_is_known_everywhere() -> None:
     assert set(extraction.RDM_DTYPES) == set(client_rdms.ELEMENT_TYPES)
 
 
-def test_every_precision_and_pool_is_known_everywhere() -> None:
+def test_every_precision_format_and_pool_is_known_everywhere() -> None:
     precisions = values(pb.DESCRIPTOR.enum_types_by_name["Precision"])
     assert precisions == dict(reductions.PRECISIONS)
     assert set(precisions) == {precision.value for precision in Precision}
+    formats = values(pb.DESCRIPTOR.enum_types_by_name["MemoryFormat"])
+    assert formats == dict(reductions.MEMORY_FORMATS)
+    assert set(formats) == {memory_format.value for memory_format in MemoryFormat}
     pools = values(pb.DESCRIPTOR.enum_types_by_name["Pool"])
     assert pools == dict(reductions.POOLS)
     assert set(pools) == set(POOLS)

@@ -27,6 +27,7 @@ from thingsvision_client.folder import image_names
 from thingsvision_client.formats import FORMATS
 from thingsvision_client.images import queue_files, queue_images
 from thingsvision_client.jobs import FolderOptions, Task, extract_to_file, extract_to_folder
+from thingsvision_client.reductions import FeatureOptions
 from tiny_photos import write_tiny_photos
 
 COMMAND = Path(sys.executable).parent / "thingsvision-client"
@@ -410,6 +411,11 @@ CHANGED_SETTINGS = [
         r"was \{'resize': 32, 'crop': False\} and is None",
     ),
     ({"token_extraction": "cls_token"}, CHUNKS, "token_extraction was None and is 'cls_token'"),
+    (
+        {"options": FeatureOptions(memory_format="channels_last")},
+        CHUNKS,
+        "memory_format was 'contiguous' and is 'channels_last' now",
+    ),
     ({"modules": MODULES[:1]}, CHUNKS, "'features.3', 'features.5' at once: ask for these"),
     ({}, FolderOptions(step_size=2), "step_size was 4 and is 2 now"),
     ({}, replace(CHUNKS, output_type="tensor"), "file_format was 'npy' and is 'pt' now"),

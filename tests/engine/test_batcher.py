@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ import torch
 
 from serving import open_sources
 from thingsvision_server.backends.base import Structure
+from thingsvision_server.backends.memory_format import MemoryFormat
 from thingsvision_server.backends.taps import Tap, taps
 from thingsvision_server.backends.torch import core_count, use_cores
 from thingsvision_server.engine.batcher import Batcher, BatchLimits
@@ -151,6 +152,25 @@ async def test_requests_for_the_same_modules_share_a_pass(bench: Bench) -> None:
     for stream_results, seeds in zip(results[:2], ([0, 1], [2, 3]), strict=True):
         np.testing.assert_allclose(joined(stream_results), alone(bench, seeds), atol=1e-4)
     np.testing.assert_array_equal(joined(results[2]), alone(bench, [4], "features.12"))
+
+
+async def test_requests_of_another_memory_format_never_share_a_pass(bench: Bench) -> None:
+    usual = Work(bench.taps("features.5"), InputSpec((3, 224, 224)))
+    other = replace(usual, memory_format=MemoryFormat.CHANNELS_LAST)
+    with (
+        bench.batcher.open(usual, 0) as one,
+        bench.batcher.open(other, 0) as two,
+        bench.batcher.open(other, 0) as three,
+    ):
+        async with waiting_device(bench):
+            for stream in (one, two, three):
+                put(stream, [1])
+        results = [await read(stream) for stream in (one, two, three)]
+    assert bench.pass_count == 2
+    first, second, third = map(joined, results)
+    np.testing.assert_array_equal(first, alone(bench, [1], "features.5"))
+    np.testing.assert_array_equal(second, third)
+    assert (first != second).any()
 
 
 async def test_a_pass_has_no_more_images_than_allowed(bench: Bench) -> None:

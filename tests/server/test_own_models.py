@@ -187,6 +187,19 @@ def test_a_program_has_its_own_modules_and_gives_what_the_network_gives(
     assert (own.preprocessing.mean, own.preprocessing.crop_pixels) == ((0.5, 0.4, 0.3), (SIZE,))
 
 
+@pytest.mark.parametrize("kind", ["pt2", "onnx"])
+def test_whole_models_keep_the_memory_format_that_they_were_written_for(
+    client: Client, programs: Path, photos: list[Path], tmp_path: Path, kind: str
+) -> None:
+    onnx_path = tmp_path / "net.onnx"
+    path = copied(programs, "net") if kind == "pt2" else onnx_file(network(6), onnx_path)
+    model = client.upload_model(path, DECLARED)
+    with pytest.raises(
+        InvalidRequestError, match="can't compute in channels_last on cpu; valid: contiguous"
+    ):
+        client.extract(model, photos, "", memory_format="channels_last")
+
+
 def test_a_pass_that_ends_early_does_not_shift_the_calls_of_the_next(
     client: Client, programs: Path, photos: list[Path]
 ) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..inputs import IMAGE
+from .memory_format import MemoryFormat
 from .precision import Precision
 from .taps import Tap
 
@@ -87,11 +88,15 @@ class RunnableModel(Protocol):
     precisions: Sequence[Precision]
     """What `run` can compute in."""
 
+    memory_formats: Sequence[MemoryFormat]
+    """How its inputs may lie."""
+
     def run(
         self,
         inputs: Sequence[Any],
         taps: Sequence[Tap],
         precision: Precision = Precision.FLOAT32,
+        memory_format: MemoryFormat = MemoryFormat.CONTIGUOUS,
     ) -> BatchRun:
         """Return the activations of each tap for the inputs; raise OutOfDeviceMemoryError.
 

@@ -20,6 +20,7 @@ from onnx import numpy_helper
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
 from .base import BatchRun, OutOfDeviceMemoryError, Rows
+from .memory_format import MemoryFormat
 from .precision import Precision
 from .taps import Tap
 
@@ -43,6 +44,7 @@ class OnnxModel:
     framework = f"onnxruntime {onnxruntime.__version__}"
     is_concurrent = False
     precisions: Sequence[Precision] = (Precision.FLOAT32,)
+    memory_formats: Sequence[MemoryFormat] = (MemoryFormat.CONTIGUOUS,)
 
     def __init__(self, model: Any, input_name: str, device: str) -> None:
         self._graph: Graph | None = Graph(model)
@@ -57,6 +59,7 @@ class OnnxModel:
         inputs: Sequence[Any],
         taps: Sequence[Tap],
         _precision: Precision = Precision.FLOAT32,
+        _memory_format: MemoryFormat = MemoryFormat.CONTIGUOUS,
     ) -> BatchRun:
         """Return the activations of each tap, images x shape; the pass ends after the last one."""
         started = time.monotonic()

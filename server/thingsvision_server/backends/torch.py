@@ -21,6 +21,8 @@ from torch import nn
 from ..errors import PreconditionError
 from ..inputs import IMAGE
 from .base import BatchRun, OutOfDeviceMemoryError
+from .layout import laid_out, refusing_views
+from .memory_format import MemoryFormat
 from .precision import Precision
 from .structure import first_tensor
 from .taps import Tap
@@ -83,6 +85,7 @@ class TorchModel:
 
     framework = f"torch {torch.__version__}"
     is_concurrent = True
+    memory_formats: Sequence[MemoryFormat] = tuple(MemoryFormat)
 
     def __init__(
         self, network: nn.Module, device: str, towers: Mapping[str, nn.Module] | None = None
@@ -119,6 +122,7 @@ class TorchModel:
         inputs: Sequence[Any],
         taps: Sequence[Tap],
         precision: Precision = Precision.FLOAT32,
+        memory_format: MemoryFormat = MemoryFormat.CONTIGUOUS,
     ) -> BatchRun:
         """Return the activations of each tap, images x shape; the pass ends after the last one."""
         started = time.monotonic()
@@ -126,9 +130,14 @@ class TorchModel:
             # A user's own tensors come as arrays; these share their memory.
             tensors = [torch.as_tensor(one) for one in inputs]
             batch = torch.stack(tensors).to(self._device, non_blocking=True)
+            batch = laid_out(batch, memory_format)
             copies = [_Copy(tap, len(inputs), self._device) for tap in taps]
             copied_at = time.monotonic()
-            with self._own_network() as network, _arithmetic(self._device, precision):
+            with (
+                self._own_network() as network,
+                _arithmetic(self._device, precision),
+                refusing_views(memory_format),
+            ):
                 self._forward(network, batch, copies)
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise OutOfDeviceMemoryError(str(error)) from error

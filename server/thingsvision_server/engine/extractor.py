@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from enum import Enum
 
 from ..backends.base import Structure
 from ..errors import InvalidRequestError
@@ -60,7 +61,7 @@ class Extractor:
         key = await self.resolve(spec.key)
         planned = await asyncio.to_thread(plan, self._loader, key, spec)
         async with self._residency.lease(key) as loaded:
-            _check_precision(loaded, spec)
+            _check_choices(loaded, spec)
             most = loaded.batcher.limits.images_for(planned.work.taps)
             size = 1 if spec.deterministic else min(spec.batch_size, most)
             yield Extraction(loaded, planned, size, deterministic=spec.deterministic)
@@ -93,14 +94,19 @@ class Extractor:
         await self._preparer.feed(stream, images, transform, preparation)
 
 
-def _check_precision(loaded: LoadedModel, spec: ExtractSpec) -> None:
-    valid = [precision.value for precision in loaded.model.precisions]
-    if spec.precision.value not in valid:
-        sentence = f"{loaded.key} can't compute in {spec.precision.value} on {loaded.lanes.device}"
+def _check_choices(loaded: LoadedModel, spec: ExtractSpec) -> None:
+    model = loaded.model
+    _check_choice(loaded, "precision", spec.precision, model.precisions)
+    _check_choice(loaded, "memory_format", spec.memory_format, model.memory_formats)
+
+
+def _check_choice(loaded: LoadedModel, field: str, chosen: Enum, valid: Sequence[Enum]) -> None:
+    if chosen not in valid:
+        sentence = f"{loaded.key} can't compute in {chosen.value} on {loaded.lanes.device}"
         raise InvalidRequestError(
-            f"{sentence}; valid: {', '.join(valid)}",
-            field="precision",
-            subject=spec.precision.value,
+            f"{sentence}; valid: {', '.join(one.value for one in valid)}",
+            field=field,
+            subject=chosen.value,
         )
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..backends.memory_format import MemoryFormat
 from ..backends.precision import Precision
 from ..backends.taps import TokenExtraction, taps
 from ..errors import InvalidRequestError
 from ..inputs import (
     IMAGE,
+    TEXT,
+    InputSpec,
     InputTransform,
     PreprocessingOverrides,
     overridden,
@@ -18,6 +21,8 @@ from ..sources.base import ModelKey
 from .loading import ModelLoader
 from .reduction import WHOLE, Reduction
 from .work import Work
+
+_IMAGE_AXES = 3
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,7 @@ class ExtractSpec:
     deterministic: bool = False
     """Every image goes through the model alone."""
     reduction: Reduction = WHOLE
+    memory_format: MemoryFormat = MemoryFormat.CONTIGUOUS
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,10 @@ def plan(loader: ModelLoader, key: ModelKey, spec: ExtractSpec) -> Plan:
     if modality != IMAGE:
         _check_own_way(spec, modality)
     transform = images if modality == IMAGE else own[modality]
-    work = Work(found, transform.spec, spec.precision, spec.reduction, spec.dtype)
+    _check_memory_format(spec, transform.spec)
+    work = Work(
+        found, transform.spec, spec.precision, spec.reduction, spec.dtype, spec.memory_format
+    )
     return Plan(work, transform, work.row_shapes)
 
 
@@ -71,6 +80,19 @@ def _check_own_way(spec: ExtractSpec, modality: str) -> None:
     field = "overrides" if spec.tensor_shape is None else "tensors"
     sentence = f"{field} are about images, and module {spec.modules[0]!r} sees {modality}s"
     raise InvalidRequestError(sentence, field=field)
+
+
+def _check_memory_format(spec: ExtractSpec, inputs: InputSpec) -> None:
+    chosen = spec.memory_format.value
+    if spec.memory_format is MemoryFormat.CONTIGUOUS or len(inputs.shape) == _IMAGE_AXES:
+        return
+    sees = "texts" if inputs.modality == TEXT else f"inputs of shape {list(inputs.shape)}"
+    raise InvalidRequestError(
+        f"memory_format {chosen} is about images of channels x height x width, and module "
+        f"{spec.modules[0]!r} sees {sees}; valid: contiguous",
+        field="memory_format",
+        subject=chosen,
+    )
 
 
 def _images(own: InputTransform, spec: ExtractSpec) -> InputTransform:

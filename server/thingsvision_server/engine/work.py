@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends.base import BatchRun, RunnableModel
+from ..backends.memory_format import MemoryFormat
 from ..backends.precision import Precision
 from ..backends.taps import Tap
 from ..inputs import InputSpec
@@ -29,6 +30,7 @@ class Work:
     reduction: Reduction = WHOLE
     dtype: str = "float32"
     """Of the rows: `float32` or `float16`."""
+    memory_format: MemoryFormat = MemoryFormat.CONTIGUOUS
 
     @property
     def row_shapes(self) -> list[tuple[int, ...]]:
@@ -37,7 +39,7 @@ class Work:
 
     def run(self, model: RunnableModel, inputs: Sequence[Any]) -> tuple[BatchRun, Overflows]:
         """Return the rows of each tap, and what of them overflowed."""
-        run = model.run(inputs, self.taps, self.precision)
+        run = model.run(inputs, self.taps, self.precision, self.memory_format)
         if self.reduction != WHOLE:
             run = replace(run, rows=[self.reduction.apply(rows) for rows in run.rows])
         overflows = np.zeros(len(inputs), np.int64)

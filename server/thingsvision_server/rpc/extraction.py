@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_proto.wire import ColumnSpec
 
+from ..backends.memory_format import MemoryFormat
 from ..backends.precision import Precision
 from ..backends.taps import TokenExtraction
 from ..engine.extractor import Extraction
@@ -37,6 +38,12 @@ _PRECISIONS: Mapping[pb.Precision, Precision] = {
     pb.PRECISION_TF32: Precision.TF32,
     pb.PRECISION_BFLOAT16: Precision.BFLOAT16,
     pb.PRECISION_FLOAT16: Precision.FLOAT16,
+}
+
+_MEMORY_FORMATS: Mapping[pb.MemoryFormat, MemoryFormat] = {
+    pb.MEMORY_FORMAT_UNSPECIFIED: MemoryFormat.CONTIGUOUS,
+    pb.MEMORY_FORMAT_CONTIGUOUS: MemoryFormat.CONTIGUOUS,
+    pb.MEMORY_FORMAT_CHANNELS_LAST: MemoryFormat.CHANNELS_LAST,
 }
 
 _POOLS: Mapping[pb.Pool, str] = {
@@ -74,6 +81,7 @@ def extract_spec(header: pb.ExtractHeader) -> ExtractSpec:
         dtype=element_type(header.element_type, FEATURE_DTYPES),
         deterministic=_deterministic(header),
         reduction=_reduction(header.reduction),
+        memory_format=known("memory_format", header.memory_format, _MEMORY_FORMATS),
     )
 
 
@@ -181,6 +189,7 @@ def provenance(extraction: Extraction) -> pb.Provenance:
         precision=extraction.plan.work.precision.value,
         deterministic=extraction.deterministic,
         reduction=_reduction_message(extraction.plan.work.reduction),
+        memory_format=extraction.plan.work.memory_format.value,
     )
 
 

@@ -1,0 +1,83 @@
+"""Rows about quicker passes by choice: images per second, and how far features are from usual."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..cases import FeatureCase
+from ..interleave import interleave
+from ..process import ColumnProcess
+from ..row import Cell, Row
+from ..session import Kept, Session, differences
+from .features import FeatureRow
+
+CLIENT = "bench.features.service"
+USUAL = "service"
+OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    USUAL: {},
+    "channels_last": {"memory_format": "channels_last"},
+    "bfloat16": {"precision": "bfloat16"},
+    "both": {"memory_format": "channels_last", "precision": "bfloat16"},
+}
+
+
+@dataclass(frozen=True)
+class OptionsRow:
+    """The service with and without options that make its forward passes quicker."""
+
+    id: str
+    network: str
+    module: str
+    count: int = 64
+
+    def measure(self, session: Session) -> Row:
+        """Time all options in turn; each has run once before, and that is what is compared."""
+        count = session.choices.image_count or self.count
+        of = FeatureRow(self.id, "torchvision", self.network, (self.module,))
+        case = of.case(session, count)
+        clients = {name: session.new_process(CLIENT) for name in OPTIONS}
+        try:
+            kept = {name: _first(session, clients[name], name, case) for name in OPTIONS}
+            arms: dict[str, Callable[[], float]] = {
+                name: partial(_throughput, client, count) for name, client in clients.items()
+            }
+            values = interleave(arms, session.choices.patience)
+        finally:
+            for client in clients.values():
+                client.close()
+        errors = differences(kept, kept[USUAL])
+        cells = {name: Cell(values[name], errors[name]) for name in OPTIONS}
+        said = self._says(case)
+        return Row(self.id, said, "images/s", cells, differs_from=f"{USUAL}, of its largest value")
+
+    def _says(self, case: FeatureCase) -> str:
+        return (
+            f"{len(case.images)} photographs (JPEG files) through {self.network}, {self.module}, "
+            f"batch size {case.batch_size}, client and server processes. service: as usual; "
+            "channels_last: memory_format; bfloat16: precision; both: both of them"
+        )
+
+
+def _first(session: Session, client: ColumnProcess, name: str, case: FeatureCase) -> Kept:
+    """Run a client for the first time, and return the first rows of its result."""
+    client.prepare(asdict(replace(case, options=dict(OPTIONS[name]))))
+    path = session.scratch / f"options-{name}.npz"
+    client.run(keep=path)
+    with np.load(path) as arrays:
+        return dict(arrays)
+
+
+def _throughput(client: ColumnProcess, count: int) -> float:
+    return count / client.run().median_seconds
+
+
+ROWS = (
+    OptionsRow("options-alexnet-features.10", "alexnet", "features.10", 128),
+    OptionsRow("options-resnet50-layer3.5", "resnet50", "layer3.5"),
+    OptionsRow("options-vgg16-features.4", "vgg16", "features.4"),
+)
