@@ -13,6 +13,7 @@ from torchvision import transforms
 
 from ..inputs import InputSpec, InputTransform, Preprocessing
 from .geometry import geometry_steps, height_and_width
+from .pixels import in_one_buffer
 
 IMAGENET = Preprocessing(
     resize_pixels=(256,),
@@ -30,7 +31,7 @@ def image_transform(
 ) -> InputTransform:
     """Return a network's own transform (Pillow RGB image to C x H x W), adaptable as data."""
     adapt = partial(transform_of, unsized=shape)
-    return InputTransform(apply, preprocessing, InputSpec(shape), adapt=adapt)
+    return InputTransform(in_one_buffer(apply), preprocessing, InputSpec(shape), adapt=adapt)
 
 
 def transform_of(preprocessing: Preprocessing, unsized: tuple[int, ...] = ()) -> InputTransform:

@@ -1,0 +1,58 @@
+"""The last steps of usual transforms, from pixels to normalised values, in one buffer.
+
+torchvision's own steps make five arrays of an image; these make one, by the same operations on
+the same values in the same order, so that every bit is theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torchvision import transforms
+from torchvision.transforms._presets import ImageClassification
+
+
+class NormalizedPixels:
+    """What `ToTensor` and then `Normalize` make of a Pillow RGB image: 3 x H x W, float32."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        self._mean, self._std = (_per_channel(values) for values in (mean, std))
+
+    def __call__(self, image: Any) -> torch.Tensor:
+        """Return the values of an image."""
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        values = torch.empty(pixels.shape).copy_(pixels)
+        return values.div_(255).sub_(self._mean).div_(self._std)
+
+
+def in_one_buffer(reference: Callable[[Any], torch.Tensor]) -> Callable[[Any], torch.Tensor]:
+    """Return what gives the same as a transform of Pillow RGB images, bit by bit, but sooner.
+
+    That is the transform itself where its last steps are not the usual ones.
+    """
+    *others, to_tensor, normalize = [None, None, *_steps(reference)]
+    if isinstance(to_tensor, transforms.ToTensor) and type(normalize) is transforms.Normalize:
+        values = NormalizedPixels(normalize.mean, normalize.std)
+        return transforms.Compose([*filter(None, others), values])
+    return reference
+
+
+def _steps(reference: Any) -> list[Any]:
+    if type(reference) is transforms.Compose:
+        return list(reference.transforms)
+    if type(reference) is not ImageClassification:
+        return []
+    resize, crop = reference.resize_size, reference.crop_size
+    return [
+        transforms.Resize(resize, reference.interpolation, antialias=reference.antialias),
+        transforms.CenterCrop(crop * 2 if len(crop) == 1 else crop),
+        transforms.ToTensor(),
+        transforms.Normalize(reference.mean, reference.std),
+    ]
+
+
+def _per_channel(values: Sequence[float]) -> torch.Tensor:
+    return torch.as_tensor(values, dtype=torch.float32).view(-1, 1, 1)
