@@ -95,10 +95,10 @@ class FeatureOptions:
             )
 
     def of_rdms(self) -> dict[str, Any]:
-        """Return the arguments of `Client.rdm`; InvalidRequestError for a type of features."""
+        """Return those of `Client.rdm` and `fit_pca`; InvalidRequestError for another type."""
         if self.dtype != "float32":
             raise InvalidRequestError(
-                f"dtype={self.dtype!r} is of features that are sent, and RDMs are computed of "
+                f"dtype={self.dtype!r} is of features that are sent, and RDMs and PCAs are of "
                 "float32 where they are: leave it out."
             )
         return {name: value for name, value in vars(self).items() if name != "dtype"}
