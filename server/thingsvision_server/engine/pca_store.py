@@ -34,6 +34,9 @@ _UNFINISHED = "unfinished-"
 _UNFINISHED_SECONDS = 24 * 60 * 60
 _MOST_LETTERS = 200
 
+_RECENT_BYTES = 256 * 1024 * 1024
+"""Numbers that stay in memory for the next request."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -46,7 +49,8 @@ class PCAStore:
         self._lock = threading.Lock()
         self._known: dict[str, PCARecord] = {}
         self._loaded: WeakValueDictionary[str, PCA] = WeakValueDictionary()
-        """Those that requests use now: they share the numbers."""
+        """Those that requests use now, and the recent ones: they share the numbers."""
+        self._recent: list[PCA] = []
         self._remove_unfinished()
 
     def records(self) -> list[PCARecord]:
@@ -146,9 +150,12 @@ class PCAStore:
     def _load(self, record: PCARecord) -> PCA:
         with self._lock:
             loaded = self._loaded.get(record.sha256)
-            if loaded is None:
+            if loaded is None or loaded.record != record:
                 modules = parse_pca(self._content(record), record.description)
                 loaded = self._loaded[record.sha256] = PCA(record, modules)
+            self._recent = [loaded, *(one for one in self._recent if one is not loaded)]
+            while sum(one.record.size_bytes for one in self._recent) > _RECENT_BYTES:
+                self._recent.pop()
             return loaded
 
     def _content(self, record: PCARecord) -> bytes:
