@@ -98,8 +98,8 @@ class FeatureOptions:
         """Return those of `Client.rdm` and `fit_pca`; InvalidRequestError for another type."""
         if self.dtype != "float32":
             raise InvalidRequestError(
-                f"dtype={self.dtype!r} is of features that are sent, and RDMs and PCAs are of "
-                "float32 where they are: leave it out."
+                f"dtype={self.dtype!r} is of features that are sent, and RDMs and PCAs are "
+                "computed of float32 where they are: leave it out."
             )
         return {name: value for name, value in vars(self).items() if name != "dtype"}
 
