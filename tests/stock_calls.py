@@ -33,12 +33,13 @@ class Refusal:
 
 
 class StockCaller:
-    """The stubs of both services on a channel without any option."""
+    """The stubs of three services on a channel without any option."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         self._stubs = (
             pb_grpc.FeatureServiceStub(channel),
             pb_grpc.ModelServiceStub(channel),
+            pb_grpc.PCAServiceStub(channel),
         )
 
     def call(self, method: str, request: Any, metadata: Metadata = ()) -> list[Any]:

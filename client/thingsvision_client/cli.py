@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from .channel import SERVER_VARIABLE
-from .commands import analysis, comparison, features, files, listing, verification
+from .commands import analysis, comparison, features, files, listing, pcas, verification
 from .errors import ThingsvisionError
 
 app = typer.Typer(
@@ -30,6 +30,9 @@ for _command in (
     analysis.rsa,
     analysis.plot_rdms,
     features.extract_texts,
+    pcas.fit_pca,
+    pcas.pcas,
+    pcas.delete_pca,
     listing.status,
     files.upload,
     files.uploads,

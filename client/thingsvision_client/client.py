@@ -16,9 +16,10 @@ from .call import Caller
 from .channel import open_channel, resolve_address, set_default_address
 from .control import ModelControl
 from .feature_stub import feature_stub
-from .images import ImageQueue, Images, SentImage, queue_images, server_image
+from .images import ImageQueue, Images, SentImage, kept_queue, server_image
 from .kept_images import KeptImages
 from .model import Model, as_model
+from .pcas import PCAControl
 from .records import ModelInfo, ModuleInfo, Preprocessing, to_record
 
 if TYPE_CHECKING:  # they load pyarrow, which listing models does not need
@@ -30,7 +31,7 @@ if TYPE_CHECKING:  # they load pyarrow, which listing models does not need
     from .texts import Texts
 
 
-class Client(ModelControl):
+class Client(ModelControl, PCAControl):
     """Calls one server. Threads may share it; close it, or use it in a `with` statement.
 
     `server` is host:port; without it `connect`'s server is called, else that in the environment
@@ -42,10 +43,11 @@ class Client(ModelControl):
     def __init__(self, server: str | None = None, timeout: float | None = None) -> None:
         self._caller = Caller(resolve_address(server), timeout)
         self._channel = open_channel(self._caller.address)
-        super().__init__(self._caller, self._channel)
+        ModelControl.__init__(self, self._caller, self._channel)
         self._features = feature_stub(self._channel)
         self._images: Any = ImageServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._kept = KeptImages(self._caller, self._images.FindImages)
+        PCAControl.__init__(self, self._caller, self._channel, self._kept)
 
     def __enter__(self) -> Client:
         return self
@@ -136,7 +138,7 @@ class Client(ModelControl):
             reduction,
             memory_format,
         )
-        queue = self._queued(images)
+        queue = kept_queue(images, self._kept)
         header = extract_header(model, modules, queue, options)
         result = extract(self._caller, self._features.Extract, header, queue, progress=progress)
         return result.flattened() if flatten else result
@@ -196,7 +198,7 @@ class Client(ModelControl):
             reduction,
             memory_format,
         )
-        queue = self._queued(images)
+        queue = kept_queue(images, self._kept)
         header = extract_header(model, modules, queue, options)
         return stream(self._caller, self._features.Extract, header, queue)
 
@@ -235,7 +237,7 @@ class Client(ModelControl):
             reduction=reduction,
             memory_format=memory_format,
         )
-        queue = self._queued(images)
+        queue = kept_queue(images, self._kept)
         header = rdm_header(metric, dtype, extract_header(model, modules, queue, options))
         method = self._features.ComputeRDM
         return rdms_of_images(self._caller, method, header, queue, progress=progress)
@@ -268,11 +270,6 @@ class Client(ModelControl):
         """
         replies = self._caller.listen(self._images.ListImages, pb.ListImagesRequest(folder=folder))
         return [server_image(reply.server_path) for reply in replies]
-
-    def _queued(self, images: Images | ImageQueue) -> ImageQueue:
-        queue = images if isinstance(images, ImageQueue) else queue_images(images)
-        queue.kept = self._kept
-        return queue
 
 
 def connect(server: str) -> Client:

@@ -7,9 +7,11 @@ ThingsvisionError
 │   ├── NotExtractableError    the module's output is not one row per image
 │   ├── ImageError             one image can't be used; names it
 │   ├── InvalidWeightsError    an uploaded file is broken, or more than can be read without code
-│   └── WeightsMismatchError   a state dict does not fit the model
+│   ├── WeightsMismatchError   a state dict does not fit the model
+│   └── PCAMismatchError       a PCA was fitted on other features
 ├── NotFoundError              the server does not know what was named (also a ValueError)
 │   ├── UnknownSourceError  UnknownModelError  UnknownWeightsError  UnknownImageError
+│   ├── UnknownPCAError
 │   └── NotResidentError       the model is not in memory
 ├── PreconditionError          right request, wrong state of the server
 │   ├── WeightsMissingError    pretrained weights are not on this server
@@ -85,6 +87,10 @@ class WeightsMismatchError(InvalidRequestError):
     """A state dict does not fit the model."""
 
 
+class PCAMismatchError(InvalidRequestError):
+    """A PCA was fitted on other features than those that it should reduce."""
+
+
 class NotFoundError(ThingsvisionError, ValueError):
     """The server does not know what was named."""
 
@@ -103,6 +109,10 @@ class UnknownWeightsError(NotFoundError):
 
 class UnknownImageError(NotFoundError):
     """The server does not have that image."""
+
+
+class UnknownPCAError(NotFoundError):
+    """The server keeps no PCA of that SHA-256 or name."""
 
 
 class NotResidentError(NotFoundError):

@@ -122,6 +122,13 @@ def queue_images(images: Images) -> ImageQueue:
     return ImageQueue(chain([first], rest), count, first.shape)
 
 
+def kept_queue(images: Images | ImageQueue, kept: KeptImages) -> ImageQueue:
+    """Return the images to send, as `queue_images` does, without those that the server keeps."""
+    queue = images if isinstance(images, ImageQueue) else queue_images(images)
+    queue.kept = kept
+    return queue
+
+
 def server_image(path: str) -> SentImage:
     """Return an image of the server's image root, by its path there."""
     return SentImage(path, partial(str, path), "server_path")

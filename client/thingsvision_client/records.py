@@ -93,6 +93,17 @@ class Preprocessing:
 
 
 @dataclass(frozen=True)
+class UsedPCA:
+    """Which PCA reduced features, and which images it was fitted on; as in `PCA`."""
+
+    sha256: str
+    name: str
+    component_count: int
+    image_count: int
+    images_sha256: str
+
+
+@dataclass(frozen=True)
 class Provenance:
     """What computed the features and how: all that a methods section needs."""
 
@@ -109,6 +120,8 @@ class Provenance:
     """What was done to the features, as JSON knows it; None: nothing."""
     memory_format: str = "contiguous"
     """How batches lay in memory in the forward pass."""
+    pca: UsedPCA | None = None
+    """The PCA of `reduction`; None: none."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON knows them; the model as its id, `source/name@weights`."""
@@ -116,6 +129,7 @@ class Provenance:
             **vars(self),
             "model": str(self.model),
             "preprocessing": self.preprocessing.to_dict(),
+            "pca": None if self.pca is None else vars(self.pca),
         }
 
     def to_json(self) -> str:
@@ -176,6 +190,54 @@ class Upload:
 
 
 @dataclass(frozen=True)
+class PCAModule:
+    """The components of one module; `shape` is that of an image's features before the PCA.
+
+    `explained_variance` is the variance of the scores of each component over the images (divided
+    by their number less one), `explained_variance_ratio` its part of that of all values.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    explained_variance: tuple[float, ...]
+    explained_variance_ratio: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class PCA:
+    """A PCA on a server, and what it was fitted on: `Reduction(pca=...)` takes `sha256` or `name`.
+
+    `images_sha256` is over a line `SHA-256  name` for each image, as `sha256sum` prints them. The
+    largest value of each axis by magnitude is positive.
+    """
+
+    sha256: str
+    name: str
+    component_count: int
+    image_count: int
+    images_sha256: str
+    modules: tuple[PCAModule, ...]
+    model_id: str
+    model_sha256: str
+    preprocessing: Preprocessing
+    token_extraction: str
+    precision: str
+    reduction: Mapping[str, Any] | None
+    batch_size: int
+    deterministic: bool
+    device: str
+    framework: str
+    server_version: str
+    size_bytes: int
+    fitted_unix_seconds: float
+
+    @property
+    def explained_variance_ratio(self) -> dict[str, tuple[float, ...]]:
+        """Part of the variance that each component explains, by module."""
+        return {module.name: module.explained_variance_ratio for module in self.modules}
+
+
+@dataclass(frozen=True)
 class Residency:
     """What is in a server's memory, the most recently used model first."""
 
@@ -221,11 +283,14 @@ RECORDS: dict[type, Any] = {
     pb.ListModelsResponse: ModelInfo,
     pb.ListModulesResponse: ModuleInfo,
     pb.Preprocessing: Preprocessing,
+    pb.UsedPCA: UsedPCA,
     pb.Provenance: Provenance,
     pb.Timings: Timings,
     pb.ResidentModel: ResidentModel,
     pb.Device: Device,
     pb.Upload: Upload,
+    pb.PCAModule: PCAModule,
+    pb.PCA: PCA,
     pb.GetResidencyResponse: Residency,
 }
 """Which record a message becomes; field by field, so a test finds one that was forgotten."""

@@ -42,7 +42,9 @@ class Reduction:
     height x width, (0, 1) of height x width x channels. `units` are indices to keep of what is
     left, flat in C order. `components` multiplies with the matrix of scikit-learn's
     `SparseRandomProjection(components, random_state=seed)`, which keeps distances (Li, Hastie &
-    Church 2006). Raises InvalidRequestError for what makes no sense for any module.
+    Church 2006). `pca`, SHA-256 or name of what `Client.fit_pca` fitted, takes the scores of what
+    is left, (features - mean) @ axes.T; the server refuses features of another kind than those
+    that it was fitted on. Raises InvalidRequestError for what makes no sense for any module.
     """
 
     pool: str | None = None
@@ -50,6 +52,7 @@ class Reduction:
     units: Sequence[int] = ()
     components: int | None = None
     seed: int = 0
+    pca: str | None = None
 
     def __post_init__(self) -> None:
         if self.pool is not None:
@@ -60,6 +63,10 @@ class Reduction:
                     raise InvalidRequestError(f"{name} are numbers from 0, not {number!r}.")
         if self.components is not None and not 1 <= self.components < 2**32:
             raise InvalidRequestError(f"components is at least 1, not {self.components!r}.")
+        if self.pca is not None and not (isinstance(self.pca, str) and self.pca):
+            raise InvalidRequestError(
+                f"pca is the SHA-256 or the name of a PCA on the server, not {self.pca!r}."
+            )
         if not 0 <= self.seed < 2**32:
             raise InvalidRequestError(f"seed is from 0 to 2**32 - 1, not {self.seed!r}.")
 
@@ -69,6 +76,7 @@ class Reduction:
             pool=POOLS[self.pool] if self.pool else pb.POOL_UNSPECIFIED,  # type: ignore[arg-type]
             pool_axes=map(int, self.pool_axes),
             units=map(int, self.units),
+            pca=self.pca,
         )
         if self.components is not None:
             message.projection.component_count, message.projection.seed = self.components, self.seed
@@ -95,11 +103,11 @@ class FeatureOptions:
             )
 
     def of_rdms(self) -> dict[str, Any]:
-        """Return the arguments of `Client.rdm`; InvalidRequestError for a type of features."""
+        """Return those of `Client.rdm` and `fit_pca`; InvalidRequestError for another type."""
         if self.dtype != "float32":
             raise InvalidRequestError(
-                f"dtype={self.dtype!r} is of features that are sent, and RDMs are computed of "
-                "float32 where they are: leave it out."
+                f"dtype={self.dtype!r} is of features that are sent, and RDMs and PCAs are "
+                "computed of float32 where they are: leave it out."
             )
         return {name: value for name, value in vars(self).items() if name != "dtype"}
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from datetime import datetime, timezone
 
-from .records import ModelInfo, Residency, Upload
+from .records import PCA, ModelInfo, Residency, Upload
 
 _MIB = 1024 * 1024
 _UNKNOWN = "-"
@@ -80,3 +80,27 @@ def print_uploads(server: str, uploads: list[Upload]) -> None:
         table.add_row(one.sha256, one.name, one.format, size, f"{when:%Y-%m-%d %H:%M}")
     console = Console()
     console.print(table if uploads else "Nothing was uploaded.")
+
+
+def print_pcas(server: str, pcas: list[PCA]) -> None:
+    """Print the PCAs of a server; sizes as MiB, times as UTC."""
+    from rich.console import Console
+    from rich.table import Table
+
+    heads = ("SHA-256", "name", "model", "modules", "images", "components", "MiB", "fitted")
+    table = Table(*heads, title=f"PCAs at {server}")
+    table.columns[0].overflow = "fold"  # it is copied whole, to name the PCA
+    for one in pcas:
+        when = datetime.fromtimestamp(one.fitted_unix_seconds, timezone.utc)
+        table.add_row(
+            one.sha256,
+            one.name,
+            one.model_id,
+            ", ".join(module.name for module in one.modules),
+            f"{one.image_count:,}",
+            str(one.component_count),
+            f"{one.size_bytes / _MIB:.1f}",
+            f"{when:%Y-%m-%d %H:%M}",
+        )
+    console = Console()
+    console.print(table if pcas else "No PCA was fitted.")

@@ -22,8 +22,10 @@ from .backends.tensorflow import TensorFlowRuntime
 from .engine.batcher import BatchLimits
 from .engine.comparing import Comparer, ComparingLimits
 from .engine.extractor import Extractor
+from .engine.fitting import Fitter
 from .engine.lanes import Cores, DeviceLanes
 from .engine.loading import ModelLoader
+from .engine.pca_store import PCAStore
 from .engine.preparing import ImagePreparer
 from .engine.residency import Loading, Residency
 from .engine.server_images import ImageStore, ServerImages
@@ -32,6 +34,7 @@ from .images import ImageDecoder, ImageLimits
 from .metrics import Metrics
 from .rpc.comparison import RDMReply
 from .rpc.control import ModelServicer
+from .rpc.fitting import PCAServicer
 from .rpc.listing import ImageServicer
 from .rpc.server import GrpcServer
 from .rpc.service import FeatureServicer
@@ -85,13 +88,16 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
     )
     threads = settings.decode_threads
     preparer = ImagePreparer(decoder, images, metrics, threads=threads, initializer=one_core)
-    extractor = Extractor(loader, residency, preparer)
-    comparer = Comparer(lanes.device, _comparing_limits(settings))
+    pcas = PCAStore(weights_dir / "pca", settings.pca_quota)
+    extractor = Extractor(loader, residency, preparer, pcas)
+    limits = _comparing_limits(settings)
+    comparer = Comparer(lanes.device, limits)
     uploads = UploadStore(weights.uploads, settings.max_upload_bytes, settings.upload_quota)
     server = GrpcServer(
         FeatureServicer(sources, extractor, RDMReply(extractor, comparer, metrics), metrics),
         ModelServicer(extractor, residency, uploads),
         ImageServicer(images),
+        PCAServicer(extractor, pcas, partial(Fitter, lanes.device, limits)),
         metrics,
         max_message_bytes=settings.max_image_bytes + _MESSAGE_SLACK_BYTES,
     )

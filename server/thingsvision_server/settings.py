@@ -86,12 +86,15 @@ class Settings(BaseSettings):
     upload_quota: Annotated[
         ByteSize, Field(gt=0, description="disk space of all uploaded files together, at most")
     ] = ByteSize(64 * 1024 * _MIB)
+    pca_quota: Annotated[
+        ByteSize, Field(ge=0, description="disk space of all fitted PCAs together, at most")
+    ] = ByteSize(16 * 1024 * _MIB)
     rdm_features_memory: Annotated[
         ByteSize,
-        Field(ge=0, description="host memory for the features of one RDM; more is spilled"),
+        Field(ge=0, description="host memory for features of one RDM or PCA; more is spilled"),
     ] = ByteSize(1024 * _MIB)
     rdm_memory: Annotated[
-        ByteSize, Field(ge=0, description="host memory for the RDMs of one call; 0: half the RAM")
+        ByteSize, Field(ge=0, description="host memory for one call's RDMs or PCA; 0: half the RAM")
     ] = ByteSize(0)
     spill_dir: Annotated[
         Path | None,

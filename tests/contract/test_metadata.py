@@ -74,6 +74,9 @@ def test_the_client_names_the_model_in_every_call(
             ("UploadWeights", "*", lambda: client.upload_weights(weights)),
             ("ListUploads", "*", client.uploads),
             ("DeleteUpload", "*", lambda: client.delete_upload("0" * 64)),
+            ("FitPCA", str(MODEL), lambda: client.fit_pca(MODEL, images, "features", components=1)),
+            ("ListPCAs", "*", client.pcas),
+            ("DeletePCA", "*", lambda: client.delete_pca("0" * 64)),
             ("ListImages", "*", client.server_images),
             ("FindImages", "*", lambda: list(client._kept.sent([large]))),
         ]
@@ -104,6 +107,7 @@ REQUESTS = {
             )
         )
     ],
+    "FitPCA": [pb.FitPCARequest(header=pb.FitPCAHeader(extraction=extraction("features").header))],
     "LoadModel": pb.LoadModelRequest(model=spec()),
     "UnloadModel": pb.UnloadModelRequest(model=spec()),
     "PinModel": pb.PinModelRequest(model=spec(), pinned=True),

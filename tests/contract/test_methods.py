@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.descriptor import EnumDescriptor, MethodDescriptor
 
 from thingsvision_client import client as client_module
-from thingsvision_client import control, reductions
+from thingsvision_client import control, pcas, reductions
 from thingsvision_client import errors as client_errors
 from thingsvision_client import rdms as client_rdms
 from thingsvision_client.status import BY_CODE, BY_REASON
@@ -22,6 +22,7 @@ from thingsvision_server.errors import ThingsvisionError
 from thingsvision_server.rdm.metrics import METRICS
 from thingsvision_server.rpc import comparison, extraction, messages
 from thingsvision_server.rpc.control import ModelServicer
+from thingsvision_server.rpc.fitting import PCAServicer
 from thingsvision_server.rpc.listing import ImageServicer
 from thingsvision_server.rpc.service import FeatureServicer
 from thingsvision_server.rpc.status import CODES, code_of
@@ -31,6 +32,7 @@ SERVICERS = {
     "FeatureService": FeatureServicer,
     "ImageService": ImageServicer,
     "ModelService": ModelServicer,
+    "PCAService": PCAServicer,
 }
 RPCS = [rpc for service in pb.DESCRIPTOR.services_by_name.values() for rpc in service.methods]
 
@@ -55,7 +57,7 @@ def test_every_rpc_is_implemented(rpc: MethodDescriptor) -> None:
 @pytest.mark.parametrize("rpc", RPCS, ids=lambda rpc: rpc.name)
 def test_every_rpc_is_called_by_the_client(rpc: MethodDescriptor) -> None:
     """`test_metadata` sees each of them arrive at a server."""
-    sources = inspect.getsource(client_module), inspect.getsource(control)
+    sources = map(inspect.getsource, (client_module, control, pcas))
     assert any(f".{rpc.name}" in source for source in sources)
 
 

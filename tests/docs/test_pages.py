@@ -31,7 +31,12 @@ PRINTS = {
     "index.md": ["features.10: equal bit for bit (5 rows", "results-2/features.npy holds."],
     "languages.md": ["(1, 4096)"],
     "layers.md": ["V1 (5, 64, 56, 56)", "IT.output@all (5, 5, 512, 7, 7)", "(5, 512) (2, 512)"],
-    "long-extractions.md": ["(5, 256, 13, 13)", "Complete already", "features.h5 holds."],
+    "long-extractions.md": [
+        "(5, 256, 13, 13)",
+        "Complete already",
+        "features.h5 holds.",
+        "(5, 3) photos",
+    ],
     "paper.md": ["(5, 43264) (5, 1)"],
     "rsa.md": ["human IT   features.12   0.3727", "0.372730", "0.495938"],
 }

@@ -32,6 +32,7 @@ OTHER_THAN_DEFAULT = {
     "image_root": "/pictures",
     "max_upload_bytes": 3000,
     "upload_quota": 4000,
+    "pca_quota": 4500,
     "rdm_features_memory": 0,
     "rdm_memory": 5000,
     "spill_dir": "/spill",

@@ -1,9 +1,7 @@
-"""RDMs of features that may not fit into memory: collected, compared, cancelled; knows no wire."""
+"""RDMs of features that may not fit into memory: collected, compared; knows no wire."""
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,16 +11,7 @@ from pathlib import Path
 from ..errors import ExhaustedError
 from ..rdm.compare import RDM, compute_rdm
 from .spool import FeatureSpool, SpoolColumn
-
-_PROGRESS_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Blocks of work done, of all RDMs."""
-
-    done_count: int
-    total_count: int
+from .watching import Progress, Watch, watched
 
 
 @dataclass(frozen=True)
@@ -32,10 +21,6 @@ class ComparingLimits:
     features_bytes: int
     rdm_bytes: int
     spill_dir: Path | None
-
-
-class _CancelledError(Exception):
-    """Nobody waits for the comparison any more."""
 
 
 class Comparer:
@@ -61,45 +46,22 @@ class Comparer:
                 field="image",
             )
 
-    async def compare(
+    def compare(
         self, spool: FeatureSpool, columns: Sequence[str], metric: str
     ) -> AsyncGenerator[Progress | list[RDM]]:
         """Yield progress every second, and at last the RDMs of the columns, in their order.
 
         Close the generator to stop: the work ends within a block, before this returns.
         """
-        state = _Work(len(columns))
-        compute = partial(state.compute_all, spool, columns, metric, self._device)
-        future = asyncio.ensure_future(asyncio.to_thread(compute))
-        try:
-            while not (await asyncio.wait({future}, timeout=_PROGRESS_SECONDS))[0]:
-                yield state.progress
-            yield future.result()
-        finally:
-            state.cancelled.set()
-            await asyncio.wait({future})
+        watch = Watch(len(columns))
+        return watched(watch, partial(self._compute_all, spool, columns, metric, watch))
 
-
-class _Work:
-    """One comparison in its thread."""
-
-    def __init__(self, column_count: int) -> None:
-        self.cancelled = threading.Event()
-        self.progress = Progress(0, 0)
-        self._column_count = column_count
-        self._column = 0
-
-    def compute_all(
-        self, spool: FeatureSpool, columns: Sequence[str], metric: str, device: str
+    def _compute_all(
+        self, spool: FeatureSpool, columns: Sequence[str], metric: str, watch: Watch
     ) -> list[RDM]:
-        rdms = []
-        for self._column, column in enumerate(columns):
-            rows = spool.rows(column)
-            rdms.append(compute_rdm(rows, metric, device=device, on_block=self._on_block))
-        return rdms
-
-    def _on_block(self, done_count: int, total_count: int) -> None:
-        if self.cancelled.is_set():
-            raise _CancelledError
-        before = self._column * total_count
-        self.progress = Progress(before + done_count, self._column_count * total_count)
+        return [
+            compute_rdm(
+                spool.rows(column), metric, device=self._device, on_block=watch.on_block(part)
+            )
+            for part, column in enumerate(columns)
+        ]

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from ..backends.base import Structure
 from ..errors import InvalidRequestError
 from ..sources.base import ModelKey, Weights
 from .loading import LoadedModel, ModelLoader
+from .pca import FeatureFacts
+from .pca_store import PCAStore
 from .planning import ExtractSpec, Plan, plan
 from .preparing import ImagePreparer, Preparation
 from .residency import Residency
@@ -25,6 +27,8 @@ class Extraction:
 
     loaded: LoadedModel
     plan: Plan
+    facts: FeatureFacts
+    """What the features depend on before a PCA."""
     batch_size: int
     """Images in a forward pass as the server's limits allow it; 0: as many as are ready."""
     preparation: Preparation = field(default_factory=Preparation)
@@ -38,10 +42,13 @@ class Extraction:
 class Extractor:
     """The road of an image to its features."""
 
-    def __init__(self, loader: ModelLoader, residency: Residency, preparer: ImagePreparer) -> None:
+    def __init__(
+        self, loader: ModelLoader, residency: Residency, preparer: ImagePreparer, pcas: PCAStore
+    ) -> None:
         self._loader = loader
         self._residency = residency
         self._preparer = preparer
+        self._pcas = pcas
 
     async def resolve(self, key: ModelKey) -> ModelKey:
         """Return the key with its weights named in full."""
@@ -60,11 +67,21 @@ class Extractor:
         """Lease the model and check the modules; errors of the request come before any load."""
         key = await self.resolve(spec.key)
         planned = await asyncio.to_thread(plan, self._loader, key, spec)
+        if spec.pca:
+            await asyncio.to_thread(self._pcas.named, spec.pca)
         async with self._residency.lease(key) as loaded:
             _check_choices(loaded, spec)
+            facts = spec.facts(key, loaded.model.model_sha256, planned)
+            if spec.pca:  # only the model that is loaded tells whether it is for its features
+                planned = await asyncio.to_thread(self._with_pca, planned, spec.pca, facts)
             most = loaded.batcher.limits.images_for(planned.work.taps)
             size = 1 if spec.deterministic else min(spec.batch_size, most)
-            yield Extraction(loaded, planned, size, deterministic=spec.deterministic)
+            yield Extraction(loaded, planned, facts, size, deterministic=spec.deterministic)
+
+    def _with_pca(self, planned: Plan, wanted: str, facts: FeatureFacts) -> Plan:
+        pca = self._pcas.find(wanted, facts, planned.work.reduced_shapes)
+        work = replace(planned.work, pca=pca)
+        return replace(planned, work=work, row_shapes=work.row_shapes)
 
     async def rows(
         self, extraction: Extraction, images: AsyncIterator[SentItem]

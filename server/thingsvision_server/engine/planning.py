@@ -19,6 +19,7 @@ from ..inputs import (
 )
 from ..sources.base import ModelKey
 from .loading import ModelLoader
+from .pca import FeatureFacts
 from .reduction import WHOLE, Reduction
 from .work import Work
 
@@ -45,6 +46,20 @@ class ExtractSpec:
     """Every image goes through the model alone."""
     reduction: Reduction = WHOLE
     memory_format: MemoryFormat = MemoryFormat.CONTIGUOUS
+    pca: str = ""
+    """SHA-256 or name of what reduces further; empty: nothing."""
+
+    def facts(self, key: ModelKey, model_sha256: str, plan: Plan) -> FeatureFacts:
+        """Return what the features depend on, for a PCA."""
+        return FeatureFacts(
+            str(key),
+            model_sha256,
+            plan.transform.preprocessing,
+            self.tokens.value,
+            self.precision.value,
+            self.memory_format.value,
+            self.reduction,
+        )
 
 
 @dataclass(frozen=True)

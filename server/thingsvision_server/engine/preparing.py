@@ -7,6 +7,7 @@ the way as its stream has room for.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from typing import Any
 
 from ..errors import InvalidRequestError
 from ..images import EncodedImage, ImageDecoder
-from ..inputs import InputTransform, RequestItem, TensorImage, Text, tensor_values
+from ..inputs import InputTransform, RequestItem, TensorImage, tensor_values
 from ..metrics import Metrics
 from .server_images import SentItem, ServerImages
 from .stream import BatchStream, PreparedImage
@@ -31,6 +32,8 @@ class Preparation:
     image_count: int = 0
     byte_count: int = 0
     decode_seconds: float = 0.0
+    digests: dict[int, str] | None = None
+    """SHA-256 (hex) of the content of each image, by its place; None: nobody wants them."""
 
 
 class ImagePreparer:
@@ -102,6 +105,8 @@ class ImagePreparer:
         started = time.monotonic()
         item = self._images.fetch(sent)
         transform.check_kind(item)
+        if preparation.digests is not None:
+            preparation.digests[item.index] = hashlib.sha256(_bytes(item)).hexdigest()
         content = self._content(item, transform)
         self._images.keep(item)
         decoded_at = time.monotonic()
@@ -126,11 +131,14 @@ class ImagePreparer:
 
 
 def _byte_count(item: SentItem) -> int:
+    return len(_bytes(item)) if isinstance(item, RequestItem) else 0
+
+
+def _bytes(item: RequestItem) -> bytes:
+    """Return the content of an item that has it."""
     if isinstance(item, EncodedImage):
-        return len(item.encoded)
-    if isinstance(item, TensorImage):
-        return len(item.values)
-    return len(item.text.encode()) if isinstance(item, Text) else 0
+        return item.encoded
+    return item.values if isinstance(item, TensorImage) else item.text.encode()
 
 
 def _drop(future: asyncio.Future[PreparedImage] | None) -> None:

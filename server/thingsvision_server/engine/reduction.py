@@ -107,4 +107,4 @@ def _matrix(width: int, projection: Projection) -> Any:
     from sklearn.random_projection import SparseRandomProjection
 
     maker = SparseRandomProjection(projection.component_count, random_state=projection.seed)
-    return maker.fit(np.empty((1, width), np.float32)).components_.astype(np.float32)
+    return maker.fit(np.zeros((1, width), np.float32)).components_.astype(np.float32)

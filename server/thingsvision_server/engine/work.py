@@ -14,6 +14,7 @@ from ..backends.memory_format import MemoryFormat
 from ..backends.precision import Precision
 from ..backends.taps import Tap
 from ..inputs import InputSpec
+from .pca import PCA
 from .reduction import WHOLE, Reduction
 
 Overflows = npt.NDArray[np.int64]
@@ -31,17 +32,31 @@ class Work:
     dtype: str = "float32"
     """Of the rows: `float32` or `float16`."""
     memory_format: MemoryFormat = MemoryFormat.CONTIGUOUS
+    pca: PCA | None = None
+    """Of reduced rows: their scores take their place."""
+
+    @property
+    def reduced_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of one image's row before the PCA, by tap; raises where it can't be reduced so."""
+        return {tap.name: self.reduction.shape(tap.name, tap.output_shape) for tap in self.taps}
 
     @property
     def row_shapes(self) -> list[tuple[int, ...]]:
         """Shape of one image's row per tap; raises where it can't be reduced so."""
-        return [self.reduction.shape(tap.name, tap.output_shape) for tap in self.taps]
+        shapes = list(self.reduced_shapes.values())
+        if self.pca is None:
+            return shapes
+        return [(self.pca.record.description.component_count,)] * len(shapes)
 
     def run(self, model: RunnableModel, inputs: Sequence[Any]) -> tuple[BatchRun, Overflows]:
         """Return the rows of each tap, and what of them overflowed."""
         run = model.run(inputs, self.taps, self.precision, self.memory_format)
         if self.reduction != WHOLE:
             run = replace(run, rows=[self.reduction.apply(rows) for rows in run.rows])
+        if self.pca is not None:
+            axes = [self.pca.modules[tap.name] for tap in self.taps]
+            pairs = zip(axes, run.rows, strict=True)
+            run = replace(run, rows=[one.scores(rows) for one, rows in pairs])
         overflows = np.zeros(len(inputs), np.int64)
         if self.dtype == "float16":
             run = replace(run, rows=[_halved(rows, overflows) for rows in run.rows])

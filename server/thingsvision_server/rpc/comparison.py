@@ -3,42 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import ExitStack, aclosing
-from dataclasses import dataclass, field
-from math import prod
 from typing import Any, TypeVar
 
-import numpy.typing as npt
 from structlog.contextvars import bind_contextvars
 
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_proto.wire import ColumnSpec, FeatureReader, WireError
 
-from ..engine.comparing import Comparer, Progress
-from ..engine.extractor import Extraction, Extractor
-from ..engine.spool import FeatureSpool, SpoolColumn
+from ..engine.comparing import Comparer
+from ..engine.extractor import Extractor
+from ..engine.watching import Progress
 from ..errors import InvalidRequestError
 from ..metrics import Metrics
 from ..rdm.compare import RDM
+from .collecting import Arrays, Collected, begun, collect_rows
 from .extraction import (
+    COMPARED_DTYPES,
     RDM_DTYPES,
     column_message,
     element_type,
     extract_spec,
-    known,
     provenance,
     timings,
 )
+from .messages import known
 from .replies import FrameReply, feature_columns, log_extraction
 from .requests import RequestStream, pulled
 
-_PROGRESS_SECONDS = 1.0
 _ROWS_AT_ONCE = 64
-
-_COMPARED_DTYPES = ("float32",)
-"""Element types of images' features: nobody sends them, so none has to be short."""
 
 T = TypeVar("T")
 
@@ -48,27 +42,6 @@ _METRICS: Mapping[pb.Metric, str] = {
     pb.METRIC_EUCLIDEAN: "euclidean",
     pb.METRIC_GAUSSIAN: "gaussian",
 }
-
-
-@dataclass
-class _Collected:
-    """Rows of features in image order, and how they came about."""
-
-    spool: FeatureSpool
-    columns: Sequence[ColumnSpec]
-    images: list[str] = field(default_factory=list)
-    extraction: Extraction | None = None
-    told_at: float = field(default_factory=time.monotonic)
-
-    def append(self, images: Sequence[str], arrays: Sequence[npt.NDArray[Any]]) -> None:
-        self.spool.append([array.reshape(len(images), -1) for array in arrays])
-        self.images += images
-
-    def progress_is_due(self) -> bool:
-        now = time.monotonic()
-        due = now - self.told_at >= _PROGRESS_SECONDS
-        self.told_at = now if due else self.told_at
-        return due
 
 
 class RDMReply:
@@ -105,25 +78,24 @@ class RDMReply:
 
     async def _collect_images(
         self, header: pb.ComputeRDMHeader, request: RequestStream, stack: ExitStack
-    ) -> AsyncGenerator[_Collected]:
+    ) -> AsyncGenerator[Collected]:
         """Collect the features of images; the model's lease ends with the last row."""
         bind_contextvars(modules=list(header.extraction.modules))
-        element_type(header.extraction.element_type, _COMPARED_DTYPES)
+        element_type(header.extraction.element_type, COMPARED_DTYPES)
         async with self._extractor.open(extract_spec(header.extraction)) as extraction:
-            collected = self._collected(feature_columns(extraction), stack)
+            collected = begun(feature_columns(extraction), self._comparer.collect, stack)
             collected.extraction = extraction
+            rows = self._extractor.rows(extraction, request.images())
             try:
-                rows = self._extractor.rows(extraction, request.images())
-                async with aclosing(rows) as batches:
-                    async for batch in batches:
-                        await self._append(collected, batch.images, batch.arrays)
-                        yield collected
+                async with aclosing(collect_rows(rows, collected, self._check_size)) as steps:
+                    async for step in steps:
+                        yield step
             finally:
                 log_extraction(extraction, 0.0)
 
     async def _collect_features(
         self, _header: pb.ComputeRDMHeader, request: RequestStream, stack: ExitStack
-    ) -> AsyncGenerator[_Collected]:
+    ) -> AsyncGenerator[Collected]:
         """Collect ready features, decoded in a thread."""
         frames = pulled(request.frames("features"), asyncio.get_running_loop())
         reader = await _in_thread(lambda: FeatureReader(frames))
@@ -135,33 +107,26 @@ class RDMReply:
                     f"column {column.name!r} is {column.dtype}; features are float32 or float64",
                     field="features",
                 )
-        collected = self._collected(reader.columns, stack)
+        collected = begun(reader.columns, self._comparer.collect, stack)
         batches = iter(reader)
         while (batch := await _in_thread(lambda: next(batches, None))) is not None:
-            await self._append(collected, *batch)
+            await collected.append(*batch, self._check_size)
             yield collected
         if not collected.images:
             raise InvalidRequestError("the features have no rows", field="features")
         yield collected
 
-    def _collected(self, columns: Sequence[ColumnSpec], stack: ExitStack) -> _Collected:
-        spooled = [SpoolColumn(c.name, prod(c.shape), c.dtype) for c in columns]
-        return _Collected(stack.enter_context(self._comparer.collect(spooled)), columns)
-
-    async def _append(
-        self, collected: _Collected, images: Sequence[str], arrays: Sequence[npt.NDArray[Any]]
-    ) -> None:
+    def _check_size(self, collected: Collected, images: Sequence[str], _arrays: Arrays) -> None:
         image_count = len(collected.images) + len(images)
         self._comparer.check_size(image_count, len(collected.columns))
-        await asyncio.to_thread(collected.append, images, arrays)
 
-    def _compare(self, collected: _Collected, metric: str) -> AsyncGenerator[Progress | list[RDM]]:
+    def _compare(self, collected: Collected, metric: str) -> AsyncGenerator[Progress | list[RDM]]:
         names = [column.name for column in collected.columns]
         bind_contextvars(images=len(collected.images), columns=names)
         return self._comparer.compare(collected.spool, names, metric)
 
     def _responses(
-        self, collected: _Collected, metric: pb.Metric, dtype: str, rdms: list[RDM]
+        self, collected: Collected, metric: pb.Metric, dtype: str, rdms: list[RDM]
     ) -> Any:
         images, extraction = collected.images, collected.extraction
         columns = [ColumnSpec(c.name, (len(images),), dtype) for c in collected.columns]
@@ -188,7 +153,7 @@ def _progress(stage: pb.RDMStage, done_count: int, total_count: int) -> pb.Compu
     return pb.ComputeRDMResponse(progress=progress)
 
 
-def _undefined(collected: _Collected, rdms: list[RDM]) -> list[pb.UndefinedRows]:
+def _undefined(collected: Collected, rdms: list[RDM]) -> list[pb.UndefinedRows]:
     return [
         pb.UndefinedRows(column=column.name, images=[collected.images[i] for i in rdm.undefined])
         for column, rdm in zip(collected.columns, rdms, strict=True)

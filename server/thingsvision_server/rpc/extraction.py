@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
-from typing import Any, TypeVar
 
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_proto.wire import ColumnSpec
@@ -16,14 +15,12 @@ from ..backends.precision import Precision
 from ..backends.taps import TokenExtraction
 from ..engine.extractor import Extraction
 from ..engine.planning import ExtractSpec
-from ..engine.reduction import WHOLE, Projection, Reduction
 from ..engine.server_images import SentItem
 from ..errors import InvalidRequestError
 from ..images import EncodedImage, KeptImage, ServerImage
 from ..inputs import PreprocessingOverrides, TensorImage, Text
-from .messages import model_key, model_spec, preprocessing_message
-
-T = TypeVar("T")
+from .messages import known, model_key, model_spec, preprocessing_message
+from .reductions import reduction_message, reduction_of, used_pca_message
 
 _ELEMENT_TYPES: Mapping[pb.ElementType, str] = {
     pb.ELEMENT_TYPE_UNSPECIFIED: "float32",
@@ -44,12 +41,6 @@ _MEMORY_FORMATS: Mapping[pb.MemoryFormat, MemoryFormat] = {
     pb.MEMORY_FORMAT_UNSPECIFIED: MemoryFormat.CONTIGUOUS,
     pb.MEMORY_FORMAT_CONTIGUOUS: MemoryFormat.CONTIGUOUS,
     pb.MEMORY_FORMAT_CHANNELS_LAST: MemoryFormat.CHANNELS_LAST,
-}
-
-_POOLS: Mapping[pb.Pool, str] = {
-    pb.POOL_UNSPECIFIED: "",
-    pb.POOL_MEAN: "mean",
-    pb.POOL_MAX: "max",
 }
 
 _TOKENS: Mapping[pb.TokenExtraction, TokenExtraction] = {
@@ -80,17 +71,10 @@ def extract_spec(header: pb.ExtractHeader) -> ExtractSpec:
         precision=known("precision", header.precision, _PRECISIONS),
         dtype=element_type(header.element_type, FEATURE_DTYPES),
         deterministic=_deterministic(header),
-        reduction=_reduction(header.reduction),
+        reduction=reduction_of(header.reduction),
         memory_format=known("memory_format", header.memory_format, _MEMORY_FORMATS),
+        pca=header.reduction.pca,
     )
-
-
-def known(field: str, value: int, table: Mapping[Any, T]) -> T:
-    """Return what an enum's value stands for; raise for one that is not in its table."""
-    if value not in table:
-        valid = ", ".join(dict.fromkeys(str(getattr(v, "value", v)) for v in table.values() if v))
-        raise InvalidRequestError(f"{field} {value} is not known. Valid: {valid}", field=field)
-    return table[value]
 
 
 def _deterministic(header: pb.ExtractHeader) -> bool:
@@ -101,28 +85,6 @@ def _deterministic(header: pb.ExtractHeader) -> bool:
             field="batch_size",
         )
     return header.deterministic
-
-
-def _reduction(message: pb.Reduction) -> Reduction:
-    projection = None
-    if message.HasField("projection"):
-        projection = Projection(message.projection.component_count, message.projection.seed)
-    return Reduction(
-        pool=known("pool", message.pool, _POOLS),
-        pool_axes=tuple(message.pool_axes),
-        units=tuple(message.units),
-        projection=projection,
-    )
-
-
-def _reduction_message(reduction: Reduction) -> pb.Reduction | None:
-    if reduction == WHOLE:
-        return None
-    message = pb.Reduction(pool_axes=reduction.pool_axes, units=reduction.units)
-    message.pool = next(number for number, name in _POOLS.items() if name == reduction.pool)
-    if reduction.projection is not None:
-        message.projection.CopyFrom(pb.RandomProjection(**vars(reduction.projection)))
-    return message
 
 
 def _overrides(message: pb.PreprocessingOverrides) -> PreprocessingOverrides:
@@ -155,6 +117,9 @@ def request_item(image: pb.Image, expected_index: int) -> SentItem:
 FEATURE_DTYPES = ("float32", "float16")
 """Element types that features are sent as."""
 
+COMPARED_DTYPES = ("float32",)
+"""Element types of features that stay here: nobody sends them, so none has to be short."""
+
 RDM_DTYPES = ("float32", "float64")
 """Element types that RDMs are sent as."""
 
@@ -178,23 +143,25 @@ def column_message(column: ColumnSpec) -> pb.Column:
 
 def provenance(extraction: Extraction) -> pb.Provenance:
     """Return what computes the features of an extraction."""
-    loaded = extraction.loaded
+    loaded, work = extraction.loaded, extraction.plan.work
     return pb.Provenance(
         model=model_spec(loaded.key),
         model_sha256=loaded.model.model_sha256,
         preprocessing=preprocessing_message(extraction.plan.transform.preprocessing),
         device=loaded.lanes.device,
         framework=loaded.model.framework,
-        server_version=_server_version(),
-        precision=extraction.plan.work.precision.value,
+        server_version=server_version(),
+        precision=work.precision.value,
         deterministic=extraction.deterministic,
-        reduction=_reduction_message(extraction.plan.work.reduction),
-        memory_format=extraction.plan.work.memory_format.value,
+        reduction=reduction_message(work.reduction, work.pca),
+        memory_format=work.memory_format.value,
+        pca=None if work.pca is None else used_pca_message(work.pca.record),
     )
 
 
 @cache
-def _server_version() -> str:
+def server_version() -> str:
+    """Return the version of this server."""
     return version("thingsvision-service")
 
 

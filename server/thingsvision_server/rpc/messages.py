@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
@@ -21,11 +22,21 @@ from ..sources.base import (
     WeightsState,
 )
 
+T = TypeVar("T")
+
 _STATES: Mapping[WeightsState, pb.WeightsState] = {
     WeightsState.PRESENT: pb.WEIGHTS_STATE_PRESENT,
     WeightsState.DOWNLOADABLE: pb.WEIGHTS_STATE_DOWNLOADABLE,
     WeightsState.MISSING: pb.WEIGHTS_STATE_MISSING,
 }
+
+
+def known(field: str, value: int, table: Mapping[Any, T]) -> T:
+    """Return what an enum's value stands for; raise for one that is not in its table."""
+    if value not in table:
+        valid = ", ".join(dict.fromkeys(str(getattr(v, "value", v)) for v in table.values() if v))
+        raise InvalidRequestError(f"{field} {value} is not known. Valid: {valid}", field=field)
+    return table[value]
 
 
 def model_key(spec: pb.ModelSpec) -> ModelKey:

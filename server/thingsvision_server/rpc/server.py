@@ -14,6 +14,7 @@ from thingsvision_proto.v1 import thingsvision_pb2_grpc as pb_grpc
 
 from ..metrics import Metrics
 from .control import ModelServicer
+from .fitting import PCAServicer
 from .gate import Gate
 from .interceptors import CallInterceptor
 from .listing import ImageServicer
@@ -34,6 +35,7 @@ class GrpcServer:
         features: FeatureServicer,
         models: ModelServicer,
         images: ImageServicer,
+        pcas: PCAServicer,
         metrics: Metrics,
         *,
         max_message_bytes: int,
@@ -49,6 +51,7 @@ class GrpcServer:
         pb_grpc.add_FeatureServiceServicer_to_server(features, self._server)
         pb_grpc.add_ModelServiceServicer_to_server(models, self._server)
         pb_grpc.add_ImageServiceServicer_to_server(images, self._server)
+        pb_grpc.add_PCAServiceServicer_to_server(pcas, self._server)
         add_HealthServicer_to_server(self._health, self._server)
         names = [*self._services, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name]
         reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], self._server)

@@ -1,0 +1,97 @@
+"""PCAs that the server fits on features of images, and keeps."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ..client import shared_client
+from ..options import (
+    BatchSize,
+    Crop,
+    DeviceName,
+    ImageRoot,
+    ModelName,
+    ModelParameters,
+    ModelPath,
+    ModuleName,
+    NoCrop,
+    Pretrained,
+    Resize,
+    Server,
+    Source,
+    TokenExtraction,
+    overrides,
+)
+from .opening import open_extractor
+
+
+def fit_pca(
+    model_name: ModelName,
+    source: Source,
+    image_root: ImageRoot,
+    module_name: ModuleName,
+    components: Annotated[
+        int, typer.Option(help="Of each module: at most its values, and one less than images.")
+    ],
+    name: Annotated[
+        str, typer.Option(help="What to call it, such as the name of the set of images.")
+    ] = "",
+    pretrained: Pretrained = True,
+    device: DeviceName = None,
+    model_path: ModelPath = None,
+    model_parameters: ModelParameters = None,
+    batch_size: BatchSize = 32,
+    token_extraction: TokenExtraction = None,
+    resize: Resize = None,
+    crop: Crop = None,
+    no_crop: NoCrop = False,
+    server: Server = None,
+) -> None:
+    """Fit a PCA of each module on a folder of images, and print its SHA-256.
+
+    The server keeps it: --model-parameters '{"reduction": {"pca": NAME}}' of other commands then
+    takes scores in the place of features of the same kind.
+    """
+    from ..bar import progress_bar
+
+    client = shared_client(server)
+    extractor = open_extractor(
+        client, model_name, source, device=device, pretrained=pretrained,
+        model_path=model_path, model_parameters=model_parameters,
+        token_extraction=token_extraction,
+    )  # fmt: skip
+    with progress_bar() as progress:
+        fitted = client.fit_pca(
+            extractor.model,
+            image_root,
+            module_name,
+            components=components,
+            name=name,
+            batch_size=batch_size,
+            token_extraction=extractor.token_extraction,
+            preprocessing=overrides(resize, crop, no_crop),
+            **extractor.options.of_rdms(),
+            progress=progress,
+        )
+    for module, ratios in fitted.explained_variance_ratio.items():
+        line = f"{module}: {components} components explain {sum(ratios):.1%} of the variance"
+        typer.echo(f"{line} over {fitted.image_count:,} images", err=True)
+    typer.echo(fitted.sha256)
+
+
+def pcas(server: Server = None) -> None:
+    """List the PCAs that the server keeps."""
+    from ..tables import print_pcas
+
+    client = shared_client(server)
+    print_pcas(client.server, client.pcas())
+
+
+def delete_pca(
+    pca: Annotated[str, typer.Argument(help="SHA-256 as `pcas` prints it, or a name.")],
+    server: Server = None,
+) -> None:
+    """Delete a PCA that the server keeps."""
+    typer.echo(f"{shared_client(server).delete_pca(pca):,} bytes are free again.")

@@ -1,0 +1,148 @@
+"""Principal components of N x P features, exact, in memory of N x N or P x P, whichever is less."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from .compare import BLOCK_BYTES
+from .gram import Work, gram_matrix
+from .metrics import metric_named
+from .rows import Array, Rows, spans
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LEAST_SHARE = 1e-10
+"""Directions with less than this share of the first one's variance are none: axes that are
+computed from sums of squares in float64 would not be at right angles, and features are float32."""
+
+Float64 = npt.NDArray[np.float64]
+
+
+class RowBlocks(Rows, Protocol):
+    """Rows that can be read whole, some at a time, too."""
+
+    def rows(self, start: int, stop: int) -> Array:
+        """Return rows [start, stop), (stop - start) x P."""
+
+
+@dataclass(frozen=True)
+class Components:
+    """The mean row [P], float64; principal axes k x P, float32; their variances [k], float64.
+
+    Variances are divided by N - 1, and come in falling order; `total_variance` is that of all P
+    values. The largest value of each axis by magnitude is positive.
+    """
+
+    mean: Float64
+    axes: npt.NDArray[np.float32]
+    variances: Float64
+    total_variance: float
+
+
+def compute_pca(
+    rows: RowBlocks,
+    component_count: int,
+    *,
+    device: str = "cpu",
+    block_bytes: int = BLOCK_BYTES,
+    on_block: Callable[[int, int], None] | None = None,
+) -> Components:
+    """Return the first components of N x P finite rows; sums are float64.
+
+    They are fewer than `component_count` where the rows vary in fewer directions (LEAST_SHARE).
+    Memory, beside the result and some blocks: (m + k) x m float64, m being the smaller of N and P
+    and k the number of components. `device`: cpu, or a CUDA device of torch. `on_block` is as in
+    `compute_rdm`; the eigenvectors in the middle are one step that can't be cancelled.
+    """
+    work = Work(device, block_bytes, on_block)
+    find = _of_images if rows.row_count <= rows.value_count else _of_values
+    squares, total, mean, axes = find(rows, component_count, work)
+    freedom = max(1, rows.row_count - 1)
+    return Components(mean, _oriented(axes), squares / freedom, total / freedom)
+
+
+def _of_images(
+    rows: RowBlocks, count: int, work: Work
+) -> tuple[Float64, float, Float64, npt.NDArray[np.float32]]:
+    """Find axes through the N x N inner products of the rows, the mean row taken out."""
+    import torch
+
+    gram, _ = gram_matrix(rows, metric_named("euclidean"), work)
+    total = float(gram.diagonal().sum())
+    squares, vectors = _largest(gram, count)
+    weights = torch.from_numpy(vectors / np.sqrt(squares)).to(work.device).T
+    mean = np.empty(rows.value_count)
+    axes = np.empty((len(squares), rows.value_count), np.float32)
+    start = 0
+    for raw in work.blocks(rows):
+        block = raw.double()
+        part = slice(start, start + block.shape[1])
+        middle = block.mean(0)
+        mean[part] = middle.cpu().numpy()
+        axes[:, part] = (weights @ block.sub_(middle)).cpu().numpy()
+        start = part.stop
+    return squares, total, mean, axes
+
+
+def _of_values(
+    rows: RowBlocks, count: int, work: Work
+) -> tuple[Float64, float, Float64, npt.NDArray[np.float32]]:
+    """Find axes through the P x P products of the values, their means taken out."""
+    import torch
+
+    width = rows.value_count
+    pieces = list(spans(rows.row_count, max(1, work.block_bytes // (8 * width))))
+    work.total_count += 2 * len(pieces)
+    sums = torch.zeros(width, dtype=torch.float64, device=work.device)
+    for piece in pieces:
+        sums += _block(rows, piece, work).sum(0)
+    mean = sums / rows.row_count
+    products = torch.zeros((width, width), dtype=torch.float64, device=work.device)
+    for piece in pieces:
+        block = _block(rows, piece, work).sub_(mean)
+        products.addmm_(block.T, block)
+    total = float(products.diagonal().sum())
+    squares, vectors = _largest(products, count)
+    return squares, total, mean.cpu().numpy(), vectors.T.astype(np.float32)
+
+
+def _block(rows: RowBlocks, piece: tuple[int, int], work: Work) -> Tensor:
+    import torch
+
+    values = np.require(rows.rows(*piece), requirements="W")  # torch warns else
+    work.done_count += 1
+    work.tell()
+    return torch.from_numpy(values).to(work.device).double()
+
+
+def _largest(products: Tensor, count: int) -> tuple[Float64, Float64]:
+    """Return the largest eigenvalues, falling, and their vectors [m x k], of a lower triangle."""
+    from scipy.linalg import eigh
+
+    size = len(products)
+    # LAPACK works in place on columns: the transpose has them, and the triangle is then the upper.
+    columns: Any = products.cpu().numpy().T
+    values, vectors = eigh(
+        columns,
+        lower=False,
+        subset_by_index=(max(0, size - count), size - 1),
+        overwrite_a=True,
+        check_finite=False,
+    )
+    values, vectors = values[::-1], vectors[:, ::-1]
+    kept = (values > 0) & (values >= LEAST_SHARE * values[0])
+    return values[kept], vectors[:, kept]
+
+
+def _oriented(axes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Turn each axis, in place, so that its largest value by magnitude is positive."""
+    for axis in axes:
+        if axis[np.abs(axis).argmax()] < 0:
+            np.negative(axis, out=axis)
+    return axes

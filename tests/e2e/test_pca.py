@@ -1,0 +1,413 @@
+"""PCAs fitted on the server: equal to scikit-learn's, kept, told, refused for other features."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn import decomposition
+
+from serving import TestServer
+from thingsvision_client import (
+    Client,
+    DataLoader,
+    ImageDataset,
+    PreprocessingOverrides,
+    Reduction,
+    errors,
+    get_extractor,
+    verify,
+)
+from thingsvision_client.folder import image_names
+from thingsvision_client.records import PCA
+from tiny_photos import write_tiny_photos
+
+MODEL = "torchvision/squeezenet1_0@random:0"
+MODULES = ("features.3", "features.5")
+MODULE = MODULES[0]
+SMALL = PreprocessingOverrides(resize=64, crop=64)
+POOL = Reduction(pool="mean", pool_axes=(1, 2))
+COUNT = 30
+NAME = "tiny-30"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, photos: list[Path]) -> Path:
+    """Thirty small photographs."""
+    made: Path = tmp_path_factory.mktemp("tiny")
+    write_tiny_photos(made, photos, COUNT)
+    return made
+
+
+def extract(client: Client, images: Any, modules: Any = MODULES, **options: Any) -> Any:
+    chosen = {"batch_size": 8, "preprocessing": SMALL} | options
+    return client.extract(MODEL, images, modules, **chosen)
+
+
+def fit(client: Client, images: Any, modules: Any = MODULES, **options: Any) -> PCA:
+    chosen = {"batch_size": 8, "preprocessing": SMALL, "components": 5, "name": NAME} | options
+    return client.fit_pca(MODEL, images, modules, **chosen)
+
+
+@pytest.fixture(scope="module")
+def fitted(server: TestServer, folder: Path) -> Iterator[PCA]:
+    """A PCA of two modules with five components."""
+    with Client(server.address) as client:
+        yield fit(client, folder)
+        for one in client.pcas():
+            client.delete_pca(one.sha256)
+
+
+def flat(array: np.ndarray) -> np.ndarray:
+    return array.reshape(len(array), -1).astype(np.float64)
+
+
+def check_scores(found: np.ndarray, features: np.ndarray, pca: decomposition.PCA) -> None:
+    expected = pca.transform(flat(features))
+    assert found.dtype == np.float32
+    assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(
+    ("before", "count"),
+    [(None, COUNT - 1), (Reduction(units=range(0, 12_000, 500)), 10), (POOL, 7)],
+    ids=["fewer images than values", "fewer values than images", "pooled"],
+)
+def test_a_pca_is_scikit_learns(
+    client: Client, folder: Path, photos: list[Path], before: Reduction | None, count: int
+) -> None:
+    name = f"tiny, {count}"
+    pca = fit(client, folder, components=count, reduction=before, name=name)
+    whole = extract(client, folder, reduction=before).features
+    other = extract(client, photos, reduction=before).features
+    by_pca = replace(before or Reduction(), pca=name)
+    scores = extract(client, folder, reduction=by_pca).features
+    others = extract(client, photos, reduction=by_pca).features
+    assert [module.name for module in pca.modules] == list(MODULES)
+    for module in pca.modules:
+        reference = decomposition.PCA(count, svd_solver="full").fit(flat(whole[module.name]))
+        check_scores(scores[module.name], whole[module.name], reference)
+        check_scores(others[module.name], other[module.name], reference)
+        np.testing.assert_allclose(
+            module.explained_variance, reference.explained_variance_, rtol=1e-6
+        )
+        np.testing.assert_allclose(
+            pca.explained_variance_ratio[module.name],
+            reference.explained_variance_ratio_,
+            rtol=1e-6,
+        )
+        assert module.shape == whole[module.name].shape[1:]
+
+
+def test_a_pca_says_what_it_was_fitted_on(client: Client, folder: Path, fitted: PCA) -> None:
+    lines = [
+        f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n"
+        for name in image_names(folder)
+    ]
+    provenance = extract(client, folder, MODULE).provenance
+    assert fitted.images_sha256 == hashlib.sha256("".join(lines).encode()).hexdigest()
+    assert (fitted.image_count, fitted.component_count, fitted.name) == (COUNT, 5, NAME)
+    assert (fitted.model_id, fitted.batch_size, fitted.reduction) == (MODEL, 8, None)
+    assert fitted.token_extraction == ""
+    for field in ("model_sha256", "preprocessing", "precision", "device", "framework"):
+        assert getattr(fitted, field) == getattr(provenance, field)
+    assert fitted in client.pcas()
+
+
+def test_a_reply_names_its_pca(client: Client, folder: Path, fitted: PCA) -> None:
+    for named in (fitted.sha256, fitted.name):
+        result = extract(client, folder, MODULE, reduction=Reduction(pca=named))
+        told = result.provenance
+        assert told.reduction == {"pca": fitted.sha256}
+        assert vars(told.pca) == {
+            "sha256": fitted.sha256,
+            "name": NAME,
+            "component_count": 5,
+            "image_count": COUNT,
+            "images_sha256": fitted.images_sha256,
+        }
+        assert json.loads(result.to_json())["pca"]["sha256"] == fitted.sha256
+    assert extract(client, folder, MODULE).provenance.pca is None
+
+
+def test_streams_and_rdms_are_of_the_scores(client: Client, folder: Path, fitted: PCA) -> None:
+    reduction = Reduction(pca=fitted.sha256)
+    scores = extract(client, folder, MODULE, reduction=reduction).features[MODULE]
+    options = {"batch_size": 8, "preprocessing": SMALL, "reduction": reduction}
+    with_stream = client.stream(MODEL, folder, MODULE, **options)
+    np.testing.assert_array_equal(np.concatenate([r[MODULE] for _, r in with_stream]), scores)
+    rdms = client.rdm(MODEL, folder, MODULE, dtype="float64", **options)
+    np.testing.assert_allclose(rdms.rdms[MODULE], 1 - np.corrcoef(scores.astype(float)), atol=1e-6)
+    assert rdms.provenance is not None
+    assert (
+        rdms.provenance.pca == extract(client, folder, MODULE, reduction=reduction).provenance.pca
+    )
+    half = extract(client, folder, MODULE, reduction=reduction, dtype="float16").features[MODULE]
+    np.testing.assert_array_equal(half, scores.astype(np.float16))
+
+
+def test_the_same_call_finds_what_is_there(client: Client, folder: Path, fitted: PCA) -> None:
+    count = len(client.pcas())
+    assert fit(client, folder) == fitted
+    assert fit(client, folder, batch_size=None).sha256 == fitted.sha256
+    assert len(client.pcas()) == count
+
+
+@pytest.mark.parametrize(
+    ("options", "images", "sentence"),
+    [
+        ({"components": 4}, slice(None), "its components are 5, and 4 here"),
+        ({"modules": "features.5"}, slice(None), "its modules are .*, and .'features.5'. here"),
+        ({}, slice(1, None), r"its images are 30 of SHA-256 \w+, and 29 of SHA-256"),
+    ],
+)
+def test_a_name_is_of_one_set_of_images(
+    client: Client, folder: Path, fitted: PCA, options: Any, images: slice, sentence: str
+) -> None:
+    chosen = [(name, (folder / name).read_bytes()) for name in image_names(folder)[images]]
+    with pytest.raises(errors.InvalidRequestError, match=sentence) as caught:
+        fit(client, chosen, **options)
+    assert fitted.sha256 in str(caught.value)
+    assert caught.value.subject == NAME
+
+
+REFUSALS = {
+    "model": (
+        {"model": "torchvision/squeezenet1_0@random:1"},
+        r"model was torchvision/squeezenet1_0@random:0 \(SHA-256 \w{64}\) and is "
+        r"torchvision/squeezenet1_0@random:1 \(SHA-256 \w{64}\) here",
+    ),
+    "module": (
+        {"modules": ["features.3", "features.7"]},
+        "module was 'features.3', 'features.5' and is 'features.7' here",
+    ),
+    "preprocessing": (
+        {"preprocessing": PreprocessingOverrides(resize=70, crop=64)},
+        r"preprocessing.resize_pixels was \(64,\) and is \(70,\) here",
+    ),
+    "size": (
+        {"preprocessing": PreprocessingOverrides(resize=64, crop=63)},
+        r"crop_pixels was \(64, 64\) and is \(63, 63\) here",
+    ),
+    "precision": ({"precision": "bfloat16"}, "precision was float32 and is bfloat16 here"),
+    "pool": ({"reduction": replace(POOL, pca=NAME)}, "reduction.pool was none and is mean here"),
+    "units": (
+        {"reduction": Reduction(units=range(5), pca=NAME)},
+        r"reduction.units was none and is \(0, 1, 2, 3, 4\) here",
+    ),
+    "projection": (
+        {"reduction": Reduction(components=9, seed=3, pca=NAME)},
+        r"reduction.projection was none and is .*'component_count': 9, 'seed': 3",
+    ),
+}
+
+
+@pytest.mark.parametrize(("options", "sentence"), REFUSALS.values(), ids=REFUSALS)
+def test_other_features_are_refused_with_both_values(
+    client: Client, folder: Path, fitted: PCA, options: Any, sentence: str
+) -> None:
+    chosen = {"preprocessing": SMALL, "reduction": Reduction(pca=NAME), "modules": MODULE}
+    chosen |= {"model": MODEL, "images": folder} | options
+    for method in (client.extract, client.rdm):
+        with pytest.raises(errors.PCAMismatchError, match=sentence) as caught:
+            method(**chosen)
+        assert f"PCA '{NAME}' ({fitted.sha256}) was fitted on other features" in str(caught.value)
+
+
+def test_tensors_are_other_features(client: Client, fitted: PCA) -> None:
+    inputs = np.zeros((2, 3, 64, 64), np.float32)
+    with pytest.raises(errors.PCAMismatchError, match="and is none: float32 tensors"):
+        client.extract(MODEL, inputs, MODULE, reduction=Reduction(pca=fitted.sha256))
+
+
+def test_token_extraction_is_told(client: Client, photos: list[Path]) -> None:
+    model, module = "timm/vit_tiny_patch16_224@random:0", "norm"
+    pca = client.fit_pca(
+        model, photos, module, components=2, token_extraction="cls_token", name="tokens"
+    )
+    assert pca.token_extraction == "cls_token"
+    by_pca = Reduction(pca="tokens")
+    found = client.extract(model, photos, module, token_extraction="cls_token", reduction=by_pca)
+    assert found.features[module].shape == (len(photos), 2)
+    with pytest.raises(errors.PCAMismatchError, match="was cls_token and is avg_pool here"):
+        client.extract(model, photos, module, token_extraction="avg_pool", reduction=by_pca)
+    client.delete_pca(pca.sha256)
+
+
+def test_one_name_stands_for_a_pca_of_each_model(client: Client, folder: Path, fitted: PCA) -> None:
+    model = "torchvision/squeezenet1_1@random:0"
+    options: dict[str, Any] = {"batch_size": 8, "preprocessing": SMALL}
+    other = client.fit_pca(model, folder, MODULE, components=3, name=NAME, **options)
+    for one, sha256 in ((model, other.sha256), (MODEL, fitted.sha256)):
+        result = client.extract(one, folder, MODULE, reduction=Reduction(pca=NAME), **options)
+        assert result.provenance.pca.sha256 == sha256  # type: ignore[union-attr]
+    with pytest.raises(errors.InvalidRequestError, match="2 PCAs are called 'tiny-30'; name one"):
+        client.delete_pca(NAME)
+    assert client.delete_pca(other.sha256) == other.size_bytes
+    assert other not in client.pcas()
+
+
+def test_an_unknown_pca_is_refused_with_near_names(
+    client: Client, folder: Path, fitted: PCA
+) -> None:
+    with pytest.raises(errors.UnknownPCAError, match=r"no PCA 'tiny-3O'\. Did you mean 'tiny-30'"):
+        extract(client, folder, reduction=Reduction(pca="tiny-3O"))
+    with pytest.raises(errors.UnknownPCAError, match="no PCA 'nothing'"):
+        client.delete_pca("nothing")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"components": COUNT}, "a PCA of 30 images has at most 29 components"),
+        (
+            {"components": 129, "reduction": POOL},
+            "a PCA of module 'features.3' has 1 to 128 components .* not 129",
+        ),
+        ({"components": 0}, "components is at least 1, not 0"),
+        ({"name": "0" * 64}, "at most 200 letters, and no SHA-256: not '000"),
+        ({"name": "two\nlines"}, "a PCA's name is a line"),
+        ({"reduction": Reduction(pca=NAME)}, "not on scores of another one"),
+    ],
+)
+def test_what_can_not_be_fitted_is_refused(
+    client: Client, folder: Path, fitted: PCA, options: Any, sentence: str
+) -> None:
+    with pytest.raises(errors.InvalidRequestError, match=sentence):
+        fit(client, folder, **({"name": "other"} | options))
+
+
+def test_reductions_name_a_pca_by_a_text() -> None:
+    for wrong in ("", 3):
+        with pytest.raises(errors.InvalidRequestError, match="pca is the SHA-256 or the name"):
+            Reduction(pca=wrong)  # type: ignore[arg-type]
+
+
+def test_directions_that_are_not_there_are_refused(client: Client) -> None:
+    images = np.repeat(np.random.default_rng(0).random((3, 3, 64, 64), np.float32), 2, axis=0)
+    with pytest.raises(errors.InvalidRequestError, match="over these 6 images in 2 directions"):
+        client.fit_pca(MODEL, images, MODULE, components=3, deterministic=True)
+
+
+def test_an_image_that_spoils_the_axes_is_named(client: Client) -> None:
+    images = [(f"image {i}", np.full((3, 32, 32), i, np.float32)) for i in range(4)]
+    images[2][1][0, 5, 5] = np.nan
+    with pytest.raises(errors.InvalidRequestError, match="image 'image 2' has features of module"):
+        client.fit_pca(MODEL, images, "features.0", components=1)
+
+
+def test_the_library_names_the_pca_beside_its_files(
+    server: TestServer, client: Client, folder: Path, tmp_path: Path
+) -> None:
+    whole = client.fit_pca(MODEL, folder, MODULE, components=4, batch_size=8, name="library")
+    extractor = get_extractor(
+        "squeezenet1_0", False, "cpu", "torchvision",
+        model_parameters={"reduction": {"pca": "library"}}, server=server.address,
+    )  # fmt: skip
+    batches = DataLoader(ImageDataset(folder, tmp_path, "pt"), 8, "pt")
+    scores = extractor.extract_features(batches, MODULE)
+    assert scores.shape == (COUNT, 4)
+    out = tmp_path / "out"
+    extractor.extract_features(batches, MODULE, output_dir=out, save_in_one_file=True)
+    path = out / MODULE / "features.npy"
+    np.testing.assert_array_equal(np.load(path), scores)
+    told = json.loads(path.with_name("features.npy.json").read_text())
+    assert told["pca"]["sha256"] == told["reduction"]["pca"] == whole.sha256
+    assert told["pca"]["images_sha256"] == whole.images_sha256
+    assert told["choices"] == {"reduction": {"pca": "library", "seed": 0}}
+    assert verify(path, server=server.address).holds
+    # The same name, another PCA: the job that began is not gone on with.
+    client.delete_pca("library")
+    client.fit_pca(MODEL, folder, MODULE, components=3, batch_size=8, name="library")
+    with pytest.raises(errors.InvalidRequestError, match=f"pca was '{whole.sha256}' and is"):
+        extractor.extract_features(batches, MODULE, output_dir=out, save_in_one_file=True)
+    client.delete_pca("library")
+
+
+def test_a_pca_outlives_the_server_and_keeps_to_the_quota(
+    start_server: Callable[..., Any], folder: Path, tmp_path: Path
+) -> None:
+    with start_server() as server, Client(server.address) as client:
+        pca = fit(client, folder)
+        scores = extract(client, folder, reduction=Reduction(pca=NAME)).features
+    path = tmp_path / "weights" / "pca" / f"{pca.sha256}.safetensors"
+    with start_server(pca_quota=pca.size_bytes) as server, Client(server.address) as client:
+        assert client.pcas() == [pca]
+        again = extract(client, folder, reduction=Reduction(pca=NAME)).features
+        for module in MODULES:
+            np.testing.assert_array_equal(again[module], scores[module])
+        with pytest.raises(errors.StorageError, match="larger --pca-quota"):
+            fit(client, folder, name="another")
+        assert list(path.parent.iterdir()) == [path]
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(errors.ChecksumError, match="is not what it was: delete it"):
+            extract(client, folder, reduction=Reduction(pca=NAME))
+        assert client.delete_pca(NAME) == pca.size_bytes
+        assert client.pcas() == []
+
+
+def test_memory_is_bounded(start_server: Callable[..., Any], folder: Path) -> None:
+    with (
+        start_server(rdm_memory=100_000) as server,
+        Client(server.address) as client,
+        pytest.raises(errors.ExhaustedError, match="this server has 100,000 for RDMs and PCAs"),
+    ):
+        fit(client, folder)
+
+
+def test_images_below_the_root_and_kept_ones_have_the_same_digest(
+    start_server: Callable[..., Any], photos: list[Path], tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    for photo in photos:  # large enough to be worth keeping
+        Image.open(photo).convert("RGB").save(root / f"{photo.stem}.bmp")
+    with start_server(image_root=root) as server, Client(server.address) as client:
+        images = {
+            "sent": root,
+            "kept": root,
+            "on the server": client.server_images(),
+        }
+        found = [fit(client, these, components=2, name=name) for name, these in images.items()]
+    assert len({one.images_sha256 for one in found}) == 1
+    assert len({one.sha256 for one in found}) == 3, "the name is part of the file"
+
+
+def test_commands_fit_list_and_delete(server: TestServer, folder: Path, tmp_path: Path) -> None:
+    network = ["--source", "torchvision", "--model-name", "squeezenet1_0", "--no-pretrained"]
+    places = ["--module-name", MODULE, "--image-root", folder, "--resize", "64", "--crop", "64"]
+    made = run(server, "fit-pca", *network, *places, "--components", "2", "--name", "by hand")
+    sha256 = made.stdout.strip()
+    assert len(sha256) == 64
+    assert f"{MODULE}: 2 components explain" in made.stderr
+    listed = run(server, "pcas").stdout.replace("\n", "")
+    assert "by hand" in listed
+    assert MODEL in listed
+    by_pca = json.dumps({"reduction": {"pca": "by hand"}})
+    chosen = ["--model-parameters", by_pca, "--out-path", tmp_path]
+    run(server, "extract-features", *network, *places, *chosen)
+    assert np.load(tmp_path / "features.npy").shape == (COUNT, 2)
+    assert "bytes are free again" in run(server, "delete-pca", "by hand").stdout
+
+
+def run(server: TestServer, *arguments: Any) -> subprocess.CompletedProcess[str]:
+    command = [Path(sys.executable).with_name("thingsvision-client"), *arguments]
+    return subprocess.run(
+        [*map(str, command), "--server", server.address],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"COLUMNS": "300"},
+        check=True,
+    )
