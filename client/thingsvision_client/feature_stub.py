@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
@@ -10,7 +11,7 @@ from thingsvision_proto.frames import reply_reader
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_proto.v1.thingsvision_pb2_grpc import FeatureServiceStub
 
-_REPLIES = {"Extract": pb.ExtractResponse, "ComputeRDM": pb.ComputeRDMResponse}
+_REPLIES: Mapping[str, Any] = {"Extract": pb.ExtractResponse, "ComputeRDM": pb.ComputeRDMResponse}
 
 
 def feature_stub(channel: grpc.Channel) -> Any:

@@ -1,4 +1,4 @@
-"""Frames of Arrow as messages, written and read by hand: protobuf copies their bytes twice each way.
+"""Frames of Arrow as messages, written and read by hand: protobuf copies their bytes each way.
 
 What is written is what protobuf writes for `ExtractResponse(frame=...)` and
 `ComputeRDMResponse(frame=...)`, where `frame` has the same number, but for longer lengths: stock
@@ -8,8 +8,9 @@ stubs read it. In front of the Arrow bytes are 16 others, so that values stay al
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import Any
 
 FRAME_TAG = 15 << 3 | 2
 """Field 15 of a reply, `frame`, and of a frame, `arrow_ipc`: bytes whose length follows."""
@@ -23,7 +24,8 @@ MOST_BYTES = (1 << 28) - 1 - _AFTER_LENGTH
 """A length takes 4 bytes of 7 bits."""
 
 
-class Frame(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Frame:
     """What an ArrowFrame holds, without a copy."""
 
     index: int

@@ -200,6 +200,10 @@ REFUSALS = {
         r"crop_pixels was \(64, 64\) and is \(63, 63\) here",
     ),
     "precision": ({"precision": "bfloat16"}, "precision was float32 and is bfloat16 here"),
+    "memory_format": (
+        {"memory_format": "channels_last"},
+        "memory_format was contiguous and is channels_last here",
+    ),
     "pool": ({"reduction": replace(POOL, pca=NAME)}, "reduction.pool was none and is mean here"),
     "units": (
         {"reduction": Reduction(units=range(5), pca=NAME)},

@@ -18,11 +18,13 @@ TIMM = {
     "bordered": {"crop_mode": "border"},
     "inception": {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "input_size": (3, 299, 299)},
 }
-PRESETS = sorted({
-    str(weights.transforms()): weights.transforms
-    for name in models.list_models(module=models)
-    for weights in models.get_model_weights(name)
-}.items())
+PRESETS = sorted(
+    {
+        str(weights.transforms()): weights.transforms
+        for name in models.list_models(module=models)
+        for weights in models.get_model_weights(name)
+    }.items()
+)
 
 
 @pytest.mark.parametrize("name", TIMM)

@@ -36,7 +36,13 @@ class FeatureFacts:
         if self.model_sha256 != asked.model_sha256:
             models = [f"{one.model} (SHA-256 {one.model_sha256})" for one in (self, asked)]
             found.append(f"model was {models[0]} and is {models[1]} here")
-        for name in ("preprocessing", "token_extraction", "precision", "memory_format", "reduction"):
+        for name in (
+            "preprocessing",
+            "token_extraction",
+            "precision",
+            "memory_format",
+            "reduction",
+        ):
             mine, other = (_plain(getattr(one, name)) for one in (self, asked))
             found += _different(name, mine, other)
         return found

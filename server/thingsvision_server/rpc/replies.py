@@ -1,4 +1,4 @@
-"""Sends rows as numbered Arrow frames, already messages, and keeps the figures that the trailer needs."""
+"""Makes rows numbered frames, ready to send, and keeps the figures that the trailer needs."""
 
 from __future__ import annotations
 

@@ -14,6 +14,9 @@ import torch
 from torchvision import transforms
 from torchvision.transforms._presets import ImageClassification
 
+Transform = Callable[[Any], torch.Tensor]
+"""From a Pillow RGB image to 3 x H x W, float32."""
+
 
 class NormalizedPixels:
     """What `ToTensor` and then `Normalize` make of a Pillow RGB image: 3 x H x W, float32."""
@@ -28,7 +31,7 @@ class NormalizedPixels:
         return values.div_(255).sub_(self._mean).div_(self._std)
 
 
-def in_one_buffer(reference: Callable[[Any], torch.Tensor]) -> Callable[[Any], torch.Tensor]:
+def in_one_buffer(reference: Transform) -> Transform:
     """Return what gives the same as a transform of Pillow RGB images, bit by bit, but sooner.
 
     That is the transform itself where its last steps are not the usual ones.
@@ -36,7 +39,8 @@ def in_one_buffer(reference: Callable[[Any], torch.Tensor]) -> Callable[[Any], t
     *others, to_tensor, normalize = [None, None, *_steps(reference)]
     if isinstance(to_tensor, transforms.ToTensor) and type(normalize) is transforms.Normalize:
         values = NormalizedPixels(normalize.mean, normalize.std)
-        return transforms.Compose([*filter(None, others), values])
+        quick: Transform = transforms.Compose([*filter(None, others), values])
+        return quick
     return reference
 
 
