@@ -23,8 +23,9 @@ import numpy as np
 
 from . import outline
 from .channel import Channel, Message, PeerGoneError, mapped
+from .compiled import CompiledProgram, keep_graphs_as_they_are
 from .files import RefusedError
-from .graph import Flattened, Program, flatten
+from .graph import Flattened, flatten
 from .wanted import Wanted, on_device
 
 _PROGRAMS_KEPT = 8
@@ -38,12 +39,12 @@ class ResidentNetwork:
     flattened: Flattened
     preprocess: Callable[[Any], Any]
     device: str
-    programs: OrderedDict[tuple[int, ...], Program] = field(default_factory=OrderedDict)
+    programs: OrderedDict[tuple[int, ...], CompiledProgram] = field(default_factory=OrderedDict)
 
-    def program(self, slots: tuple[int, ...]) -> Program:
+    def program(self, slots: tuple[int, ...]) -> CompiledProgram:
         """Return the part of the network that gives these tensors, built once."""
         if slots not in self.programs:
-            self.programs[slots] = self.flattened.program(slots)
+            self.programs[slots] = CompiledProgram(self.flattened.program(slots))
         self.programs.move_to_end(slots)
         while len(self.programs) > _PROGRAMS_KEPT:
             self.programs.popitem(last=False)
@@ -191,6 +192,7 @@ def _prepare(core_count: int) -> None:
     tf.config.threading.set_intra_op_parallelism_threads(core_count)
     # float32 means float32, as on the other backend.
     tf.config.experimental.enable_tensor_float_32_execution(False)
+    keep_graphs_as_they_are()
 
 
 def main(descriptors: list[int], core_count: int) -> None:

@@ -1,0 +1,55 @@
+"""Runs a program as a graph of TensorFlow's, once that is worth it and where every bit is the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .graph import Program
+
+
+def keep_graphs_as_they_are() -> None:
+    """Have TensorFlow run the operations of a graph as they stand: merged ones round otherwise."""
+    import tensorflow as tf
+
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
+class CompiledProgram:
+    """A program that runs step by step at first, and as a graph from its third pass on.
+
+    To make the graph takes a second or so, which one pass is not worth. The second pass runs both
+    ways; a network whose graph can't be made, or gives other bits, goes on step by step.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._graph: Any = None
+        self._pass_count = 0
+
+    def run(self, batch: Any) -> list[Any]:
+        """Return the wanted tensors of one forward pass in inference mode."""
+        if self._graph is not None:
+            return list(self._graph(batch))
+        self._pass_count += 1
+        found = self._program.run(batch)
+        if self._pass_count == 2:
+            self._graph = _graph(self._program, batch, found)
+        return found
+
+
+def _graph(program: Program, batch: Any, expected: list[Any]) -> Any | None:
+    """Return the program as a graph for batches of any size; None where it gives other bits."""
+    import tensorflow as tf
+
+    signature = [tf.TensorSpec((None, *batch.shape[1:]), batch.dtype)]
+    graph = tf.function(program.run, input_signature=signature, autograph=False)
+    # A layer may do in Python what no graph can, and says so by any exception of its own.
+    try:
+        found = graph(batch)
+    except Exception:
+        return None
+    pairs = zip(found, expected, strict=True)
+    same = all(np.array_equal(a.numpy(), b.numpy(), equal_nan=True) for a, b in pairs)
+    return graph if same else None

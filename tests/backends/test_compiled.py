@@ -1,0 +1,60 @@
+"""A graph stands for a program only where it gives the same bits."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import json, sys
+import keras, numpy as np, tensorflow as tf
+from thingsvision_server.backends.tensorflow_child.compiled import (
+    CompiledProgram,
+    keep_graphs_as_they_are,
+)
+from thingsvision_server.backends.tensorflow_child.graph import flatten
+
+class NeedsNumbers(keras.layers.Layer):
+    def call(self, inputs):
+        return inputs + float(np.max(inputs.numpy()))
+
+class Differs(keras.layers.Layer):
+    def call(self, inputs):
+        return inputs if tf.executing_eagerly() else inputs * 1.0000001
+
+class Doubles(keras.layers.Layer):
+    def call(self, inputs):
+        return inputs * 2
+
+keep_graphs_as_they_are()
+keras.utils.set_random_seed(0)
+inputs = keras.Input((16, 16, 3))
+x = keras.layers.Conv2D(8, 3, name="convolution")(inputs)
+x = keras.layers.BatchNormalization()(x)
+x = keras.layers.ReLU()(x)
+x = {"needs": NeedsNumbers, "differs": Differs, "plain": Doubles}[sys.argv[1]]()(x)
+x = keras.layers.GlobalAveragePooling2D()(x)
+network = keras.Model(inputs, keras.layers.Dense(5)(x))
+flattened = flatten(network)
+slots = tuple(step.outputs[0] for step in flattened.steps)
+plain, program = flattened.program(slots), CompiledProgram(flattened.program(slots))
+same, random = [], np.random.default_rng(0)
+for count in (4, 4, 4, 1, 7):
+    batch = tf.convert_to_tensor(random.normal(size=(count, 16, 16, 3)).astype("float32"))
+    pairs = zip(plain.run(batch), program.run(batch), strict=True)
+    same.append(all(np.array_equal(a.numpy(), b.numpy()) for a, b in pairs))
+print(json.dumps({"same": same, "has_graph": program._graph is not None}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "has_graph"), [("plain", True), ("needs", False), ("differs", False)]
+)
+def test_a_graph_is_used_where_every_bit_is_the_same(kind: str, has_graph: bool) -> None:
+    words = [sys.executable, "-c", SCRIPT, kind]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=200)
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told == {"same": [True] * 5, "has_graph": has_graph}
