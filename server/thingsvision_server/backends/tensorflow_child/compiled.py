@@ -1,4 +1,4 @@
-"""Runs a program as a graph of TensorFlow's, once that is worth it and where every bit is the same."""
+"""Runs a program as a graph of TensorFlow's, where that is worth it and every bit is the same."""
 
 from __future__ import annotations
 
