@@ -7,7 +7,6 @@ where others use the machine as well. Nor do sums depend on the number of cores.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -49,8 +48,8 @@ def _be_alone() -> None:
 
 
 _lock = threading.Lock()
-_inside: list[tuple[Any, int]] = []
-"""The limit that holds and the usual number of threads, once for everyone who works now."""
+_inside: list[_Limit] = []
+"""The limit that holds, once for everyone who works now."""
 
 
 @contextmanager
@@ -58,20 +57,37 @@ def _products_alone() -> Iterator[int]:
     """Keep every product of numpy to the thread that asks for it, and yield the usual number.
 
     BLAS knows one number for the whole process: the first to come sets it, the last to leave
-    sets it back.
+    sets it back. Where another library's thread holds the number, it stays, and 1 is yielded.
     """
     with _lock:
-        _inside.append(_inside[-1] if _inside else _limit())
+        limit = _inside[0] if _inside else _Limit()
+        _inside.append(limit)
     try:
-        yield _inside[-1][1]
+        yield limit.count
     finally:
         with _lock:
-            limit, _ = _inside.pop()
+            _inside.pop()
             if not _inside:
-                limit.restore_original_limits()
+                limit.close()
 
 
-def _limit() -> tuple[Any, int]:
-    libraries = ThreadpoolController().select(user_api="blas")
-    usual = [library.num_threads for library in libraries.lib_controllers]
-    return libraries.limit(limits=1), max(usual, default=os.cpu_count() or 1)
+class _Limit:
+    """One thread in numpy's products until `close`."""
+
+    def __init__(self) -> None:
+        # threadpoolctl lets no other thread change the number while the first that did is alive:
+        # ours is not that of a request, which outlives its work.
+        self._keeper = ThreadPoolExecutor(1, "products")
+        libraries = ThreadpoolController().select(user_api="blas")
+        usual = _thread_count(libraries)
+        self._limit = self._keeper.submit(libraries.limit, limits=1).result()
+        self.count = usual if _thread_count(libraries) == 1 else 1
+
+    def close(self) -> None:
+        """Set the usual number of threads again."""
+        self._keeper.submit(self._limit.restore_original_limits).result()
+        self._keeper.shutdown()
+
+
+def _thread_count(libraries: ThreadpoolController) -> int:
+    return max((library.num_threads for library in libraries.lib_controllers), default=1)
