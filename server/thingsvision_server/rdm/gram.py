@@ -30,10 +30,11 @@ def gram_matrix(rows: Rows, metric: MetricInfo, work: Work) -> tuple[Tensor, Row
     gram = _zeros(rows.row_count, work.device)
     blocks = Blocks(rows.row_count, metric, work)
     on_cpu = work.device == "cpu"
+    add = _add_by_numpy if on_cpu else _add_by_torch
     tiles = list((_squares if on_cpu else _bands)(rows.row_count, work.block_bytes))
-    for raw in work.blocks(rows):
+    for index, raw in enumerate(work.blocks(rows)):
         block = blocks.prepare(raw)
-        work.each(partial(_add_by_numpy if on_cpu else _add_by_torch, gram, block), tiles)
+        work.each(partial(add, gram, block, index == 0), tiles)
     return gram, blocks.stats(rows.value_count, gram.diagonal().clone())
 
 
@@ -61,15 +62,17 @@ def _bands(row_count: int, block_bytes: int) -> Iterator[tuple[slice, slice]]:
         yield slice(start, stop), slice(0, stop)
 
 
-def _add_by_numpy(gram: Tensor, block: Tensor, rows: slice, columns: slice) -> None:
+def _add_by_numpy(gram: Tensor, block: Tensor, is_first: bool, rows: slice, columns: slice) -> None:
     import torch
 
     # numpy sees where both factors are one array and calls syrk: half the work.
-    values = block.numpy()
+    tile, values = gram[rows, columns], block.numpy()
     with np.errstate(all="ignore"):  # squares beyond float64: such rows become undefined
-        product = values[rows] @ values[columns].T
-    gram[rows, columns].add_(torch.from_numpy(product))
+        if is_first:
+            np.matmul(values[rows], values[columns].T, out=tile.numpy())
+        else:
+            tile.add_(torch.from_numpy(values[rows] @ values[columns].T))
 
 
-def _add_by_torch(gram: Tensor, block: Tensor, rows: slice, columns: slice) -> None:
-    gram[rows, columns].addmm_(block[rows], block[columns].T)
+def _add_by_torch(gram: Tensor, block: Tensor, is_first: bool, rows: slice, columns: slice) -> None:
+    gram[rows, columns].addmm_(block[rows], block[columns].T, beta=0 if is_first else 1)
