@@ -51,6 +51,19 @@ def test_rows_and_values_come_back(tmp_path, budget_bytes, n):
                 np.testing.assert_array_equal(rows.rows(start, stop), expected[start:stop])
 
 
+@pytest.mark.parametrize("budget_bytes", [0, 50_000, IN_MEMORY])
+@pytest.mark.parametrize("indices", [[0], [99], [0, 1, 2], [3, 40, 41, 98]])
+def test_values_of_some_rows(tmp_path, budget_bytes, indices):
+    arrays = features(100)
+    with FeatureSpool(COLUMNS, budget_bytes, tmp_path) as spool:
+        fill(spool, arrays)
+        for (name, width, dtype), expected in zip(COLUMNS, arrays, strict=True):
+            for start, stop in [(0, width), (3, 7)]:
+                found = spool.rows(name).values_of(np.array(indices), start, stop)
+                assert found.dtype == dtype
+                np.testing.assert_array_equal(found, expected[indices, start:stop])
+
+
 def test_reading_between_appends(tmp_path):
     arrays = features(40)
     with FeatureSpool(COLUMNS, 100_000, tmp_path) as spool:

@@ -179,6 +179,17 @@ class FeatureSpool:
                 part[...] = tiles
         return block[:, values.start - start : values.stop - start]
 
+    def pick(self, column: int, indices: Array, values: slice) -> Array:
+        """Like `read`, of the rows at ascending indices."""
+        picked = np.empty((len(indices), values.stop - values.start), self.columns[column].dtype)
+        groups = indices // self._capacity
+        for group in np.unique(groups):
+            places = np.flatnonzero(groups == group)
+            first, last = int(indices[places[0]]), int(indices[places[-1]])
+            near = self.read(column, slice(first, last + 1), values)
+            picked[places] = near[indices[places] - first]
+        return picked
+
     def close(self) -> None:
         """Free memory and disk; safe to call twice."""
         self._is_closed = True
@@ -233,6 +244,10 @@ class SpooledRows:
     def values(self, start: int, stop: int) -> Array:
         """Return values [start, stop) of all rows, N x (stop - start)."""
         return self.spool.read(self.column, slice(0, self.row_count), slice(start, stop))
+
+    def values_of(self, indices: Array, start: int, stop: int) -> Array:
+        """Return values [start, stop) of the n rows at ascending indices, n x (stop - start)."""
+        return self.spool.pick(self.column, indices, slice(start, stop))
 
     def rows(self, start: int, stop: int) -> Array:
         """Return rows [start, stop), (stop - start) x value_count."""

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from math import fsum
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import InvalidRequestError
-from .gram import Work, gram_matrix
+from .cores import all_cores
+from .gram import gram_matrix
 from .metrics import MetricInfo, RowStats, metric_named
 from .neighbours import recompute_near
 from .rows import Rows, spans
+from .work import Work, strips
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-BLOCK_BYTES = 32 * 1024 * 1024
+BLOCK_BYTES = 64 * 1024 * 1024
 """Bytes of a block of values, and of a tile of the matrix, as float64."""
 
-MIRROR_ROWS = 256
+MIRROR_ROWS = 128
 
 
 @dataclass(frozen=True)
@@ -46,10 +50,10 @@ def compute_rdm(
     """Return the RDM of N x P rows by a metric of METRICS; sums are float64.
 
     Memory: N x N float64 on `device` (and the result), plus about four times `block_bytes` or
-    512 values of all rows, whichever is more. `device`: cpu, or a CUDA device of torch (`cuda:0`).
-    `on_block(done_count, total_count)` is called after every block of values and, with the same
-    numbers, while the matrix is finished; the total grows when near duplicates need another
-    pass. What it raises ends the work: that is how to cancel.
+    512 values of all rows, whichever is more. `device`: cpu, or a CUDA device of torch
+    (`cuda:0`). `on_block(done_count, total_count)` is called after every block of values and,
+    with the same numbers, while the matrix is finished; the total grows when near duplicates
+    need another pass. What it raises ends the work: that is how to cancel.
 
     Undefined are rows with a NaN or an infinity; without variance (correlation); all zero
     (cosine). The mean of `gaussian` is over the defined rows. InvalidRequestError: no such
@@ -59,23 +63,31 @@ def compute_rdm(
     if not rows.row_count or not rows.value_count:
         shape = f"{rows.row_count} x {rows.value_count}"
         raise InvalidRequestError(f"an RDM needs at least one row of one value, not {shape}")
-    work = Work(device, block_bytes, on_block)
-    matrix, stats = gram_matrix(rows, info, work)
-    _compare(matrix, stats, info, work)
-    if info.from_differences:
+    with ExitStack() as stack:
+        cores = stack.enter_context(all_cores()) if device == "cpu" else None
+        return _compute(rows, info, Work(device, block_bytes, on_block, cores))
+
+
+def _compute(rows: Rows, metric: MetricInfo, work: Work) -> RDM:
+    matrix, stats = gram_matrix(rows, metric, work)
+    _compare(matrix, stats, metric, work)
+    if metric.from_differences:
         recompute_near(matrix, rows, stats, work)
-    undefined = (~info.is_defined(stats)).nonzero().flatten()
+    undefined = (~metric.is_defined(stats)).nonzero().flatten()
     matrix.fill_diagonal_(0)
     matrix[undefined] = float("nan")
     matrix[:, undefined] = float("nan")
-    _finish(matrix, len(undefined), info, work)
+    _finish(matrix, len(undefined), metric, work)
     return RDM(matrix.cpu().numpy(), undefined.tolist())
 
 
 def _compare(matrix: Tensor, stats: RowStats, metric: MetricInfo, work: Work) -> None:
     """Turn the lower triangle of the Gram matrix into (squared) distances."""
-    for start, stop in work.strips(len(matrix)):
+
+    def compare(start: int, stop: int) -> None:
         metric.compare(matrix[start:stop, :stop], stats[start:stop], stats[:stop])
+
+    work.each(compare, strips(*matrix.shape))
 
 
 def _finish(matrix: Tensor, undefined_count: int, metric: MetricInfo, work: Work) -> None:
@@ -83,18 +95,25 @@ def _finish(matrix: Tensor, undefined_count: int, metric: MetricInfo, work: Work
     mean = 0.0
     if metric.from_differences:
         mean = _mean(matrix, len(matrix) - undefined_count, work)
-    for start, stop in work.strips(len(matrix)):
+
+    def finish(start: int, stop: int) -> None:
         metric.finish(matrix[start:stop, :stop], mean)
-    for start, stop in spans(len(matrix), MIRROR_ROWS):
+
+    def mirror(start: int, stop: int) -> None:
         lower = matrix[start:stop, start:stop].tril()
         matrix[start:stop, start:stop] = lower + lower.tril(-1).T
         matrix[:start, start:stop] = matrix[start:stop, :start].T
-        work.tell()
+
+    work.each(finish, strips(*matrix.shape))
+    work.each(mirror, spans(len(matrix), MIRROR_ROWS))
 
 
 def _mean(matrix: Tensor, defined_count: int, work: Work) -> float:
     """Return the mean over all pairs of defined rows, from the lower triangle; 0 if none."""
-    total = 0.0
-    for start, stop in work.strips(len(matrix)):
-        total += 2 * matrix[start:stop, :stop].tril(start - 1).nansum().item()
+
+    def half_sum(start: int, stop: int) -> float:
+        square = matrix[start:stop, start:stop].tril(-1)
+        return float(matrix[start:stop, :start].nansum() + square.nansum())
+
+    total = 2 * fsum(work.each(half_sum, strips(*matrix.shape)))
     return total / max(1, defined_count) ** 2

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from .gram import Work
 from .metrics import RowStats
 from .rows import Rows, spans
+from .work import Work, strips
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,57 +28,85 @@ def recompute_near(squared: Tensor, rows: Rows, stats: RowStats, work: Work) -> 
     """Replace squared distances of near rows, in place, in the lower triangle of N x N.
 
     Rows identical to an earlier one take over its distances: a film of 5,000 black frames has
-    12 million near pairs, but needs to be compared 5,000 times only.
+    12 million near pairs, but needs to be compared 5,000 times only. Infinities are left on the
+    diagonal and wherever a row is not finite.
     """
     import torch
 
-    partners = _closest_partners(squared, stats, work)
-    later = (partners >= 0).nonzero().flatten()
+    later, partners = _closest_partners(squared, stats, work)
     if not len(later):
         return
-    found = _from_differences(rows, later, partners[later], work)
-    twins = later[found == 0]
+    found = _from_differences(rows, later, partners, work)
+    twins = found == 0
     others = torch.ones(len(squared), dtype=torch.bool, device=squared.device)
-    others[twins] = False
-    for first, second in _near_pairs(squared, stats, others, work):
+    others[later[twins]] = False
+    for first, second in _near_pairs(squared, stats, later[~twins], others):
         squared[first, second] = _from_differences(rows, first, second, work)
-    _copy_twins(squared, twins.tolist(), partners[twins].tolist())
+    _copy_twins(squared, later[twins].tolist(), partners[twins].tolist())
 
 
-def _near(squared: Tensor, stats: RowStats, start: int, stop: int) -> Tensor:
-    """Return which of rows [start, stop) are near which earlier rows, as [stop - start] x stop."""
-    lengths = stats.squares[start:stop, None] + stats.squares[:stop]
-    return (squared[start:stop, :stop] < lengths.mul_(NEAR)).tril_(start - 1)
+def _suspects(squared: Tensor, stats: RowStats, work: Work) -> Tensor:
+    """Return the indices of rows that may be near an earlier one; all others are not.
+
+    One look at every distance: rows are cleared whose least distance would not even be near if
+    the other row were the longest of all. What lies above the diagonal may come too early or be
+    the sum of two squared lengths (no product was made): that makes suspects, or is never near.
+    """
+    import torch
+
+    lost = ~stats.squares.isfinite()
+    squared.fill_diagonal_(float("inf"))
+    squared[lost] = float("inf")  # NaN would hide what is near
+    squared[:, lost] = float("inf")
+    longest = stats.squares.masked_fill(lost, 0).max()
+    pieces = strips(*squared.shape)
+    least = torch.cat(work.each(lambda start, stop: squared[start:stop, :stop].amin(1), pieces))
+    return (least < NEAR * (stats.squares + longest)).nonzero().flatten()
 
 
-def _closest_partners(squared: Tensor, stats: RowStats, work: Work) -> Tensor:
-    """Return for every row the closest earlier one that it is near to, [N]; -1: there is none.
+def _near(squared: Tensor, stats: RowStats, later: Tensor) -> Tensor:
+    """Return which rows at ascending indices `later` are near which earlier ones, n x columns."""
+    import torch
+
+    width = int(later[-1]) + 1
+    lengths = stats.squares[later, None] + stats.squares[:width]
+    earlier = torch.arange(width, device=later.device) < later[:, None]
+    return (squared[later, :width] < lengths.mul_(NEAR)) & earlier
+
+
+def _closest_partners(squared: Tensor, stats: RowStats, work: Work) -> tuple[Tensor, Tensor]:
+    """Return the rows that are near an earlier one, ascending, and for each the closest of those.
 
     That finds twins: their distance is rounding, less than what most other rows have.
     """
     import torch
 
     partners = squared.new_full((len(squared),), -1).long()
-    for start, stop in work.strips(len(squared)):
-        near = _near(squared, stats, start, stop)
-        least, index = squared[start:stop, :stop].masked_fill(~near, torch.inf).min(dim=1)
-        partners[start:stop] = index.where(least.isfinite(), partners[start:stop])
-    return partners
+    suspects = _suspects(squared, stats, work)
+    for start, stop in strips(len(suspects), len(squared)):
+        some = suspects[start:stop]
+        near = _near(squared, stats, some)
+        least, index = squared[some, : near.shape[1]].masked_fill_(~near, torch.inf).min(dim=1)
+        partners[some] = index.where(least.isfinite(), -1)
+        work.tell()
+    later = (partners >= 0).nonzero().flatten()
+    return later, partners[later]
 
 
 def _near_pairs(
-    squared: Tensor, stats: RowStats, others: Tensor, work: Work
+    squared: Tensor, stats: RowStats, later: Tensor, others: Tensor
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield near pairs (later, earlier) among `others`, so many that a pass is worth it."""
+    """Yield near pairs (later, earlier among `others`), so many that a pass is worth it."""
     import torch
 
-    pending = [squared.new_empty((0, 2)).long()]
-    for start, stop in spans(len(squared), max(1, PAIRS_PER_PASS // len(squared))):
-        near = _near(squared, stats, start, stop) & others[start:stop, None] & others[:stop]
-        pairs = near.nonzero()
-        pairs[:, 0] += start
+    pending = [later.new_empty((0, 2))]
+    for start, stop in spans(len(later), max(1, PAIRS_PER_PASS // len(squared))):
+        some = later[start:stop]
+        near = _near(squared, stats, some)
+        pairs = (near & others[: near.shape[1]]).nonzero()
+        pairs[:, 0] = some[pairs[:, 0]]
         pending.append(pairs)
-        if stop == len(squared) or sum(map(len, pending)) >= PAIRS_PER_PASS:
+        if stop == len(later) or sum(map(len, pending)) >= PAIRS_PER_PASS:
             together = torch.cat(pending)
             pending.clear()
             if len(together):
@@ -86,13 +114,16 @@ def _near_pairs(
 
 
 def _from_differences(rows: Rows, first: Tensor, second: Tensor, work: Work) -> Tensor:
-    """Return |x - y|^2 of pairs of rows, in one pass over all values."""
+    """Return |x - y|^2 of pairs of rows, in one pass over the values of the rows in them."""
+    import torch
+
+    needed, places = torch.unique(torch.stack((first, second)), return_inverse=True)
     squared = first.new_zeros(len(first)).double()
-    for block in work.blocks(rows):
+    for block in work.blocks(rows, needed.cpu().numpy()):
         at_once = max(1, work.block_bytes // (16 * block.shape[1]))
         for start, stop in spans(len(first), at_once):
-            difference = block[first[start:stop]].double()
-            difference -= block[second[start:stop]]
+            difference = block[places[0, start:stop]].double()
+            difference -= block[places[1, start:stop]]
             squared[start:stop] += difference.square_().sum(1)
     return squared
 

@@ -31,6 +31,9 @@ class Rows(Protocol):
     def values(self, start: int, stop: int) -> Array:
         """Return values [start, stop) of all rows, N x (stop - start)."""
 
+    def values_of(self, indices: Array, start: int, stop: int) -> Array:
+        """Return values [start, stop) of the n rows at ascending indices, n x (stop - start)."""
+
 
 @dataclass(frozen=True)
 class ArrayRows:
@@ -53,13 +56,17 @@ class ArrayRows:
         """Return values [start, stop) of all rows, N x (stop - start)."""
         return self.array[:, start:stop]
 
+    def values_of(self, indices: Array, start: int, stop: int) -> Array:
+        """Return values [start, stop) of the n rows at ascending indices, n x (stop - start)."""
+        return self.array[indices, start:stop]
 
-def block_values(rows: Rows, block_bytes: int) -> int:
-    """Return how many values of all rows fit `block_bytes` as float64, in whole tiles.
+
+def block_values(rows: Rows, row_count: int, block_bytes: int) -> int:
+    """Return how many values of so many rows fit `block_bytes` as float64, in whole tiles.
 
     At least about `LEAST_VALUES`: adding a product to N x N sums costs the same for any number.
     """
-    fitting = max(block_bytes // (8 * rows.row_count), LEAST_VALUES) // rows.tile_values
+    fitting = max(block_bytes // (8 * row_count), LEAST_VALUES) // rows.tile_values
     return min(rows.value_count, max(1, fitting) * rows.tile_values)
 
 

@@ -1,0 +1,89 @@
+"""Blocks of values made ready for their product, and what they tell of the rows."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .metrics import MetricInfo, RowStats
+from .rows import spans
+from .work import Work, strips
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+COLUMNS_AT_ONCE = 64
+"""Values of all rows that are centred together, where the metric takes the mean row."""
+
+
+class Blocks:
+    """Makes blocks float64 and centred, in memory that it uses again; remembers rows' sums."""
+
+    def __init__(self, row_count: int, metric: MetricInfo, work: Work) -> None:
+        import torch
+
+        self._metric = metric
+        self._work = work
+        self._block = fresh(0, 0, work.device)
+        self._is_first = True
+        self._sums, self._shift = torch.zeros(
+            (2, row_count), dtype=torch.float64, device=work.device
+        )
+        self._lowest = torch.full_like(self._sums, torch.inf)
+        self._highest = torch.full_like(self._sums, -torch.inf)
+
+    def prepare(self, raw: Tensor) -> Tensor:
+        """Return values N x b as the metric centres them, float64; valid until the next call.
+
+        A row with a NaN or an infinity becomes zeros: it would spoil the mean row.
+        """
+        if self._block.shape != raw.shape:  # fresh memory costs more than the conversion
+            self._block = fresh(len(raw), raw.shape[1], self._work.device)
+        by_rows = list(strips(len(raw), raw.shape[1]))
+        self._work.each(partial(self._convert, raw), by_rows)
+        self._is_first = False
+        if self._metric.from_differences:
+            self._work.each(self._centre_columns, spans(raw.shape[1], COLUMNS_AT_ONCE))
+        self._work.each(self._centre_rows, by_rows)
+        return self._block
+
+    def stats(self, value_count: int, squares: Tensor) -> RowStats:
+        """Return what is known of the rows; `squares` becomes NaN where one is not finite."""
+        squares[~(self._lowest.isfinite() & self._highest.isfinite())] = float("nan")
+        return RowStats(value_count, self._lowest, self._highest, self._sums, squares)
+
+    def _convert(self, raw: Tensor, start: int, stop: int) -> None:
+        import torch
+
+        values, block = raw[start:stop], self._block[start:stop]
+        low, high = values.amin(1), values.amax(1)  # an eighth of the time of aminmax
+        for seen, new, choose in (
+            (self._lowest, low, torch.minimum),
+            (self._highest, high, torch.maximum),
+        ):
+            choose(seen[start:stop], new.double(), out=seen[start:stop])  # carries a NaN on
+        block.copy_(values)
+        block[~(low.isfinite() & high.isfinite())] = 0
+        if self._is_first:
+            self._shift[start:stop] = block.mean(1)
+
+    def _centre_columns(self, start: int, stop: int) -> None:
+        self._metric.centre(self._block[:, start:stop], self._shift)
+
+    def _centre_rows(self, start: int, stop: int) -> None:
+        block = self._block[start:stop]
+        if not self._metric.from_differences:
+            self._metric.centre(block, self._shift[start:stop])
+        self._sums[start:stop] += block.sum(1)
+
+
+def fresh(row_count: int, value_count: int, device: str) -> Tensor:
+    """Return memory that nobody has written to, float64."""
+    import torch
+
+    if device == "cpu":
+        # numpy asks the kernel for large pages, torch doesn't: four times as long to touch.
+        return torch.from_numpy(np.empty((row_count, value_count)))
+    return torch.empty((row_count, value_count), dtype=torch.float64, device=device)

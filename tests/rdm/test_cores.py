@@ -1,0 +1,82 @@
+"""Threads for the processor's cores: in order, alone, and nothing stays behind."""
+
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from threadpoolctl import ThreadpoolController
+
+from thingsvision_server.rdm.cores import all_cores
+
+
+def product_threads():
+    libraries = ThreadpoolController().select(user_api="blas").lib_controllers
+    return {library.num_threads for library in libraries}
+
+
+def test_results_come_in_order():
+    with all_cores() as cores:
+        assert list(cores.each(pow, [(base, 2) for base in range(500)])) == [
+            base**2 for base in range(500)
+        ]
+
+
+def test_products_stay_in_their_thread_while_anyone_is_inside():
+    usual = product_threads()
+    with all_cores():
+        with all_cores() as cores:
+            assert list(cores.each(product_threads, [()])) == [{1}]
+        assert product_threads() == {1}
+    assert product_threads() == usual
+
+
+def test_an_error_drops_the_rest_and_restores():
+    usual, begun = product_threads(), []
+
+    def piece(number):
+        begun.append(number)
+        time.sleep(0.001)
+        return 1 / number
+
+    def work():
+        with all_cores() as cores:
+            list(cores.each(piece, [(number,) for number in range(10_000)]))
+
+    with pytest.raises(ZeroDivisionError):
+        work()
+    assert len(begun) < 10_000
+    assert product_threads() == usual
+
+
+def test_every_thread_can_ask_while_others_live():
+    def inside():
+        with all_cores() as cores:
+            return list(cores.each(product_threads, [()]))
+
+    with ThreadPoolExecutor(1) as first, ThreadPoolExecutor(1) as second:
+        for requests in (first, second, first):
+            assert requests.submit(inside).result() == [{1}]
+
+
+DIGEST = """
+import hashlib, sys
+import numpy as np
+from thingsvision_server.rdm.compare import compute_rdm
+from thingsvision_server.rdm.rows import ArrayRows
+
+x = np.random.default_rng(0).standard_normal((700, 900)).astype("float32")
+print(hashlib.sha256(compute_rdm(ArrayRows(x), sys.argv[1]).distances).hexdigest())
+"""
+
+
+@pytest.mark.parametrize("metric", ["correlation", "gaussian"])
+def test_bits_do_not_depend_on_the_number_of_threads(metric):
+    digests = set()
+    for count in "123":
+        many = os.environ | {"OPENBLAS_NUM_THREADS": count}
+        command = [sys.executable, "-c", DIGEST, metric]
+        digests.add(subprocess.run(command, env=many, check=True, capture_output=True).stdout)
+    assert len(digests) == 1
