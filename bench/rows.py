@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Protocol
 
-from .measures import crowd, features, rdms, streams
+from .measures import crowd, features, loads, rdms, streams
 from .row import Row
 from .session import Session
 
@@ -22,7 +22,7 @@ class Measure(Protocol):
         """Measure it."""
 
 
-ROWS: Sequence[Measure] = (*features.ROWS, *crowd.ROWS, *rdms.ROWS, *streams.ROWS)
+ROWS: Sequence[Measure] = (*features.ROWS, *loads.ROWS, *crowd.ROWS, *rdms.ROWS, *streams.ROWS)
 
 FULL_ONLY = (*features.FULL_ONLY, *rdms.FULL_ONLY)
 QUICK = (

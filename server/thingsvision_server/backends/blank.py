@@ -21,6 +21,8 @@ from .seeding import draws
 
 _RANDOM_TENSORS = frozenset({torch.rand, torch.randint, torch.randn, torch.randperm})
 
+_SETTERS = frozenset({torch.Tensor.copy_, torch.Tensor.fill_, torch.Tensor.zero_})
+
 _ALIGNMENT_BYTES = 64
 """Of PyTorch's own memory on a CPU: products of memory that lies otherwise may round otherwise."""
 
@@ -45,9 +47,27 @@ class _NoValues(TorchFunctionMode):
         kwargs = dict(kwargs or {})
         if func in _RANDOM_TENSORS or (func is torch.empty and kwargs.get("device") is None):
             kwargs["device"] = "meta"
+        elif func in _SETTERS:
+            return _set(func, *args, **kwargs)
         elif draws(func):
-            _unset([one for one in (*args, *kwargs.values()) if isinstance(one, torch.Tensor)])
+            drawn = [one for one in (*args, *kwargs.values()) if isinstance(one, torch.Tensor)]
+            _unset(drawn)
+            if func.__name__.endswith("_"):  # in place, where there is nothing
+                return drawn[0]
         return func(*args, **kwargs)
+
+
+def _set(setter: Any, tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+    """Have memory that is no parameter get the value it is given; parameters get a file's."""
+    given = [one for one in (*args, *kwargs.values()) if isinstance(one, torch.Tensor)]
+    is_parameter = isinstance(tensor, nn.Parameter)
+    if is_parameter or not tensor.is_meta or any(one.is_meta for one in given):
+        return setter(tensor, *args, **kwargs)
+    real = torch.empty_like(tensor, device="cpu")
+    setter(real, *args, **kwargs)
+    # Of a view this changes nothing: what it is a view of stays without a value.
+    torch.utils.swap_tensors(tensor, real)  # type: ignore[no-untyped-call]
+    return tensor
 
 
 def _unset(drawn: list[torch.Tensor]) -> None:
@@ -118,11 +138,13 @@ def _have_loads_fill() -> None:
     ) -> Any:
         if not _thread.builds_blank:
             return own(self, state_dict, strict, assign)
-        wanted = self.state_dict()
-        _refuse_shared(wanted)
-        loaded = own(self, _fitted(state_dict, wanted), strict, assign=True)
-        _refuse_other_layouts(self.state_dict(), wanted)
-        return loaded
+        # Nothing is made here: what `_NoValues` would look at, call by call, only takes time.
+        with torch._C.DisableTorchFunction():  # noqa: SLF001
+            wanted = self.state_dict()
+            _refuse_shared(wanted)
+            loaded = own(self, _fitted(state_dict, wanted), strict, assign=True)
+            _refuse_other_layouts(self.state_dict(), wanted)
+            return loaded
 
     nn.Module.load_state_dict = load_state_dict  # type: ignore[method-assign]
 

@@ -33,7 +33,7 @@ class HostMemory:
         self.budget_bytes = budget_bytes
         self.used_bytes = 0
         self._kept: OrderedDict[ModelKey, _Kept] = OrderedDict()
-        """The first one left longest ago: a model that is used again is here no more."""
+        """The first one left longest ago; one that is used again is here no more."""
         metrics.host_capacity_bytes.set(budget_bytes)
         metrics.host_used_bytes.set_function(lambda: self.used_bytes)
 
@@ -66,8 +66,12 @@ class HostMemory:
             await _close([kept])
 
     def take(self, key: ModelKey) -> HostModel | None:
-        """Return what a model left, which is kept no longer; None where that is nothing."""
-        return self._drop(key).host if key in self._kept else None
+        """Return what a model left, for its way back: it is no longer counted.
+
+        None where there is nothing, or the model is still leaving.
+        """
+        is_here = key in self._kept and self._kept[key].host is not None
+        return self._drop(key).host if is_here else None
 
     async def drop(self, keys: Sequence[ModelKey]) -> None:
         """Free what these models left, or are leaving now."""

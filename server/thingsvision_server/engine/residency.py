@@ -183,11 +183,13 @@ class Residency:
     async def _load(self, key: ModelKey) -> LoadedModel:
         predicted = await asyncio.to_thread(self._loading.predict_bytes, key)
         self._refuse_if_too_large(key, predicted)
+        # Now, or it might have to go for a model that makes room for this one.
+        host = self.host.take(key)
         await self._reserve(key, predicted)
         started = time.monotonic()
         try:
-            # All who make room do so in turn, so what this model left is there by now.
-            host = self.host.take(key)
+            # All who make room do so in turn: if it was leaving still, it has left by now.
+            host = host or self.host.take(key)
             loaded = await asyncio.to_thread(self._loading.load, key, host)
         finally:
             self.reserved_bytes -= predicted
