@@ -230,6 +230,13 @@ def value_of_a_weight(layer: nn.Linear) -> torch.Tensor:
     return torch.tensor(layer.weight.detach().sum().item())
 
 
+def set_in_parts(_layer: nn.Linear) -> torch.Tensor:
+    made = torch.empty(3)
+    made[:2].fill_(2)
+    made[2:].fill_(1)
+    return made
+
+
 NEED_VALUES: dict[str, Callable[[], nn.Module]] = {
     "shared parameters": Tied,
     "random buffer": lambda: WithBuffer(lambda _layer: torch.randn(3) * 2),
@@ -238,7 +245,7 @@ NEED_VALUES: dict[str, Callable[[], nn.Module]] = {
     "drawn through another tensor": lambda: WithBuffer(drawn_after_a_view),
     "value of a weight": lambda: WithBuffer(value_of_a_weight),
     "a permutation": lambda: WithBuffer(lambda _layer: torch.randperm(5)),
-    "uninitialised, then set": lambda: WithBuffer(lambda _layer: torch.empty(3).fill_(2)),
+    "set in parts": lambda: WithBuffer(set_in_parts),
 }
 
 
@@ -258,9 +265,19 @@ def test_tensors_in_attributes_have_values() -> None:
     assert torch.equal(kept, expected)
 
 
-def test_numbers_that_a_network_computes_with_are_real() -> None:
+REAL_NUMBERS: list[Callable[[nn.Linear], torch.Tensor]] = [
+    lambda _layer: torch.arange(3.0).outer(torch.ones(2)) - torch.zeros(2),
+    lambda _layer: torch.empty(3).fill_(2),
+    lambda _layer: torch.empty(3, dtype=torch.long).copy_(torch.linspace(0, 9, 3)),
+]
+
+
+@pytest.mark.parametrize("make", REAL_NUMBERS)
+def test_numbers_that_a_network_computes_with_are_real(
+    make: Callable[[nn.Linear], torch.Tensor],
+) -> None:
     def build() -> nn.Module:
-        return WithBuffer(lambda _layer: torch.arange(3.0).outer(torch.ones(2)) - torch.zeros(2))
+        return WithBuffer(make)
 
     ways = Ways(build, seeded(build).state_dict())
     assert ways.count == 1
