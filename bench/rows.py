@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Protocol
 
-from .measures import crowd, features, options, rdms, streams
+from .measures import crowd, features, loads, options, rdms, streams
 from .row import Row
 from .session import Session
 
@@ -22,7 +22,14 @@ class Measure(Protocol):
         """Measure it."""
 
 
-ROWS: Sequence[Measure] = (*features.ROWS, *options.ROWS, *crowd.ROWS, *rdms.ROWS, *streams.ROWS)
+ROWS: Sequence[Measure] = (
+    *features.ROWS,
+    *options.ROWS,
+    *loads.ROWS,
+    *crowd.ROWS,
+    *rdms.ROWS,
+    *streams.ROWS,
+)
 
 FULL_ONLY = (*features.FULL_ONLY, *rdms.FULL_ONLY)
 QUICK = (

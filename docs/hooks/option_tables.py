@@ -61,6 +61,7 @@ def server_options() -> Iterator[str]:
 
 
 _DEFAULTS = {
+    "host_memory": "a quarter of the RAM beside a GPU, else 0",
     "tensorflow_python": "the server's own interpreter",
     "cpu_lanes": "number of cores, at most 4",
     "decode_threads": "number of cores",

@@ -80,7 +80,13 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
     loader = ModelLoader(sources, lanes, batch_limits, metrics)
     loading = Loading(loader.predict_bytes, loader.load)
     budget_bytes = settings.device_memory or _default_budget_bytes(lanes.device)
-    residency = Residency(loading, lanes.device, budget_bytes, metrics)
+    residency = Residency(
+        loading,
+        lanes.device,
+        budget_bytes,
+        metrics,
+        host_budget_bytes=_host_budget_bytes(settings, lanes.device),
+    )
     image_limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
     decoder = ImageDecoder(image_limits)
     images = ServerImages(
@@ -152,6 +158,13 @@ def _default_budget_bytes(device: str) -> int:
     if device == "cpu":
         return int(psutil.virtual_memory().total // 2)
     return int(device_memory_bytes(device) * 0.8)
+
+
+def _host_budget_bytes(settings: Settings, device: str) -> int:
+    if settings.host_memory is not None:
+        return settings.host_memory
+    # On a CPU a model that left would stay where it was.
+    return 0 if device == "cpu" else int(psutil.virtual_memory().total // 4)
 
 
 def _comparing_limits(settings: Settings) -> ComparingLimits:

@@ -41,7 +41,11 @@ class Metrics:
         self.unload_seconds = self._histogram(
             "thingsvision_model_unload_seconds", "Time to free a model"
         )
-        self.loads = self._counter("thingsvision_model_loads", "Loads, by result", "result")
+        self.loads = self._counter(
+            "thingsvision_model_loads",
+            "Loads, by result: ok (from a source), host (from the host's memory), error",
+            "result",
+        )
         self.evictions = self._counter(
             "thingsvision_model_evictions", "Models that left the device, by reason", "reason"
         )
@@ -52,6 +56,13 @@ class Metrics:
         self.capacity_bytes = self._gauge("thingsvision_residency_capacity_bytes", "Budget")
         self.reserved_bytes = self._gauge(
             "thingsvision_residency_reserved_bytes", "Set aside for models being loaded"
+        )
+        self.host_used_bytes = self._gauge(
+            "thingsvision_residency_host_used_bytes",
+            "Host memory held by models that left the device",
+        )
+        self.host_capacity_bytes = self._gauge(
+            "thingsvision_residency_host_capacity_bytes", "Budget of models that left the device"
         )
         self.lru_age = self._gauge(
             "thingsvision_residency_lru_age_seconds", "Idle time of the next model to go"

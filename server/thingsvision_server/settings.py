@@ -41,6 +41,14 @@ class Settings(BaseSettings):
         ByteSize,
         Field(description="memory for resident models, e.g. 40GiB; 0: 80 % of a GPU, half the RAM"),
     ] = ByteSize(0)
+    host_memory: Annotated[
+        ByteSize | None,
+        Field(
+            ge=0,
+            description="host memory for models that had to leave the device, to come back "
+            "sooner; 0: none; default: a quarter of the RAM beside a GPU, else none",
+        ),
+    ] = None
     weights_dir: Annotated[
         Path,
         Field(

@@ -18,6 +18,7 @@ import torch
 from torchvision import models
 
 from serving import open_sources
+from thingsvision_server.backends.leaving import HostModel
 from thingsvision_server.backends.taps import taps
 from thingsvision_server.backends.torch import use_cores
 from thingsvision_server.engine.batcher import BatchLimits
@@ -50,10 +51,10 @@ class Door:
     came: list[ModelKey] = field(default_factory=list)
     opened: threading.Event = field(default_factory=threading.Event)
 
-    def load(self, key: ModelKey) -> LoadedModel:
+    def load(self, key: ModelKey, host: HostModel | None = None) -> LoadedModel:
         self.came.append(key)
         assert self.opened.wait(PATIENCE_SECONDS)
-        return self.loader.load(key)
+        return self.loader.load(key, host)
 
 
 @dataclass

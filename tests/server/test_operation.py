@@ -42,6 +42,8 @@ METRICS = [
     "residency_capacity_bytes",
     "residency_reserved_bytes",
     "residency_lru_age_seconds",
+    "residency_host_used_bytes",
+    "residency_host_capacity_bytes",
     "model_resident_bytes",
     "load_waiters",
     "queue_depth",

@@ -38,7 +38,7 @@ _DRAWING_FUNCTIONS = frozenset(
 
 
 @cache
-def _draws(function: Any) -> bool:
+def draws(function: Any) -> bool:
     """Tell whether a function draws random numbers.
 
     Initialisers take a generator: PyTorch's own, and what `transformers` puts in their place
@@ -60,7 +60,7 @@ class _OwnGenerator(TorchFunctionMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = dict(kwargs or {})
-        if _draws(func) and kwargs.get("generator") is None:
+        if draws(func) and kwargs.get("generator") is None:
             kwargs["generator"] = self._generator
         return func(*args, **kwargs)
 

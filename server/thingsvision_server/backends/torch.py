@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from queue import Empty, LifoQueue
 from typing import Any
 
@@ -22,6 +22,7 @@ from ..errors import PreconditionError
 from ..inputs import IMAGE
 from .base import BatchRun, OutOfDeviceMemoryError
 from .layout import laid_out, refusing_views
+from .leaving import HostModel
 from .memory_format import MemoryFormat
 from .precision import Precision
 from .structure import first_tensor
@@ -81,21 +82,29 @@ class _Network:
 
 
 class TorchModel:
-    """A network in evaluation mode on one device; `towers` are its parts by what they see."""
+    """A network in evaluation mode on one device; `towers` are its parts by what they see.
+
+    Without `model_sha256`, the digest of its weights, it is computed.
+    """
 
     framework = f"torch {torch.__version__}"
     is_concurrent = True
     memory_formats: Sequence[MemoryFormat] = tuple(MemoryFormat)
 
     def __init__(
-        self, network: nn.Module, device: str, towers: Mapping[str, nn.Module] | None = None
+        self,
+        network: nn.Module,
+        device: str,
+        towers: Mapping[str, nn.Module] | None = None,
+        *,
+        model_sha256: str = "",
     ) -> None:
         self._device = torch.device(device)
         on_gpu = self._device.type == "cuda"
         self.precisions: Sequence[Precision] = (
             tuple(Precision) if on_gpu else (Precision.FLOAT32, Precision.BFLOAT16)
         )
-        self.model_sha256 = state_sha256(network)
+        self.model_sha256 = model_sha256 or state_sha256(network)
         root = network.eval().requires_grad_(False).to(self._device)
         self.resident_bytes = resident_bytes(root)
         # It never runs itself: a twin of it then has neither hooks nor a half-done pass.
@@ -151,15 +160,16 @@ class TorchModel:
     @contextmanager
     def _own_network(self) -> Iterator[_Network]:
         """Give an idle network, or a twin where all are in use."""
-        first = self._open()
+        first, idle = self._open(), self._idle
         try:
-            network = self._idle.get_nowait()
+            network = idle.get_nowait()
         except Empty:
             network = first.twin()
         try:
             yield network
         finally:
-            self._idle.put(network)
+            # Of a model that was closed meanwhile, nobody keeps these.
+            idle.put(network)
 
     def _forward(self, network: _Network, batch: torch.Tensor, copies: list[_Copy]) -> None:
         def stop_after_last(_module: nn.Module, _inputs: Any, _output: Any) -> None:
@@ -191,11 +201,38 @@ class TorchModel:
         """Give the memory of the network back to the device and the system."""
         self._first = None
         self._idle = LifoQueue()
-        gc.collect()
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-        elif sys.platform == "linux":
-            ctypes.CDLL(None).malloc_trim(0)
+        _give_memory_back(self._device)
+
+    def leave(self) -> HostModel:
+        """Close the model and keep its weights in the host's memory; raise MemoryError."""
+        first = self._open()
+        # Twins would hold the buffers on the device, and what they remember of their passes.
+        self._first = None
+        self._idle = LifoQueue()
+        try:
+            root = first.root.to("cpu")
+        except RuntimeError as error:
+            if "DefaultCPUAllocator" not in str(error):
+                raise
+            raise MemoryError(str(error)) from error
+        finally:
+            _give_memory_back(self._device)
+        again = partial(
+            TorchModel, root, str(self._device), first.towers, model_sha256=self.model_sha256
+        )
+        return HostModel(resident_bytes(root), again, partial(_give_memory_back, _HOST))
+
+
+_HOST = torch.device("cpu")
+
+
+def _give_memory_back(device: torch.device) -> None:
+    """Have the device or the system take the memory of what nobody refers to any more."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def resident_bytes(network: nn.Module) -> int:

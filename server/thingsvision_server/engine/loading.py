@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from ..backends.base import RunnableModel, Structure
+from ..backends.leaving import HostModel, LeavingModel
 from ..inputs import InputTransform
 from ..metrics import Metrics
 from ..sources import Sources
@@ -38,6 +40,17 @@ class LoadedModel:
     async def _close(self) -> None:
         await self.batcher.drain()
         await self.lanes.run(self.model.close)
+
+    @property
+    def leaving(self) -> Callable[[], Awaitable[HostModel]] | None:
+        """What frees the device's memory but keeps the weights; None where nothing can."""
+        if not isinstance(self.model, LeavingModel):
+            return None
+        return partial(self._leave, self.model)
+
+    async def _leave(self, model: LeavingModel) -> HostModel:
+        await self.batcher.drain()
+        return await self.lanes.run(model.leave)
 
 
 class ModelLoader:
@@ -84,8 +97,8 @@ class ModelLoader:
         """Return the memory that the model will take, bytes; nothing of it is allocated."""
         return self.structure(key).state_bytes
 
-    def load(self, key: ModelKey) -> LoadedModel:
-        """Load a resolved model."""
-        model = self._sources[key.source].load(key, self._lanes.device)
+    def load(self, key: ModelKey, host: HostModel | None = None) -> LoadedModel:
+        """Load a resolved model from its source, or from what it left in the host's memory."""
+        model = host.back() if host else self._sources[key.source].load(key, self._lanes.device)
         batcher = Batcher(model, self._lanes, self._limits, self._metrics)
         return LoadedModel(key, model, batcher, self._lanes)

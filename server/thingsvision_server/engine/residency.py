@@ -12,9 +12,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from ..backends.leaving import HostModel
 from ..errors import ModelInUseError, ModelTooLargeError, NotResidentError
 from ..metrics import Metrics
 from ..sources.base import ModelKey, Weights
+from .host_memory import HostMemory
 from .loading import LoadedModel
 
 
@@ -23,7 +25,8 @@ class Loading:
     """How a model is loaded: what it will need, and the load itself; both may block."""
 
     predict_bytes: Callable[[ModelKey], int]
-    load: Callable[[ModelKey], LoadedModel]
+    load: Callable[[ModelKey, HostModel | None], LoadedModel]
+    """From what the model left in the host's memory, if it left anything."""
 
 
 @dataclass(eq=False)
@@ -38,6 +41,8 @@ class Resident:
     loaded_at: float = 0.0
     used_at: float = field(default_factory=time.monotonic)
     load_seconds: float = 0.0
+    came_from_host: bool = False
+    """Whether its weights were in the host's memory still."""
 
     @property
     def loaded(self) -> LoadedModel | None:
@@ -57,15 +62,24 @@ class Resident:
 
 
 class Residency:
-    """The models on one device, within a budget of bytes."""
+    """The models on one device, within a budget of bytes; what they leave is kept in `host`."""
 
-    def __init__(self, loading: Loading, device: str, budget_bytes: int, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        loading: Loading,
+        device: str,
+        budget_bytes: int,
+        metrics: Metrics,
+        *,
+        host_budget_bytes: int = 0,
+    ) -> None:
         self.device = device
         self.budget_bytes = budget_bytes
         self.used_bytes = 0
         self.reserved_bytes = 0
         self._loading = loading
         self._metrics = metrics
+        self.host = HostMemory(host_budget_bytes, metrics)
         self._residents: dict[ModelKey, Resident] = {}
         self._freeing: set[asyncio.Task[int]] = set()
         self._memory_turn = asyncio.Lock()
@@ -118,7 +132,13 @@ class Residency:
             return resident
 
     async def unload(self, key: ModelKey) -> int:
-        """Free an idle model and return its bytes; raise where it is used, pinned or not there."""
+        """Free an idle model, and return its bytes on the device: 0 if it had left that already.
+
+        Nothing of it stays in the host's memory. Raises where it is used, pinned or not there.
+        """
+        if key not in self._residents and key in self.host:
+            await self.host.drop([key])
+            return 0
         resident = self.loaded_resident(key)
         if not resident.evictable:
             leases = f"used by {resident.lease_count} request(s)"
@@ -143,6 +163,7 @@ class Residency:
                 await self._evict(resident, "shutdown")
         if self._freeing:
             await asyncio.wait(self._freeing)
+        await self.host.drop_all()
 
     def _begin(self, key: ModelKey) -> Resident:
         resident = Resident(key, asyncio.create_task(self._load(key), name=f"load {key}"))
@@ -153,7 +174,8 @@ class Residency:
 
     def _ended(self, resident: Resident, task: asyncio.Task[LoadedModel]) -> None:
         failed = task.cancelled() or task.exception() is not None
-        self._metrics.loads.labels("error" if failed else "ok").inc()
+        result = "error" if failed else "host" if resident.came_from_host else "ok"
+        self._metrics.loads.labels(result).inc()
         if failed and self._residents.get(resident.key) is resident:
             del self._residents[resident.key]
         self._changed.set()
@@ -161,13 +183,18 @@ class Residency:
     async def _load(self, key: ModelKey) -> LoadedModel:
         predicted = await asyncio.to_thread(self._loading.predict_bytes, key)
         self._refuse_if_too_large(key, predicted)
+        # Now, or it might have to go for a model that makes room for this one.
+        host = self.host.take(key)
         await self._reserve(key, predicted)
         started = time.monotonic()
         try:
-            loaded = await asyncio.to_thread(self._loading.load, key)
+            # All who make room do so in turn: if it was leaving still, it has left by now.
+            host = host or self.host.take(key)
+            loaded = await asyncio.to_thread(self._loading.load, key, host)
         finally:
             self.reserved_bytes -= predicted
         resident = self._residents[key]
+        resident.came_from_host = host is not None
         resident.loaded_at = resident.used_at = time.monotonic()
         resident.load_seconds = resident.loaded_at - started
         self.used_bytes += loaded.model.resident_bytes
@@ -216,11 +243,18 @@ class Residency:
         return asyncio.shield(freeing)
 
     async def _free(self, resident: Resident, reason: str) -> int:
-        """Free a forgotten model's memory, then count its bytes as free, and return them."""
+        """Free a forgotten model's memory, then count its bytes as free, and return them.
+
+        What had to make room for others stays in the host's memory, if that has room for it.
+        """
         loaded = resident.ready.result()
         started = time.monotonic()
-        await loaded.close()
         freed = loaded.model.resident_bytes
+        leaving = loaded.leaving if reason == "room" else None
+        if leaving and freed <= self.host.budget_bytes:
+            await self.host.keep(resident.key, freed, leaving)
+        else:
+            await loaded.close()
         self.used_bytes -= freed
         self._metrics.unload_seconds.observe(time.monotonic() - started)
         self._metrics.evictions.labels(reason).inc()

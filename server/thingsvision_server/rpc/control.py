@@ -141,6 +141,7 @@ class ModelServicer(ModelServiceServicer):
             names = ", ".join(map(str, users))
             sentence = f"{request.sha256} is in use: {names} is in memory; unload it first"
             raise ModelInUseError(sentence, field="sha256", subject=request.sha256)
+        await self._residency.host.drop_all(weights)
         freed_bytes = await asyncio.to_thread(self._uploads.delete, request.sha256)
         self._extractor.forget(weights)
         return pb.DeleteUploadResponse(freed_bytes=freed_bytes)

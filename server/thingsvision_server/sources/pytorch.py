@@ -19,9 +19,10 @@ from ..backends.torch import TorchModel
 from ..errors import WeightsMismatchError, unfit_shape
 from ..inputs import IMAGE, InputSpec, InputTransform
 from .base import ModelEntry, ModelKey, Pretrained, PretrainedEntry, Random, Uploaded
+from .filling import filled_from_file
 from .misfits import misfits
 from .naming import check_name, with_weights
-from .state_dicts import StateDict, filled, read_state_dict
+from .state_dicts import FileReader, StateDict, filled, read_state_dict
 from .weights import PublishedWeights, WeightsFolder
 
 _DRY_RUN_ERRORS = (RuntimeError, NotImplementedError, ValueError, TypeError, AssertionError)
@@ -89,7 +90,7 @@ class PyTorchSource:
         catalogue: NetworkCatalogue,
         weights: WeightsFolder,
         *,
-        read: Callable[[Path], StateDict] = read_state_dict,
+        read: FileReader = read_state_dict,
         convert: Callable[[str, StateDict], StateDict] = _as_it_is,
         parameter_counts: Mapping[str, int] | None = None,
         refused: Mapping[str, str] | None = None,
@@ -194,19 +195,27 @@ class PyTorchSource:
         if isinstance(weights, Random):
             with isolated_random(weights.seed):
                 return self._catalogue.build(key.name)
-        with isolated_random(0):
-            if isinstance(weights, Uploaded):
-                state = self._read(key.name, self._weights.uploaded(weights.sha256))
-                return _with_state(self._catalogue.build(key.name), state, key)
-            path = self._weights.locate(key, self._catalogue.published(key.name, weights.tag))
-            state = self._read(key.name, path)
-            try:
-                return self._catalogue.build_pretrained(key.name, weights.tag, state)
-            except RuntimeError as error:
-                raise WeightsMismatchError(f"{path} does not fit {key}: {error}") from error
+        if isinstance(weights, Uploaded):
+            path = self._weights.uploaded(weights.sha256)
+            # A file of that name never changes, so the model may lie in it.
+            return filled_from_file(
+                lambda state: _with_state(self._catalogue.build(key.name), state, key),
+                lambda: self._read(key.name, path, mapped=True),
+            )
+        path = self._weights.locate(key, self._catalogue.published(key.name, weights.tag))
+        return filled_from_file(
+            lambda state: self._pretrained(key, weights.tag, state, path),
+            lambda: self._read(key.name, path, mapped=False),
+        )
 
-    def _read(self, name: str, path: Path) -> StateDict:
-        return self._convert(name, self._read_file(path))
+    def _pretrained(self, key: ModelKey, tag: str, state: StateDict, path: Path) -> nn.Module:
+        try:
+            return self._catalogue.build_pretrained(key.name, tag, state)
+        except RuntimeError as error:
+            raise WeightsMismatchError(f"{path} does not fit {key}: {error}") from error
+
+    def _read(self, name: str, path: Path, *, mapped: bool) -> StateDict:
+        return self._convert(name, self._read_file(path, mapped=mapped))
 
 
 def _with_state(network: nn.Module, state: StateDict, key: ModelKey) -> nn.Module:

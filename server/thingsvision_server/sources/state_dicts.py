@@ -9,7 +9,7 @@ import pickle
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import InvalidWeightsError
 
@@ -43,14 +43,24 @@ _WRAPPERS = (
 """What checkpoints keep a state dict under; one may lie in another, in this order."""
 
 
-def read_state_dict(path: Path, called: str = "") -> StateDict:
+class FileReader(Protocol):
+    """What reads the tensors of a file."""
+
+    def __call__(self, path: Path, /, *, mapped: bool = False) -> StateDict:
+        """Return them, in the file itself where it may be `mapped` into memory."""
+
+
+def read_state_dict(path: Path, called: str = "", *, mapped: bool = False) -> StateDict:
     """Return the tensors of a safetensors or torch file, on the CPU.
+
+    They lie in memory of their own, so that whoever writes a new file in the place of this one
+    changes no model. One that nobody ever changes may be `mapped`: its tensors then lie in it.
 
     Nothing in the file is executed: a torch file with anything but tensors and plain
     containers is refused with InvalidWeightsError, which names the file as `called` or its name.
     """
     name = called or path.name
-    loaded = _reader(path)(path, name)
+    loaded = _reader(path)(path, name, mapped)
     for wrapper in _WRAPPERS:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
             loaded = loaded[wrapper]
@@ -67,29 +77,35 @@ def filled(network: nn.Module, state: StateDict) -> nn.Module:
     return network
 
 
-def _reader(path: Path) -> Callable[[Path, str], Any]:
-    with path.open("rb") as file:
-        start = file.read(9)
+def _reader(path: Path) -> Callable[[Path, str, bool], Any]:
     # A safetensors file begins with the length of its JSON header, then that header.
-    return _read_safetensors if start[8:9] == b"{" else _read_torch
+    return _read_safetensors if _start(path)[8:9] == b"{" else _read_torch
 
 
-def _read_safetensors(path: Path, name: str) -> Any:
+def _start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(9)
+
+
+def _read_safetensors(path: Path, name: str, mapped: bool) -> Any:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        return load_file(path)
+        tensors = load_file(path)
     except SafetensorError as error:
         sentence = f"{name} is no valid safetensors file: {error}"
         raise InvalidWeightsError(sentence, subject=name) from error
+    return tensors if mapped else {key: tensor.clone() for key, tensor in tensors.items()}
 
 
-def _read_torch(path: Path, name: str) -> Any:
+def _read_torch(path: Path, name: str, mapped: bool) -> Any:
     import torch
 
+    # PyTorch maps its zip archives only, not what it wrote before version 1.6.
+    mapped = mapped and _start(path).startswith(_ZIP)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         reason = str(error).partition("\n")[0]
         raise InvalidWeightsError(
@@ -104,6 +120,8 @@ def _read_torch(path: Path, name: str) -> Any:
         what = _SCRIPT if is_script else f"no safetensors or torch file, or it is broken: {error}"
         raise InvalidWeightsError(f"{name} is {what}", subject=name) from error
 
+
+_ZIP = b"PK\x03\x04"
 
 _SCRIPT = (
     "a TorchScript archive, which holds code and is not read here: save the `state_dict()` of "

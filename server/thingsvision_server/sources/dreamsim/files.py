@@ -41,14 +41,14 @@ class DreamSimFiles:
     def __init__(self, weights: WeightsFolder) -> None:
         self._weights = weights
 
-    def read(self, path: Path) -> StateDict:
+    def read(self, path: Path, *, mapped: bool = False) -> StateDict:
         """Return the tensors of a file by the network's names, an adapter added to its weights."""
         if not is_zipfile(path):
-            return read_state_dict(path)
+            return read_state_dict(path, mapped=mapped)
         with ZipFile(path) as archive, TemporaryDirectory() as folder:
             adapters = [name for name in archive.namelist() if Path(name).name == _ADAPTER]
             if not adapters:  # files of PyTorch are zip archives, too
-                return read_state_dict(path)
+                return read_state_dict(path, mapped=mapped)
             archive.extractall(folder)
             return self._adapted(Path(folder) / adapters[0])
 

@@ -234,7 +234,8 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _shapes(path: Path, called: str) -> dict[str, tuple[int, ...]]:
     if path.suffix != ".safetensors":
-        return {name: tuple(tensor.shape) for name, tensor in read_state_dict(path, called).items()}
+        state = read_state_dict(path, called, mapped=True)
+        return {name: tuple(tensor.shape) for name, tensor in state.items()}
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -37,7 +37,7 @@ class FileFormat:
 def _check_state_dict(path: Path, called: str) -> None:
     from ..state_dicts import read_state_dict
 
-    read_state_dict(path, called)
+    read_state_dict(path, called, mapped=True)
 
 
 def _check_hdf5(path: Path, called: str) -> None:
