@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .compare import BLOCK_BYTES
-from .gram import Work, gram_matrix
+from .gram import gram_matrix
 from .metrics import metric_named
 from .rows import Array, Rows, spans
+from .work import Work
 
 if TYPE_CHECKING:
     from torch import Tensor
