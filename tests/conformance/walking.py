@@ -118,7 +118,7 @@ def _inputs(transform: InputTransform, image_shape: tuple[int, ...]) -> Iterator
         if transform.spec.dtype == "uint8":
             yield generator.integers(0, 256, image_shape, np.uint8)
         else:
-            yield torch.from_numpy(generator.standard_normal(image_shape, np.float32))
+            yield generator.standard_normal(image_shape, np.float32)
 
 
 def _groups(structure: Structure, modality: str) -> Iterator[tuple[Tap, ...]]:
@@ -161,7 +161,7 @@ def _check_group(
 
 
 def _hooked(
-    model: TorchModel, group: tuple[Tap, ...], inputs: list[torch.Tensor], structure: Structure
+    model: TorchModel, group: tuple[Tap, ...], inputs: list[Any], structure: Structure
 ) -> dict[str, Any]:
     """Return what hooks of a whole forward pass see; check that every module runs as listed."""
     tower = model.towers[group[0].modality]
@@ -174,7 +174,7 @@ def _hooked(
         for name, outputs in kept.items():
             hook(modules[name], lambda _m, _i, o, to=outputs: to.append(first_tensor(o).clone()))
         with torch.inference_mode():
-            tower(torch.stack(inputs))
+            tower(torch.stack([torch.as_tensor(one) for one in inputs]))
     for module in structure.modules:
         if module.modality == group[0].modality:
             assert runs[module.name] == len(module.calls), f"{module.name} ran so often"
