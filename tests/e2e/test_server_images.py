@@ -127,6 +127,21 @@ def test_nothing_outside_the_image_root_can_be_named(keeping: TestServer, stimul
             client.server_images("..")
 
 
+def test_hidden_files_and_links_that_lead_out_are_not_listed(
+    keeping: TestServer, stimuli: Path
+) -> None:
+    photo = next(stimuli.rglob("*.png"))
+    shutil.copy(photo, stimuli.parent / "outside.png")
+    (stimuli / "link.png").symlink_to(stimuli.parent / "outside.png")
+    (stimuli / "same.png").symlink_to(photo)
+    (stimuli / "._photo.png").write_bytes(b"of another system")
+    with Client(keeping.address) as client:
+        listed = {image.name for image in client.server_images()}
+        assert "same.png" in listed
+        assert listed.isdisjoint({"link.png", "._photo.png"})
+        assert client.extract(MODEL, client.server_images(), MODULE).images
+
+
 def test_without_an_image_root_the_operators_way_is_told(client: Client) -> None:
     with pytest.raises(errors.InvalidRequestError, match="--image-root"):
         client.server_images()

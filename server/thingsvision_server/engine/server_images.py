@@ -129,15 +129,23 @@ class ServerImages:
             self.store.keep(item.encoded)
 
     def names(self, folder: str) -> Iterator[str]:
-        """Yield the images below a folder: folders by code points, in each its files likewise."""
+        """Yield the images below a folder: folders by code points, in each its files likewise.
+
+        Hidden files and links that lead out of the root are none.
+        """
         root, start = self._root(), self._inside(folder)
         if start is None or not start.is_dir():
             sentence = f"the image root has no folder {folder!r}"
             raise InvalidRequestError(sentence, field="folder", subject=folder)
         found = (Path(where, name) for where, _, names in os.walk(start) for name in names)
-        images = [path for path in found if path.suffix.lower() in SUFFIXES]
+        images = [path for path in found if self._is_shown(path, root)]
         relative = (path.relative_to(root).as_posix() for path in images)
         yield from sorted(relative, key=lambda name: name.rpartition("/")[::2])
+
+    @staticmethod
+    def _is_shown(path: Path, root: Path) -> bool:
+        is_image = path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        return is_image and (not path.is_symlink() or path.resolve().is_relative_to(root))
 
     def _kept(self, item: KeptImage) -> EncodedImage:
         content = self.store.read(item.sha256)
