@@ -16,6 +16,7 @@ from torchvision import models
 
 from serving import open_sources
 from thingsvision_server.backends.blank import blank
+from thingsvision_server.backends.copying import copied
 from thingsvision_server.backends.seeding import isolated_random
 from thingsvision_server.backends.torch import TorchModel, state_sha256
 from thingsvision_server.errors import WeightsMismatchError
@@ -188,6 +189,25 @@ def test_mapped_files_hold_what_files_that_are_read_hold(suffix: str, tmp_path: 
     mapped, read = (read_state_dict(path, mapped=one) for one in (True, False))
     assert list(mapped) == list(read)
     assert all(torch.equal(mapped[name], tensor) for name, tensor in read.items())
+
+
+ODD_TENSORS = [
+    torch.tensor(3),
+    torch.zeros(0, 4),
+    torch.tensor([True, False]),
+    torch.randn(3, 2).bfloat16(),
+    torch.randn(4, 3).T,
+    torch.tensor([float("nan"), -0.0]),
+]
+
+
+@pytest.mark.parametrize("tensor", ODD_TENSORS)
+def test_copies_have_the_same_bits_in_memory_of_their_own(tensor: torch.Tensor) -> None:
+    copy = copied(tensor)
+    assert (copy.shape, copy.dtype) == (tensor.shape, tensor.dtype)
+    bits = [one.contiguous().reshape(-1).view(torch.uint8).tolist() for one in (copy, tensor)]
+    assert bits[0] == bits[1]
+    assert not tensor.numel() or copy.data_ptr() != tensor.data_ptr()
 
 
 # ---------------------------------------------------------------- the ordinary way, where needed

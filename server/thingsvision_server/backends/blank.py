@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from .copying import copied
 from .seeding import draws
 
 _RANDOM_TENSORS = frozenset({torch.rand, torch.randint, torch.randn, torch.randperm})
@@ -174,10 +175,14 @@ def _as_copied(tensor: torch.Tensor, wanted: torch.Tensor, taken: set[int]) -> t
     """Return the tensor itself where it has memory of its own that lies as the copy's would."""
     place = tensor.data_ptr()
     is_whole = tensor.untyped_storage().nbytes() == tensor.nbytes
-    lies_alike = _layout(tensor) == _layout(wanted) and place % _ALIGNMENT_BYTES == 0
-    if is_whole and lies_alike and tensor.device.type == "cpu" and place not in taken:
+    is_aligned = place % _ALIGNMENT_BYTES == 0
+    lies_alike = _layout(tensor) == _layout(wanted)
+    on_cpu = tensor.device.type == "cpu"
+    if on_cpu and is_whole and lies_alike and is_aligned and place not in taken:
         taken.add(place)
         return tensor.detach()
+    if on_cpu and lies_alike and tensor.is_contiguous():
+        return copied(tensor)
     return torch.empty_like(wanted, device="cpu").copy_(tensor.detach())
 
 
