@@ -18,7 +18,7 @@ from torchvision import models
 from serving import open_sources
 from thingsvision_server.backends.seeding import isolated_random
 from thingsvision_server.backends.torch import TorchModel, state_sha256
-from thingsvision_server.errors import WeightsMissingError
+from thingsvision_server.errors import WeightsMismatchError, WeightsMissingError
 from thingsvision_server.inputs import IMAGE
 from thingsvision_server.sources import Sources
 from thingsvision_server.sources.base import ModelKey, Pretrained, Random, WeightsState
@@ -216,3 +216,28 @@ def test_loading_draws_nothing_from_the_process(sources: Sources) -> None:
     assert torch.equal(torch.rand(3), expected)
     with isolated_random(1):
         assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_a_network_that_asks_for_a_version_is_filled(
+    sources: Sources, tmp_path: Path, suffix: str
+) -> None:
+    network = seeded("mnasnet0_5")
+    (tmp_path / "torchvision").mkdir()
+    path = tmp_path / "torchvision" / f"mnasnet0_5.IMAGENET1K_V1.{suffix}"
+    save = save_file if suffix == "safetensors" else torch.save
+    save(network.state_dict(), path)
+    key = ModelKey("torchvision", "mnasnet0_5", Pretrained("IMAGENET1K_V1"))
+    assert loaded(sources, key).model_sha256 == state_sha256(network)
+
+
+@pytest.mark.filterwarnings("ignore:A new version of MNASNet:UserWarning")
+def test_the_version_that_a_file_tells_counts(sources: Sources, tmp_path: Path) -> None:
+    """MNASNet's first version had a stem of a fixed width, and says so in its files alone."""
+    old: Any = seeded("mnasnet0_5").state_dict()
+    old._metadata[""]["version"] = 1
+    (tmp_path / "torchvision").mkdir()
+    torch.save(old, tmp_path / "torchvision" / "mnasnet0_5.IMAGENET1K_V1.pth")
+    key = ModelKey("torchvision", "mnasnet0_5", Pretrained("IMAGENET1K_V1"))
+    with pytest.raises(WeightsMismatchError, match="size mismatch"):
+        loaded(sources, key)

@@ -68,12 +68,29 @@ def read_state_dict(path: Path, called: str = "", *, mapped: bool = False) -> St
         raise InvalidWeightsError(
             f"{name} holds no state dict (a mapping of names to tensors)", subject=name
         )
-    return dict(loaded)
+    version = getattr(loaded, "_metadata", {}).get("", {}).get("version")
+    return dict(loaded) if version is None else VersionedState(loaded, version)
+
+
+class VersionedState(StateDict):
+    """A state dict that tells the version of its network's class, as PyTorch's files do.
+
+    Versions of layers are left out: checkpoints of other times and makers are then taken alike.
+    """
+
+    def __init__(self, tensors: Mapping[str, Any], version: int) -> None:
+        super().__init__(tensors)
+        self._metadata = {"": {"version": version}}
+
+
+def versioned(state: StateDict, newest: int) -> VersionedState:
+    """Return a state dict that tells a version: where its file did not, that is the newest."""
+    return state if isinstance(state, VersionedState) else VersionedState(state, newest)
 
 
 def filled(network: nn.Module, state: StateDict) -> nn.Module:
     """Return the network with these tensors in it; raise RuntimeError where they are not its."""
-    network.load_state_dict(state)
+    network.load_state_dict(versioned(state, network._version))  # noqa: SLF001 - where it is told
     return network
 
 

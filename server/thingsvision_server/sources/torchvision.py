@@ -26,7 +26,7 @@ from .base import ModelKey, Pretrained
 from .context import SourceContext
 from .detection import UpToDetections, detection_side
 from .pytorch import PyTorchSource
-from .state_dicts import StateDict
+from .state_dicts import StateDict, versioned
 from .transforms import image_transform
 from .weights import PublishedWeights
 
@@ -108,7 +108,9 @@ class TorchvisionCatalogue:
         input), so they are run with the enum's member, which is handed our tensors.
         """
         weights = _member(name, tag)
-        with self._building[weights], _state_dict_of(weights, state):
+        # The one class that refuses a state dict without a version.
+        told = versioned(state, models.MNASNet._version)  # noqa: SLF001
+        with self._building[weights], _state_dict_of(weights, told):
             network: nn.Module = models.get_model_builder(name)(weights=weights)
             return network
 
