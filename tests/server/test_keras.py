@@ -65,6 +65,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def client(root: Path) -> Iterator[Client]:
     """A client whose server keeps one model of Keras, so that TensorFlow starts only once."""
+    _of_others[:] = _all_children()
     with pytest.MonkeyPatch.context() as patch:
         # What the user of this machine has downloaded must not decide.
         patch.setenv("KERAS_HOME", str(root / "home"))
@@ -323,8 +324,17 @@ def test_an_interpreter_without_keras_has_no_models(tmp_path: Path) -> None:
 
 
 def children() -> list[psutil.Process]:
+    """Return TensorFlow's processes of the servers of this module."""
+    return [child for child in _all_children() if child not in _of_others]
+
+
+def _all_children() -> list[psutil.Process]:
     found = psutil.Process().children()
     return [child for child in found if any("tensorflow_child" in a for a in child.cmdline())]
+
+
+_of_others: list[psutil.Process] = []
+"""Those that other tests' servers had started before."""
 
 
 def test_a_crash_fails_the_request_in_it_and_no_other(client: Client, photos: list[Path]) -> None:
