@@ -1,6 +1,6 @@
 """The server's engine in this process: images to features without gRPC; knows no column.
 
-The wiring is the server's own, `thingsvision_server.__main__`; nobody calls its socket.
+The wiring is the server's own, `thingsvision_server.wiring`; nobody calls its socket.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from thingsvision_client.model import as_model
-from thingsvision_server.__main__ import running
+from thingsvision_server.allocator import keep_freed_memory
 from thingsvision_server.engine.extractor import Extractor
 from thingsvision_server.rpc.messages import model_key
 from thingsvision_server.settings import Settings
 from thingsvision_server.sources.base import ModelKey
+from thingsvision_server.wiring import running
 
 
 class Engine:
@@ -30,6 +31,7 @@ class Engine:
     def open(self, weights_dir: str, device: str) -> Extractor:
         """Return the extractor, made when it is first asked for."""
         if self._extractor is None:
+            keep_freed_memory()
             opening = self._stack.enter_async_context(_extractor(Path(weights_dir), device))
             self._extractor = self.run(opening)
         return self._extractor

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 
+from .allocator import keep_freed_memory
+
 
 def main() -> None:
     """Run the server; where only the client is installed, say what is missing."""
+    # Libraries start threads while they are imported, so this comes before all of them.
+    keep_freed_memory()
     try:
-        from .__main__ import main as serve
+        from .wiring import main as serve
     except ModuleNotFoundError as error:
         sys.exit(
             f"thingsvision-server: {error.name} is missing, because only the client is installed; "

@@ -16,6 +16,7 @@ from typing import IO, Any
 
 import structlog
 
+from ..allocator import KEEP_FREED_MEMORY
 from ..errors import BackendCrashedError, PreconditionError
 from .tensorflow_child.channel import Channel, Message, PeerGoneError
 
@@ -72,7 +73,7 @@ class ChildProcess:
             stdin=subprocess.DEVNULL,
             stdout=self._words,
             stderr=self._words,
-            env=os.environ | _ENVIRONMENT,
+            env=os.environ | _ENVIRONMENT | dict(KEEP_FREED_MEMORY),
             start_new_session=True,  # Ctrl-C is the server's: it drains first
         )
 

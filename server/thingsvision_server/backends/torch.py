@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import ctypes
 import gc
 import hashlib
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..allocator import give_freed_memory_back
 from ..errors import PreconditionError
 from ..inputs import IMAGE
 from .base import BatchRun, OutOfDeviceMemoryError
@@ -231,8 +230,8 @@ def _give_memory_back(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
-    elif sys.platform == "linux":
-        ctypes.CDLL(None).malloc_trim(0)
+    else:
+        give_freed_memory_back()
 
 
 def resident_bytes(network: nn.Module) -> int:

@@ -16,6 +16,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+IDLE_SECONDS = 30.0
+"""After so long without work `on_idle` is called in a lane: what was kept for work may go."""
+
 
 @dataclass(frozen=True)
 class Cores:
@@ -28,18 +31,29 @@ class Cores:
 class DeviceLanes:
     """Serves as many pieces of work at a time as it is wide, in the order of the turns."""
 
-    def __init__(self, device: str, cores: Cores, width: int = 1) -> None:
+    def __init__(
+        self,
+        device: str,
+        cores: Cores,
+        width: int = 1,
+        *,
+        on_idle: Callable[[], None] | None = None,
+    ) -> None:
         self.device = device
         self.width = width
         self._cores = cores
         self._free = asyncio.Semaphore(width)
         self._used_count = 0
+        self._on_idle = on_idle
+        self._rest: asyncio.TimerHandle | None = None
         self._threads = ThreadPoolExecutor(width, f"lane-{device}")
 
     async def turn(self) -> Turn:
         """Wait for a lane: what is queued may be chosen only now, when it is free. End the turn."""
         await self._free.acquire()
         self._used_count += 1
+        if self._rest is not None:
+            self._rest.cancel()
         return Turn(self)
 
     def run(self, work: Callable[[], T], cores: int | None = None) -> asyncio.Future[T]:
@@ -67,6 +81,9 @@ class DeviceLanes:
         self._used_count -= count
         for _ in range(count):
             self._free.release()
+        if not self._used_count and self._on_idle is not None:
+            loop = asyncio.get_running_loop()
+            self._rest = loop.call_later(IDLE_SECONDS, self.run, self._on_idle)
 
     @property
     def all_cores(self) -> int:
@@ -75,6 +92,8 @@ class DeviceLanes:
 
     def close(self) -> None:
         """End the threads once their work is done."""
+        if self._rest is not None:
+            self._rest.cancel()
         self._threads.shutdown(wait=True)
 
 
