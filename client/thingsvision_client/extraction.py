@@ -251,9 +251,5 @@ def warn_if_lowered(asked: int, given: int) -> None:
 def _exchange(
     caller: Caller, method: Any, header: pb.ExtractHeader, queue: ImageQueue
 ) -> Generator[Any, None, None]:
-    def requests() -> Iterator[pb.ExtractRequest]:
-        yield pb.ExtractRequest(header=header)
-        for image in queue.messages():
-            yield pb.ExtractRequest(image=image)
-
-    return caller.exchange(method, requests(), model_id(header.model))
+    requests = queue.requests(pb.ExtractRequest, header)
+    return caller.exchange(method, requests, model_id(header.model))

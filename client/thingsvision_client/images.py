@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, TypeVar, Union
 
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
@@ -16,6 +16,8 @@ from .errors import ImageError, InvalidRequestError
 from .folder import image_names
 from .kept_images import KeptImages
 from .postscript import read_image
+
+Request = TypeVar("Request")
 
 ImageLike = Union[str, Path, "tuple[str, bytes]", "tuple[str, Any]"]
 """A file, a name and the bytes of a file, or a name and an array that is an input already."""
@@ -86,6 +88,12 @@ class ImageQueue:
         if self.kept is None or self.count is None or self.tensor_shape is not None:
             return self._read()
         return self.kept.sent(self._read())
+
+    def requests(self, request: Callable[..., Request], header: Any) -> Iterator[Request]:
+        """Yield the messages of a call: `request` with the header, then with each image."""
+        yield request(header=header)
+        for image in self.messages():
+            yield request(image=image)
 
     def _read(self) -> Iterator[pb.Image]:
         for index, image in enumerate(self.images):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -95,14 +95,9 @@ def _fit(
     queue: ImageQueue,
     progress: Callable[[str, int, int | None], None] | None,
 ) -> PCA:
-    def requests() -> Iterator[pb.FitPCARequest]:
-        yield pb.FitPCARequest(header=header)
-        for image in queue.messages():
-            yield pb.FitPCARequest(image=image)
-
     fitted = None
-    key = model_id(header.extraction.model)
-    with closing(caller.exchange(method, requests(), key)) as replies:
+    requests, key = queue.requests(pb.FitPCARequest, header), model_id(header.extraction.model)
+    with closing(caller.exchange(method, requests, key)) as replies:
         for reply in replies:
             if reply.WhichOneof("part") == "pca":
                 fitted = to_record(reply.pca)

@@ -74,13 +74,8 @@ def rdms_of_images(
     progress: Progress | None = None,
 ) -> RDMs:
     """Return an RDM per module of the extraction in `header`. Raises ThingsvisionError."""
-
-    def requests() -> Iterator[pb.ComputeRDMRequest]:
-        yield pb.ComputeRDMRequest(header=header)
-        for image in queue.messages():
-            yield pb.ComputeRDMRequest(image=image)
-
-    messages = caller.exchange(method, requests(), model_id(header.extraction.model))
+    requests = queue.requests(pb.ComputeRDMRequest, header)
+    messages = caller.exchange(method, requests, model_id(header.extraction.model))
     with closing(messages):
         return _receive(messages, queue.unanswered, progress)
 

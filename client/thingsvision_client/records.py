@@ -230,6 +230,7 @@ class PCA:
     server_version: str
     size_bytes: int
     fitted_unix_seconds: float
+    memory_format: str
 
     @property
     def explained_variance_ratio(self) -> dict[str, tuple[float, ...]]:
