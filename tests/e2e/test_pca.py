@@ -119,7 +119,8 @@ def test_a_pca_says_what_it_was_fitted_on(client: Client, folder: Path, fitted: 
     assert (fitted.image_count, fitted.component_count, fitted.name) == (COUNT, 5, NAME)
     assert (fitted.model_id, fitted.batch_size, fitted.reduction) == (MODEL, 8, None)
     assert fitted.token_extraction == ""
-    for field in ("model_sha256", "preprocessing", "precision", "device", "framework"):
+    same = ("model_sha256", "preprocessing", "precision", "memory_format", "device", "framework")
+    for field in same:
         assert getattr(fitted, field) == getattr(provenance, field)
     assert fitted in client.pcas()
 

@@ -70,6 +70,7 @@ def pca_message(record: PCARecord) -> pb.PCA:
         preprocessing=preprocessing_message(facts.preprocessing),
         token_extraction=facts.token_extraction,
         precision=facts.precision,
+        memory_format=facts.memory_format,
         reduction=reduction_message(facts.reduction),
         batch_size=told.batch_size,
         deterministic=told.deterministic,
