@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from thingsvision_client.model import as_model
-from thingsvision_server.allocator import keep_freed_memory
 from thingsvision_server.engine.extractor import Extractor
 from thingsvision_server.rpc.messages import model_key
 from thingsvision_server.settings import Settings
@@ -31,7 +30,6 @@ class Engine:
     def open(self, weights_dir: str, device: str) -> Extractor:
         """Return the extractor, made when it is first asked for."""
         if self._extractor is None:
-            keep_freed_memory()
             opening = self._stack.enter_async_context(_extractor(Path(weights_dir), device))
             self._extractor = self.run(opening)
         return self._extractor

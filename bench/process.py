@@ -40,7 +40,13 @@ class Run:
 class ColumnProcess:
     """A process that runs one column's module."""
 
-    def __init__(self, module: str, log_path: Path, python: Path | None = None) -> None:
+    def __init__(
+        self,
+        module: str,
+        log_path: Path,
+        python: Path | None = None,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         self.module = module
         self._log_path = log_path
         with log_path.open("ab") as log:
@@ -51,7 +57,7 @@ class ColumnProcess:
                 stderr=log,
                 text=True,
                 cwd=PROJECT,
-                env=environment(),
+                env=environment() | dict(variables or {}),
             )
 
     @property

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thingsvision_client import Client
+from thingsvision_server.allocator import KEEP_FREED_MEMORY
 
 from .interleave import Patience, interleave
 from .networks import Weights, make_weights, weights_folder
@@ -80,11 +81,14 @@ class Session:
 
     def new_process(self, module: str) -> ColumnProcess:
         """Start a process for a column. Raises ColumnError for the peer without environment."""
-        of_peer = module.rpartition(".")[2] == "peer"
+        column = module.rpartition(".")[2]
+        of_peer = column == "peer"
         if of_peer and self.choices.peer is None:
             raise ColumnError(NO_PEER)
         log_path = self.scratch / f"{module}.log"
-        return ColumnProcess(module, log_path, self.choices.peer if of_peer else None)
+        # The engine is to have memory as the server has it, which is set before anything is loaded.
+        variables = KEEP_FREED_MEMORY if column == REFERENCE else None
+        return ColumnProcess(module, log_path, self.choices.peer if of_peer else None, variables)
 
     def new_server(self) -> AbstractContextManager[Served]:
         """Run one more server like the session's."""

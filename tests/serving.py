@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from thingsvision_server.backends.tensorflow import TensorFlowRuntime
-from thingsvision_server.backends.torch import core_count, use_cores
+from thingsvision_server.backends.torch_device import core_count, use_cores
 from thingsvision_server.settings import Settings
 from thingsvision_server.sources import Sources
 from thingsvision_server.sources.context import SourceContext

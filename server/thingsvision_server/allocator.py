@@ -24,18 +24,17 @@ KEEP_FREED_MEMORY: Mapping[str, str] = {name: str(value) for name, (_, value) in
 """The environment of a process that is to do the same."""
 
 
-def keep_freed_memory() -> bool:
-    """Have glibc reuse freed blocks of any length; False where there is no glibc to do so.
+def keep_freed_memory() -> None:
+    """Have glibc reuse freed blocks of any length; elsewhere nothing is done.
 
     Activations of some hundred MB come and go with every layer. By default each is mapped, faulted
     in page by page, and unmapped: nearly half of a convolutional network's time on a CPU. Call
     it before there are threads.
     """
     library = _library("mallopt")
-    if library is None:
-        return False
-    taken = [library.mallopt(*option) for option in _OPTIONS.values()]
-    return all(result == 1 for result in taken)
+    if library is not None:
+        for option in _OPTIONS.values():
+            library.mallopt(*option)
 
 
 def give_freed_memory_back() -> None:

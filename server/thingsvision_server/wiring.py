@@ -65,7 +65,7 @@ class RunningServer:
 async def running(settings: Settings) -> AsyncIterator[RunningServer]:
     """Serve while the context lasts; leaving it drains the calls and frees the models."""
     # The frameworks take seconds to import: `--help` and a wrong option need not wait for them.
-    from .backends.torch import core_count, use_cores
+    from .backends.torch_device import core_count, use_cores
 
     all_cores, one_core = partial(use_cores, core_count()), partial(use_cores, 1)
     loop = asyncio.get_running_loop()
@@ -139,7 +139,7 @@ def _metrics_page(settings: Settings, metrics: Metrics) -> Iterator[None]:
 
 
 def _device(settings: Settings) -> str:
-    from .backends.torch import checked_device, default_device, use_exact_float32
+    from .backends.torch_device import checked_device, default_device, use_exact_float32
 
     use_exact_float32()
     return default_device() if settings.device == "auto" else checked_device(settings.device)
@@ -152,7 +152,7 @@ def _lanes(settings: Settings, cores: Cores) -> DeviceLanes:
 
 
 def _default_budget_bytes(device: str) -> int:
-    from .backends.torch import device_memory_bytes
+    from .backends.torch_device import device_memory_bytes
 
     if device == "cpu":
         return int(psutil.virtual_memory().total // 2)
@@ -172,13 +172,13 @@ def _comparing_limits(settings: Settings) -> ComparingLimits:
 
 
 def _publish_device_memory(device: str, metrics: Metrics) -> None:
-    from .backends.torch import device_memory_used_bytes
+    from .backends.torch_device import device_memory_used_bytes
 
     if device == "cpu":
         metrics.device_total_bytes.set(psutil.virtual_memory().total)
         metrics.device_used_bytes.set_function(lambda: psutil.virtual_memory().used)
         return
-    from .backends.torch import device_memory_bytes
+    from .backends.torch_device import device_memory_bytes
 
     metrics.device_total_bytes.set(device_memory_bytes(device))
     metrics.device_used_bytes.set_function(lambda: device_memory_used_bytes(device))

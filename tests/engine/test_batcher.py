@@ -20,7 +20,7 @@ from serving import open_sources
 from thingsvision_server.backends.base import Structure
 from thingsvision_server.backends.memory_format import MemoryFormat
 from thingsvision_server.backends.taps import Tap, taps
-from thingsvision_server.backends.torch import core_count, use_cores
+from thingsvision_server.backends.torch_device import core_count, use_cores
 from thingsvision_server.engine.batcher import Batcher, BatchLimits
 from thingsvision_server.engine.lanes import Cores, DeviceLanes
 from thingsvision_server.engine.loading import LoadedModel, ModelLoader

@@ -16,8 +16,6 @@ from .base import RunnableModel
 class HostModel:
     """What a model left in the host's memory. It is used up by either method, which may block."""
 
-    host_bytes: int
-    """Length of its weights, bytes."""
     build: Callable[[], RunnableModel] | None
     """Holds the weights, and puts them on the device again."""
     give_memory_back: Callable[[], None]

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import copy
-import gc
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from functools import cached_property, partial
 from queue import Empty, LifoQueue
 from typing import Any
 
 import torch
 from torch import nn
 
-from ..allocator import give_freed_memory_back
-from ..errors import PreconditionError
 from ..inputs import IMAGE
 from .base import BatchRun, OutOfDeviceMemoryError
 from .layout import laid_out, refusing_views
@@ -26,6 +23,9 @@ from .memory_format import MemoryFormat
 from .precision import Precision
 from .structure import first_tensor
 from .taps import Tap
+from .torch_device import arithmetic, give_memory_back
+
+_HOST = torch.device("cpu")
 
 
 class _LastTapReached(BaseException):
@@ -143,7 +143,7 @@ class TorchModel:
             copied_at = time.monotonic()
             with (
                 self._own_network() as network,
-                _arithmetic(self._device, precision),
+                arithmetic(self._device, precision),
                 refusing_views(memory_format),
             ):
                 self._forward(network, batch, copies)
@@ -200,7 +200,7 @@ class TorchModel:
         """Give the memory of the network back to the device and the system."""
         self._first = None
         self._idle = LifoQueue()
-        _give_memory_back(self._device)
+        give_memory_back(self._device)
 
     def leave(self) -> HostModel:
         """Close the model and keep its weights in the host's memory; raise MemoryError."""
@@ -215,23 +215,11 @@ class TorchModel:
                 raise
             raise MemoryError(str(error)) from error
         finally:
-            _give_memory_back(self._device)
+            give_memory_back(self._device)
         again = partial(
             TorchModel, root, str(self._device), first.towers, model_sha256=self.model_sha256
         )
-        return HostModel(resident_bytes(root), again, partial(_give_memory_back, _HOST))
-
-
-_HOST = torch.device("cpu")
-
-
-def _give_memory_back(device: torch.device) -> None:
-    """Have the device or the system take the memory of what nobody refers to any more."""
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    else:
-        give_freed_memory_back()
+        return HostModel(again, partial(give_memory_back, _HOST))
 
 
 def resident_bytes(network: nn.Module) -> int:
@@ -251,74 +239,3 @@ def state_sha256(network: nn.Module) -> str:
         flat = tensor.detach().cpu().contiguous().reshape(-1)
         digest.update(flat.view(torch.uint8).numpy())
     return digest.hexdigest()
-
-
-def use_exact_float32() -> None:
-    """Have float32 mean float32: PyTorch lets cuDNN round convolutions to TF32 by default."""
-    torch.backends.fp32_precision = "ieee"  # type: ignore[attr-defined]
-    _round_products("ieee")
-
-
-def _round_products(how: str) -> None:
-    torch.backends.cudnn.conv.fp32_precision = how  # type: ignore[attr-defined]
-    torch.backends.cuda.matmul.fp32_precision = how
-
-
-_AUTOCAST = {Precision.BFLOAT16: torch.bfloat16, Precision.FLOAT16: torch.float16}
-
-
-@contextmanager
-def _arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
-    """Have operations compute so; TF32 is a flag of the process, and a GPU has one thread."""
-    if precision in _AUTOCAST:
-        with torch.autocast(device.type, dtype=_AUTOCAST[precision]):
-            yield
-    elif precision is Precision.TF32:
-        _round_products("tf32")
-        try:
-            yield
-        finally:
-            _round_products("ieee")
-    else:
-        yield
-
-
-@cache
-def core_count() -> int:
-    """Return how many cores PyTorch uses for one operation, as it was before anyone changed it."""
-    return torch.get_num_threads()
-
-
-def use_cores(count: int) -> None:
-    """Have the calling thread's operations use so many cores; other threads keep theirs.
-
-    PyTorch gives every thread all cores: threads that decode side by side would then fight. A
-    thread that names no number gets the one last named anywhere, so every pool names its own:
-    sums over another number of cores differ in their last bits.
-    """
-    torch.set_num_threads(count)
-
-
-def default_device() -> str:
-    """Return the device that the server takes where none is named."""
-    return "cuda:0" if torch.cuda.is_available() else "cpu"
-
-
-def checked_device(name: str) -> str:
-    """Return the name of a device that works here; raise PreconditionError for any other."""
-    count = torch.cuda.device_count()
-    usable = ["cpu", *(["cuda"] if count else []), *(f"cuda:{index}" for index in range(count))]
-    if name not in usable:
-        raise PreconditionError(f"device {name!r} can't be used; here are: {', '.join(usable)}")
-    return name
-
-
-def device_memory_bytes(device: str) -> int:
-    """Return the device's whole memory, bytes."""
-    return int(torch.cuda.get_device_properties(torch.device(device)).total_memory)
-
-
-def device_memory_used_bytes(device: str) -> int:
-    """Return the device's memory that all processes together use, bytes."""
-    free, total = torch.cuda.mem_get_info(torch.device(device))
-    return total - free

@@ -22,6 +22,10 @@ class ComparingLimits:
     rdm_bytes: int
     spill_dir: Path | None
 
+    def spool(self, columns: Sequence[SpoolColumn]) -> FeatureSpool:
+        """Open a place for rows of features: memory first, then a file."""
+        return FeatureSpool(columns, self.features_bytes, self.spill_dir)
+
 
 class Comparer:
     """Computes RDMs of collected features on one device."""
@@ -31,8 +35,8 @@ class Comparer:
         self._limits = limits
 
     def collect(self, columns: Sequence[SpoolColumn]) -> FeatureSpool:
-        """Open a place for rows of features: memory first, then a file."""
-        return FeatureSpool(columns, self._limits.features_bytes, self._limits.spill_dir)
+        """Open a place for rows of features."""
+        return self._limits.spool(columns)
 
     def check_size(self, image_count: int, column_count: int) -> None:
         """Refuse RDMs that this server has no memory for; call it while rows arrive."""

@@ -33,7 +33,7 @@ class Fitter:
                     field="component_count",
                     subject=column.name,
                 )
-        return FeatureSpool(columns, self._limits.features_bytes, self._limits.spill_dir)
+        return self._limits.spool(columns)
 
     def check_rows(
         self, images: Sequence[str], columns: Sequence[SpoolColumn], arrays: Sequence[Array]

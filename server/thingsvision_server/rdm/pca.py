@@ -114,12 +114,10 @@ def _of_values(
 
 
 def _block(rows: RowBlocks, piece: tuple[int, int], work: Work) -> Tensor:
-    import torch
-
-    values = np.require(rows.rows(*piece), requirements="W")  # torch warns else
+    values = rows.rows(*piece)
     work.done_count += 1
     work.tell()
-    return torch.from_numpy(values).to(work.device).double()
+    return work.tensor(values).double()
 
 
 def _largest(products: Tensor, count: int) -> tuple[Float64, Float64]:

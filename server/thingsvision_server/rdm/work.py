@@ -44,17 +44,21 @@ class Work:
 
         With ascending `indices` only of those rows, n x b.
         """
-        import torch
-
         row_count = rows.row_count if indices is None else len(indices)
         width = block_values(rows, row_count, self.block_bytes)
         self.total_count += -(-rows.value_count // width)
         for span in spans(rows.value_count, width):
             values = rows.values(*span) if indices is None else rows.values_of(indices, *span)
-            writable = np.require(values, requirements="W")  # torch warns else
-            yield torch.from_numpy(writable).to(self.device)
+            yield self.tensor(values)
             self.done_count += 1
             self.tell()
+
+    def tensor(self, values: Array) -> Tensor:
+        """Return values on the device, of their own type; on a CPU they share memory."""
+        import torch
+
+        writable = np.require(values, requirements="W")  # torch warns else
+        return torch.from_numpy(writable).to(self.device)
 
     def each(self, function: Callable[..., T], pieces: Iterable[tuple[Any, ...]]) -> list[T]:
         """Return function(*piece) of all pieces, in order; they may run side by side."""
