@@ -6,7 +6,7 @@ import copy
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from queue import Empty, LifoQueue
@@ -19,6 +19,7 @@ from ..inputs import IMAGE
 from .base import BatchRun, OutOfDeviceMemoryError
 from .layout import laid_out, refusing_views
 from .leaving import HostModel
+from .max_pools import QuickMaxPools, has_max_pools
 from .memory_format import MemoryFormat
 from .precision import Precision
 from .structure import first_tensor
@@ -106,6 +107,7 @@ class TorchModel:
         self.model_sha256 = model_sha256 or state_sha256(network)
         root = network.eval().requires_grad_(False).to(self._device)
         self.resident_bytes = resident_bytes(root)
+        self._pools_on_cpu = not on_gpu and has_max_pools(root)
         # It never runs itself: a twin of it then has neither hooks nor a half-done pass.
         self._first: _Network | None = _Network(root, dict(towers or {IMAGE: network}))
         self._idle: LifoQueue[_Network] = LifoQueue()
@@ -144,6 +146,7 @@ class TorchModel:
             with (
                 self._own_network() as network,
                 arithmetic(self._device, precision),
+                QuickMaxPools() if self._pools_on_cpu else nullcontext(),
                 refusing_views(memory_format),
             ):
                 self._forward(network, batch, copies)
