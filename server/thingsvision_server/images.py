@@ -22,8 +22,8 @@ class EncodedImage:
     index: int
     name: str
     encoded: bytes
-    keep: bool = False
-    """Whether the file is to be kept for later requests."""
+    keep_for: str | None = None
+    """Whose room the file may take to be kept for later requests; None: it is not kept."""
 
 
 @dataclass(frozen=True)

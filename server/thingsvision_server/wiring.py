@@ -23,12 +23,13 @@ from .engine.batcher import BatchLimits
 from .engine.comparing import Comparer, ComparingLimits
 from .engine.extractor import Extractor
 from .engine.fitting import Fitter
+from .engine.image_store import ImageStore
 from .engine.lanes import Cores, DeviceLanes
 from .engine.loading import ModelLoader
 from .engine.pca_store import PCAStore
 from .engine.preparing import ImagePreparer
 from .engine.residency import Loading, Residency
-from .engine.server_images import ImageStore, ServerImages
+from .engine.server_images import ServerImages
 from .errors import PreconditionError
 from .images import ImageDecoder, ImageLimits
 from .metrics import Metrics

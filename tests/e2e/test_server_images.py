@@ -16,7 +16,7 @@ from serving import TestServer
 from thingsvision_client import Client, errors
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_proto.v1.thingsvision_pb2_grpc import FeatureServiceStub
-from thingsvision_server.engine.server_images import ImageStore
+from thingsvision_server.engine.image_store import ImageStore
 
 MODEL = "torchvision/squeezenet1_0@random:0"
 MODULE = "features.5"
@@ -168,25 +168,60 @@ def extract_by_hand(channel: grpc.Channel, image: pb.Image) -> None:
 
 def test_the_store_lets_go_what_was_not_asked_for_the_longest(tmp_path: Path) -> None:
     contents = [bytes([number]) * 40 for number in range(4)]
-    digests = [hashlib.sha256(content).digest() for content in contents]
+    digests = digests_of(contents)
     store = ImageStore(tmp_path, 100)
-    store.keep(contents[0])
-    store.keep(contents[1])
+    store.keep(contents[0], "somebody")
+    store.keep(contents[1], "somebody")
     assert store.missing(digests[:1]) == []  # asked for: kept longest from now on
-    store.keep(contents[2])
+    store.keep(contents[2], "somebody")
     assert store.missing(digests) == [1, 3]
     assert store.used_bytes == 80
     again = ImageStore(tmp_path, 100)
     assert again.missing(digests) == [1, 3]
     assert again.read(digests[0]) == contents[0]
     assert len(list(tmp_path.glob("*/*"))) == 2
-    store.keep(bytes(101))
+    store.keep(bytes(101), "somebody")
     assert store.used_bytes == 80
+
+
+def test_many_images_of_one_sender_do_not_push_out_the_few_of_another(tmp_path: Path) -> None:
+    few, many = ([bytes([number, who]) * 10 for number in range(9)] for who in range(2))
+    store = ImageStore(tmp_path, 80)
+    store.keep(few[0], "has few")
+    for content in many:
+        store.keep(content, "has many")
+    assert store.missing(digests_of(few[:1])) == []
+    assert store.missing(digests_of(many)) == [0, 1, 2, 3, 4, 5]
+    for content in few[1:]:
+        store.keep(content, "has few")
+    assert store.missing(digests_of(few)) == store.missing(digests_of(many)) == list(range(7))
+    assert store.used_bytes == 80 == sum(path.stat().st_size for path in tmp_path.glob("*/*"))
+
+
+def test_images_are_kept_for_the_machine_that_sent_them(
+    keeping: TestServer, stimuli: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    senders = set()
+    keep = ImageStore.keep
+
+    def watched(store: ImageStore, content: bytes, sender: str) -> None:
+        senders.add(sender)
+        keep(store, content, sender)
+
+    monkeypatch.setattr(ImageStore, "keep", watched)
+    for photo in list(stimuli.rglob("*.png"))[:2]:
+        with Client(keeping.address) as client:  # of another port each time
+            client.extract(MODEL, [photo], MODULE)
+    assert senders == {"ipv4:127.0.0.1"}
+
+
+def digests_of(contents: list[bytes]) -> list[bytes]:
+    return [hashlib.sha256(content).digest() for content in contents]
 
 
 def test_a_file_that_was_altered_on_disk_is_not_used(tmp_path: Path) -> None:
     store = ImageStore(tmp_path, 100)
-    store.keep(b"a photograph")
+    store.keep(b"a photograph", "somebody")
     (path,) = tmp_path.glob("*/*")
     path.write_bytes(b"another one")
     digest = hashlib.sha256(b"a photograph").digest()

@@ -1,108 +1,22 @@
-"""Images that lie on the server: kept of earlier requests, or below a folder; decodes nothing.
-
-What is kept has its SHA-256 as its name; what was not asked for the longest goes first.
-"""
+"""Images that lie on the server: kept of earlier requests, or below a folder; decodes nothing."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-import threading
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import structlog
 
 from ..errors import InvalidRequestError, UnknownImageError
 from ..images import EncodedImage, KeptImage, ServerImage, image_error
 from ..inputs import RequestItem
+from .image_store import ImageStore
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """Endings of files below the image root that are images, in lower case."""
 
 SentItem = RequestItem | KeptImage | ServerImage
 """What a request sends: content, or what names an image that lies here."""
-
-_log = structlog.get_logger(__name__)
-
-
-class ImageStore:
-    """Files of images under their SHA-256, within a quota; 0 keeps none. Threads may share it."""
-
-    def __init__(self, folder: Path, quota_bytes: int) -> None:
-        self.quota_bytes = quota_bytes
-        self.used_bytes = 0
-        self._folder = folder
-        self._lock = threading.Lock()
-        self._sizes: OrderedDict[bytes, int] = OrderedDict()
-        found = [(path.stat(), path) for path in folder.glob("??/[!.]*")]
-        for facts, path in sorted(found, key=lambda one: one[0].st_mtime):
-            self._note(bytes.fromhex(path.parent.name + path.name), facts.st_size)
-        self._make_room()
-
-    def missing(self, digests: Sequence[bytes]) -> list[int]:
-        """Return the places of those that are not kept; the others are kept longest from now on."""
-        with self._lock:
-            for digest in digests:
-                if digest in self._sizes:
-                    self._sizes.move_to_end(digest)
-            return [place for place, digest in enumerate(digests) if digest not in self._sizes]
-
-    def keep(self, content: bytes) -> None:
-        """Keep a file, and let others go for it; one that is larger than all room is not kept."""
-        digest = hashlib.sha256(content).digest()
-        with self._lock:
-            if digest in self._sizes or len(content) > self.quota_bytes:
-                return
-            try:
-                self._write(self._path(digest), content)
-            except OSError as error:  # keeping is a favour: the request has its image
-                _log.warning("an image can't be kept", reason=str(error))
-                return
-            self._note(digest, len(content))
-            self._make_room()
-
-    def read(self, digest: bytes) -> bytes | None:
-        """Return a file; None where it is not kept, or is not what it was."""
-        with self._lock:
-            if digest not in self._sizes:  # whatever was sent, it is no name of a file then
-                return None
-        try:
-            content = self._path(digest).read_bytes()
-        except OSError:
-            content = None
-        if content is not None and hashlib.sha256(content).digest() == digest:
-            return content
-        with self._lock:
-            self._forget(digest)
-        return None
-
-    def _path(self, digest: bytes) -> Path:
-        name = digest.hex()
-        return self._folder / name[:2] / name[2:]
-
-    def _write(self, path: Path, content: bytes) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}")
-        try:
-            unfinished.write_bytes(content)
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-
-    def _note(self, digest: bytes, size: int) -> None:
-        self._sizes[digest] = size
-        self.used_bytes += size
-
-    def _forget(self, digest: bytes) -> None:
-        self.used_bytes -= self._sizes.pop(digest, 0)
-        self._path(digest).unlink(missing_ok=True)
-
-    def _make_room(self) -> None:
-        while self._sizes and self.used_bytes > self.quota_bytes:
-            self._forget(next(iter(self._sizes)))
 
 
 @dataclass(frozen=True)
@@ -125,8 +39,8 @@ class ServerImages:
 
     def keep(self, item: RequestItem) -> None:
         """Keep an image's file, if its user wants that."""
-        if isinstance(item, EncodedImage) and item.keep:
-            self.store.keep(item.encoded)
+        if isinstance(item, EncodedImage) and item.keep_for is not None:
+            self.store.keep(item.encoded, item.keep_for)
 
     def names(self, folder: str) -> Iterator[str]:
         """Yield the images below a folder: folders by code points, in each its files likewise.

@@ -105,10 +105,10 @@ class ModelServicer(ModelServiceServicer):
         return resident_message(self._residency.loaded_resident(key), self._residency.device)
 
     async def UploadWeights(
-        self, request_iterator: AsyncIterator[pb.UploadWeightsRequest], _context: _Context
+        self, request_iterator: AsyncIterator[pb.UploadWeightsRequest], context: _Context
     ) -> AsyncGenerator[pb.UploadWeightsResponse]:
         """Keep a file; what the server has already is not sent again."""
-        request = RequestStream(request_iterator)
+        request = RequestStream(request_iterator, context)
         announced = announcement(await request.header())
         bind_contextvars(sha256=announced.sha256, bytes=announced.size_bytes)
         record = await asyncio.to_thread(self._uploads.known, announced)

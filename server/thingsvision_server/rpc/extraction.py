@@ -98,8 +98,8 @@ def _overrides(message: pb.PreprocessingOverrides) -> PreprocessingOverrides:
     )
 
 
-def request_item(image: pb.Image, expected_index: int) -> SentItem:
-    """Return an image of a stream; raise where its number is not the expected one."""
+def request_item(image: pb.Image, expected_index: int, sender: str) -> SentItem:
+    """Return an image of a sender's stream; raise where its number is not the expected one."""
     if image.index != expected_index:
         raise InvalidRequestError(
             f"image {image.name!r} has the index {image.index} where {expected_index} must follow",
@@ -111,7 +111,9 @@ def request_item(image: pb.Image, expected_index: int) -> SentItem:
         sentence = f"image {image.index} ({image.name!r}) has no content; set `encoded`"
         raise InvalidRequestError(sentence, field=f"image[{image.index}]", subject=image.name)
     item = _ITEMS[kind](expected_index, image.name, getattr(image, kind))
-    return replace(item, keep=True) if image.keep and isinstance(item, EncodedImage) else item
+    if image.keep and isinstance(item, EncodedImage):
+        return replace(item, keep_for=sender)
+    return item
 
 
 FEATURE_DTYPES = ("float32", "float16")

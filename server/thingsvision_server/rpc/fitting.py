@@ -46,7 +46,7 @@ class PCAServicer(PCAServiceServicer):
         self, request_iterator: AsyncIterator[pb.FitPCARequest], context: _Context
     ) -> AsyncGenerator[pb.FitPCAResponse]:
         """Stream progress, then the PCA of the images' features."""
-        request = RequestStream(request_iterator)
+        request = RequestStream(request_iterator, context)
         header = await request.header()
         check_model_metadata(context, header.extraction.model)
         bind_contextvars(modules=list(header.extraction.modules), pca=header.name)

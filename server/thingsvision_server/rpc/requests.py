@@ -31,8 +31,11 @@ def check_model_metadata(context: grpc.aio.ServicerContext[Any, Any], spec: pb.M
 class RequestStream:
     """The messages of one request, each a `oneof part` with a header."""
 
-    def __init__(self, messages: AsyncIterator[Any]) -> None:
+    def __init__(
+        self, messages: AsyncIterator[Any], context: grpc.aio.ServicerContext[Any, Any]
+    ) -> None:
         self._messages = aiter(messages)
+        self._sender = _machine(context.peer())
 
     async def header(self) -> Any:
         """Return the header; raise where the stream is empty or begins otherwise."""
@@ -58,7 +61,7 @@ class RequestStream:
         """Yield the images, their numbers checked."""
         index = 0
         async for image in self.parts("image"):
-            yield request_item(image, index)
+            yield request_item(image, index, self._sender)
             index += 1
 
     async def frames(self, kind: str) -> AsyncIterator[bytes]:
@@ -70,6 +73,11 @@ class RequestStream:
                 raise InvalidRequestError(sentence, field=f"{kind}.index")
             yield frame.arrow_ipc
             index += 1
+
+
+def _machine(peer: str) -> str:
+    """Return what gRPC calls a peer without its port: `ipv4:10.0.0.7`."""
+    return peer.rpartition(":")[0] if peer.startswith(("ipv4:", "ipv6:")) else peer
 
 
 def pulled(frames: AsyncIterator[bytes], loop: asyncio.AbstractEventLoop) -> Iterator[bytes]:

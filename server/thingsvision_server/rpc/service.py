@@ -62,7 +62,7 @@ class FeatureServicer(FeatureServiceServicer):
         self, request_iterator: AsyncIterator[pb.ExtractRequest], context: _Context
     ) -> AsyncGenerator[pb.ExtractResponse | bytes]:
         """Stream the features of the images."""
-        request = RequestStream(request_iterator)
+        request = RequestStream(request_iterator, context)
         header = await request.header()
         check_model_metadata(context, header.model)
         bind_contextvars(modules=list(header.modules))
@@ -92,7 +92,7 @@ class FeatureServicer(FeatureServiceServicer):
         self, request_iterator: AsyncIterator[pb.ComputeRDMRequest], context: _Context
     ) -> AsyncGenerator[pb.ComputeRDMResponse | bytes]:
         """Stream progress, then the RDMs of images' features or of ready features."""
-        request = RequestStream(request_iterator)
+        request = RequestStream(request_iterator, context)
         header = await request.header()
         if header.HasField("extraction"):
             check_model_metadata(context, header.extraction.model)
