@@ -5,7 +5,6 @@ Knows what a reply stream must look like, not which method it came from.
 
 from __future__ import annotations
 
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from zlib_ng.zlib_ng import crc32
 
 from thingsvision_proto.frames import Frame
 from thingsvision_proto.wire import FeatureReader, WireError
@@ -72,7 +72,7 @@ class Reply:
             arrow_ipc = part.arrow_ipc  # a message of protobuf copies it each time
             self.frame_count += 1
             self.byte_count += len(arrow_ipc)
-            self.crc32 = zlib.crc32(arrow_ipc, self.crc32)
+            self.crc32 = crc32(arrow_ipc, self.crc32)
             yield arrow_ipc
 
     def _check_columns(self, reader: FeatureReader) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import sys
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from zlib_ng.zlib_ng import crc32
 
 FRAME_BYTES = 1024 * 1024
 """Most bytes of a frame: larger messages are slower."""
@@ -137,18 +137,25 @@ class FeatureWriter:
         for _ in range(count):
             frame = self._cutter.cut(length)
             for piece in frame:
-                self.crc32 = zlib.crc32(piece, self.crc32)
+                self.crc32 = crc32(piece, self.crc32)
             self.frame_count += 1
             self.byte_count += sum(map(len, frame))
             yield frame
 
     def _record_batch(self, images: Sequence[str], rows: Sequence[Array]) -> pa.RecordBatch:
-        arrays = [pa.array(images, pa.utf8())]
-        for arrow_field, array in zip(list(self._schema)[1:], rows, strict=True):
-            values = pa.array(np.ascontiguousarray(array).reshape(-1))
-            storage = pa.FixedSizeListArray.from_arrays(values, prod(array.shape[1:]))
-            arrays.append(pa.ExtensionArray.from_storage(arrow_field.type, storage))
-        return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
+        names = pa.array(images, pa.utf8())
+        kinds = self._schema.types[1:]
+        columns = [_column(kind, array) for kind, array in zip(kinds, rows, strict=True)]
+        return pa.RecordBatch.from_arrays([names, *columns], schema=self._schema)
+
+
+def _column(kind: pa.FixedShapeTensorType, array: Array) -> pa.ExtensionArray:
+    """Return rows x shape as a column that looks into them."""
+    # From buffers: other ways of Arrow's go through much code that no cache holds by then.
+    memory = pa.py_buffer(np.ascontiguousarray(array))
+    values = pa.Array.from_buffers(kind.value_type, array.size, [None, memory], 0)
+    lists = pa.Array.from_buffers(kind.storage_type, len(array), [None], 0, children=[values])
+    return pa.ExtensionArray.from_storage(kind, lists)
 
 
 class _FrameFile(io.RawIOBase):
@@ -245,7 +252,8 @@ def _image_names(batch: pa.RecordBatch) -> list[str]:
 def _rows(batch: pa.RecordBatch, column: ColumnSpec) -> Array:
     entry = batch.column(column.name)
     storage = entry.storage if isinstance(entry, pa.ExtensionArray) else entry
-    values = storage.flatten()
+    size = storage.type.list_size
+    values = storage.values[storage.offset * size : (storage.offset + len(storage)) * size]
     if storage.null_count or values.null_count:
         raise WireError(f"column {column.name!r} has nulls")
     rows: Array = values.to_numpy(zero_copy_only=True).reshape(batch.num_rows, *column.shape)
