@@ -24,6 +24,8 @@ from .served import Served, serve
 
 NO_PEER = "left out, or its environment is not there: `scripts/bench --peer` makes it"
 REFERENCE = "local"
+KEEPING = ("limit", REFERENCE)
+"""Columns that have memory as the server has it, which is set before anything is loaded."""
 
 Kept = Mapping[str, npt.NDArray[Any]]
 """The first rows of a column's result."""
@@ -86,8 +88,7 @@ class Session:
         if of_peer and self.choices.peer is None:
             raise ColumnError(NO_PEER)
         log_path = self.scratch / f"{module}.log"
-        # The engine is to have memory as the server has it, which is set before anything is loaded.
-        variables = KEEP_FREED_MEMORY if column == REFERENCE else None
+        variables = KEEP_FREED_MEMORY if column in KEEPING else None
         return ColumnProcess(module, log_path, self.choices.peer if of_peer else None, variables)
 
     def new_server(self) -> AbstractContextManager[Served]:

@@ -68,7 +68,7 @@ class _Lanes:
 
 
 class Limit(Column):
-    """What the hardware can do with this network, this batch size and PyTorch as it is."""
+    """What the hardware can do with this network, this batch size and PyTorch's operations."""
 
     def prepare(self, case: Case) -> None:
         """Make tensors, and find the faster lanes."""
