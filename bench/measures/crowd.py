@@ -15,7 +15,7 @@ from .features import FeatureRow
 
 CLIENT = "bench.features.service"
 REQUESTS = {1: 24, 4: 24, 16: 24}
-"""How many requests each client sends, by how many clients there are: a p95 of fewer is the worst."""
+"""How many requests each client sends, by how many clients there are; a p95 of few is the worst."""
 
 QUICK_REQUESTS = {1: 4, 4: 2}
 
