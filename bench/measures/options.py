@@ -23,6 +23,8 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "channels_last": {"memory_format": "channels_last"},
     "bfloat16": {"precision": "bfloat16"},
     "both": {"memory_format": "channels_last", "precision": "bfloat16"},
+    "compiled": {"compiled": True},
+    "compiled, channels_last": {"compiled": True, "memory_format": "channels_last"},
 }
 
 
@@ -59,7 +61,8 @@ class OptionsRow:
         return (
             f"{len(case.images)} photographs (JPEG files) through {self.network}, {self.module}, "
             f"batch size {case.batch_size}, client and server processes. service: as usual; "
-            "channels_last: memory_format; bfloat16: precision; both: both of them"
+            "channels_last: memory_format; bfloat16: precision; both: both of them; compiled: code "
+            "by torch.compile, made before"
         )
 
 

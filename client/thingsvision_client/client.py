@@ -108,6 +108,7 @@ class Client(ModelControl, PCAControl):
         deterministic: bool = False,
         reduction: Reduction | None = None,
         memory_format: str = "contiguous",
+        compiled: bool = False,
         flatten: bool = False,
         progress: Progress | None = None,
     ) -> Extraction:
@@ -123,8 +124,9 @@ class Client(ModelControl, PCAControl):
         or `float16`, where the device can. `dtype` `float16` halves what is sent. `deterministic`
         runs every image alone: the same bits whatever its neighbours. `reduction` makes features
         smaller before they are sent. `memory_format` of the pass is `contiguous`, or
-        `channels_last`: quicker convolutions of PyTorch networks, other last bits. The provenance
-        names them all.
+        `channels_last`: quicker convolutions of PyTorch networks, other last bits. `compiled` has
+        torch.compile make code of the passes: worth it from some thousand images on, with other
+        last bits; it needs a `batch_size`. The provenance names them all.
         """
         from .extraction import ExtractOptions, extract, extract_header
 
@@ -137,6 +139,7 @@ class Client(ModelControl, PCAControl):
             deterministic,
             reduction,
             memory_format,
+            compiled,
         )
         queue = kept_queue(images, self._kept)
         header = extract_header(model, modules, queue, options)
@@ -180,6 +183,7 @@ class Client(ModelControl, PCAControl):
         deterministic: bool = False,
         reduction: Reduction | None = None,
         memory_format: str = "contiguous",
+        compiled: bool = False,
     ) -> FeatureStream:
         """Return an iterator of (image names, {module: rows x shape}) in flat memory.
 
@@ -197,6 +201,7 @@ class Client(ModelControl, PCAControl):
             deterministic,
             reduction,
             memory_format,
+            compiled,
         )
         queue = kept_queue(images, self._kept)
         header = extract_header(model, modules, queue, options)
@@ -217,6 +222,7 @@ class Client(ModelControl, PCAControl):
         deterministic: bool = False,
         reduction: Reduction | None = None,
         memory_format: str = "contiguous",
+        compiled: bool = False,
         progress: Progress | None = None,
     ) -> RDMs:
         """Return an RDM of the images per module; features stay on the server.
@@ -236,6 +242,7 @@ class Client(ModelControl, PCAControl):
             deterministic=deterministic,
             reduction=reduction,
             memory_format=memory_format,
+            compiled=compiled,
         )
         queue = kept_queue(images, self._kept)
         header = rdm_header(metric, dtype, extract_header(model, modules, queue, options))

@@ -45,6 +45,7 @@ class ExtractOptions:
     deterministic: bool = False
     reduction: Reduction | None = None
     memory_format: str = "contiguous"
+    compiled: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ def extract_header(
         deterministic=options.deterministic,
         reduction=options.reduction.to_message() if options.reduction else None,
         memory_format=choice("memory_format", options.memory_format, MEMORY_FORMATS),  # type: ignore[arg-type]
+        compiled=options.compiled,
     )
     _set_input(header, queue, options.preprocessing)
     return header

@@ -32,7 +32,7 @@ ModelParameters = Annotated[
     typer.Option(
         help="JSON: '{\"weights\": TAG}' picks pretrained weights, '{\"seed\": N}' random ones, "
         "'{\"variant\": NAME}' a network of a family; precision, memory_format, dtype, "
-        "deterministic and reduction choose how features are computed and sent.",
+        "compiled, deterministic and reduction choose how features are computed and sent.",
         metavar="JSON",
     ),
 ]

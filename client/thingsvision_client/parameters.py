@@ -19,6 +19,7 @@ PARAMETERS: Mapping[str, str] = {
     "dtype": "of the features: float32 or float16",
     "deterministic": "true: every image alone, the same bits whatever its neighbours",
     "memory_format": "of the forward pass: contiguous, or the quicker channels_last",
+    "compiled": "true: passes of compiled code, quicker from the second batch on",
     "reduction": "what features are made smaller by, an object: see Reduction",
 }
 """The keys, and what their values are."""
@@ -43,7 +44,7 @@ def full_name(model_name: str, parameters: Mapping[str, Any]) -> str:
 
 def options_of(parameters: Mapping[str, Any]) -> FeatureOptions:
     """Return how features are computed and sent. Raises InvalidRequestError."""
-    names = ("precision", "memory_format", "dtype", "deterministic", "reduction")
+    names = ("precision", "memory_format", "compiled", "dtype", "deterministic", "reduction")
     given = {name: parameters[name] for name in names if parameters.get(name) is not None}
     reduction = given.get("reduction")
     if reduction is not None and not isinstance(reduction, Reduction):

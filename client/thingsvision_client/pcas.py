@@ -47,6 +47,7 @@ class PCAControl:
         deterministic: bool = False,
         reduction: Reduction | None = None,
         memory_format: str = "contiguous",
+        compiled: bool = False,
         progress: Callable[[str, int, int | None], None] | None = None,
     ) -> PCA:
         """Fit a PCA of each module on the features of images, which stay on the server.
@@ -69,6 +70,7 @@ class PCAControl:
             deterministic=deterministic,
             reduction=reduction,
             memory_format=memory_format,
+            compiled=compiled,
         )
         queue = kept_queue(images, self._kept)
         extraction = extract_header(model, modules, queue, options)

@@ -120,6 +120,8 @@ class Provenance:
     """What was done to the features, as JSON knows it; None: nothing."""
     memory_format: str = "contiguous"
     """How batches lay in memory in the forward pass."""
+    compiled: bool = False
+    """Whether the forward pass ran as compiled code."""
     pca: UsedPCA | None = None
     """The PCA of `reduction`; None: none."""
 
@@ -231,6 +233,7 @@ class PCA:
     size_bytes: int
     fitted_unix_seconds: float
     memory_format: str
+    compiled: bool
 
     @property
     def explained_variance_ratio(self) -> dict[str, tuple[float, ...]]:

@@ -92,15 +92,16 @@ class FeatureOptions:
     deterministic: bool = False
     reduction: Reduction | None = None
     memory_format: str = "contiguous"
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         choice("precision", self.precision, PRECISIONS)
         choice("memory_format", self.memory_format, MEMORY_FORMATS)
         choice("dtype", self.dtype, ELEMENT_TYPES)
-        if not isinstance(self.deterministic, bool):
-            raise InvalidRequestError(
-                f"deterministic is true or false, not {self.deterministic!r}."
-            )
+        for name in ("deterministic", "compiled"):
+            if not isinstance(getattr(self, name), bool):
+                given = repr(getattr(self, name))
+                raise InvalidRequestError(f"{name} is true or false, not {given}.")
 
     def of_rdms(self) -> dict[str, Any]:
         """Return those of `Client.rdm` and `fit_pca`; InvalidRequestError for another type."""

@@ -119,7 +119,15 @@ def test_a_pca_says_what_it_was_fitted_on(client: Client, folder: Path, fitted: 
     assert (fitted.image_count, fitted.component_count, fitted.name) == (COUNT, 5, NAME)
     assert (fitted.model_id, fitted.batch_size, fitted.reduction) == (MODEL, 8, None)
     assert fitted.token_extraction == ""
-    same = ("model_sha256", "preprocessing", "precision", "memory_format", "device", "framework")
+    same = (
+        "model_sha256",
+        "preprocessing",
+        "precision",
+        "memory_format",
+        "compiled",
+        "device",
+        "framework",
+    )
     for field in same:
         assert getattr(fitted, field) == getattr(provenance, field)
     assert fitted in client.pcas()
@@ -205,6 +213,7 @@ REFUSALS = {
         {"memory_format": "channels_last"},
         "memory_format was contiguous and is channels_last here",
     ),
+    "compiled": ({"compiled": True, "batch_size": 8}, "compiled was False and is True here"),
     "pool": ({"reduction": replace(POOL, pca=NAME)}, "reduction.pool was none and is mean here"),
     "units": (
         {"reduction": Reduction(units=range(5), pca=NAME)},

@@ -18,6 +18,7 @@ import torch
 
 from serving import open_sources
 from thingsvision_server.backends.base import Structure
+from thingsvision_server.backends.manner import Manner
 from thingsvision_server.backends.memory_format import MemoryFormat
 from thingsvision_server.backends.taps import Tap, taps
 from thingsvision_server.backends.torch_device import core_count, use_cores
@@ -154,9 +155,9 @@ async def test_requests_for_the_same_modules_share_a_pass(bench: Bench) -> None:
     np.testing.assert_array_equal(joined(results[2]), alone(bench, [4], "features.12"))
 
 
-async def test_requests_of_another_memory_format_never_share_a_pass(bench: Bench) -> None:
+async def test_requests_of_another_manner_never_share_a_pass(bench: Bench) -> None:
     usual = Work(bench.taps("features.5"), InputSpec((3, 224, 224)))
-    other = replace(usual, memory_format=MemoryFormat.CHANNELS_LAST)
+    other = replace(usual, manner=Manner(memory_format=MemoryFormat.CHANNELS_LAST))
     with (
         bench.batcher.open(usual, 0) as one,
         bench.batcher.open(other, 0) as two,

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..inputs import IMAGE
+from .manner import USUAL, Manner
 from .memory_format import MemoryFormat
 from .precision import Precision
 from .taps import Tap
@@ -91,12 +92,14 @@ class RunnableModel(Protocol):
     memory_formats: Sequence[MemoryFormat]
     """How its inputs may lie."""
 
+    can_compile: bool
+    """Whether `run` can compile its passes."""
+
     def run(
         self,
         inputs: Sequence[Any],
         taps: Sequence[Tap],
-        precision: Precision = Precision.FLOAT32,
-        memory_format: MemoryFormat = MemoryFormat.CONTIGUOUS,
+        manner: Manner = USUAL,
     ) -> BatchRun:
         """Return the activations of each tap for the inputs; raise OutOfDeviceMemoryError.
 

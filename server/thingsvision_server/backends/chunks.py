@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from .base import BatchRun, RunnableModel
-from .memory_format import MemoryFormat
-from .precision import Precision
+from .manner import USUAL, Manner
 from .taps import Tap
 
 
@@ -30,17 +29,16 @@ class ChunkedModel:
         self.is_concurrent = model.is_concurrent
         self.precisions = model.precisions
         self.memory_formats = model.memory_formats
+        self.can_compile = False
 
     def run(
         self,
         inputs: Sequence[Any],
         taps: Sequence[Tap],
-        precision: Precision = Precision.FLOAT32,
-        memory_format: MemoryFormat = MemoryFormat.CONTIGUOUS,
+        manner: Manner = USUAL,
     ) -> BatchRun:
         """Return the activations of each tap for the inputs."""
-        how = (taps, precision, memory_format)
-        runs = [self._run(chunk, *how) for chunk in self._chunks(inputs)]
+        runs = [self._run(chunk, taps, manner) for chunk in self._chunks(inputs)]
         rows = [np.concatenate(parts) for parts in zip(*(run.rows for run in runs), strict=True)]
         copy_seconds = sum(run.copy_seconds for run in runs)
         return BatchRun(rows, copy_seconds, sum(run.forward_seconds for run in runs))
@@ -49,9 +47,9 @@ class ChunkedModel:
         size = self._most or len(inputs)
         return (inputs[start : start + size] for start in range(0, len(inputs), size))
 
-    def _run(self, chunk: Sequence[Any], *how: Any) -> BatchRun:
+    def _run(self, chunk: Sequence[Any], taps: Sequence[Tap], manner: Manner) -> BatchRun:
         filling = [chunk[-1]] * (self._least - len(chunk))
-        run = self._model.run([*chunk, *filling], *how)
+        run = self._model.run([*chunk, *filling], taps, manner)
         rows = [array[: len(chunk)] for array in run.rows]
         return BatchRun(rows, run.copy_seconds, run.forward_seconds)
 

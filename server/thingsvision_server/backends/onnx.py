@@ -20,6 +20,7 @@ from onnx import numpy_helper
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
 from .base import BatchRun, OutOfDeviceMemoryError, Rows
+from .manner import USUAL, Manner
 from .memory_format import MemoryFormat
 from .precision import Precision
 from .taps import Tap
@@ -45,6 +46,7 @@ class OnnxModel:
     is_concurrent = False
     precisions: Sequence[Precision] = (Precision.FLOAT32,)
     memory_formats: Sequence[MemoryFormat] = (MemoryFormat.CONTIGUOUS,)
+    can_compile = False
 
     def __init__(self, model: Any, input_name: str, device: str) -> None:
         self._graph: Graph | None = Graph(model)
@@ -58,8 +60,7 @@ class OnnxModel:
         self,
         inputs: Sequence[Any],
         taps: Sequence[Tap],
-        _precision: Precision = Precision.FLOAT32,
-        _memory_format: MemoryFormat = MemoryFormat.CONTIGUOUS,
+        _manner: Manner = USUAL,
     ) -> BatchRun:
         """Return the activations of each tap, images x shape; the pass ends after the last one."""
         started = time.monotonic()

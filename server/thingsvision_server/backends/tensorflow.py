@@ -25,6 +25,7 @@ from ..errors import (
 )
 from .base import BatchRun, CallInfo, ModuleInfo, OutOfDeviceMemoryError, Structure
 from .child import ChildProcess
+from .manner import USUAL, Manner
 from .memory_format import MemoryFormat
 from .precision import Precision
 from .taps import Tap
@@ -179,6 +180,7 @@ class TensorFlowModel:
     is_concurrent = False
     precisions: Sequence[Precision] = (Precision.FLOAT32,)
     memory_formats: Sequence[MemoryFormat] = (MemoryFormat.CONTIGUOUS,)
+    can_compile = False
 
     def __init__(self, runtime: TensorFlowRuntime, request: Message) -> None:
         self._runtime = runtime
@@ -193,8 +195,7 @@ class TensorFlowModel:
         self,
         inputs: Sequence[Any],
         taps: Sequence[Tap],
-        _precision: Precision = Precision.FLOAT32,
-        _memory_format: MemoryFormat = MemoryFormat.CONTIGUOUS,
+        _manner: Manner = USUAL,
     ) -> BatchRun:
         """Return the activations of each tap, images x shape; the pass ends after the last one."""
         if self._child.is_gone:

@@ -17,8 +17,10 @@ from torch import nn
 
 from ..inputs import IMAGE
 from .base import BatchRun, OutOfDeviceMemoryError
+from .compilation import CompiledPasses, Outputs
 from .layout import laid_out, refusing_views
 from .leaving import HostModel
+from .manner import USUAL, Manner
 from .max_pools import QuickMaxPools, has_max_pools
 from .memory_format import MemoryFormat
 from .precision import Precision
@@ -58,6 +60,11 @@ class _Copy:
             # On a GPU the copy is queued behind the module and before what comes after it.
             target.copy_(part, non_blocking=True)
 
+    def fill(self, outputs: Outputs) -> None:
+        """Copy what a pass that has ended gave; of a batch that was filled up, the first images."""
+        for place, call in enumerate(self.tap.calls):
+            self._copy(outputs[self.tap.module][call][: len(self.rows)], place)
+
     @property
     def reached(self) -> bool:
         return self.calls > self.tap.calls[-1]
@@ -90,6 +97,7 @@ class TorchModel:
     framework = f"torch {torch.__version__}"
     is_concurrent = True
     memory_formats: Sequence[MemoryFormat] = tuple(MemoryFormat)
+    can_compile = True
 
     def __init__(
         self,
@@ -110,7 +118,15 @@ class TorchModel:
         self._pools_on_cpu = not on_gpu and has_max_pools(root)
         # It never runs itself: a twin of it then has neither hooks nor a half-done pass.
         self._first: _Network | None = _Network(root, dict(towers or {IMAGE: network}))
+        self._forget_passes()
+
+    def _forget_passes(self) -> None:
         self._idle: LifoQueue[_Network] = LifoQueue()
+        self._compiled = CompiledPasses(self._open_twin)
+
+    def _open_twin(self) -> tuple[nn.Module, Mapping[str, nn.Module]]:
+        twin = self._open().twin()
+        return twin.root, twin.towers
 
     @property
     def network(self) -> nn.Module:
@@ -131,25 +147,23 @@ class TorchModel:
         self,
         inputs: Sequence[Any],
         taps: Sequence[Tap],
-        precision: Precision = Precision.FLOAT32,
-        memory_format: MemoryFormat = MemoryFormat.CONTIGUOUS,
+        manner: Manner = USUAL,
     ) -> BatchRun:
         """Return the activations of each tap, images x shape; the pass ends after the last one."""
         started = time.monotonic()
         try:
+            filling = [inputs[-1]] * (manner.compiled_for - len(inputs))
             # A user's own tensors come as arrays; these share their memory.
-            tensors = [torch.as_tensor(one) for one in inputs]
+            tensors = [torch.as_tensor(one) for one in [*inputs, *filling]]
             batch = torch.stack(tensors).to(self._device, non_blocking=True)
-            batch = laid_out(batch, memory_format)
+            batch = laid_out(batch, manner.memory_format)
             copies = [_Copy(tap, len(inputs), self._device) for tap in taps]
             copied_at = time.monotonic()
-            with (
-                self._own_network() as network,
-                arithmetic(self._device, precision),
-                QuickMaxPools() if self._pools_on_cpu else nullcontext(),
-                refusing_views(memory_format),
-            ):
-                self._forward(network, batch, copies)
+            pass_of = self._run_compiled if manner.compiled_for else self._run_step_by_step
+            with arithmetic(self._device, manner.precision), refusing_views(manner.memory_format):
+                pass_of(batch, copies, manner)
+            if self._device.type == "cuda":
+                torch.cuda.current_stream(self._device).synchronize()
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise OutOfDeviceMemoryError(str(error)) from error
         except RuntimeError as error:
@@ -158,6 +172,17 @@ class TorchModel:
             raise OutOfDeviceMemoryError(str(error)) from error
         rows = [one.rows.numpy() for one in copies]
         return BatchRun(rows, copied_at - started, time.monotonic() - copied_at)
+
+    def _run_compiled(self, batch: torch.Tensor, copies: list[_Copy], manner: Manner) -> None:
+        modules = frozenset(one.tap.module for one in copies)
+        outputs = self._compiled.run(copies[0].tap.modality, modules, batch, manner)
+        for one in copies:
+            one.fill(outputs)
+
+    def _run_step_by_step(self, batch: torch.Tensor, copies: list[_Copy], _manner: Manner) -> None:
+        quicker = QuickMaxPools() if self._pools_on_cpu else nullcontext()
+        with self._own_network() as network, quicker:
+            _forward(network, batch, copies)
 
     @contextmanager
     def _own_network(self) -> Iterator[_Network]:
@@ -173,36 +198,10 @@ class TorchModel:
             # Of a model that was closed meanwhile, nobody keeps these.
             idle.put(network)
 
-    def _forward(self, network: _Network, batch: torch.Tensor, copies: list[_Copy]) -> None:
-        def stop_after_last(_module: nn.Module, _inputs: Any, _output: Any) -> None:
-            if all(one.reached for one in copies):
-                raise _LastTapReached
-
-        tapped = [(network.modules[one.tap.module], one) for one in copies]
-        hooks: list[tuple[nn.Module, Callable[..., None]]] = [
-            *tapped,
-            *((module, stop_after_last) for module, _ in tapped),
-        ]
-        handles = [module.register_forward_hook(hook) for module, hook in hooks]
-        try:
-            with torch.inference_mode():
-                network.towers[copies[0].tap.modality](batch)
-        except _LastTapReached:
-            pass
-        finally:
-            for handle in handles:
-                handle.remove()
-        if self._device.type == "cuda":
-            torch.cuda.current_stream(self._device).synchronize()
-        for one in copies:
-            if not one.reached:
-                sentence = f"module {one.tap.module!r} ran {one.calls} times; {one.tap.name!r}"
-                raise RuntimeError(f"{sentence} needs {one.tap.calls[-1] + 1}")
-
     def close(self) -> None:
         """Give the memory of the network back to the device and the system."""
         self._first = None
-        self._idle = LifoQueue()
+        self._forget_passes()
         give_memory_back(self._device)
 
     def leave(self) -> HostModel:
@@ -210,7 +209,7 @@ class TorchModel:
         first = self._open()
         # Twins would hold the buffers on the device, and what they remember of their passes.
         self._first = None
-        self._idle = LifoQueue()
+        self._forget_passes()
         try:
             root = first.root.to("cpu")
         except RuntimeError as error:
@@ -223,6 +222,33 @@ class TorchModel:
             TorchModel, root, str(self._device), first.towers, model_sha256=self.model_sha256
         )
         return HostModel(again, partial(give_memory_back, _HOST))
+
+
+def _forward(network: _Network, batch: torch.Tensor, copies: list[_Copy]) -> None:
+    """Run a batch up to the last tap."""
+
+    def stop_after_last(_module: nn.Module, _inputs: Any, _output: Any) -> None:
+        if all(one.reached for one in copies):
+            raise _LastTapReached
+
+    tapped = [(network.modules[one.tap.module], one) for one in copies]
+    hooks: list[tuple[nn.Module, Callable[..., None]]] = [
+        *tapped,
+        *((module, stop_after_last) for module, _ in tapped),
+    ]
+    handles = [module.register_forward_hook(hook) for module, hook in hooks]
+    try:
+        with torch.inference_mode():
+            network.towers[copies[0].tap.modality](batch)
+    except _LastTapReached:
+        pass
+    finally:
+        for handle in handles:
+            handle.remove()
+    for one in copies:
+        if not one.reached:
+            sentence = f"module {one.tap.module!r} ran {one.calls} times; {one.tap.name!r}"
+            raise RuntimeError(f"{sentence} needs {one.tap.calls[-1] + 1}")
 
 
 def resident_bytes(network: nn.Module) -> int:

@@ -76,6 +76,8 @@ class Extractor:
                 planned = await asyncio.to_thread(self._with_pca, planned, spec.pca, facts)
             most = loaded.batcher.limits.images_for(planned.work.taps)
             size = 1 if spec.deterministic else min(spec.batch_size, most)
+            if spec.compiled:
+                planned = planned.compiled_for(size)
             yield Extraction(loaded, planned, facts, size, deterministic=spec.deterministic)
 
     def _with_pca(self, planned: Plan, wanted: str, facts: FeatureFacts) -> Plan:
@@ -115,6 +117,9 @@ def _check_choices(loaded: LoadedModel, spec: ExtractSpec) -> None:
     model = loaded.model
     _check_choice(loaded, "precision", spec.precision, model.precisions)
     _check_choice(loaded, "memory_format", spec.memory_format, model.memory_formats)
+    if spec.compiled and not model.can_compile:
+        sentence = f"passes of {loaded.key} can't be compiled: that is for networks of PyTorch"
+        raise InvalidRequestError(f"{sentence}; leave compiled out", field="compiled")
 
 
 def _check_choice(loaded: LoadedModel, field: str, chosen: Enum, valid: Sequence[Enum]) -> None:

@@ -29,6 +29,7 @@ class FeatureFacts:
     memory_format: str
     reduction: Reduction
     """What is done before the PCA."""
+    compiled: bool = False
 
     def differences(self, asked: FeatureFacts) -> list[str]:
         """Return what is otherwise in a request, with both values."""
@@ -42,6 +43,7 @@ class FeatureFacts:
             "precision",
             "memory_format",
             "reduction",
+            "compiled",
         ):
             mine, other = (_plain(getattr(one, name)) for one in (self, asked))
             found += _different(name, mine, other)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from ..backends.manner import Manner
 from ..backends.memory_format import MemoryFormat
 from ..backends.precision import Precision
 from ..backends.taps import TokenExtraction, taps
@@ -46,6 +47,8 @@ class ExtractSpec:
     """Every image goes through the model alone."""
     reduction: Reduction = WHOLE
     memory_format: MemoryFormat = MemoryFormat.CONTIGUOUS
+    compiled: bool = False
+    """Code is compiled for passes of `batch_size` images."""
     pca: str = ""
     """SHA-256 or name of what reduces further; empty: nothing."""
 
@@ -59,6 +62,7 @@ class ExtractSpec:
             self.precision.value,
             self.memory_format.value,
             self.reduction,
+            self.compiled,
         )
 
 
@@ -70,6 +74,11 @@ class Plan:
     transform: InputTransform
     row_shapes: list[tuple[int, ...]]
     """Shape of one image's features, per module in the order asked for."""
+
+    def compiled_for(self, image_count: int) -> Plan:
+        """Return the same with code that is compiled for batches of so many images."""
+        manner = replace(self.work.manner, compiled_for=image_count)
+        return replace(self, work=replace(self.work, manner=manner))
 
 
 def plan(loader: ModelLoader, key: ModelKey, spec: ExtractSpec) -> Plan:
@@ -83,9 +92,8 @@ def plan(loader: ModelLoader, key: ModelKey, spec: ExtractSpec) -> Plan:
         _check_own_way(spec, modality)
     transform = images if modality == IMAGE else own[modality]
     _check_memory_format(spec, transform.spec)
-    work = Work(
-        found, transform.spec, spec.precision, spec.reduction, spec.dtype, spec.memory_format
-    )
+    manner = Manner(spec.precision, spec.memory_format)
+    work = Work(found, transform.spec, manner, spec.reduction, spec.dtype)
     return Plan(work, transform, work.row_shapes)
 
 

@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends.base import BatchRun, RunnableModel
-from ..backends.memory_format import MemoryFormat
-from ..backends.precision import Precision
+from ..backends.manner import USUAL, Manner
 from ..backends.taps import Tap
 from ..inputs import InputSpec
 from .pca import PCA
@@ -27,11 +26,10 @@ class Work:
 
     taps: tuple[Tap, ...]
     spec: InputSpec
-    precision: Precision = Precision.FLOAT32
+    manner: Manner = USUAL
     reduction: Reduction = WHOLE
     dtype: str = "float32"
     """Of the rows: `float32` or `float16`."""
-    memory_format: MemoryFormat = MemoryFormat.CONTIGUOUS
     pca: PCA | None = None
     """Of reduced rows: their scores take their place."""
 
@@ -50,7 +48,7 @@ class Work:
 
     def run(self, model: RunnableModel, inputs: Sequence[Any]) -> tuple[BatchRun, Overflows]:
         """Return the rows of each tap, and what of them overflowed."""
-        run = model.run(inputs, self.taps, self.precision, self.memory_format)
+        run = model.run(inputs, self.taps, self.manner)
         if self.reduction != WHOLE:
             run = replace(run, rows=[self.reduction.apply(rows) for rows in run.rows])
         if self.pca is not None:

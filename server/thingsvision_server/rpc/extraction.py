@@ -73,6 +73,7 @@ def extract_spec(header: pb.ExtractHeader) -> ExtractSpec:
         deterministic=_deterministic(header),
         reduction=reduction_of(header.reduction),
         memory_format=known("memory_format", header.memory_format, _MEMORY_FORMATS),
+        compiled=_compiled(header),
         pca=header.reduction.pca,
     )
 
@@ -85,6 +86,15 @@ def _deterministic(header: pb.ExtractHeader) -> bool:
             field="batch_size",
         )
     return header.deterministic
+
+
+def _compiled(header: pb.ExtractHeader) -> bool:
+    if header.compiled and not (header.batch_size or header.deterministic):
+        raise InvalidRequestError(
+            "compiled passes have one number of images: name a batch_size",
+            field="batch_size",
+        )
+    return header.compiled
 
 
 def _overrides(message: pb.PreprocessingOverrides) -> PreprocessingOverrides:
@@ -153,10 +163,11 @@ def provenance(extraction: Extraction) -> pb.Provenance:
         device=loaded.lanes.device,
         framework=loaded.model.framework,
         server_version=server_version(),
-        precision=work.precision.value,
+        precision=work.manner.precision.value,
         deterministic=extraction.deterministic,
         reduction=reduction_message(work.reduction, work.pca),
-        memory_format=work.memory_format.value,
+        memory_format=work.manner.memory_format.value,
+        compiled=work.manner.compiled_for > 0,
         pca=None if work.pca is None else used_pca_message(work.pca.record),
     )
 

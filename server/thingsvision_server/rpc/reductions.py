@@ -71,6 +71,7 @@ def pca_message(record: PCARecord) -> pb.PCA:
         token_extraction=facts.token_extraction,
         precision=facts.precision,
         memory_format=facts.memory_format,
+        compiled=facts.compiled,
         reduction=reduction_message(facts.reduction),
         batch_size=told.batch_size,
         deterministic=told.deterministic,

@@ -62,6 +62,7 @@ class ExportedModel:
         model = TorchModel(_load(self._path, device), device)
         # Its operators have the strides of its tracing: in another order they could err silently.
         model.memory_formats = (MemoryFormat.CONTIGUOUS,)
+        model.can_compile = False
         return model
 
 

@@ -1,0 +1,122 @@
+"""Compiled passes by choice: near the usual features, named, and refused where they can't be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from serving import TestServer
+from thingsvision_client import (
+    Client,
+    DataLoader,
+    ImageDataset,
+    errors,
+    get_extractor,
+    save_features,
+    verify,
+)
+from thingsvision_client.reductions import FeatureOptions
+from thingsvision_proto.v1 import thingsvision_pb2 as pb
+from thingsvision_proto.v1.thingsvision_pb2_grpc import FeatureServiceStub
+
+MODEL = "torchvision/squeezenet1_0@random:0"
+MODULES = ["features.3", "features.5"]
+
+
+def test_features_are_nearly_the_usual_ones_whatever_the_last_batch(
+    client: Client, photos: list[Path]
+) -> None:
+    usual = client.extract(MODEL, photos, MODULES, batch_size=2)
+    for images in (photos, photos[:-1]):
+        found = client.extract(MODEL, images, MODULES, batch_size=2, compiled=True)
+        assert found.provenance.compiled
+        assert json.loads(found.to_json())["compiled"] is True
+        assert found.images == usual.images[: len(images)]
+        for module in MODULES:
+            expected = usual.features[module][: len(images)]
+            limit = 1e-5 * np.abs(expected).max()
+            np.testing.assert_allclose(found.features[module], expected, rtol=0, atol=limit)
+    assert not usual.provenance.compiled
+    again = client.extract(MODEL, photos, MODULES, batch_size=2)
+    for module in MODULES:
+        np.testing.assert_array_equal(again.features[module], usual.features[module])
+
+
+def test_the_same_request_gives_the_same_bits(client: Client, photos: list[Path]) -> None:
+    ask: dict[str, Any] = {"batch_size": 2, "compiled": True}
+    first = client.extract(MODEL, photos, MODULES[1], **ask).features[MODULES[1]]
+    stream = client.stream(MODEL, photos, MODULES[1], **ask)
+    rows = np.concatenate([part[MODULES[1]] for _, part in stream])
+    np.testing.assert_array_equal(rows, first)
+    rdms = client.rdm(MODEL, photos, MODULES[1], dtype="float64", **ask)
+    assert rdms.provenance is not None
+    assert rdms.provenance.compiled
+    flat = first.reshape(len(first), -1)
+    expected = client.rdm_of(flat, dtype="float64").rdms["features"]
+    np.testing.assert_array_equal(rdms.rdms[MODULES[1]], expected)
+
+
+def test_every_image_alone_is_compiled_too(client: Client, photos: list[Path]) -> None:
+    ask: dict[str, Any] = {"deterministic": True, "compiled": True}
+    together = client.extract(MODEL, photos, MODULES[1], **ask).features[MODULES[1]]
+    backwards = client.extract(MODEL, photos[::-1], MODULES[1], **ask).features[MODULES[1]]
+    np.testing.assert_array_equal(together, backwards[::-1])
+
+
+@pytest.mark.parametrize(
+    ("model", "module", "sentence"),
+    [
+        (MODEL, MODULES[0], "compiled passes have one number of images: name a batch_size"),
+        (
+            "keras/MobileNet@random:0",
+            "conv1",
+            "passes of keras/MobileNet@random:0 can't be compiled: that is for networks of PyTorch",
+        ),
+    ],
+)
+def test_what_can_not_be_compiled_is_refused(
+    client: Client, photos: list[Path], model: str, module: str, sentence: str
+) -> None:
+    batch_size = None if model == MODEL else 2
+    with pytest.raises(errors.InvalidRequestError, match=sentence):
+        client.extract(model, photos[:1], module, batch_size=batch_size, compiled=True)
+
+
+def test_only_true_and_false_are_taken() -> None:
+    with pytest.raises(errors.InvalidRequestError, match="compiled is true or false, not 1"):
+        FeatureOptions(compiled=1)  # type: ignore[arg-type]
+
+
+def test_stock_stubs_ask_for_it(server: TestServer, photos: list[Path]) -> None:
+    spec = pb.ModelSpec(source="torchvision", name="squeezenet1_0", random_seed=0)
+    header = pb.ExtractHeader(model=spec, modules=MODULES[:1], batch_size=2, compiled=True)
+    image = pb.Image(name="one", encoded=photos[0].read_bytes())
+    requests = [pb.ExtractRequest(header=header), pb.ExtractRequest(image=image)]
+    with grpc.insecure_channel(server.address) as channel:
+        replies = list(FeatureServiceStub(channel).Extract(iter(requests)))
+    assert replies[0].header.provenance.compiled
+    assert replies[-1].trailer.image_count == 1
+
+
+def test_files_tell_it_and_are_verified_with_it(
+    server: TestServer, photos: list[Path], tmp_path: Path
+) -> None:
+    root, names = photos[0].parent, [photo.name for photo in photos]
+    extractor = get_extractor(
+        "squeezenet1_0", False, "cpu", "torchvision",
+        model_parameters={"compiled": True}, server=server.address,
+    )  # fmt: skip
+    batches = DataLoader(ImageDataset(root, tmp_path, "pt", file_names=names), 2, "pt")
+    features = extractor.extract_features(batches, MODULES[0])
+    save_features(features, tmp_path, "npy")
+    told = json.loads((tmp_path / "features.npy.json").read_text())
+    assert told["compiled"] is True
+    assert told["choices"] == {"compiled": True}
+    found = verify(tmp_path / "features.npy", server=server.address)
+    assert [one.verdict for one in found.modules] == ["equal"]
+    assert found.notes == ()
