@@ -65,3 +65,21 @@ def test_an_image_without_room_is_refused(tmp_path: Path, photos: list[Path]) ->
             client.extract(MODEL, images, every_module)
         again = client.extract(MODEL, images, MODULE, batch_size=1).features[MODULE]
         np.testing.assert_array_equal(again, expected)
+
+
+def test_a_compiled_batch_without_room_is_refused(tmp_path: Path, photos: list[Path]) -> None:
+    some = [photos[number % len(photos)] for number in range(IMAGE_COUNT)]
+    images = [(f"{number}", path.read_bytes()) for number, path in enumerate(some)]
+    with (
+        server_process(tmp_path, max_batch=IMAGE_COUNT, max_batch_bytes="1GiB") as server,
+        Client(server.address) as client,
+    ):
+        ask = {"batch_size": IMAGE_COUNT, "compiled": True}
+        expected = client.extract(MODEL, images, MODULE, **ask).features[MODULE]
+        with (
+            no_more_than(server, IMAGE_COUNT * ROW_BYTES // 2),
+            pytest.raises(errors.DeviceMemoryError, match="of 32 images in a compiled pass"),
+        ):
+            client.extract(MODEL, images, MODULE, **ask)
+        again = client.extract(MODEL, images, MODULE, **ask).features[MODULE]
+        np.testing.assert_array_equal(again, expected)

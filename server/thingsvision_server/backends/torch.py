@@ -143,12 +143,7 @@ class TorchModel:
             raise RuntimeError("the model was closed while in use")
         return self._first
 
-    def run(
-        self,
-        inputs: Sequence[Any],
-        taps: Sequence[Tap],
-        manner: Manner = USUAL,
-    ) -> BatchRun:
+    def run(self, inputs: Sequence[Any], taps: Sequence[Tap], manner: Manner = USUAL) -> BatchRun:
         """Return the activations of each tap, images x shape; the pass ends after the last one."""
         started = time.monotonic()
         try:
@@ -159,9 +154,11 @@ class TorchModel:
             batch = laid_out(batch, manner.memory_format)
             copies = [_Copy(tap, len(inputs), self._device) for tap in taps]
             copied_at = time.monotonic()
-            pass_of = self._run_compiled if manner.compiled_for else self._run_step_by_step
             with arithmetic(self._device, manner.precision), refusing_views(manner.memory_format):
-                pass_of(batch, copies, manner)
+                if manner.compiled_for:
+                    self._run_compiled(batch, copies, manner)
+                else:
+                    self._run_step_by_step(batch, copies)
             if self._device.type == "cuda":
                 torch.cuda.current_stream(self._device).synchronize()
         except (torch.OutOfMemoryError, MemoryError) as error:
@@ -179,7 +176,7 @@ class TorchModel:
         for one in copies:
             one.fill(outputs)
 
-    def _run_step_by_step(self, batch: torch.Tensor, copies: list[_Copy], _manner: Manner) -> None:
+    def _run_step_by_step(self, batch: torch.Tensor, copies: list[_Copy]) -> None:
         quicker = QuickMaxPools() if self._pools_on_cpu else nullcontext()
         with self._own_network() as network, quicker:
             _forward(network, batch, copies)

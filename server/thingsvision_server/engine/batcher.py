@@ -152,7 +152,7 @@ class Batcher:
             self._deliver(batch, result)
             return
         for share in batch:
-            share.stream.give(share.place, _as_error(result))
+            share.stream.give(share.place, _as_error(result, share.stream.work))
 
     async def _forward(
         self, images: list[PreparedImage], work: Work, turn: Turn
@@ -166,7 +166,9 @@ class Batcher:
             # A failed run holds the memory of its batch: nothing keeps it over the next one.
             run = turn.run(partial(work.run, self._model, inputs))
             await asyncio.wait({run})
-            if isinstance(run.exception(), OutOfDeviceMemoryError) and len(piece) > 1:
+            # Compiled passes have one number of images.
+            divides = len(piece) > 1 and not work.manner.compiled_for
+            if isinstance(run.exception(), OutOfDeviceMemoryError) and divides:
                 _log.warning("device out of memory, halving the batch", images=len(piece))
                 middle = len(piece) // 2
                 pieces = [piece[:middle], piece[middle:], *pieces]
@@ -218,10 +220,11 @@ def _rows(share: Share, pieces: list[_Piece], start: int) -> Iterator[FeatureRow
         begin = end
 
 
-def _as_error(error: BaseException) -> BaseException:
+def _as_error(error: BaseException, work: Work) -> BaseException:
     if isinstance(error, OutOfDeviceMemoryError):
-        reason = str(error).partition("\n")[0]
+        reason, count = str(error).partition("\n")[0], work.manner.compiled_for
+        images = f"{count} images in a compiled pass" if count else "a single image"
         return DeviceMemoryError(
-            f"the device has no room for the activations of a single image: {reason}"
+            f"the device has no room for the activations of {images}: {reason}"
         )
     return error
