@@ -13,7 +13,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,29 +50,30 @@ def main() -> None:
     machine = describe_machine(choices.device)
     machine["peer_versions"] = peer_versions(choices.peer) if choices.peer else {}
     folder = options.out or RESULTS_DIR / str(machine["time"]).replace(":", "").partition("+")[0]
+    measured: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="thingsvision-bench-") as scratch:
-        measured = _measure(rows, choices, Path(scratch))
+        for row in _measured(rows, choices, Path(scratch)):
+            measured.append(row)
+            report = Report(machine, _as_text(options), measured, time.monotonic() - began)
+            paths = report.write(folder)  # each time: who interrupts the bench keeps its rows
         if any(cell.missing for row in measured for cell in row.cells.values()):
             _save_logs(Path(scratch), folder / "logs")
-    report = Report(machine, _as_text(options), measured, time.monotonic() - began)
     show(report)
-    paths = [*report.write(folder), *draw(measured, folder)]
-    print("Written:", *paths, sep="\n  ")
+    print("Written:", *paths, *draw(measured, folder), sep="\n  ")
 
 
-def _measure(rows: Sequence[Measure], choices: Choices, scratch: Path) -> list[Row]:
-    measured = []
+def _measured(rows: Sequence[Measure], choices: Choices, scratch: Path) -> Iterator[Row]:
     with open_session(choices, scratch) as session:
         for number, row in enumerate(rows):
             began = time.monotonic()
             print(f"{number + 1}/{len(rows)} {row.id}", end=" ", file=sys.stderr, flush=True)
             try:
-                measured.append(row.measure(session))
+                result = row.measure(session)
             except (ColumnError, ThingsvisionError) as error:
                 session.end_processes(list(session.processes))
-                measured.append(Row(row.id, "failed", "", {"all": Cell(missing=str(error))}))
+                result = Row(row.id, "failed", "", {"all": Cell(missing=str(error))})
             print(f"{time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-    return measured
+            yield result
 
 
 def _save_logs(scratch: Path, folder: Path) -> None:

@@ -102,7 +102,11 @@ class Session:
                 self.processes.pop(module).close()
 
     def prepare(self, columns: Mapping[str, str], case: Mapping[str, Any]) -> dict[str, Cell]:
-        """Get columns ready for a case; those that can't say why in their cell."""
+        """Get columns ready for a case; those that can't say why in their cell.
+
+        The processes of all other columns end: together they may need more memory than there is.
+        """
+        self.end_processes(sorted(self.processes.keys() - set(columns.values())))
         cells = {name: Cell() for name in columns}
         for name, module in columns.items():  # all import their libraries side by side
             self._try(cells[name], partial(self.process, module))

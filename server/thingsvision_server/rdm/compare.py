@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from math import fsum
 from typing import TYPE_CHECKING
@@ -12,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InvalidRequestError
-from .cores import all_cores
 from .gram import gram_matrix
 from .metrics import MetricInfo, RowStats, metric_named
 from .neighbours import recompute_near
@@ -63,9 +61,9 @@ def compute_rdm(
     if not rows.row_count or not rows.value_count:
         shape = f"{rows.row_count} x {rows.value_count}"
         raise InvalidRequestError(f"an RDM needs at least one row of one value, not {shape}")
-    with ExitStack() as stack:
-        cores = stack.enter_context(all_cores()) if device == "cpu" else None
-        return _compute(rows, info, Work(device, block_bytes, on_block, cores))
+    work = Work(device, block_bytes, on_block)
+    with work.on_all_cores():
+        return _compute(rows, info, work)
 
 
 def _compute(rows: Rows, metric: MetricInfo, work: Work) -> RDM:

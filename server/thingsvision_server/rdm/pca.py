@@ -74,7 +74,8 @@ def _of_images(
     """Find axes through the N x N inner products of the rows, the mean row taken out."""
     import torch
 
-    gram, _ = gram_matrix(rows, metric_named("euclidean"), work)
+    with work.on_all_cores():
+        gram, _ = gram_matrix(rows, metric_named("euclidean"), work)
     total = float(gram.diagonal().sum())
     squares, vectors = _largest(gram, count)
     weights = torch.from_numpy(vectors / np.sqrt(squares)).to(work.device).T

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from .cores import Cores
+from .cores import Cores, all_cores
 from .rows import Array, Rows, block_values, spans
 
 if TYPE_CHECKING:
@@ -22,17 +23,27 @@ STRIP_BYTES = 1024 * 1024
 
 @dataclass
 class Work:
-    """Where and how to compute, and how far it is: `on_block(done, total)` may raise to cancel.
-
-    `cores` takes the pieces; without it the calling thread does, as suits a GPU.
-    """
+    """Where and how to compute, and how far it is: `on_block(done, total)` may raise to cancel."""
 
     device: str
     block_bytes: int
     on_block: Callable[[int, int], None] | None = None
-    cores: Cores | None = None
+    cores: Cores | None = field(default=None, init=False)
+    """What takes the pieces; without it the calling thread does, as suits a GPU."""
     done_count: int = field(default=0, init=False)
     total_count: int = field(default=0, init=False)
+
+    @contextmanager
+    def on_all_cores(self) -> Iterator[None]:
+        """Have all cores of a CPU take the pieces meanwhile."""
+        if self.device != "cpu":
+            yield
+            return
+        with all_cores() as self.cores:
+            try:
+                yield
+            finally:
+                self.cores = None
 
     def tell(self) -> None:
         """Say how far the work is."""
