@@ -21,7 +21,7 @@ def torch_inputs(case: FeatureCase) -> Array:
     """Return images x 3 x 224 x 224, float32, as the weights' own transforms make them."""
     transform = torch_transform(case.network)
     images = [transform(image).numpy() for image in _opened(case.images)]
-    # The stack of arrays whose axes were swapped has them swapped, and convolutions would follow it.
+    # A stack of arrays whose axes were swapped has them swapped: convolutions would follow it.
     return np.ascontiguousarray(np.stack(images))
 
 
