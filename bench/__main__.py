@@ -13,7 +13,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -52,17 +53,20 @@ def main() -> None:
     folder = options.out or RESULTS_DIR / str(machine["time"]).replace(":", "").partition("+")[0]
     measured: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="thingsvision-bench-") as scratch:
-        for row in _measured(rows, choices, Path(scratch)):
-            measured.append(row)
-            report = Report(machine, _as_text(options), measured, time.monotonic() - began)
-            paths = report.write(folder)  # each time: who interrupts the bench keeps its rows
+        with closing(_measured(rows, choices, Path(scratch))) as found:
+            for row in found:
+                measured.append(row)
+                report = Report(machine, _as_text(options), measured, time.monotonic() - began)
+                paths = report.write(folder)  # each time: who interrupts the bench keeps its rows
         if any(cell.missing for row in measured for cell in row.cells.values()):
             _save_logs(Path(scratch), folder / "logs")
     show(report)
     print("Written:", *paths, *draw(measured, folder), sep="\n  ")
 
 
-def _measured(rows: Sequence[Measure], choices: Choices, scratch: Path) -> Iterator[Row]:
+def _measured(
+    rows: Sequence[Measure], choices: Choices, scratch: Path
+) -> Generator[Row, None, None]:
     with open_session(choices, scratch) as session:
         for number, row in enumerate(rows):
             began = time.monotonic()

@@ -10,16 +10,9 @@ import grpc
 import numpy as np
 import pytest
 
+from saved_features import save_squeezenet
 from serving import TestServer
-from thingsvision_client import (
-    Client,
-    DataLoader,
-    ImageDataset,
-    errors,
-    get_extractor,
-    save_features,
-    verify,
-)
+from thingsvision_client import Client, errors, verify
 from thingsvision_client.reductions import FeatureOptions
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_proto.v1.thingsvision_pb2_grpc import FeatureServiceStub
@@ -106,17 +99,11 @@ def test_stock_stubs_ask_for_it(server: TestServer, photos: list[Path]) -> None:
 def test_files_tell_it_and_are_verified_with_it(
     server: TestServer, photos: list[Path], tmp_path: Path
 ) -> None:
-    root, names = photos[0].parent, [photo.name for photo in photos]
-    extractor = get_extractor(
-        "squeezenet1_0", False, "cpu", "torchvision",
-        model_parameters={"compiled": True}, server=server.address,
-    )  # fmt: skip
-    batches = DataLoader(ImageDataset(root, tmp_path, "pt", file_names=names), 2, "pt")
-    features = extractor.extract_features(batches, MODULES[0])
-    save_features(features, tmp_path, "npy")
+    chosen = {"compiled": True}
+    path = save_squeezenet(server, photos, tmp_path, module=MODULES[0], parameters=chosen)
     told = json.loads((tmp_path / "features.npy.json").read_text())
     assert told["compiled"] is True
     assert told["choices"] == {"compiled": True}
-    found = verify(tmp_path / "features.npy", server=server.address)
+    found = verify(path, server=server.address)
     assert [one.verdict for one in found.modules] == ["equal"]
     assert found.notes == ()

@@ -36,13 +36,24 @@ def no_more_than(server: ServerProcess, more_bytes: int) -> Iterator[None]:
         server.process.rlimit(psutil.RLIMIT_AS, unlimited)
 
 
-def test_a_batch_without_room_is_halved(tmp_path: Path, photos: list[Path]) -> None:
-    some = [photos[number % len(photos)] for number in range(IMAGE_COUNT)]
-    images = [(f"{number}", path.read_bytes()) for number, path in enumerate(some)]
+@contextmanager
+def server_of_large_batches(folder: Path) -> Iterator[tuple[ServerProcess, Client]]:
+    """Start a server that takes all images in one batch, where it has room."""
     with (
-        server_process(tmp_path, max_batch=IMAGE_COUNT, max_batch_bytes="1GiB") as server,
+        server_process(folder, max_batch=IMAGE_COUNT, max_batch_bytes="1GiB") as server,
         Client(server.address) as client,
     ):
+        yield server, client
+
+
+def many(photos: list[Path]) -> list[tuple[str, bytes]]:
+    some = [photos[number % len(photos)] for number in range(IMAGE_COUNT)]
+    return [(f"{number}", path.read_bytes()) for number, path in enumerate(some)]
+
+
+def test_a_batch_without_room_is_halved(tmp_path: Path, photos: list[Path]) -> None:
+    images = many(photos)
+    with server_of_large_batches(tmp_path) as (server, client):
         expected = client.extract(MODEL, images, MODULE, batch_size=4).features[MODULE]
 
         # A batch takes its rows twice: as the network makes them, and copied.
@@ -68,12 +79,8 @@ def test_an_image_without_room_is_refused(tmp_path: Path, photos: list[Path]) ->
 
 
 def test_a_compiled_batch_without_room_is_refused(tmp_path: Path, photos: list[Path]) -> None:
-    some = [photos[number % len(photos)] for number in range(IMAGE_COUNT)]
-    images = [(f"{number}", path.read_bytes()) for number, path in enumerate(some)]
-    with (
-        server_process(tmp_path, max_batch=IMAGE_COUNT, max_batch_bytes="1GiB") as server,
-        Client(server.address) as client,
-    ):
+    images = many(photos)
+    with server_of_large_batches(tmp_path) as (server, client):
         ask = {"batch_size": IMAGE_COUNT, "compiled": True}
         expected = client.extract(MODEL, images, MODULE, **ask).features[MODULE]
         with (

@@ -18,16 +18,9 @@ import torch
 from torch import nn
 from torchvision import models
 
+from saved_features import save_squeezenet
 from serving import TestServer
-from thingsvision_client import (
-    Client,
-    DataLoader,
-    ImageDataset,
-    errors,
-    get_extractor,
-    save_features,
-    verify,
-)
+from thingsvision_client import Client, errors, verify
 from thingsvision_client.images import queue_files
 from thingsvision_client.jobs import Task, extract_to_file
 from thingsvision_client.model import Model
@@ -171,24 +164,18 @@ def test_a_number_that_is_no_format_is_refused(server: TestServer) -> None:
 def test_files_tell_it_and_are_verified_with_it(
     server: TestServer, photos: list[Path], tmp_path: Path
 ) -> None:
-    root, names = photos[0].parent, [photo.name for photo in photos]
-    extractor = get_extractor(
-        "squeezenet1_0", False, "cpu", "torchvision",
-        model_parameters={"memory_format": "channels_last"}, server=server.address,
-    )  # fmt: skip
-    batches = DataLoader(ImageDataset(root, tmp_path, "pt", file_names=names), 2, "pt")
-    features = extractor.extract_features(batches, MODULE)
-    save_features(features, tmp_path, "npy")
+    chosen = {"memory_format": "channels_last"}
+    path = save_squeezenet(server, photos, tmp_path, module=MODULE, parameters=chosen)
     told = json.loads((tmp_path / "features.npy.json").read_text())
     assert told["memory_format"] == "channels_last"
     assert told["choices"] == {"memory_format": "channels_last"}
-    found = verify(tmp_path / "features.npy", server=server.address)
+    found = verify(path, server=server.address)
     assert [one.verdict for one in found.modules] == ["equal"]
     assert found.notes == ()
     # Recomputed the other way it is only near: the format told is the one that is used.
     told["choices"] = {}
     (tmp_path / "features.npy.json").write_text(json.dumps(told))
-    found = verify(tmp_path / "features.npy", server=server.address)
+    found = verify(path, server=server.address)
     assert [one.verdict for one in found.modules] == ["rounding"]
     assert found.notes == ("memory_format was 'channels_last' and is 'contiguous' now",)
 
