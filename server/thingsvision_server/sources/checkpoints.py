@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ..inputs import IMAGE, InputTransform
+from ..inputs import IMAGE, InputTransform, Preprocessing
 from .base import ModelKey
 from .context import SourceContext
 from .pytorch import PyTorchSource
-from .state_dicts import StateDict, filled
+from .state_dicts import FileReader, StateDict, filled, read_state_dict
 from .transforms import IMAGENET, transform_of
 from .weights import PublishedWeights
 
@@ -34,12 +34,19 @@ class Checkpoint:
 
 
 class CheckpointCatalogue:
-    """A row for each network; all have the preprocessing of ImageNet, 256 / 224 bilinear."""
+    """A row for each network; all have one preprocessing, ImageNet's 256 / 224 bilinear."""
 
-    def __init__(self, source: str, tag: str, rows: Mapping[str, Checkpoint]) -> None:
+    def __init__(
+        self,
+        source: str,
+        tag: str,
+        rows: Mapping[str, Checkpoint],
+        preprocessing: Preprocessing = IMAGENET,
+    ) -> None:
         self.source = source
         self._tag = tag
         self._rows = rows
+        self._preprocessing = preprocessing
 
     def names(self) -> list[str]:
         """Return the names of all models, sorted."""
@@ -54,8 +61,8 @@ class CheckpointCatalogue:
         return self._rows[name].weights
 
     def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:
-        """Return the preprocessing of ImageNet."""
-        return {IMAGE: transform_of(IMAGENET)}
+        """Return the preprocessing of all these networks."""
+        return {IMAGE: transform_of(self._preprocessing)}
 
     def towers(self, network: nn.Module) -> Mapping[str, nn.Module]:
         """Return the network: all of it sees images."""
@@ -79,12 +86,17 @@ class CheckpointCatalogue:
 
 
 def checkpoint_source(
-    context: SourceContext, catalogue: CheckpointCatalogue, refused: Mapping[str, str] | None = None
+    context: SourceContext,
+    catalogue: CheckpointCatalogue,
+    refused: Mapping[str, str] | None = None,
+    *,
+    read: FileReader = read_state_dict,
 ) -> PyTorchSource:
     """Return the source of a catalogue; `refused` has names that users may know, and why not."""
     return PyTorchSource(
         catalogue,
         context.weights,
+        read=read,
         convert=catalogue.converted,
         parameter_counts=catalogue.parameter_counts(),
         refused=refused or {},

@@ -9,7 +9,6 @@ from ..backends.base import RunnableModel, Structure
 from ..inputs import InputTransform
 from .base import ModelEntry, ModelKey, ModelSource
 from .context import SourceContext
-from .keras.harmonization import REFUSED as NOT_HARMONIZED
 from .naming import check_name
 from .opening import named
 from .weights import PublishedWeights, PublishingSource
@@ -20,14 +19,12 @@ FAMILIES: Sequence[str] = (
     "cornet.source:open_source",
     "dreamsim.source:open_source",
     "ecoset:open_source",
-    "keras.harmonization:open_source",
+    "harmonization.of_keras:open_source",
+    "harmonization.of_timm:open_source",
     "salobjsub:open_source",
     "hugging_face.segment_anything:open_source",
 )
 """`module:function` (below this package) that opens a family as a source of its own."""
-
-REFUSED: Mapping[str, str] = {**NOT_HARMONIZED}
-"""Names that users may know from elsewhere, and why there is no such model."""
 
 _NOWHERE = PublishedWeights()
 
@@ -59,7 +56,7 @@ class CustomSource:
 
     def resolve(self, key: ModelKey) -> ModelKey:
         """Return the key with its weights named in full; raise where there are none such."""
-        check_name(key, self._family_of, refused=REFUSED)
+        check_name(key, self._family_of)
         return self._family_of[key.name].resolve(key)
 
     def structure(self, key: ModelKey, image_shape: tuple[int, ...] | None = None) -> Structure:
