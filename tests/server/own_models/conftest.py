@@ -1,0 +1,34 @@
+"""A server, and the programs that are uploaded to it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from serving import TestServer, serving
+from thingsvision_client import Client
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestServer]:
+    with serving(tmp_path_factory.mktemp("server"), drain_seconds=1.0) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: TestServer) -> Iterator[Client]:
+    with Client(server.address) as connected:
+        yield connected
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the programs that `own_networks` writes."""
+    folder = tmp_path_factory.mktemp("programs")
+    script = Path(__file__).parents[2] / "own_networks.py"
+    subprocess.run([sys.executable, script, folder], check=True, timeout=200)
+    return folder

@@ -1,0 +1,37 @@
+"""What whole models can't do is told: they compute as they were written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from own_files import DECLARED, copied, onnx_file
+from own_networks import network
+from thingsvision_client import Client
+from thingsvision_client.errors import InvalidRequestError
+
+
+@pytest.mark.parametrize("kind", ["pt2", "onnx"])
+def test_whole_models_keep_the_memory_format_that_they_were_written_for(
+    client: Client, programs: Path, photos: list[Path], tmp_path: Path, kind: str
+) -> None:
+    onnx_path = tmp_path / "net.onnx"
+    path = copied(programs, "net") if kind == "pt2" else onnx_file(network(6), onnx_path)
+    model = client.upload_model(path, DECLARED)
+    with pytest.raises(
+        InvalidRequestError, match="can't compute in channels_last on cpu; valid: contiguous"
+    ):
+        client.extract(model, photos, "", memory_format="channels_last")
+
+
+@pytest.mark.parametrize("kind", ["pt2", "onnx"])
+def test_a_model_of_exactly_four_images_is_refused_with_the_way_out(
+    client: Client, programs: Path, tmp_path: Path, kind: str
+) -> None:
+    path = programs / "four.pt2"
+    if kind == "onnx":
+        path = onnx_file(network(4), tmp_path / "four.onnx", batch=4)
+    model = client.upload_model(path, DECLARED)
+    with pytest.raises(InvalidRequestError, match=r"exactly 4 images.*torch.export.Dim.\"batch\""):
+        client.modules(model)

@@ -1,0 +1,68 @@
+"""ONNX models: run by onnxruntime, tapped by the names in their graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from own_files import DECLARED, hooked, inputs, onnx_file
+from own_networks import network
+from thingsvision_client import Client
+from thingsvision_client.errors import NotExtractableError, UnknownModuleError
+
+
+def test_an_onnx_model_gives_what_onnxruntime_and_pytorch_give(
+    client: Client, tmp_path: Path, photos: list[Path]
+) -> None:
+    net, path = network(6), tmp_path / "net.onnx"
+    model = client.upload_model(onnx_file(net, path), DECLARED)
+    modules = {module.name: module for module in client.modules(model)}
+    assert list(modules)[:4] == ["", "stem/conv", "stem/norm", "act"]
+    assert (modules["stem/conv"].type, modules["stem/conv"].output_shape) == ("Conv", (8, 16, 16))
+    assert "strides=[2, 2]" in modules["stem/conv"].attributes
+    assert modules["stem/conv"].parameter_count == 3 * 8 * 9 + 8
+    assert "int64, not floating point" in modules["shape"].reason
+    batch = inputs(photos)
+    result = client.extract(model, photos, ["stem/conv", "body", "logits", ""]).features
+    plain = onnxruntime.InferenceSession(path).run(None, {"image": batch.numpy()})[0]
+    np.testing.assert_allclose(result["logits"], plain, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(result["logits"], result[""])
+    for name, place in {"stem.0": "stem/conv", "body.0": "body", "head": "logits"}.items():
+        expected = hooked(net, batch, [name])[name]
+        np.testing.assert_allclose(result[place], expected, rtol=1e-4, atol=1e-5)
+    entry = {one.name: one for one in client.models("own")}[model.name]
+    assert entry.backend == "onnx"
+
+
+def test_a_tap_of_onnx_has_the_same_bits_whatever_else_is_asked_for(
+    client: Client, tmp_path: Path, photos: list[Path]
+) -> None:
+    model = client.upload_model(onnx_file(network(7), tmp_path / "net.onnx"), DECLARED)
+    names = ["stem/conv", "stem/norm", "act", "body", "mean", "logits"]
+    together = client.extract(model, photos, names, batch_size=3).features
+    for name in names:
+        alone = client.extract(model, photos, [name], batch_size=3).features[name]
+        np.testing.assert_array_equal(alone, together[name])
+
+
+def test_an_onnx_model_of_one_image_runs_images_one_by_one(
+    client: Client, tmp_path: Path, photos: list[Path]
+) -> None:
+    net = network(8)
+    model = client.upload_model(onnx_file(net, tmp_path / "one.onnx", batch=1), DECLARED)
+    result = client.extract(model, photos, "logits").features["logits"]
+    expected = hooked(net, inputs(photos), ["head"])["head"]
+    np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_what_has_no_row_per_image_is_told(
+    client: Client, tmp_path: Path, photos: list[Path]
+) -> None:
+    model = client.upload_model(onnx_file(network(9), tmp_path / "net.onnx"), DECLARED)
+    with pytest.raises(NotExtractableError, match=r"'shape'.*int64, not floating point"):
+        client.extract(model, photos, "shape")
+    with pytest.raises(UnknownModuleError, match="Did you mean 'stem/conv'"):
+        client.extract(model, photos, "stem/con")

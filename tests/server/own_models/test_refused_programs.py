@@ -1,0 +1,204 @@
+"""Programs that are more than a program are refused with a reason, and nothing in them is run."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from own_files import DECLARED, hooked, in_program, inputs, rewritten
+from own_networks import SEEDS, network
+from thingsvision_client import Client
+from thingsvision_client.errors import InvalidRequestError, InvalidWeightsError
+from thingsvision_server.sources.uploads.exported_sizes import is_safe_size
+
+
+def node(program: dict[str, Any]) -> dict[str, Any]:
+    first: dict[str, Any] = program["graph_module"]["graph"]["nodes"][0]
+    return first
+
+
+class Touch:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+def pickled_weight(files: dict[str, bytes], armed: Path) -> None:
+    name = "data/weights/model_weights_config.json"
+    config = json.loads(files[name])
+    first = next(iter(config["config"].values()))
+    first.update(use_pickle=True, tensor_meta=None)
+    files[f"data/weights/{first['path_name']}"] = pickle.dumps(Touch(armed))
+    files[name] = json.dumps(config).encode()
+
+
+def pickled_object(files: dict[str, bytes], armed: Path) -> None:
+    name = "data/constants/model_constants_config.json"
+    meta = {"path_name": "opaque_obj_0", "is_param": False, "use_pickle": True, "tensor_meta": None}
+    files[name] = json.dumps({"config": {"thing": meta}}).encode()
+    files["data/constants/opaque_obj_0"] = pickle.dumps(Touch(armed))
+
+
+def legacy_weights(files: dict[str, bytes], armed: Path) -> None:
+    file = io.BytesIO()
+    torch.save(Touch(armed), file)
+    files["data/weights/model.pt"] = file.getvalue()
+
+
+def code_in_a_name(program: dict[str, Any]) -> None:
+    text = json.dumps(program).replace('"conv2d"', "\"conv2d=0;__import__('os').abort();x\"")
+    program.update(json.loads(text))
+
+
+def code_in_a_size(program: dict[str, Any]) -> None:
+    values = program["graph_module"]["graph"]["tensor_values"]
+    sizes = next(v["sizes"] for v in values.values() if v["sizes"] and "as_expr" in v["sizes"][0])
+    sizes[0]["as_expr"]["expr_str"] = "__import__('os').abort()"
+
+
+def code_in_a_key(program: dict[str, Any]) -> None:
+    text = json.dumps(program).replace('"stem.0.weight"', '"stem.0\\".x(exit())#.weight"')
+    program.update(json.loads(text))
+
+
+def enum_in_a_spec(program: dict[str, Any]) -> None:
+    spec = program["graph_module"]["module_call_graph"][0]["signature"]
+    spec["out_spec"] = json.dumps([1, {"type": "collections.defaultdict", "context": "{}",
+                                       "children_spec": []}])  # fmt: skip
+
+
+REFUSED: dict[str, tuple[Callable[[dict[str, bytes]], None], tuple[str, ...]]] = {
+    "compiled code": (
+        lambda files: files.update({"data/aotinductor/model/x.so": b"\x7fELF"}),
+        ("aotinductor", "compiled code"),
+    ),
+    "another file": (lambda files: files.update({"x.py": b"1"}), ("'x.py'", "nothing")),
+    "a custom operator": (
+        in_program(lambda p: node(p).update(target="torch.ops.mine.convolve.default")),
+        ("'mine::convolve'", "custom operators"),
+    ),
+    "an operator that reads files": (
+        in_program(lambda p: node(p).update(target="torch.ops.aten.from_file.default")),
+        ("'aten::from_file'",),
+    ),
+    "an operator that writes files": (
+        in_program(lambda p: node(p).update(target="torch.ops.aten.save.default")),
+        ("'aten::save'",),
+    ),
+    "any function of torch": (
+        in_program(lambda p: node(p).update(target="torch.hub.load")),
+        ("'torch.hub.load'",),
+    ),
+    "code in a name": (in_program(code_in_a_name), ("abort", "name")),
+    "code in a key": (in_program(code_in_a_key), ("exit",)),
+    "code in a size": (in_program(code_in_a_size), ("abort", "expr_str")),
+    "a type that imports modules": (in_program(enum_in_a_spec), ("defaultdict", "out_spec")),
+    "no program": (lambda files: files.pop("models/model.json") and None, ("torch.export.save",)),
+}
+
+
+@pytest.fixture
+def program(programs: Path) -> Path:
+    return programs / "any.pt2"
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_program_that_is_more_than_a_program_is_refused(
+    client: Client, program: Path, case: str
+) -> None:
+    change, words = REFUSED[case]
+    with pytest.raises(InvalidWeightsError) as refusal:
+        client.upload_model(rewritten(program, change))
+    for word in words:
+        assert word in str(refusal.value)
+
+
+@pytest.mark.parametrize("arm", [pickled_weight, pickled_object, legacy_weights])
+def test_what_is_pickled_in_a_program_is_refused_and_never_run(
+    client: Client, program: Path, tmp_path: Path, arm: Callable[..., None]
+) -> None:
+    armed = tmp_path / "armed"
+    path = rewritten(program, lambda files: arm(files, armed))
+    with pytest.raises(InvalidWeightsError, match=r"pickled|nothing that a program needs"):
+        client.upload_model(path)
+    assert not armed.exists()
+
+
+def test_pickled_example_inputs_are_not_read(
+    client: Client, program: Path, tmp_path: Path, photos: list[Path]
+) -> None:
+    armed, file = tmp_path / "armed", io.BytesIO()
+    torch.save(Touch(armed), file)
+    path = rewritten(program, lambda f: f.update({"data/sample_inputs/model.pt": file.getvalue()}))
+    model = client.upload_model(path, DECLARED)
+    found = client.extract(model, photos, "head").features["head"]
+    expected = hooked(network(SEEDS["any"]), inputs(photos), ["head"])["head"]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert not armed.exists()
+
+
+def test_guards_are_not_run(client: Client, program: Path, photos: list[Path]) -> None:
+    guards = in_program(lambda p: p.update(guards_code=["__import__('os').abort()"]))
+    model = client.upload_model(rewritten(program, guards), DECLARED)
+    assert client.extract(model, photos, "head").features["head"].shape == (len(photos), 5)
+
+
+def test_a_network_exported_as_it_trains_is_refused(client: Client, programs: Path) -> None:
+    path = programs / "training.pt2"
+    with pytest.raises(InvalidWeightsError, match=r"training mode. Call model.eval\(\)"):
+        client.upload_model(path)
+
+
+def test_no_damaged_program_is_more_than_an_invalid_one(
+    client: Client, program: Path, photos: list[Path]
+) -> None:
+    """Values are changed at random, where the archive still is one; all of it stays in JSON."""
+    random = np.random.default_rng(0)
+    for _ in range(15):
+
+        def change(files: dict[str, bytes]) -> None:
+            text = bytearray(files["models/model.json"])
+            for place in random.integers(0, len(text), 2):
+                text[place] = random.choice([*b"0123456789abcdefxyz_."])
+            files["models/model.json"] = bytes(text)
+
+        with suppress(InvalidRequestError):
+            model = client.upload_model(rewritten(program, change), DECLARED)
+            client.extract(model, photos, "head")
+
+
+SIZES = [
+    ("s77", True),
+    ("Symbol('s77', positive=True, integer=True)", True),
+    ("Add(Mul(Integer(2), Symbol('s0', integer=True)), Integer(-1))", True),
+    ("FloorDiv(s0, 2) + 1", True),
+    ("Pow(s0, 2)", True),
+    ("__import__('os')", False),
+    ("Symbol('s0').__class__", False),
+    ("Symbol('__import__')", False),
+    ("Float('1e9', precision=__import__('os'))", False),
+    ("open('x')", False),
+    ("[s0 for s0 in s1]", False),
+    ("9**9**9**9", False),
+    ("lambda: 0", False),
+    ("s0 if s1 else s2", False),
+    ("'text'", False),
+]
+
+
+@pytest.mark.parametrize(("text", "is_safe"), SIZES)
+def test_a_size_is_arithmetic_and_nothing_else(text: str, is_safe: bool) -> None:
+    assert is_safe_size(text) == is_safe
