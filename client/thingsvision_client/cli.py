@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import warnings
-from typing import Any
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 
 from .channel import SERVER_VARIABLE
-from .commands import analysis, comparison, features, files, listing, pcas, verification
+from .commands import analysis, comparison, features, files, listing, memory, pcas, verification
 from .errors import ThingsvisionError
 
 app = typer.Typer(
@@ -33,12 +34,33 @@ for _command in (
     pcas.fit_pca,
     pcas.pcas,
     pcas.delete_pca,
-    listing.status,
+    memory.status,
+    memory.load,
+    memory.unload,
+    memory.pin,
     files.upload,
     files.uploads,
     files.delete_upload,
 ):
     app.command()(_command)
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"thingsvision-client {version('thingsvision-service')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", "-v", help="Show the version.", callback=_tell_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Hold the options of no command."""
 
 
 def _print_warning(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
 
@@ -52,6 +54,9 @@ class ImageLimits:
     max_pixels: int
 
 
+_WIDE_MODES: Mapping[str, str] = {"F": "32-bit floating point", "I": "32-bit integers"}
+
+
 class ImageDecoder:
     """Decodes images to RGB within limits."""
 
@@ -62,19 +67,33 @@ class ImageDecoder:
         PillowImage.init()
 
     def decode(self, image: EncodedImage) -> PillowImage.Image:
-        """Return the image as Pillow's `convert('RGB')` gives it (of several frames, the first)."""
+        """Return the image as Pillow's `convert('RGB')` gives it (of several frames, the first).
+
+        Of grey with 16 bits the upper 8 are taken, as Pillow does with colours of 16 bits; its
+        conversion would make all above 255 white. Wider pixels are refused: no file tells their
+        range.
+        """
         if len(image.encoded) > self._limits.max_bytes:
             limit = f"this server takes images of at most {self._limits.max_bytes:,} bytes"
             raise image_error(image, f"has {len(image.encoded):,} bytes; {limit}")
         try:
             with PillowImage.open(io.BytesIO(image.encoded), formats=FORMATS) as opened:
                 self._check_pixels(image, opened.size)
-                return opened.convert("RGB")
+                return self._rgb(image, opened)
         except UnidentifiedImageError:
             raise image_error(image, _unidentified(image.encoded)) from None
         # Pillow's decoders report broken files by all of these.
         except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
             raise image_error(image, f"is broken: {error}") from error
+
+    def _rgb(self, image: EncodedImage, opened: PillowImage.Image) -> PillowImage.Image:
+        if opened.mode.startswith("I;16"):
+            upper = (np.asarray(opened) >> 8).astype(np.uint8)
+            return PillowImage.fromarray(upper).convert("RGB")
+        if opened.mode in _WIDE_MODES:
+            what = f"has pixels of {_WIDE_MODES[opened.mode]}, whose range no file tells"
+            raise image_error(image, f"{what}: save it with 8 or 16 bits a channel")
+        return opened.convert("RGB")
 
     def _check_pixels(self, image: EncodedImage, size: tuple[int, int]) -> None:
         width, height = size

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,37 @@ def test_the_status_names_what_is_resident(server: TestServer) -> None:
     status = run(server, "status")
     assert status.returncode == 0, status.stderr
     assert "cpu" in status.stdout
+
+
+def test_models_are_loaded_pinned_and_unloaded(server: TestServer) -> None:
+    model = "torchvision/squeezenet1_1@random:7"
+    loaded = run(server, "load", model)
+    assert f"{model} is on cpu with 4,9" in loaded.stdout, loaded.stderr
+    assert f"{model} is pinned" in run(server, "pin", model).stdout
+    kept = run(server, "unload", model)
+    assert kept.returncode == 1
+    assert "pinned" in kept.stderr
+    assert f"{model} is not pinned" in run(server, "pin", model, "--unpin").stdout
+    assert "bytes are free again" in run(server, "unload", model).stdout
+    assert model not in run(server, "status").stdout
+
+
+def test_names_that_are_left_out_are_those_of_the_library(
+    server: TestServer, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / photos[0].name).symlink_to(photos[0])
+    done = run(server, "extract-features", "--no-pretrained")
+    assert done.returncode == 0, done.stderr
+    assert np.load(tmp_path / "features" / "features.npy").shape == (1, 256, 13, 13)
+    assert run(server, "show-model", "--no-pretrained").stdout.count("Conv2d") == 5
+
+
+def test_the_version_is_told() -> None:
+    assert (
+        run(None, "--version").stdout == f"thingsvision-client {version('thingsvision-service')}\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from timm.data import create_transform, resolve_data_config
 from torchvision import models
 
 from serving import open_sources
+from thingsvision_server.errors import ImageError
 from thingsvision_server.images import EncodedImage, ImageDecoder, ImageLimits
 from thingsvision_server.inputs import IMAGE
 from thingsvision_server.sources import Sources
@@ -53,7 +54,6 @@ FILES: dict[str, Callable[[], bytes]] = {
     "JPEG with orientation": lambda: encoded(RGB, "JPEG", exif=turned()),
     "MPO": lambda: encoded(RGB, "MPO", save_all=True, append_images=[RGB.rotate(180)]),
     "PNG": lambda: encoded(RGB, "PNG"),
-    "PNG 16 bit": lambda: encoded(DEEP, "PNG"),
     "PNG 1 bit": lambda: encoded(RGB.convert("1"), "PNG"),
     "PNG grey": lambda: encoded(RGB.convert("L"), "PNG"),
     "PNG grey with alpha": lambda: encoded(with_alpha().convert("LA"), "PNG"),
@@ -87,6 +87,30 @@ def test_an_image_is_what_pillow_converts_to_rgb(case: str) -> None:
     np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
     if case in LOSSLESS:
         np.testing.assert_array_equal(np.asarray(found), PIXELS)
+
+
+DEEP_FILES: dict[str, Callable[[], bytes]] = {
+    "PNG": lambda: encoded(DEEP, "PNG"),
+    "TIFF": lambda: encoded(DEEP, "TIFF"),
+    "TIFF of the other byte order": lambda: encoded(
+        Pillow.frombytes("I;16B", DEEP.size, np.asarray(DEEP).astype(">u2").tobytes()), "TIFF"
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DEEP_FILES)
+def test_grey_of_16_bits_keeps_its_upper_8(case: str) -> None:
+    found = DECODER.decode(EncodedImage(0, "deep", DEEP_FILES[case]()))
+    expected = np.asarray(DEEP) // 256
+    assert (expected.min(), expected.max()) == (0, 255)
+    np.testing.assert_array_equal(np.asarray(found), expected[..., None].repeat(3, axis=2))
+
+
+@pytest.mark.parametrize(("kind", "words"), [("f4", "32-bit floating"), ("i4", "32-bit integers")])
+def test_pixels_without_a_known_range_are_refused(kind: str, words: str) -> None:
+    content = encoded(Pillow.fromarray(np.asarray(DEEP).astype(kind)), "TIFF")
+    with pytest.raises(ImageError, match=rf"'wide'\) has pixels of {words}.*8 or 16 bits"):
+        DECODER.decode(EncodedImage(0, "wide", content))
 
 
 @pytest.fixture(scope="module")

@@ -55,6 +55,15 @@ class Comparison:
         if self.bootstrap is not None:
             require_rsatoolbox("A bootstrap (but bootstrap=0 gives scores without it)")
 
+    def has_ceiling(self, reference: Reference) -> bool:
+        """Whether a noise ceiling is due: one subject has none."""
+        return self.ceiling and reference.subject_count > 1
+
+    def check_ceilings(self, references: Sequence[Reference]) -> None:
+        """Raise MissingDependencyError where one is due, and rsatoolbox is not there."""
+        if any(map(self.has_ceiling, references)):
+            require_rsatoolbox("A noise ceiling (noise_ceiling=False leaves it out)")
+
 
 def rsa(
     images: Any,
@@ -85,19 +94,21 @@ def rsa(
     `metric` is that of the modules' RDMs; `correlation` compares RDMs: `pearson`, `spearman`, or
     another key of statistics.COMPARISONS. With RDMs of several subjects a score is the mean over
     subjects, and `noise_ceiling` tells what a perfect model could score. `bootstrap` draws images
-    with replacement that often for an interval of `confidence`; 0 leaves it out, and needs no
-    rsatoolbox. The same `seed` gives the same interval. `extraction` are further arguments of
-    `Client.rdm`, such as `batch_size` or `token_extraction`.
+    with replacement that often for an interval of `confidence`; 0 leaves it out. The same `seed`
+    gives the same interval. `extraction` are further arguments of `Client.rdm`, such as
+    `batch_size` or `token_extraction`.
 
     Pairs of images that are NaN in the reference or in the RDM of the module are left out; a module
     of which no three are left, or that does not vary, scores NaN. Raises ThingsvisionError:
-    InvalidRequestError for what is no RDM of these images, MissingDependencyError without
-    rsatoolbox.
+    InvalidRequestError for what is no RDM of these images, and MissingDependencyError without
+    rsatoolbox for a bootstrap, a noise ceiling, or another correlation than Pearson's and
+    Spearman's.
     """
     comparison = Comparison(correlation, _bootstrap(bootstrap, confidence, seed), noise_ceiling)
     references = as_references(reference_rdms, reference_images)
     stimuli = stimuli_of(images)
     _check_count(stimuli.queue.count, references)
+    comparison.check_ceilings(references)
     options = {"progress": progress, **extraction}
     rdms, origin = served_rdms(
         stimuli, served(model, client, server), modules, metric=metric, options=options
@@ -165,7 +176,7 @@ def _scored(
 
 
 def _ceiling(reference: Reference, comparison: Comparison) -> Bounds:
-    if not comparison.ceiling or reference.subject_count < 2:
+    if not comparison.has_ceiling(reference):
         return None, None
     return noise_ceiling(reference.rdms, reference.measured, comparison.correlation)
 

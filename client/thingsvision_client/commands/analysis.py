@@ -69,9 +69,13 @@ def rsa(
     ] = "spearman",
     bootstrap: Annotated[
         int,
-        typer.Option(min=0, help="Samples for the intervals; 0: none, which needs no rsatoolbox."),
+        typer.Option(min=0, help="Samples for the intervals, by rsatoolbox; 0: none."),
     ] = 1000,
     seed: Annotated[int, typer.Option(help="The same seed gives the same intervals.")] = 0,
+    noise_ceiling: Annotated[
+        bool,
+        typer.Option(help="What a perfect model could score, for RDMs of several subjects."),
+    ] = True,
     reference_names: Annotated[
         Path | None,
         typer.Option(help="File of the names of the references' rows, one per line."),
@@ -102,8 +106,8 @@ def rsa(
     with progress_bar() as progress:
         result = compare(
             dataset, references, extractor, module_name, metric=method, correlation=correlation,
-            reference_images=names, bootstrap=bootstrap, seed=seed, batch_size=batch_size,
-            progress=progress,
+            reference_images=names, bootstrap=bootstrap, seed=seed,
+            noise_ceiling=noise_ceiling, batch_size=batch_size, progress=progress,
         )  # fmt: skip
     typer.echo(str(result))
     result.save(out_path, figure)

@@ -32,11 +32,11 @@ from .opening import dataset_of, lines_of, open_extractor
 
 
 def extract_features(
-    model_name: ModelName,
-    source: Source,
-    image_root: ImageRoot,
-    module_name: ModuleName,
-    out_path: OutPath,
+    model_name: ModelName = "alexnet",
+    source: Source = "torchvision",
+    image_root: ImageRoot = Path("images"),
+    module_name: ModuleName = ["features.10"],  # noqa: B006 - typer reads it, nobody writes
+    out_path: OutPath = Path("features"),
     pretrained: Pretrained = True,
     device: DeviceName = None,
     model_path: ModelPath = None,

@@ -1,4 +1,4 @@
-"""What the server has: models, their modules, and what is in its memory."""
+"""What the server has: models, and their modules."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def models(
 
 
 def show_model(
-    model_name: ModelName,
-    source: Source,
+    model_name: ModelName = "alexnet",
+    source: Source = "torchvision",
     pretrained: Pretrained = True,
     device: DeviceName = None,
     model_path: ModelPath = None,
@@ -44,11 +44,3 @@ def show_model(
         client, model_name, source, device=device, pretrained=pretrained,
         model_path=model_path, model_parameters=model_parameters,
     ).show_model()  # fmt: skip
-
-
-def status(server: Server = None) -> None:
-    """Show the server's devices, and which models are in memory."""
-    from ..tables import print_residency
-
-    client = shared_client(server)
-    print_residency(client.server, client.residency())

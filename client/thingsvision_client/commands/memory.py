@@ -1,0 +1,43 @@
+"""What is in the server's memory, and what is to be there."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ..client import shared_client
+from ..options import Server
+
+ModelID = Annotated[str, typer.Argument(help="source/name[@weights], as `status` prints it.")]
+
+
+def status(server: Server = None) -> None:
+    """Show the server's devices, and which models are in memory."""
+    from ..tables import print_residency
+
+    client = shared_client(server)
+    print_residency(client.server, client.residency())
+
+
+def load(model: ModelID, server: Server = None) -> None:
+    """Load a model ahead of its first use."""
+    resident = shared_client(server).load(model)
+    typer.echo(
+        f"{resident.model_id} is on {resident.device} with {resident.resident_bytes:,} bytes."
+    )
+
+
+def unload(model: ModelID, server: Server = None) -> None:
+    """Take a model out of memory: its file is read anew at the next use, or may be deleted."""
+    typer.echo(f"{shared_client(server).unload(model):,} bytes are free again.")
+
+
+def pin(
+    model: ModelID,
+    unpin: Annotated[bool, typer.Option("--unpin", help="Let it go again.")] = False,
+    server: Server = None,
+) -> None:
+    """Keep a model in memory, whatever else is used; loads it if need be."""
+    resident = shared_client(server).pin(model, not unpin)
+    typer.echo(f"{resident.model_id} is {'pinned' if resident.pinned else 'not pinned'}.")
