@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,11 @@ def test_help_names_every_option_with_its_meaning() -> None:
         assert field.description
         assert field.description in printed
     assert "THINGSVISION_" in printed
+
+
+def test_the_version_is_told() -> None:
+    done = server("--version")
+    assert done.stdout == f"thingsvision-server {version('thingsvision-service')}\n"
 
 
 def test_every_option_is_read_from_the_environment() -> None:
