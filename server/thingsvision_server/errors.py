@@ -122,7 +122,7 @@ class ExhaustedError(ThingsvisionError):
 
 
 class DeviceMemoryError(ExhaustedError):
-    """The device ran out of memory for one single image."""
+    """The device ran out of memory for a model, or for one single image."""
 
 
 class StorageError(ExhaustedError):

@@ -67,7 +67,8 @@ class Preprocessing:
 class PreprocessingOverrides:
     """What a request changes of a model's own preprocessing; None and empty: nothing.
 
-    An empty `crop_pixels` leaves the model's crop, `crop` False leaves it out.
+    An empty `crop_pixels` leaves the model's crop, `crop` False leaves it out. Where neither names
+    an interpolation, it is bilinear.
     """
 
     resize_pixels: tuple[int, ...] = ()
@@ -89,7 +90,10 @@ class PreprocessingOverrides:
             changes["crop_pixels"] = self.crop_pixels * 2
         if not self.crop:
             changes["crop_pixels"] = ()
-        return replace(own, description="", antialias=True, **changes)
+        changed = replace(own, description="", antialias=True, **changes)
+        # A network that resizes for itself names no way, and now it is done before it.
+        is_unnamed = changed.resize_pixels and not changed.interpolation
+        return replace(changed, interpolation="bilinear") if is_unnamed else changed
 
     def _check(self) -> None:
         for name in ("resize_pixels", "crop_pixels"):

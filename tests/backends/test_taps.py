@@ -410,6 +410,7 @@ def test_tokens_through_a_server(stock: StockCaller, photos: list[Path]) -> None
     [
         ("torchvision/resnet18", "layer4", r"its output \[512, 7, 7\] is none"),
         ("timm/mixer_s32_224", "blocks.0", "have no class token; take avg_pool"),
+        ("timm/vit_little_patch16_reg4_gap_256", "blocks.0", "have no class token; take avg_pool"),
         ("ssl/dino-xcit-small-12-p16", "blocks.0", "have no class token; take avg_pool"),
         ("timm/swin_tiny_patch4_window7_224", "norm", r"its output \[7, 7, 768\] is none"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -92,20 +93,53 @@ def hub(tmp_path: Path) -> Iterator[tuple[str, Path, list[str]]]:
         server.shutdown()
 
 
-def test_a_checkpoint_is_described_first_and_its_weights_fetched_when_it_loads(
-    hub: tuple[str, Path, list[str]], tmp_path: Path
+EXTRACT = """
+import sys
+from pathlib import Path
+from serving import serving
+from thingsvision_client import Client
+from thingsvision_client.errors import NotExtractableError
+
+with serving(Path(sys.argv[1]), allow_download=True) as server, Client(server.address) as client:
+    listed = {module.name: module for module in client.modules("transformers/org/resnet")}
+    assert listed["pooler"].extractable
+    try:
+        client.extract("transformers/org/resnet", [sys.argv[2]], "pooler.activation")
+    except NotExtractableError as error:
+        print(error)
+"""
+
+
+def test_modules_without_weights_are_barred_in_the_request_that_fetches_them(
+    hub: tuple[str, Path, list[str]], tmp_path: Path, photos: list[Path]
 ) -> None:
-    address, folder, asked = hub
+    address, folder, _ = hub
+    shutil.rmtree(folder)
+    save("tiny-vit", folder)
+    said = in_process(EXTRACT, address, tmp_path, str(photos[0]))
+    assert "no weights for it" in said
+    assert "pooler.dense.bias" in said
+
+
+def in_process(script: str, address: str, tmp_path: Path, *arguments: str) -> str:
+    """Return what a script prints whose hub is at that address."""
     own = {"HF_ENDPOINT": address, "HF_HUB_DISABLE_XET": "1", "HF_HUB_CACHE": str(tmp_path / "no")}
     own["PYTHONPATH"] = str(Path(__file__).parents[1])
-    process = subprocess.run(
-        [sys.executable, "-c", USE, str(tmp_path / "weights")],
+    return subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "weights"), *arguments],
         env={**os.environ, **own},
         capture_output=True,
         text=True,
         check=True,
-    )
-    before, described, digest, loaded, refusal = json.loads(process.stdout)
+    ).stdout
+
+
+def test_a_checkpoint_is_described_first_and_its_weights_fetched_when_it_loads(
+    hub: tuple[str, Path, list[str]], tmp_path: Path
+) -> None:
+    address, folder, asked = hub
+    told = json.loads(in_process(USE, address, tmp_path))
+    before, described, digest, loaded, refusal = told
     assert (before, described, loaded) == ([], ["downloadable"], ["present"])
     assert digest == state_sha256(direct(folder))
     assert "'org/none'" in refusal

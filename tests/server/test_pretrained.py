@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,7 +25,8 @@ from thingsvision_server.backends.torch import TorchModel, state_sha256
 from thingsvision_server.errors import WeightsMismatchError, WeightsMissingError
 from thingsvision_server.inputs import IMAGE
 from thingsvision_server.sources import Sources
-from thingsvision_server.sources.base import ModelKey, Pretrained, Random, WeightsState
+from thingsvision_server.sources.base import ModelKey, Pretrained, Random, Uploaded, WeightsState
+from thingsvision_server.sources.weights import PublishedWeights, WeightsFolder
 
 SQUEEZENET = ModelKey("torchvision", "squeezenet1_1", Pretrained("IMAGENET1K_V1"))
 RESNET = ModelKey("timm", "resnet18", Pretrained("a1_in1k"))
@@ -241,3 +246,90 @@ def test_the_version_that_a_file_tells_counts(sources: Sources, tmp_path: Path) 
     key = ModelKey("torchvision", "mnasnet0_5", Pretrained("IMAGENET1K_V1"))
     with pytest.raises(WeightsMismatchError, match="size mismatch"):
         loaded(sources, key)
+
+
+# ---------------------------------------------------------------- weights of users
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3", "fcn_resnet50"])
+@pytest.mark.parametrize("has_heads", [True, False])
+@pytest.mark.filterwarnings("ignore:The default weight initialization")
+def test_heads_for_training_alone_may_be_in_a_file_or_not(
+    sources: Sources, tmp_path: Path, name: str, has_heads: bool
+) -> None:
+    whole = sources["torchvision"].load(ModelKey("torchvision", name, Random(0)), "cpu")
+    assert isinstance(whole, TorchModel)
+    tensors = whole.network.state_dict()
+    state = {k: v for k, v in tensors.items() if has_heads or not k.lower().startswith("aux")}
+    assert (len(state) == len(tensors)) == has_heads
+    (tmp_path / "uploads").mkdir()
+    save_file(state, tmp_path / "uploads" / "0")
+    sha256 = hashlib.sha256((tmp_path / "uploads" / "0").read_bytes()).hexdigest()
+    (tmp_path / "uploads" / "0").rename(tmp_path / "uploads" / sha256)
+    key = ModelKey("torchvision", name, Uploaded(sha256))
+    model = sources["torchvision"].load(sources["torchvision"].resolve(key), "cpu")
+    assert isinstance(model, TorchModel)
+    assert set(model.network.state_dict()) == set(state)
+
+
+# ---------------------------------------------------------------- files that are fetched
+
+
+@pytest.mark.parametrize(
+    ("file", "library", "digest"),
+    [
+        ("alexnet-owt-7be5be79.pth", "torch", "7be5be79"),
+        ("IN22K-vit.h.14-900e.pth.tar", "torch", None),
+        ("efficientnetv2-b0.h5", "keras", None),
+        ("model-0123456789abcdef.h5", "keras", None),
+    ],
+)
+def test_a_digest_in_a_name_is_one_of_pytorch(file: str, library: str, digest: str | None) -> None:
+    assert PublishedWeights(f"https://x.org/{file}", library=library).digest_in_name == digest
+
+
+def test_a_file_with_another_digest_than_its_name_tells_is_refused(tmp_path: Path) -> None:
+    published = tmp_path / "net-01234567.pth"
+    published.write_bytes(b"other")
+    weights = WeightsFolder(tmp_path / "weights", allow_download=True)
+    with pytest.raises(WeightsMissingError, match="could not be fetched: invalid hash value"):
+        weights.locate(SQUEEZENET, PublishedWeights(published.as_uri()))
+    assert not (tmp_path / "weights" / "torch/hub/checkpoints" / published.name).exists()
+
+
+def test_a_hub_out_of_reach_is_no_repository_without_files(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from thingsvision_server.errors import WeightsMissingError\n"
+        "from thingsvision_server.sources.base import ModelKey, Pretrained\n"
+        "from thingsvision_server.sources.weights import PublishedWeights, WeightsFolder\n"
+        "weights = WeightsFolder(Path(sys.argv[1]), allow_download=True)\n"
+        "published = PublishedWeights('', 'org/net', ('model.safetensors',))\n"
+        "try: weights.locate(ModelKey('timm', 'resnet18', Pretrained('x')), published)\n"
+        "except WeightsMissingError as error: print(error)\n"
+    )
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf")}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "org/net could not be fetched: the hub can't be reached" in done.stdout
+
+
+def test_the_encoder_of_i_jepa_is_found_among_its_training(
+    sources: Sources, tmp_path: Path
+) -> None:
+    tag = "in1k_ijepa"
+    key = ModelKey("timm", "vit_huge_patch14_gap_224", Pretrained(tag))
+    (tmp_path / "timm").mkdir()
+    file = tmp_path / "timm" / f"{key.name}.{tag}.pth"
+    with torch.device("meta"):
+        names = timm.create_model(key.name, num_classes=0).state_dict()
+    state = {f"module.{name}": torch.zeros(()).expand(one.shape) for name, one in names.items()}
+    torch.save({"encoder": state, "opt": {"lr": 1e-6}, "epoch": 300}, file)
+    model = sources["timm"].load(sources["timm"].resolve(key), "cpu")
+    assert isinstance(model, TorchModel)
+    assert not any(one.any() for one in model.network.state_dict().values())

@@ -50,6 +50,8 @@ class ModuleInfo:
     """What the part of the model that it belongs to sees."""
     prefix_tokens: int | None = None
     """Special tokens before those of patches in its output; None: it is no token sequence."""
+    has_class_token: bool = False
+    """Whether the first of them is the class token."""
 
     @property
     def last(self) -> CallInfo:
@@ -64,6 +66,8 @@ class Structure:
     modules: tuple[ModuleInfo, ...]
     state_bytes: int
     """Length of all parameters and buffers, bytes."""
+    is_provisional: bool = False
+    """Whether it may change: a file that decides what can be extracted is not here yet."""
 
 
 @dataclass(frozen=True)

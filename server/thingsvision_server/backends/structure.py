@@ -128,6 +128,7 @@ def _module_info(
     calls: tuple[CallInfo, ...],
     layout: TokenLayout | None,
 ) -> ModuleInfo:
+    prefix_tokens = layout.prefix_of(calls[-1].shape) if layout and calls else None
     idle = "it does not run in a forward pass (its parent computes without calling it)"
     return ModuleInfo(
         name=name,
@@ -139,7 +140,8 @@ def _module_info(
         calls=calls,
         reason=calls[-1].reason if calls else idle,
         modality=modality,
-        prefix_tokens=layout.prefix_of(calls[-1].shape) if layout and calls else None,
+        prefix_tokens=prefix_tokens,
+        has_class_token=bool(prefix_tokens and layout and layout.has_class_token),
     )
 
 

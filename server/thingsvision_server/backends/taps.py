@@ -173,7 +173,7 @@ def _of_tokens(tap: Tap, module: ModuleInfo, tokens: TokenExtraction) -> Tap:
             f"{tokens.value} is taken of token sequences, and its output {shape} is none; leave "
             "token_extraction out, or ask for a transformer's block",
         )
-    if not module.prefix_tokens and tokens is not TokenExtraction.AVG_POOL:
+    if not module.has_class_token and tokens is not TokenExtraction.AVG_POOL:
         raise _not_extractable(
             tap.name,
             f"its tokens {shape} have no class token; take {TokenExtraction.AVG_POOL.value}",

@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 _Rule = Callable[[Any], tuple[int, ...]]
-"""Numbers of special tokens and of patches, as a part says; and whether patches come alone."""
+"""The fields of a TokenLayout, as a part says; the last ones may be left out."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class TokenLayout:
     patch_count: int
     has_patches_alone: bool = True
     """Whether a sequence as long as the patches are many is they; else it is of other things."""
+    has_class_token: bool = True
+    """Whether the first special token is the class token; a network may have registers alone."""
 
     def prefix_of(self, shape: tuple[int, ...]) -> int | None:
         """Return how many special tokens a module's output has; None where it is no sequence."""
@@ -55,8 +57,9 @@ def _layouts(part: nn.Module, image_shape: tuple[int, ...]) -> Iterator[TokenLay
             continue
 
 
-def _timm(part: Any) -> tuple[int, int]:
-    return part.num_prefix_tokens, part.patch_embed.num_patches
+def _timm(part: Any) -> tuple[int, int, bool, bool]:
+    has_class_token = getattr(part, "cls_token", None) is not None
+    return part.num_prefix_tokens, part.patch_embed.num_patches, True, has_class_token
 
 
 def _timm_stem(part: Any) -> tuple[int, int]:
@@ -81,19 +84,21 @@ def _stage(part: Any) -> tuple[int, int]:
     return 0, rows * columns
 
 
-def _transformers(image_shape: tuple[int, ...], part: Any) -> tuple[int, int]:
+def _transformers(image_shape: tuple[int, ...], part: Any) -> tuple[int, int, bool, bool]:
     """Embeddings hold special tokens as parameters, and cut patches by a convolution."""
     embeddings = part.embeddings
     patches = getattr(embeddings, "patch_embeddings", None) or embeddings.patch_embedding
     (_, height, width), (down, right) = image_shape, getattr(patches, "projection", patches).stride
-    special = (getattr(embeddings, name, None) for name in _SPECIAL_TOKENS)
+    special = [name for name in _SPECIAL_TOKENS if getattr(embeddings, name, None) is not None]
     registers = getattr(embeddings, "register_tokens", None)
     register_count = 0 if registers is None else registers.shape[1]
-    prefix_count = sum(token is not None for token in special) + register_count
-    return prefix_count, (height // down) * (width // right)
+    patch_count = (height // down) * (width // right)
+    has_class_token = not _CLASS_TOKENS.isdisjoint(special)
+    return len(special) + register_count, patch_count, True, has_class_token
 
 
-_SPECIAL_TOKENS = ("cls_token", "class_embedding", "distillation_token")
+_CLASS_TOKENS = frozenset(("cls_token", "class_embedding"))
+_SPECIAL_TOKENS = (*sorted(_CLASS_TOKENS), "distillation_token")
 """Names of a parameter that is one token, in the library `transformers`."""
 
 _RULES: tuple[_Rule, ...] = (

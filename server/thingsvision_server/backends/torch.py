@@ -26,7 +26,7 @@ from .memory_format import MemoryFormat
 from .precision import Precision
 from .structure import first_tensor
 from .taps import Tap
-from .torch_device import arithmetic, give_memory_back
+from .torch_device import arithmetic, give_memory_back, telling_out_of_memory
 
 _HOST = torch.device("cpu")
 
@@ -91,13 +91,12 @@ class _Network:
 class TorchModel:
     """A network in evaluation mode on one device; `towers` are its parts by what they see.
 
-    Without `model_sha256`, the digest of its weights, it is computed.
+    Without `model_sha256`, the digest of its weights, it is computed. What `is_traced` was written
+    for one way of computing, and is run in no other.
     """
 
     framework = f"torch {torch.__version__}"
     is_concurrent = True
-    memory_formats: Sequence[MemoryFormat] = tuple(MemoryFormat)
-    can_compile = True
 
     def __init__(
         self,
@@ -106,14 +105,21 @@ class TorchModel:
         towers: Mapping[str, nn.Module] | None = None,
         *,
         model_sha256: str = "",
+        is_traced: bool = False,
     ) -> None:
         self._device = torch.device(device)
+        self._is_traced = is_traced
+        self.memory_formats: Sequence[MemoryFormat] = (
+            (MemoryFormat.CONTIGUOUS,) if is_traced else tuple(MemoryFormat)
+        )
+        self.can_compile = not is_traced
         on_gpu = self._device.type == "cuda"
         self.precisions: Sequence[Precision] = (
             tuple(Precision) if on_gpu else (Precision.FLOAT32, Precision.BFLOAT16)
         )
         self.model_sha256 = model_sha256 or state_sha256(network)
-        root = network.eval().requires_grad_(False).to(self._device)
+        with telling_out_of_memory():
+            root = network.eval().requires_grad_(False).to(self._device)
         self.resident_bytes = resident_bytes(root)
         self._pools_on_cpu = not on_gpu and has_max_pools(root)
         # It never runs itself: a twin of it then has neither hooks nor a half-done pass.
@@ -146,7 +152,7 @@ class TorchModel:
     def run(self, inputs: Sequence[Any], taps: Sequence[Tap], manner: Manner = USUAL) -> BatchRun:
         """Return the activations of each tap, images x shape; the pass ends after the last one."""
         started = time.monotonic()
-        try:
+        with telling_out_of_memory():
             filling = [inputs[-1]] * (manner.compiled_for - len(inputs))
             # A user's own tensors come as arrays; these share their memory.
             tensors = [torch.as_tensor(one) for one in [*inputs, *filling]]
@@ -161,12 +167,6 @@ class TorchModel:
                     self._run_step_by_step(batch, copies)
             if self._device.type == "cuda":
                 torch.cuda.current_stream(self._device).synchronize()
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            raise OutOfDeviceMemoryError(str(error)) from error
-        except RuntimeError as error:
-            if "DefaultCPUAllocator" not in str(error):
-                raise
-            raise OutOfDeviceMemoryError(str(error)) from error
         rows = [one.rows.numpy() for one in copies]
         return BatchRun(rows, copied_at - started, time.monotonic() - copied_at)
 
@@ -208,15 +208,19 @@ class TorchModel:
         self._first = None
         self._forget_passes()
         try:
-            root = first.root.to("cpu")
-        except RuntimeError as error:
-            if "DefaultCPUAllocator" not in str(error):
-                raise
+            with telling_out_of_memory():
+                root = first.root.to("cpu")
+        except OutOfDeviceMemoryError as error:
             raise MemoryError(str(error)) from error
         finally:
             give_memory_back(self._device)
         again = partial(
-            TorchModel, root, str(self._device), first.towers, model_sha256=self.model_sha256
+            TorchModel,
+            root,
+            str(self._device),
+            first.towers,
+            model_sha256=self.model_sha256,
+            is_traced=self._is_traced,
         )
         return HostModel(again, partial(give_memory_back, _HOST))
 

@@ -11,6 +11,7 @@ import torch
 
 from ..allocator import give_freed_memory_back
 from ..errors import PreconditionError
+from .base import OutOfDeviceMemoryError
 from .precision import Precision
 
 
@@ -83,6 +84,19 @@ def device_memory_used_bytes(device: str) -> int:
     """Return the device's memory that all processes together use, bytes."""
     free, total = torch.cuda.mem_get_info(torch.device(device))
     return total - free
+
+
+@contextmanager
+def telling_out_of_memory() -> Iterator[None]:
+    """Have each of PyTorch's errors of this kind be an OutOfDeviceMemoryError."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise OutOfDeviceMemoryError(str(error)) from error
+    except RuntimeError as error:
+        if "DefaultCPUAllocator" not in str(error):
+            raise
+        raise OutOfDeviceMemoryError(str(error)) from error
 
 
 def give_memory_back(device: torch.device) -> None:

@@ -70,6 +70,8 @@ class Extractor:
         if spec.pca:
             await asyncio.to_thread(self._pcas.named, spec.pca)
         async with self._residency.lease(key) as loaded:
+            if planned.is_provisional:
+                planned = await asyncio.to_thread(plan, self._loader, key, spec)
             _check_choices(loaded, spec)
             facts = spec.facts(key, loaded.model.model_sha256, planned)
             if spec.pca:  # only the model that is loaded tells whether it is for its features

@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from ..backends.base import RunnableModel, Structure
+from ..backends.base import OutOfDeviceMemoryError, RunnableModel, Structure
 from ..backends.leaving import HostModel, LeavingModel
+from ..errors import DeviceMemoryError
 from ..inputs import InputTransform
 from ..metrics import Metrics
 from ..sources import Sources
@@ -76,6 +77,8 @@ class ModelLoader:
         with self._structures_lock:
             known = self._structures.get(described)
         structure = known or self._sources[key.source].structure(key, image_shape)
+        if structure.is_provisional:
+            return structure
         with self._structures_lock:
             self._structures[described] = structure
             self._structures.move_to_end(described)
@@ -98,7 +101,15 @@ class ModelLoader:
         return self.structure(key).state_bytes
 
     def load(self, key: ModelKey, host: HostModel | None = None) -> LoadedModel:
-        """Load a resolved model from its source, or from what it left in the host's memory."""
-        model = host.back() if host else self._sources[key.source].load(key, self._lanes.device)
+        """Load a resolved model from its source, or from what it left in the host's memory.
+
+        Raises DeviceMemoryError where what others hold leaves no room for it.
+        """
+        try:
+            model = host.back() if host else self._sources[key.source].load(key, self._lanes.device)
+        except OutOfDeviceMemoryError as error:
+            size, reason = self.predict_bytes(key), str(error).partition("\n")[0]
+            sentence = f"{self._lanes.device} has no room for the {size:,} bytes of {key}: {reason}"
+            raise DeviceMemoryError(sentence, subject=str(key)) from error
         batcher = Batcher(model, self._lanes, self._limits, self._metrics)
         return LoadedModel(key, model, batcher, self._lanes)

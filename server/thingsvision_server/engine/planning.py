@@ -74,6 +74,8 @@ class Plan:
     transform: InputTransform
     row_shapes: list[tuple[int, ...]]
     """Shape of one image's features, per module in the order asked for."""
+    is_provisional: bool = False
+    """Whether the plan must be made again once the model is loaded."""
 
     def compiled_for(self, image_count: int) -> Plan:
         """Return the same with code that is compiled for batches of so many images."""
@@ -86,7 +88,8 @@ def plan(loader: ModelLoader, key: ModelKey, spec: ExtractSpec) -> Plan:
     own = loader.transforms(key)
     images = _images(own[IMAGE], spec)
     changed = images.spec.shape if images.spec.shape != own[IMAGE].spec.shape else None
-    found = taps(loader.structure(key, changed), spec.modules, spec.tokens)
+    structure = loader.structure(key, changed)
+    found = taps(structure, spec.modules, spec.tokens)
     modality = found[0].modality
     if modality != IMAGE:
         _check_own_way(spec, modality)
@@ -94,7 +97,7 @@ def plan(loader: ModelLoader, key: ModelKey, spec: ExtractSpec) -> Plan:
     _check_memory_format(spec, transform.spec)
     manner = Manner(spec.precision, spec.memory_format)
     work = Work(found, transform.spec, manner, spec.reduction, spec.dtype)
-    return Plan(work, transform, work.row_shapes)
+    return Plan(work, transform, work.row_shapes, structure.is_provisional)
 
 
 def _check_own_way(spec: ExtractSpec, modality: str) -> None:

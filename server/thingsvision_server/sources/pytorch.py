@@ -73,6 +73,14 @@ class TaggedCatalogue(Protocol):
         """Build the network that the weights of a tag fit, with initialised weights."""
 
 
+@runtime_checkable
+class FittingCatalogue(Protocol):
+    """A catalogue whose networks have parts that a file of theirs may lack."""
+
+    def build_fitting(self, name: str, state: StateDict) -> nn.Module:
+        """Build the network with the parts that a state dict has, with initialised weights."""
+
+
 def _as_it_is(_name: str, state: StateDict) -> StateDict:
     return state
 
@@ -199,7 +207,7 @@ class PyTorchSource:
             path = self._weights.uploaded(weights.sha256)
             # A file of that name never changes, so the model may lie in it.
             return filled_from_file(
-                lambda state: _with_state(self._catalogue.build(key.name), state, key),
+                lambda state: _with_state(self._fitting(key.name, state), state, key),
                 lambda: self._read(key.name, path, mapped=True),
             )
         path = self._weights.locate(key, self._catalogue.published(key.name, weights.tag))
@@ -207,6 +215,12 @@ class PyTorchSource:
             lambda state: self._pretrained(key, weights.tag, state, path),
             lambda: self._read(key.name, path, mapped=False),
         )
+
+    def _fitting(self, name: str, state: StateDict) -> nn.Module:
+        catalogue = self._catalogue
+        if isinstance(catalogue, FittingCatalogue):
+            return catalogue.build_fitting(name, state)
+        return catalogue.build(name)
 
     def _pretrained(self, key: ModelKey, tag: str, state: StateDict, path: Path) -> nn.Module:
         try:

@@ -39,6 +39,7 @@ _WRAPPERS = (
     "state_dict",
     "model",
     "trunk",
+    "encoder",
 )
 """What checkpoints keep a state dict under; one may lie in another, in this order."""
 

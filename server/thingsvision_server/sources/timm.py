@@ -12,6 +12,7 @@ from torch import nn
 
 from ..inputs import IMAGE, InputTransform
 from .base import ModelKey, Pretrained
+from .checkpoints import without_prefix
 from .context import SourceContext
 from .pytorch import PyTorchSource
 from .state_dicts import StateDict
@@ -23,7 +24,7 @@ _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 def open_source(context: SourceContext) -> PyTorchSource:
     """Open the source."""
-    return PyTorchSource(TimmCatalogue(), context.weights)
+    return PyTorchSource(TimmCatalogue(), context.weights, convert=_unwrapped)
 
 
 class TimmCatalogue:
@@ -53,8 +54,10 @@ class TimmCatalogue:
         """Tell where the weights of a tag are published."""
         config = get_pretrained_cfg(_full_name(name, tag))
         files = (config.hf_hub_filename,) if config.hf_hub_filename else _HUB_FILES
-        repository = config.hf_hub_id or ""
-        return PublishedWeights(config.url or "", repository, files if repository else ())
+        repository, url = config.hf_hub_id or "", config.url or ""
+        # What JAX saved is not read here, and the hub has it converted.
+        is_read = not (repository and url.endswith(".npz"))
+        return PublishedWeights(url if is_read else "", repository, files if repository else ())
 
     def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:
         """Return timm's own evaluation transform for the tag's data config."""
@@ -91,6 +94,12 @@ class TimmCatalogue:
         # timm keeps what it was given with the model: a second copy of the weights.
         vars(network)["pretrained_cfg"]["state_dict"] = None
         return network
+
+
+def _unwrapped(_name: str, state: StateDict) -> StateDict:
+    """Take off what I-JEPA's encoder was wrapped in for several GPUs; timm expects other names."""
+    is_wrapped = "module.patch_embed.proj.weight" in state
+    return without_prefix("module.")(state) if is_wrapped else state
 
 
 def _full_name(name: str, tag: str) -> str:

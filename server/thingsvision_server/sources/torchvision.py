@@ -37,6 +37,9 @@ _TASKS: Mapping[str, Any] = {
 }
 """The parts of the library; its other models take videos or pairs of images, or are quantized."""
 
+_WITH_AUX_LOGITS = ("googlenet", "inception_v3")
+"""Networks with heads that their builders do not name, but hand on."""
+
 _IMAGENET = ImageClassification(crop_size=224)
 
 _ARCHITECTURE = {"weights": None, "weights_backbone": None, "aux_loss": True}
@@ -101,6 +104,11 @@ class TorchvisionCatalogue:
         (side,) = _member(name, tag).transforms().crop_size
         return _build(name, image_size=side)
 
+    def build_fitting(self, name: str, state: StateDict) -> nn.Module:
+        """Build the network with heads for training alone only where the state dict has them."""
+        has_heads = any(key.lower().startswith("aux") for key in state)
+        return _build(name) if has_heads else _build(name, **_without_heads(name))
+
     def build_pretrained(self, name: str, tag: str, state: StateDict) -> nn.Module:
         """Build the network as torchvision does for these weights.
 
@@ -116,11 +124,21 @@ class TorchvisionCatalogue:
 
 
 def _build(name: str, **options: int) -> nn.Module:
-    builder = models.get_model_builder(name)
-    taken = inspect.signature(builder).parameters
+    taken = _parameters(name)
     known = {option: value for option, value in _ARCHITECTURE.items() if option in taken}
-    network: nn.Module = builder(**known, **options)
+    network: nn.Module = models.get_model_builder(name)(**{**known, **options})
     return network
+
+
+def _without_heads(name: str) -> dict[str, int]:
+    """Return the options of a builder that leave out what is for training alone."""
+    if name in _WITH_AUX_LOGITS:
+        return {"aux_logits": False}
+    return {"aux_loss": False} if "aux_loss" in _parameters(name) else {}
+
+
+def _parameters(name: str) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(models.get_model_builder(name)).parameters
 
 
 @contextmanager

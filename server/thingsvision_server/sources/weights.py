@@ -35,6 +35,8 @@ _CACHES: Mapping[str, str] = {"torch": "torch/hub/checkpoints", "keras": "keras/
 """Folders below the root with the files that each library fetches from a URL."""
 
 _MD5_DIGITS = 32
+_DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")
+"""Shorter ones are words of a name, such as the `600e` of I-JEPA's epochs."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,12 @@ class PublishedWeights:
     def file_name(self) -> str:
         """Return the name under which the library caches the file."""
         return self.cached_as or self.url.rpartition("/")[2]
+
+    @property
+    def digest_in_name(self) -> str | None:
+        """Return the beginning of the file's SHA-256, where its name tells it as PyTorch's do."""
+        found = _DIGEST_IN_NAME.search(self.file_name) if self.library == "torch" else None
+        return found[1] if found else None
 
     def __bool__(self) -> bool:
         return bool(self.url or self.hub_repository)
@@ -180,7 +188,8 @@ def _fetch(published: PublishedWeights, root: Path) -> Path:
     fetched = _fetch_from_hub if published.hub_repository else _fetch_from_url
     try:
         return fetched(published, root)
-    except OSError as error:  # of urllib, requests and huggingface_hub alike
+    # OSError is of urllib, requests and huggingface_hub alike, RuntimeError of a wrong digest.
+    except (OSError, RuntimeError) as error:
         origin = published.hub_repository or published.url
         raise WeightsMissingError(
             f"the weights {origin} could not be fetched: {error}", field="model.weights"
@@ -193,9 +202,8 @@ def _fetch_from_url(published: PublishedWeights, root: Path) -> Path:
     folder = root / _CACHES[published.library]
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / published.file_name
-    prefix = torch.hub.HASH_REGEX.search(published.file_name)
-    expected = prefix.group(1) if prefix else None
-    torch.hub.download_url_to_file(published.url, str(target), expected, progress=False)
+    digest = published.digest_in_name
+    torch.hub.download_url_to_file(published.url, str(target), digest, progress=False)
     if published.digest:
         _check_digest(target, published)
     return target
@@ -212,13 +220,15 @@ def _check_digest(path: Path, published: PublishedWeights) -> None:
 
 def _fetch_from_hub(published: PublishedWeights, root: Path) -> Path:
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     missing: EntryNotFoundError | None = None
     for file in published.hub_files:
         try:
             cache = root / "huggingface" / "hub"
             return Path(hf_hub_download(published.hub_repository, file, cache_dir=cache))
+        except LocalEntryNotFoundError as error:
+            raise OSError("the hub can't be reached, or it is switched off here") from error
         except EntryNotFoundError as error:
             missing = error
     raise OSError(f"{published.hub_repository} has none of {published.hub_files}") from missing

@@ -45,6 +45,19 @@ def test_modules_without_weights_are_barred(client: Client, photos: list[Path]) 
     assert seeded["pooler"].extractable
 
 
+def test_modules_are_barred_when_the_weights_come_after_they_were_listed(
+    client: Client, folder: Path, photos: list[Path]
+) -> None:
+    own = at(folder, "slow")
+    save("tiny-vit", own)
+    weights = (own / "model.safetensors").rename(folder / "weights")
+    assert {m.name: m for m in client.modules("transformers/slow")}["pooler"].extractable
+    weights.rename(own / "model.safetensors")
+    with pytest.raises(NotExtractableError, match=r"no weights for it .*pooler\.dense\.bias"):
+        client.extract("transformers/slow", photos[:1], "pooler.activation")
+    shutil.rmtree(own)
+
+
 def test_a_folder_without_weights_says_where_to_put_them(
     client: Client, folder: Path, photos: list[Path]
 ) -> None:
@@ -86,8 +99,10 @@ def test_a_folder_put_there_later_is_seen(client: Client, folder: Path) -> None:
     save("resnet", at(folder, "late"))
     assert listed() == sorted([*CHECKPOINTS, "late"])
     assert client.load("transformers/late").model_sha256
-    shutil.rmtree(at(folder, "late"))
+    # No name that a request could have: nothing of it is listed, and all others are.
+    at(folder, "late").rename(at(folder, "late (old)"))
     assert listed() == sorted(CHECKPOINTS)
+    shutil.rmtree(at(folder, "late (old)"))
 
 
 def in_hub_cache(cache: Path, name: str, checkpoint: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,10 @@ from own_files import DECLARED, copied, onnx_file
 from own_networks import network
 from thingsvision_client import Client
 from thingsvision_client.errors import InvalidRequestError
+from thingsvision_server.backends.leaving import LeavingModel
+from thingsvision_server.backends.memory_format import MemoryFormat
+from thingsvision_server.backends.tensorflow import TensorFlowRuntime
+from thingsvision_server.sources.own.exported import ExportedModel
 
 
 @pytest.mark.parametrize("kind", ["pt2", "onnx"])
@@ -35,3 +40,10 @@ def test_a_model_of_exactly_four_images_is_refused_with_the_way_out(
     model = client.upload_model(path, DECLARED)
     with pytest.raises(InvalidRequestError, match=r"exactly 4 images.*torch.export.Dim.\"batch\""):
         client.modules(model)
+
+
+def test_a_program_keeps_its_ways_when_it_left_the_device_and_came_back(programs: Path) -> None:
+    model = ExportedModel(programs / "any.pt2", TensorFlowRuntime(sys.executable)).load("cpu")
+    assert isinstance(model, LeavingModel)
+    back = model.leave().back()
+    assert (back.memory_formats, back.can_compile) == ((MemoryFormat.CONTIGUOUS,), False)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
+from onnx import helper, numpy_helper
 
 from own_files import DECLARED, hooked, inputs, onnx_file
 from own_networks import network
 from thingsvision_client import Client
-from thingsvision_client.errors import NotExtractableError, UnknownModuleError
+from thingsvision_client.errors import InvalidWeightsError, NotExtractableError, UnknownModuleError
 
 
 def test_an_onnx_model_gives_what_onnxruntime_and_pytorch_give(
@@ -66,3 +70,56 @@ def test_what_has_no_row_per_image_is_told(
         client.extract(model, photos, "shape")
     with pytest.raises(UnknownModuleError, match="Did you mean 'stem/conv'"):
         client.extract(model, photos, "stem/con")
+
+
+def set_training(graph: Any) -> None:
+    (node,) = (node for node in graph.node if node.op_type == "BatchNormalization")
+    node.attribute.append(helper.make_attribute("training_mode", 1))
+
+
+def add_dropout(graph: Any) -> None:
+    tensors = {"ratio": np.float32(0.5), "mode": np.bool_(True)}
+    graph.initializer.extend(numpy_helper.from_array(np.array(v), n) for n, v in tensors.items())
+    graph.node[-1].input[0] = "dropped"
+    graph.node.append(helper.make_node("Dropout", ["mean", "ratio", "mode"], ["dropped"]))
+
+
+def add_noise(graph: Any) -> None:
+    graph.node[-1].input[0] = "noise"
+    graph.node.append(helper.make_node("RandomNormalLike", ["mean"], ["noise"]))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (set_training, r"'BatchNormalization' is in training mode. Call model.eval\(\)"),
+        (add_dropout, r"'Dropout' is in training mode. Call model.eval\(\)"),
+        (add_noise, "'RandomNormalLike' gives other values each time"),
+    ],
+)
+def test_what_gives_other_features_each_time_is_refused(
+    client: Client, tmp_path: Path, change: Callable[[Any], None], words: str
+) -> None:
+    path = onnx_file(network(17), tmp_path / "net.onnx")
+    model = onnx.load(path)
+    change(model.graph)
+    last = model.graph.node[-1]
+    if last.op_type != "Gemm":  # a graph's nodes are in the order of their computing
+        model.graph.node.remove(last)
+        model.graph.node.insert(len(model.graph.node) - 1, last)
+    onnx.save(model, path)
+    with pytest.raises(InvalidWeightsError, match=words):
+        client.upload_model(path, DECLARED)
+
+
+def test_dropout_that_does_nothing_is_taken(client: Client, tmp_path: Path) -> None:
+    path = onnx_file(network(18), tmp_path / "net.onnx")
+    model = onnx.load(path)
+    model.graph.node[-1].input[0] = "dropped"
+    model.graph.node.insert(
+        len(model.graph.node) - 1, helper.make_node("Dropout", ["mean"], ["dropped"])
+    )
+    onnx.save(model, path)
+    assert "dropped" in {
+        module.name for module in client.modules(client.upload_model(path, DECLARED))
+    }

@@ -128,7 +128,11 @@ class ModelFolders:
     def names(self) -> list[str]:
         """Return the names of all that can be served, sorted."""
         found = {**dict(self._cached()), **dict(self._own())}
-        return sorted(name for name, path in found.items() if not ModelFolder(name, path).why_not)
+        return sorted(
+            name
+            for name, path in found.items()
+            if _is_name(name) and not ModelFolder(name, path).why_not
+        )
 
     def find(self, name: str) -> ModelFolder:
         """Return the checkpoint of that name, its descriptions fetched if need be.
@@ -136,7 +140,7 @@ class ModelFolders:
         Raises InvalidRequestError for what is no name, UnknownModelError where there is none,
         PreconditionError where it can't be served.
         """
-        if not _NAME.fullmatch(name) or ".." in name:
+        if not _is_name(name):
             sentence = (
                 f"transformers has no model {name!r}: a name is that of a folder in {self.home}, "
                 "or a repository's owner/name; no path"
@@ -244,3 +248,7 @@ def _shapes(path: Path, called: str) -> dict[str, tuple[int, ...]]:
     except SafetensorError as error:
         sentence = f"{called} is no valid safetensors file: {error}"
         raise InvalidWeightsError(sentence, subject=called) from error
+
+
+def _is_name(name: str) -> bool:
+    return bool(_NAME.fullmatch(name)) and ".." not in name

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ...backends.base import RunnableModel, Structure
 from ...errors import (
     PreconditionError,
+    ThingsvisionError,
     UnknownWeightsError,
     WeightsMismatchError,
     WeightsMissingError,
@@ -75,7 +76,10 @@ class TransformersSource:
     def entries(self, names: list[str]) -> Iterator[ModelEntry]:
         """Yield what is known of these checkpoints: of those not yet used, without the library."""
         for name in names:
-            folder = self._folders.find(name)
+            try:
+                folder = self._folders.find(name)
+            except ThingsvisionError:  # it was taken away meanwhile
+                continue
             used = self._catalogue.known_transforms(folder).get(IMAGE)
             preprocessing = used.preprocessing if used else None
             weights = PretrainedEntry(TAG, True, self._state(folder), preprocessing)
@@ -101,18 +105,22 @@ class TransformersSource:
         return replace(key, weights=Pretrained(TAG))
 
     def structure(self, key: ModelKey, image_shape: tuple[int, ...] | None = None) -> Structure:
-        """Return the modules of a model; what its checkpoint has no weights for is barred."""
+        """Return the modules of a model; what its checkpoint has no weights for is barred.
+
+        While its weights are not here the modules are provisional: nobody knows what it lacks.
+        """
         structure = self._networks.structure(replace(key, weights=Random(0)), image_shape)
         no_texts = self._catalogue.why_no_texts(key.name)
         if no_texts:
             structure = barred(structure, lambda module: "" if module.calls else no_texts)
-        if isinstance(key.weights, Pretrained):
-            structure = without_untrained(structure, self._missing(self._folders.find(key.name)))
-        return structure
+        if not isinstance(key.weights, Pretrained):
+            return structure
+        folder = self._folders.find(key.name)
+        if not folder.weight_files:
+            return replace(structure, is_provisional=True)
+        return without_untrained(structure, self._missing(folder))
 
     def _missing(self, folder: ModelFolder) -> Collection[str]:
-        if not folder.weight_files:
-            return ()
         from ...backends.seeding import isolated_random
         from .networks import fill, shapes_only
 

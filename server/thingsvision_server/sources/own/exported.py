@@ -14,7 +14,6 @@ from torch.export.passes import move_to_device_pass
 from torch.export.unflatten import InterpreterModule, InterpreterModuleDispatcher
 
 from ...backends.base import ModuleInfo, RunnableModel, Structure
-from ...backends.memory_format import MemoryFormat
 from ...backends.structure import Tower, describe
 from ...backends.tensorflow import TensorFlowRuntime
 from ...backends.torch import TorchModel
@@ -59,11 +58,8 @@ class ExportedModel:
 
     def load(self, device: str) -> RunnableModel:
         """Load the network onto a device."""
-        model = TorchModel(_load(self._path, device), device)
         # Its operators have the strides of its tracing: in another order they could err silently.
-        model.memory_formats = (MemoryFormat.CONTIGUOUS,)
-        model.can_compile = False
-        return model
+        return TorchModel(_load(self._path, device), device, is_traced=True)
 
 
 def _load(path: Path, device: str) -> nn.Module:

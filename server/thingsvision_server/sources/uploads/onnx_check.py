@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ def read_onnx(path: Path, called: str) -> Any:
         onnx.checker.check_model(model)
     except (onnx.checker.ValidationError, RuntimeError, ValueError) as error:
         raise _invalid(called, str(error).strip().partition("\n")[0]) from error
+    _check_mode(model.graph, called)
     _check_input(model, called)
     return model
 
@@ -63,6 +64,51 @@ def _check_content(model: Any, called: str) -> None:
                 f"its tensor {tensor.name!r} is in another file. Save all in one: onnx.save(model,"
                 " path, save_as_external_data=False)",
             )
+
+
+_RANDOM = (
+    "Bernoulli",
+    "Multinomial",
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+)
+"""Operators that give other numbers each time."""
+
+
+def _check_mode(graph: Any, called: str) -> None:
+    """Raise where features would be random, as those of a network are that was left training."""
+    constants = dict(_constants(graph))
+    for node in _nodes(graph):
+        if node.op_type in _RANDOM:
+            raise _refused(called, f"its operator {node.op_type!r} gives other values each time")
+        if _trains(node, constants):
+            raise _refused(
+                called,
+                f"its operator {node.op_type!r} is in training mode. Call model.eval() before the "
+                "export, and export for inference",
+            )
+
+
+def _constants(graph: Any) -> Iterator[tuple[str, bool]]:
+    """Yield the names of constant tensors, and whether a value in them is not 0."""
+    from onnx import numpy_helper
+
+    for tensor in graph.initializer:
+        yield tensor.name, bool(numpy_helper.to_array(tensor).any())
+    for node in _nodes(graph):
+        for attribute in node.attribute:
+            if node.op_type == "Constant" and attribute.name == "value":
+                yield node.output[0], bool(numpy_helper.to_array(attribute.t).any())
+
+
+def _trains(node: Any, constants: Mapping[str, bool]) -> bool:
+    if node.op_type == "BatchNormalization":
+        return any(one.name == "training_mode" and one.i for one in node.attribute)
+    mode = node.input[2] if node.op_type == "Dropout" and len(node.input) > 2 else ""
+    # What is computed in the graph may be true.
+    return bool(mode) and constants.get(mode, True)
 
 
 def _nodes(graph: Any) -> Iterator[Any]:

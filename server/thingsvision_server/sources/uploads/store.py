@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -245,13 +245,17 @@ class UploadStore:
 
     def _used_bytes(self) -> int:
         """Return the length of all files, with those on their way as long as they will be."""
-        kept = {path: path.stat().st_size for path in self._folder.iterdir() if path.is_file()}
+        kept: dict[Path, int] = {}
+        for path in self._folder.iterdir():
+            with suppress(FileNotFoundError):  # an upload that ends renames its file
+                if path.is_file():
+                    kept[path] = path.stat().st_size
         return sum((kept | self._announced).values())
 
     def _remove_partials(self, older_than_seconds: float) -> None:
         """Remove what broken uploads left, unless someone writes it now."""
         for path in self._folder.glob(f"{_PARTIAL}*"):
-            with path.open("r+b") as file:
+            with suppress(FileNotFoundError), path.open("r+b") as file:
                 age_seconds = time.time() - os.fstat(file.fileno()).st_mtime
                 if age_seconds >= older_than_seconds and _is_mine(file, path):
                     path.unlink()
