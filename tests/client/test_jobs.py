@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -197,6 +199,24 @@ def test_a_lock_is_held_by_one_and_ends_with_its_process(tmp_path: Path) -> None
             pass
         assert path.exists()
     assert not path.exists()
+
+
+def test_a_lock_is_waited_for_as_long_as_patience_lasts(tmp_path: Path) -> None:
+    path, entered = tmp_path / ".lock", threading.Event()
+
+    def hold() -> None:
+        with locked(path, tmp_path):
+            entered.set()
+            time.sleep(0.3)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    entered.wait(10)
+    with pytest.raises(errors.InvalidRequestError), locked(path, tmp_path, patience_s=0.01):
+        pass
+    with locked(path, tmp_path, patience_s=10):
+        pass
+    holder.join()
 
 
 def test_a_place_has_names_for_all_files(tmp_path: Path) -> None:

@@ -123,6 +123,30 @@ def test_names_match_with_or_without_folder_and_ending(rdms: RDMs) -> None:
         compare_rdms(rdms, np.zeros((13, 13)), reference_images=["x/a", "y/a", *stems])
 
 
+@pytest.mark.parametrize(
+    ("images", "rows"),
+    [
+        (["cats/1.jpg", "dogs/1.jpg", "cats/2.jpg"], ["1.jpg", "2.jpg", "3.jpg"]),
+        (["1.jpg", "1.png", "2.jpg"], ["1", "2", "3"]),
+        (["cats/1.jpg", "cats/2.jpg", "cats/3.jpg"], ["dogs/1.jpg", "dogs/2.jpg", "dogs/3.jpg"]),
+        (["cats/1.jpg", "cats/2.jpg", "cats/3.jpg"], ["1.jpg", "2.jpg", "dogs/3.jpg"]),
+    ],
+    ids=["same name in two folders", "two endings", "other folder", "one other folder"],
+)
+def test_no_image_takes_the_row_of_another(images: list[str], rows: list[str]) -> None:
+    reference = as_references(random_rdm(1)[:3, :3], rows)[0]
+    with pytest.raises(InvalidRequestError, match="in several ways, or lie in other folders"):
+        reference.of_images(images)
+
+
+def test_outer_folders_may_be_left_out_and_an_image_may_come_twice() -> None:
+    rdm = random_rdm(1)[:3, :3]
+    reference = as_references(rdm, ["set/cats/1.jpg", "set/cats/2.jpg", "set/cats/3.jpg"])[0]
+    for folder in ("cats/", "", "/data/set/cats/"):
+        found = reference.of_images([f"{folder}{number}.jpg" for number in (3, 1, 3)])
+        np.testing.assert_array_equal(found.rdms[0], rdm[np.ix_([2, 0, 2], [2, 0, 2])])
+
+
 def test_objects_of_ours_bring_their_names(rdms: RDMs) -> None:
     from thingsvision_client.analysis.objects import to_rdms
 

@@ -11,10 +11,12 @@ import pytest
 import scipy.io
 import torch
 
-from thingsvision_client import save_features
+from thingsvision_client import ImageDataset, save_features
 from thingsvision_client.errors import InvalidRequestError
 from thingsvision_client.files import file_stem
 from thingsvision_client.formats import FORMATS, mat
+from thingsvision_client.origins import Fingerprint, remember
+from thingsvision_client.utils.data import write_lines
 from thingsvision_client.utils.storing import (
     check_format,
     merge_features,
@@ -189,6 +191,57 @@ def test_image_names_go_in_where_rows_have_names(tmp_path: Path) -> None:
     assert names_in_hdf5() == NAMES
     write_names(tmp_path, NAMES[:-1])  # of other images
     assert names_in_hdf5() is None
+
+
+def extracted(names: list[str], kind: str = "encoded") -> npt.NDArray:
+    """Features of images of these names, as if a server had just given them."""
+    array = RNG.normal(size=(len(names), 3)).astype("float32")
+    images = tuple(Fingerprint(name, "0" * 64) for name in names)
+    remember(array, {"module": "fc", "input": kind, "images": images})
+    return array
+
+
+def names_of_rows(path: Path) -> list[str]:
+    with h5py.File(path) as file:
+        return list(file["file_names"].asstr()[()])
+
+
+def test_rows_keep_the_names_of_their_images_whatever_another_dataset_left(tmp_path: Path) -> None:
+    root = tmp_path / "images"
+    for name in ("b/1.png", "b/2.png"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"an image")
+    first = extracted(["a/1.png", "a/2.png"])
+    ImageDataset(root, tmp_path, "pt")  # a second one of the same out_path
+    with pytest.warns(UserWarning, match="other images than these features"):
+        save_features(first, tmp_path, "hdf5")
+    assert names_of_rows(tmp_path / "features.h5") == ["a/1.png", "a/2.png"]
+    with pytest.warns(UserWarning, match="other images"):
+        split_features(first, tmp_path, "mat", 2)
+    cell = scipy.io.loadmat(tmp_path / "features_02.mat")["file_names"]
+    assert cell[0, 0][0] == "a/2.png"
+    save_features(extracted(["b/1.png", "b/2.png"]), tmp_path, "hdf5")  # without a warning
+    assert names_of_rows(tmp_path / "features.h5") == ["b/1.png", "b/2.png"]
+
+
+def test_rows_that_are_only_numbered_take_the_names_that_a_user_wrote(tmp_path: Path) -> None:
+    write_names(tmp_path, ["x.png", "y.png"])
+    save_features(extracted(["0", "1"], "tensor"), tmp_path, "hdf5")
+    assert names_of_rows(tmp_path / "features.h5") == ["x.png", "y.png"]
+    save_features(extracted(["a.png", "b.png"])[1:], tmp_path / "part", "hdf5")
+    assert names_of_rows(tmp_path / "part/features.h5") == ["b.png"]
+
+
+def test_a_list_of_names_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "file_names.txt"
+    write_lines(path, ["old.png"])
+    with path.open() as reader:
+        write_lines(path, ["new.png"])
+        assert reader.read() == "old.png\n"
+    assert path.read_text() == "new.png\n"
+    with pytest.raises(InvalidRequestError, match=r"'caf\\udce9.png' is a name that is not UTF-8"):
+        write_lines(path, ["a.png", "caf\udce9.png"])
+    assert files(tmp_path) == ["file_names.txt"]
 
 
 def test_an_origin_lies_beside_every_file(tmp_path: Path) -> None:

@@ -522,6 +522,37 @@ def test_other_suffixes_and_modules_are_jobs_of_their_own(
     assert_chunks(tmp_path, in_memory(client, other))
 
 
+def test_of_two_jobs_that_start_together_one_has_a_module(
+    client: Client, originals: Path, expected: dict[str, Any], tmp_path: Path
+) -> None:
+    task = task_of(originals)
+    sharing = replace(task, modules=MODULES[:1])
+    refusals: list[str] = []
+
+    def images() -> Any:  # asked for once the first job has begun, before it has any row
+        if not refusals:
+            with pytest.raises(errors.InvalidRequestError) as refusal:
+                extract_to_folder(client, sharing, tmp_path, options=CHUNKS)
+            refusals.append(str(refusal.value))
+        return task.images()
+
+    extract_to_folder(client, replace(task, images=images), tmp_path, options=CHUNKS)
+    shared = f"{tmp_path} has 'features.3' from an extraction of 'features.3', 'features.5' at once"
+    assert refusals[0].startswith(shared)
+    assert_chunks(tmp_path, expected)
+
+
+def test_a_job_that_never_began_takes_no_module(
+    client: Client, originals: Path, expected: dict[str, Any], tmp_path: Path
+) -> None:
+    task = task_of(originals)
+    with pytest.raises(errors.UnknownModuleError):
+        extract_to_folder(client, replace(task, modules=(*MODULES, "none")), tmp_path)
+    assert not list(tmp_path.iterdir())
+    extract_to_folder(client, task, tmp_path, options=CHUNKS)
+    assert_chunks(tmp_path, expected)
+
+
 # ---------------------------------------------------------------- one file, the command line
 
 

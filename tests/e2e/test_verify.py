@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -159,6 +160,36 @@ def test_texts_hold(client: Client, tmp_path: Path, check: Verify) -> None:
     assert [(one.verdict, one.row_count) for one in found.modules] == [("equal", 3)]
 
 
+DRAWER = """#!/bin/sh
+for word in "$@"; do
+    case "$word" in -sOutputFile=*) out="${word#*=}" ;; esac
+done
+[ "$1" = --version ] || { printf 'P6\\n40 40\\n255\\n'; head -c 4800 /dev/zero; } > "$out"
+"""
+"""In the place of Ghostscript: draws every figure of 40 x 40 points black."""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the program is a shell script")
+def test_figures_hold_as_they_were_drawn(
+    client: Client, tmp_path: Path, check: Verify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import EpsImagePlugin
+
+    program = tmp_path / "bin" / "gs"
+    program.parent.mkdir()
+    program.write_text(DRAWER)
+    program.chmod(0o755)
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # what Pillow found, it remembers
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    figures = tmp_path / "figures"
+    figures.mkdir()
+    (figures / "a.eps").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\n%%EOF\n")
+    images = partial(queue_files, figures, ["a.eps"])
+    task = Task(SQUEEZENET, MODULES, images, BATCH, preprocessing=SMALL, root=figures)
+    found = check(extract_to_file(client, task, tmp_path / "out", file_format="npz"))
+    assert found.holds, list(found.lines())
+
+
 def test_changed_and_missing_images_are_named(
     client: Client, task: Task, images: Path, tmp_path: Path, check: Verify
 ) -> None:
@@ -233,7 +264,7 @@ def test_changed_weights_and_servers_are_told(
 
 
 def test_inputs_that_no_file_keeps_can_not_be_checked(
-    client: Client, tmp_path: Path, check: Verify
+    client: Client, photos: list[Path], tmp_path: Path, check: Verify
 ) -> None:
     inputs = np.zeros((3, 3, 48, 48), np.float32)
     task = Task(SQUEEZENET, MODULES, partial(queue_images, inputs), BATCH)
@@ -242,6 +273,22 @@ def test_inputs_that_no_file_keeps_can_not_be_checked(
         check(path)
     with pytest.raises(errors.InvalidRequestError, match=r"features\.npy\.json"):
         check(tmp_path / "features.npy")
+    pairs = partial(queue_images, [("0", photos[0].read_bytes()), ("1", photos[1].read_bytes())])
+    path = extract_to_file(
+        client, Task(SQUEEZENET, MODULES, pairs, BATCH), tmp_path / "pairs", file_format="npz"
+    )
+    with pytest.raises(errors.InvalidRequestError, match="no files, such as '0' .* nothing kept"):
+        check(path)
+    (tmp_path / "files").mkdir()
+    for name, image in zip("01", photos, strict=False):
+        os.link(image, tmp_path / "files" / name)
+    assert check(path, image_root=tmp_path / "files").holds
+    texts, sent = fingerprinted(queue_texts(["a cat", ("dog", "ein Hündchen")]))
+    result = client.extract("custom/OpenCLIP/ViT-S-32-alt@random:0", texts, "text", batch_size=2)
+    remember_extraction(result, sent)
+    save_features(result.features["text"], tmp_path / "texts", "npy")
+    with pytest.raises(errors.InvalidRequestError, match="The text called 'dog' is kept by no"):
+        check(tmp_path / "texts/features.npy")
     (tmp_path / "features.xyz.json").write_bytes((tmp_path / "features.npz.json").read_bytes())
     with pytest.raises(errors.InvalidRequestError, match=r"files end in \.npy, \.npz"):
         check(tmp_path / "features.xyz")

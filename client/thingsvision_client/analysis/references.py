@@ -244,22 +244,42 @@ def _warn_of_missing(reference: Reference) -> None:
 
 def _rows_of(images: Sequence[str], names: Sequence[str], reference: str) -> list[int]:
     for key in _KEYS:
-        rows = {key(name): row for row, name in enumerate(names)}
-        wanted = [key(image) for image in images]
-        if len(rows) == len(names) and all(image in rows for image in wanted):
-            return [rows[image] for image in wanted]
+        if (rows := _rows_by(key, images, names)) is not None:
+            return rows
     bare = {PurePath(name).stem for name in names}
     missing = [image for image in images if PurePath(image).stem not in bare]
     if not missing:
         raise InvalidRequestError(
             f"The names of the rows of reference {reference!r} fit those of the images in several "
-            "ways: give them as the images are called."
+            f"ways, or lie in other folders: its rows are called {some(names, _MOST_NAMED)}, the "
+            f"images {some(images, _MOST_NAMED)}; give them as the images are called."
         )
     lacking, called = some(missing, _MOST_NAMED), some(names, _MOST_NAMED)
     raise InvalidRequestError(
         f"Reference {reference!r} has no rows for {len(missing)} of the images: {lacking}; its "
         f"rows are called {called}."
     )
+
+
+def _rows_by(
+    key: Callable[[str], str], images: Sequence[str], names: Sequence[str]
+) -> list[int] | None:
+    """Return the row of each image by a part of its name; None where that part is not enough."""
+    rows = {key(name): row for row, name in enumerate(names)}
+    wanted = [key(image) for image in images]
+    # Of images that differ, such as cats/1.jpg and dogs/1.jpg, each has a row of its own.
+    is_unique = len(rows) == len(names) and len(set(wanted)) == len(set(images))
+    if not is_unique or not all(image in rows for image in wanted):
+        return None
+    found = [rows[image] for image in wanted]
+    alike = (_folders_fit(image, names[row]) for image, row in zip(images, found, strict=True))
+    return found if all(alike) else None
+
+
+def _folders_fit(image: str, name: str) -> bool:
+    """Whether one of two names only leaves out outer folders of the other, or all of them."""
+    shorter, longer = sorted((PurePath(image).parts[:-1], PurePath(name).parts[:-1]), key=len)
+    return longer[len(longer) - len(shorter) :] == shorter
 
 
 _KEYS: tuple[Callable[[str], str], ...] = (

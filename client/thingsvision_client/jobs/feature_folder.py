@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +15,7 @@ from .job import Job, Outcome
 from .lock import locked
 from .notices import ratio, say, writing
 from .place import Place, in_folder, neighbours
-from .record import read_record
+from .record import Record, read_record
 from .task import Task
 
 if TYPE_CHECKING:
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 OUTPUT_FORMATS = {"ndarray": "npy", "tensor": "pt"}
 """How files are written, by the output type that they are for."""
+
+_PATIENCE_S = 60.0
+"""How long to wait for other jobs to say which modules are theirs, which takes them no time."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +70,7 @@ def extract_to_folder(
     """
     chosen = options or FolderOptions()
     place = in_folder(folder, chosen.suffix, OUTPUT_FORMATS[chosen.output_type], task.modules)
-    with locked(place.record.with_suffix(".lock"), folder):
-        _refuse_shared_modules(place, task)
+    with locked(place.record.with_suffix(".lock"), folder), _claimed(place, task):
         job = Job(client, task, place, chosen.step_size, progress=progress)
         outcome = complete(job)
         if chosen.in_one_file and outcome.record.whole is None:
@@ -84,6 +88,24 @@ def _join(job: Job, outcome: Outcome) -> None:
         joining.into(path, [module], FORMATS[place.file_format])
     record.join({module: path.stat().st_size for module, path in paths.items()})
     joining.remove_chunks()
+
+
+@contextmanager
+def _claimed(place: Place, task: Task) -> Iterator[None]:
+    """Say which modules are those of a job before the server is asked, which may take a while.
+
+    Of two jobs that start at the same time and share a module, one is refused.
+    """
+    with locked(place.claims, place.result, patience_s=_PATIENCE_S), writing(place.result):
+        _refuse_shared_modules(place, task)
+        if read_record(place.record) is None:
+            Record(place.record, {"modules": list(task.modules)}, {}, None).save()
+    try:
+        yield
+    finally:
+        own = read_record(place.record)
+        if own is not None and not own.facts:  # it never began: nothing of it is there
+            place.record.unlink()
 
 
 def _refuse_shared_modules(place: Place, task: Task) -> None:

@@ -6,6 +6,7 @@ import errno
 import os
 import platform
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -31,17 +32,20 @@ _HELD = frozenset({errno.EACCES, errno.EAGAIN, errno.EDEADLK})
 """What systems say of a lock that another one holds."""
 
 
+_PAUSE_S = 0.05
+
+
 @contextmanager
-def locked(path: Path, what: Path) -> Iterator[None]:
+def locked(path: Path, what: Path, *, patience_s: float = 0.0) -> Iterator[None]:
     """Hold the lock of a file, which is made and removed.
 
-    `what` is what the lock is for, e.g. a folder. Raises InvalidRequestError at once where another
-    process holds it, StorageError where the file can't be made. A file system without locks guards
-    nothing.
+    `what` is what the lock is for, e.g. a folder. Raises InvalidRequestError where another process
+    holds it, at once or after so many seconds, StorageError where the file can't be made. A file
+    system without locks guards nothing.
     """
     with writing(what):
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = _opened(path, what)
+        file = _opened(path, what, time.monotonic() + patience_s)
     try:
         os.ftruncate(file, 0)
         os.lseek(file, 0, os.SEEK_SET)
@@ -53,7 +57,7 @@ def locked(path: Path, what: Path) -> Iterator[None]:
         os.close(file)
 
 
-def _opened(path: Path, what: Path) -> int:
+def _opened(path: Path, what: Path, deadline: float) -> int:
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -62,6 +66,9 @@ def _opened(path: Path, what: Path) -> int:
             if error.errno not in _HELD:
                 return file
             os.close(file)
+            if time.monotonic() < deadline:
+                time.sleep(_PAUSE_S)
+                continue
             raise InvalidRequestError(
                 f"{what} is being extracted by {_holder(path)} now: wait for its end."
             ) from error

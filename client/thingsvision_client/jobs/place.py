@@ -30,6 +30,11 @@ class Place:
     result: Path
     anew: str
 
+    @property
+    def claims(self) -> Path:
+        """The lock under which jobs in a folder, of one suffix, say which modules are theirs."""
+        return self.folder / f".features{self.suffix}.jobs.lock"
+
     def chunk(self, module: str, start: int, stop: int) -> Path:
         """Return the file of a module for images [start, stop)."""
         return self._file(module, f"_{start}-{stop}")

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidRequestError
 from ..images import SentImage
 from ..model import Model
-from ..origins import Fingerprint
+from ..origins import Fingerprint, fingerprint
+from ..postscript import read_image
 from ..preprocessing import PreprocessingOverrides
 from ..reductions import Reduction
 
@@ -74,20 +76,45 @@ class Told:
                 "These features are of arrays that were inputs already, which no file keeps: "
                 "extract them again, and compare."
             )
-        folder = root or Path(self.facts["image_root"] or "")
-        return [_READERS[kind](folder, image.name) for image in self.images]
+        given = root or self.facts["image_root"]
+        images = [_READERS[kind](Path(given or ""), image.name) for image in self.images]
+        if kind == "text":
+            _check_texts(images, self.images)
+        elif given is None:
+            _check_files(images)
+        return images
 
 
 def _file(folder: Path, name: str) -> SentImage:
-    return SentImage(name, (folder / name).read_bytes)
+    return SentImage(name, partial(read_image, folder / name))
 
 
 def _text(_: Path, name: str) -> SentImage:
-    return SentImage(name, lambda: name, "text")
+    return SentImage(name, partial(str, name), "text")
 
 
 _READERS = {"encoded": _file, "text": _text}
-"""How an image is read again, by its kind. A text is its own name, if it has no other."""
+"""How an image is read again as it was sent, by its kind. A text is its own name."""
+
+
+def _check_texts(texts: Sequence[SentImage], sent: Sequence[Fingerprint]) -> None:
+    """Refuse texts with names of their own, which alone are known."""
+    for text, was in zip(texts, sent, strict=True):
+        if fingerprint(text, text.name).sha256 != was.sha256:
+            raise InvalidRequestError(
+                f"The text called {text.name!r} is kept by no file, only its name and SHA-256: "
+                "extract the features of the texts again, and compare."
+            )
+
+
+def _check_files(images: Sequence[SentImage]) -> None:
+    """Refuse names that are no paths, of images that lay in no folder."""
+    if not any(Path(image.name).is_file() for image in images):
+        raise InvalidRequestError(
+            f"These features are of images that were no files, such as {images[0].name!r} (rows of "
+            "an HDF5Dataset, or bytes), which nothing kept: extract them again, and compare. If "
+            "they lie as files of these names in a folder, name it as image_root."
+        )
 
 
 def told_of(document: Mapping[str, Any]) -> list[Told]:

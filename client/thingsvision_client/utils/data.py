@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidRequestError
+from ..files import replacing
 from ..folder import class_folders, image_names
 from ..images import ImageQueue, queue_files
 from ..preprocessing import PreprocessingOverrides
@@ -205,12 +206,28 @@ def load_batches(
 
 
 def write_lines(path: Path, names: Sequence[str]) -> None:
-    """Write a line per row of features. Raises InvalidRequestError for a name with a line break."""
+    """Write a line per row of features; an older file stays until the new one is complete.
+
+    Raises InvalidRequestError for a name with a line break, and for one that is not UTF-8.
+    """
     if broken := [name for name in names if "\n" in name or "\r" in name]:
         what = f"{broken[0]!r} has a line break, but {path.name} has a line per row"
         raise InvalidRequestError(f"{what}: change it.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes("".join(f"{name}\n" for name in names).encode())
+    try:
+        content = "".join(f"{name}\n" for name in names).encode()
+    except UnicodeEncodeError as error:  # a file's name on Linux may be any bytes
+        wrong = next(name for name in names if not _is_utf8(name))
+        raise InvalidRequestError(f"{wrong!r} is a name that is not UTF-8: change it.") from error
+    with replacing(path) as file:
+        file.write(content)
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _classes(root: Path, class_names: Sequence[str] | None, names: Sequence[str]) -> list[str]:

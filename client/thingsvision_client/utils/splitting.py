@@ -13,7 +13,7 @@ from ..formats import FEATURES, Array, FileFormat
 from ..formats.pieces import Piece, piece_name, replacing_pieces
 from ..formats.whole import layout_of, pass_on
 from .data import FILE_NAMES
-from .writing import listed_names, row_names, write_features
+from .writing import listed_names, names_of, write_features
 
 Arrays = Mapping[str, Array]
 
@@ -38,7 +38,7 @@ def write_in_one(
     from ..origins import write_origin
 
     path = folder / f"{FEATURES}.{file_format.suffix}"
-    layout = layout_of(arrays, row_names(folder, stops[-1]))
+    layout = layout_of(arrays, names_of(folder, arrays))
     with (
         replacing_path(path) as unfinished,
         file_format.open_pieces(unfinished, layout, stops) as writer,
@@ -60,7 +60,7 @@ def write_pieces(
     groups: list[tuple[str | None, Arrays]] = (
         [(None, arrays)] if is_together else [(name, {name: one}) for name, one in arrays.items()]
     )
-    names = row_names(folder, stops[-1])
+    names = names_of(folder, arrays)
     for _, of_group in groups:
         file_format.check(layout_of(of_group).columns)
     contents = [

@@ -10,7 +10,7 @@ from ..errors import InvalidRequestError
 from ..files import file_stem, replacing
 from ..formats import FEATURES, FORMATS, Array, FileFormat, checked_format
 from ..formats.whole import layout_of, write_whole
-from .writing import as_array, as_arrays, row_names, write_features
+from .writing import as_array, as_arrays, names_of, row_names, write_features
 
 __all__ = [
     "FORMATS",
@@ -46,9 +46,10 @@ def save_features(
 
     `features` is an array (or tensor) of images x ..., or a dict of them by module name.
     `file_format` is a name in FORMATS: npy, npz, hdf5 (suffix h5), mat, txt, pt, parquet. npy and
-    txt hold one array, txt of two dimensions at most. Where `out_path` has a `file_names.txt` of
-    as many lines as there are rows, hdf5, mat and parquet have these names in the file, too.
-    `by_image`: in mat, a variable per image, called as it is.
+    txt hold one array, txt of two dimensions at most. hdf5, mat and parquet have the names of the
+    rows in the file, too: those of the images that were extracted, else the lines of a
+    `file_names.txt` in `out_path`, if they are as many. `by_image`: in mat, a variable per image,
+    called as it is.
 
     `n_splits` is there for scripts of the original, which falls back to `split_features` when
     memory runs out; files are written in flat memory here, and never split unasked.
@@ -58,13 +59,14 @@ def save_features(
     """
     arrays, folder = as_arrays(features), Path(out_path)
     kind = _format(file_format, len(arrays))
-    names = row_names(folder, layout_of(arrays).count)
+    layout_of(arrays)  # of one length
+    names = names_of(folder, arrays)
     path = folder / f"{FEATURES}.{kind.suffix}"
     write_features(path, arrays, kind, names, by_image=by_image)
 
 
 def store_features(root: str | Path, features: Features, file_format: str) -> None:
-    """Write as `save_features` does, but mat with a variable per image: by `file_names.txt`.
+    """Write as `save_features` does, but mat with a variable per image, called as it is.
 
     Raises what `save_features` raises.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,40 @@ def write_features(
         with replacing_path(path) as unfinished:
             by_names(unfinished, next(iter(arrays.values())), names)
     write_origin(path, arrays)
+
+
+def names_of(folder: Path, arrays: Mapping[str, Array]) -> list[str] | None:
+    """Return the names of the rows of arrays of one length; None where nothing tells them.
+
+    They are those of the images that the rows were extracted from, where that is known: another
+    dataset may have written the `file_names.txt` in the folder since. A warning says so.
+    """
+    count = len(next(iter(arrays.values())))
+    listed = row_names(folder, count)
+    known = {names for array in arrays.values() if (names := _known_names(array)) is not None}
+    if not known:
+        return listed
+    if len(known) > 1:  # modules of different images, side by side
+        return None
+    found = list(known.pop())
+    if listed not in (None, found):
+        warnings.warn(
+            f"{folder / FILE_NAMES} has the names of other images than these features are of: "
+            "another dataset was made for that folder since. The features keep their own names; "
+            "give each dataset an out_path of its own.",
+            stacklevel=3,
+        )
+    return found
+
+
+def _known_names(array: Array) -> tuple[str, ...] | None:
+    from ..origins import origin_of
+
+    origin = origin_of(array)
+    # Rows of arrays that were inputs already are numbered, which is no name.
+    if origin is None or origin.get("input") == "tensor":
+        return None
+    return tuple(image["name"] for image in origin["images"])
 
 
 def row_names(folder: Path, count: int) -> list[str] | None:
