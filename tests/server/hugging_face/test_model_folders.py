@@ -19,7 +19,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from serving import open_sources
-from thingsvision_client import Client
+from thingsvision_client import Client, PreprocessingOverrides
 from thingsvision_client.errors import InvalidRequestError, NotExtractableError
 from thingsvision_client.errors import InvalidWeightsError as ClientInvalidWeightsError
 from thingsvision_client.errors import PreconditionError as ClientPreconditionError
@@ -55,6 +55,13 @@ def test_modules_are_barred_when_the_weights_come_after_they_were_listed(
     weights.rename(own / "model.safetensors")
     with pytest.raises(NotExtractableError, match=r"no weights for it .*pooler\.dense\.bias"):
         client.extract("transformers/slow", photos[:1], "pooler.activation")
+    # And while a model in memory outlives its files.
+    client.load("transformers/slow")
+    (own / "model.safetensors").unlink()
+    smaller = PreprocessingOverrides(resize=(32, 32), interpolation="nearest")
+    with pytest.raises(NotExtractableError, match=r"no weights for it .*pooler\.dense\.bias"):
+        client.extract("transformers/slow", photos[:1], "pooler.activation", preprocessing=smaller)
+    client.unload("transformers/slow")
     shutil.rmtree(own)
 
 

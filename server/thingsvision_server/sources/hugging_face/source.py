@@ -68,6 +68,7 @@ class TransformersSource:
         self._weights = weights
         self._folders = ModelFolders(weights)
         self._catalogue = FolderCatalogue(self._folders)
+        self._missing_at_load: dict[Path, Collection[str]] = {}
 
     def names(self) -> list[str]:
         """Return the names of all checkpoints that are here now, sorted."""
@@ -116,9 +117,11 @@ class TransformersSource:
         if not isinstance(key.weights, Pretrained):
             return structure
         folder = self._folders.find(key.name)
-        if not folder.weight_files:
-            return replace(structure, is_provisional=True)
-        return without_untrained(structure, self._missing(folder))
+        if folder.weight_files:
+            return without_untrained(structure, self._missing(folder))
+        # A model in memory may have outlived its files.
+        missing = self._missing_at_load.get(folder.path, ())
+        return replace(without_untrained(structure, missing), is_provisional=True)
 
     def _missing(self, folder: ModelFolder) -> Collection[str]:
         from ...backends.seeding import isolated_random
@@ -159,7 +162,9 @@ class TransformersSource:
         if not folder.weight_files:
             raise _missing_weights(key, folder)
         config, called = self._catalogue.config(folder), str(folder.path)
-        network: nn.Module = fill(config, folder.state(), called).network
+        filled = fill(config, folder.state(), called)
+        self._missing_at_load[folder.path] = filled.missing
+        network: nn.Module = filled.network
         return network
 
     @cached_property
