@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import unicodedata
 from uuid import uuid4
 
 import grpc
 
 from thingsvision_proto.model_id import METADATA_KEY, REQUEST_ID_KEY
 
-from .errors import NoServerError
+from .errors import NoServerError, UnknownModelError
 
 SERVER_VARIABLE = "THINGSVISION_SERVER"
 
@@ -80,5 +81,29 @@ def open_channel(address: str) -> grpc.Channel:
 
 
 def call_metadata(model_id: str) -> tuple[tuple[str, str], ...]:
-    """Return the metadata of one call about a model (or `*`), with a new request id."""
+    """Return the metadata of one call about a model (or `*`), with a new request id.
+
+    Raises UnknownModelError for a name that is not of ASCII, as those of all models are: metadata
+    can't have others, and gRPC would say so in the server's name.
+    """
+    if not (model_id.isascii() and model_id.isprintable()):
+        given = model_id.removesuffix("@default")
+        raise UnknownModelError(_strange(given), field="model", subject=given)
     return ((METADATA_KEY, model_id), (REQUEST_ID_KEY, uuid4().hex))
+
+
+def _strange(name: str) -> str:
+    """Return a sentence on a name as it is pasted from a PDF, with the one that is meant."""
+    letter = next(one for one in name if not (one.isascii() and one.isprintable()))
+    called = unicodedata.name(letter, f"U+{ord(letter):04X}")
+    meant = "".join(map(_in_ascii, unicodedata.normalize("NFKD", name)))
+    hint = f"; did you mean {meant!r}?" if meant.isascii() and meant.isprintable() else "."
+    return (
+        f"There is no model {name!r}: it has the character {letter!r} ({called}), and models' "
+        f"names have ASCII alone{hint}"
+    )
+
+
+def _in_ascii(letter: str) -> str:
+    """Return what is typed for a dash or a space; accents and what is not seen are nothing."""
+    return {"Pd": "-", "Zs": " ", "Mn": "", "Cf": ""}.get(unicodedata.category(letter), letter)

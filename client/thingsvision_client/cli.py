@@ -75,3 +75,13 @@ def main() -> None:
     except ThingsvisionError as error:
         typer.echo(f"Error: {error}", err=True)
         sys.exit(1)
+    except OSError as error:
+        typer.echo(f"Error: {_told(error)}", err=True)
+        sys.exit(1)
+
+
+def _told(error: OSError) -> str:
+    """Return what the system says of a file as a sentence."""
+    if error.filename is None:
+        return f"{error.strerror or error}."
+    return f"{str(error.filename)!r} can't be used: {error.strerror or error}."

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -17,6 +16,7 @@ from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from .activations import DTYPES, Array, Batch, Reply, check_names, collect
 from .call import Caller
 from .errors import InvalidRequestError
+from .image_call import ImageCall
 from .images import ImageQueue
 from .model import Model, as_model
 from .preprocessing import PreprocessingOverrides
@@ -145,19 +145,21 @@ def extract(
         if progress is not None:
             progress("extracting", count, queue.count)
 
-    with closing(_exchange(caller, method, header, queue)) as messages:
+    def receive(messages: Iterator[Any], queue: ImageQueue) -> Extraction:
         reply = Reply(messages)
         warn_if_lowered(header.batch_size, reply.header.batch_size)
         batches = _batches(reply, queue)
         images, features = collect(reply, batches, queue.count, on_count)
-    return Extraction(
-        features=features,
-        images=images,
-        provenance=to_record(reply.header.provenance),
-        timings=to_record(reply.trailer.timings),
-        batch_size=reply.header.batch_size,
-        token_extraction=TOKEN_NAMES.get(header.token_extraction),
-    )
+        return Extraction(
+            features=features,
+            images=images,
+            provenance=to_record(reply.header.provenance),
+            timings=to_record(reply.trailer.timings),
+            batch_size=reply.header.batch_size,
+            token_extraction=TOKEN_NAMES.get(header.token_extraction),
+        )
+
+    return _call(caller, method, header).result(queue, receive)
 
 
 class FeatureStream:
@@ -224,7 +226,8 @@ def stream(
     caller: Caller, method: Any, header: pb.ExtractHeader, queue: ImageQueue
 ) -> FeatureStream:
     """Return the features of all images as they arrive. Its methods raise ThingsvisionError."""
-    return FeatureStream(_exchange(caller, method, header, queue), queue, header.batch_size)
+    messages = _call(caller, method, header).replies(queue)
+    return FeatureStream(messages, queue, header.batch_size)
 
 
 def _batches(reply: Reply, queue: ImageQueue) -> Iterator[Batch]:
@@ -250,8 +253,5 @@ def warn_if_lowered(asked: int, given: int) -> None:
         )
 
 
-def _exchange(
-    caller: Caller, method: Any, header: pb.ExtractHeader, queue: ImageQueue
-) -> Generator[Any, None, None]:
-    requests = queue.requests(pb.ExtractRequest, header)
-    return caller.exchange(method, requests, model_id(header.model))
+def _call(caller: Caller, method: Any, header: pb.ExtractHeader) -> ImageCall:
+    return ImageCall(caller, method, pb.ExtractRequest, header, model_id(header.model))

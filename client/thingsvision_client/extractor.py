@@ -226,10 +226,11 @@ class Extractor:
         convert = converter(output_type)
         module = text_tower(self._module_list()) if module_name is None else module_name
         queue, sent = fingerprinted(queue_texts(texts))
+        choices = chosen_options(self.options)
         result = self.client.extract(
             self.model, queue, module, batch_size=batch_size, **vars(self.options)
         )
-        remember_extraction(result, sent, choices=chosen_options(self.options))
+        remember_extraction(result, sent, choices=choices)
         return convert(result.features[module])
 
     def get_transformations(

@@ -52,7 +52,7 @@ class FeatureRequest:
     def arrays(self) -> dict[str, Array]:
         """Return images x shape by module; their origin is remembered."""
         queue, sent = fingerprinted(self.images.images())
-        flatten_fn = self._flatten_fn
+        flatten_fn, choices = self._flatten_fn, chosen_options(self.served.options)
         result = self.served.client.extract(
             self.served.model,
             queue,
@@ -69,7 +69,7 @@ class FeatureRequest:
             sent,
             root=self.images.root,
             changes=self._changes,
-            choices=chosen_options(self.served.options),
+            choices=choices,
         )
         if flatten_fn is None:
             return result.features

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar, Union
 
+from thingsvision_proto.model_id import ANY_MODEL
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
 from .errors import ImageError, InvalidRequestError
@@ -68,11 +69,22 @@ class SentImage:
         return ImageError(f"Image {self.name!r} {fault}.", subject=self.name)
 
 
+@dataclass(frozen=True)
+class Reread:
+    """Images that `opening` gives anew, from the first on, each time they are gone through."""
+
+    opening: Callable[[], Iterator[SentImage]]
+
+    def __iter__(self) -> Iterator[SentImage]:
+        return self.opening()
+
+
 @dataclass
 class ImageQueue:
     """Images on their way: how many there will be, and the names of those sent but not answered.
 
-    `tensor_shape` is that of every image where they are inputs already, else None.
+    `tensor_shape` is that of every image where they are inputs already, else None. `was_named` says
+    that the server was told the SHA-256 of one in the place of its file.
     """
 
     images: Iterable[SentImage]
@@ -81,19 +93,37 @@ class ImageQueue:
     unanswered: deque[str] = field(default_factory=deque)
     kept: KeptImages | None = None
     """Knows what the server has, so that it need not be sent."""
+    was_named: bool = False
 
-    def messages(self) -> Iterator[pb.Image]:
-        """Yield the images in order, each read when it is asked for. Raises ImageError."""
+    def messages(self, model_id: str = ANY_MODEL) -> Iterator[pb.Image]:
+        """Yield the images in order, each read when it is asked for. Raises ImageError.
+
+        `model_id` is that of the model that they are for.
+        """
         # A stream without an end may be slow: its images go out one by one.
         if self.kept is None or self.count is None or self.tensor_shape is not None:
-            return self._read()
-        return self.kept.sent(self._read())
+            yield from self._read()
+            return
+        for image in self.kept.sent(self._read(), model_id):
+            self.was_named = self.was_named or bool(image.kept_sha256)
+            yield image
 
-    def requests(self, request: Callable[..., Request], header: Any) -> Iterator[Request]:
+    def requests(
+        self, request: Callable[..., Request], header: Any, model_id: str = ANY_MODEL
+    ) -> Iterator[Request]:
         """Yield the messages of a call: `request` with the header, then with each image."""
         yield request(header=header)
-        for image in self.messages():
+        for image in self.messages(model_id):
             yield request(image=image)
+
+    def with_files(self) -> ImageQueue | None:
+        """Return the same from the first image on, to be sent as files whatever the server keeps.
+
+        None where all went out as files already, or the images can't be read a second time.
+        """
+        if not self.was_named or not can_be_reread(self.images):
+            return None
+        return replace(self, unanswered=deque(), kept=None, was_named=False)
 
     def _read(self) -> Iterator[pb.Image]:
         for index, image in enumerate(self.images):
@@ -103,6 +133,11 @@ class ImageQueue:
             message = image.to_message(index)
             self.unanswered.append(image.name)
             yield message
+
+
+def can_be_reread(images: Iterable[SentImage]) -> bool:
+    """Whether going through images a second time gives them all; an iterator is at its end."""
+    return iter(images) is not images
 
 
 def _described(shape: tuple[int, ...] | None) -> str:
@@ -126,8 +161,8 @@ def queue_images(images: Images) -> ImageQueue:
     if first is None:
         raise InvalidRequestError("There are no images to send.")
     # What is no image is told before anything is sent, where all are there.
-    rest = sent if count is None else list(sent)
-    return ImageQueue(chain([first], rest), count, first.shape)
+    all_images = chain([first], sent) if count is None else [first, *sent]
+    return ImageQueue(all_images, count, first.shape)
 
 
 def kept_queue(images: Images | ImageQueue, kept: KeptImages) -> ImageQueue:
@@ -144,8 +179,11 @@ def server_image(path: str) -> SentImage:
 
 def queue_files(root: Path, names: Collection[str]) -> ImageQueue:
     """Return the files of these names below `root`, in this order."""
-    files = (SentImage(name, partial(read_image, root / name)) for name in names)
-    return ImageQueue(files, len(names))
+
+    def files() -> Iterator[SentImage]:
+        return (SentImage(name, partial(read_image, root / name)) for name in names)
+
+    return ImageQueue(Reread(files), len(names))
 
 
 def _queue_path(path: Path, name: str) -> ImageQueue:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from thingsvision_proto.model_id import ANY_MODEL
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
 from .call import Caller
@@ -26,24 +27,32 @@ class KeptImages:
         self._method = method
         self._is_off = False
 
-    def sent(self, images: Iterable[pb.Image]) -> Iterator[pb.Image]:
-        """Yield the images as they are to be sent, in their order. Raises ThingsvisionError."""
+    def switch_off(self) -> None:
+        """Have all later images sent: the server said that it has one, and lost it."""
+        self._is_off = True
+
+    def sent(self, images: Iterable[pb.Image], model_id: str = ANY_MODEL) -> Iterator[pb.Image]:
+        """Yield the images as they are to be sent, in their order. Raises ThingsvisionError.
+
+        `model_id` is that of the model that they are for: the question goes where they go.
+        """
         window: list[pb.Image] = []
         size = 0
         for image in images:
             window.append(image)
             size += len(image.encoded)
             if len(window) == _WINDOW_IMAGES or size >= _WINDOW_BYTES:
-                yield from self._answered(window, size)
+                yield from self._answered(window, size, model_id)
                 window, size = [], 0
-        yield from self._answered(window, size)
+        yield from self._answered(window, size, model_id)
 
-    def _answered(self, window: list[pb.Image], size: int) -> Iterable[pb.Image]:
+    def _answered(self, window: list[pb.Image], size: int, model_id: str) -> Iterable[pb.Image]:
         if self._is_off or size < _WORTH_ASKING_BYTES:
             return window
         digests = [hashlib.sha256(image.encoded).digest() for image in window]
         try:
-            reply = self._caller.ask(self._method, pb.FindImagesRequest(sha256=digests))
+            request = pb.FindImagesRequest(sha256=digests)
+            reply = self._caller.ask(self._method, request, model_id)
         except UnsupportedError:  # an older server
             self._is_off = True
             return window

@@ -26,6 +26,10 @@ class Model:
     weights: str | None = None
 
     def __post_init__(self) -> None:
+        for field in ("source", "name", "weights"):
+            value = getattr(self, field)
+            if not isinstance(value, str) and not (field == "weights" and value is None):
+                raise InvalidRequestError(f"A model's {field} is a string, not {value!r}.")
         if not self.source or not self.name:
             raise InvalidRequestError(
                 f"{str(self)!r} names no model: write 'source/name', such as 'torchvision/resnet50'"

@@ -75,4 +75,8 @@ def weights_of(parameters: Mapping[str, Any], *, pretrained: bool, own_file: boo
     if len(given) > 1:
         raise InvalidRequestError(f"Of model_parameters, {given} name the weights twice: give one.")
     value = parameters[given[0]] if given else None
+    if pretrained and value is not None and not isinstance(value, str):
+        raise InvalidRequestError(
+            f"model_parameters[{given[0]!r}] is a {PARAMETERS[given[0]]}, not {value!r}."
+        )
     return value if pretrained else f"random:{value or 0}"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from thingsvision_proto.model_id import model_id
@@ -12,6 +11,7 @@ from thingsvision_proto.v1.thingsvision_pb2_grpc import PCAServiceStub
 
 from .call import Caller
 from .errors import IncompleteReplyError, InvalidRequestError
+from .image_call import ImageCall
 from .images import ImageQueue, Images, kept_queue
 from .kept_images import KeptImages
 from .model import Model
@@ -97,15 +97,17 @@ def _fit(
     queue: ImageQueue,
     progress: Callable[[str, int, int | None], None] | None,
 ) -> PCA:
-    fitted = None
-    requests, key = queue.requests(pb.FitPCARequest, header), model_id(header.extraction.model)
-    with closing(caller.exchange(method, requests, key)) as replies:
+    def receive(replies: Iterator[Any], sent: ImageQueue) -> PCA:
+        fitted = None
         for reply in replies:
             if reply.WhichOneof("part") == "pca":
                 fitted = to_record(reply.pca)
             elif progress is not None and reply.progress.stage in _STAGES:
                 told = reply.progress
                 progress(_STAGES[told.stage], told.done_count, told.total_count or None)
-    if not isinstance(fitted, PCA) or fitted.image_count != len(queue.unanswered):
-        raise IncompleteReplyError("The server did not confirm the PCA: fit it again.")
-    return fitted
+        if not isinstance(fitted, PCA) or fitted.image_count != len(sent.unanswered):
+            raise IncompleteReplyError("The server did not confirm the PCA: fit it again.")
+        return fitted
+
+    model = model_id(header.extraction.model)
+    return ImageCall(caller, method, pb.FitPCARequest, header, model).result(queue, receive)

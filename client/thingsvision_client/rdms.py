@@ -20,6 +20,7 @@ from .activations import Array, Reply, check_names, collect
 from .call import Caller
 from .errors import IncompleteReplyError, InvalidRequestError, UndefinedDistanceWarning
 from .extraction import Progress
+from .image_call import ImageCall
 from .images import ImageQueue
 from .records import Provenance, Timings, to_record
 
@@ -74,10 +75,9 @@ def rdms_of_images(
     progress: Progress | None = None,
 ) -> RDMs:
     """Return an RDM per module of the extraction in `header`. Raises ThingsvisionError."""
-    requests = queue.requests(pb.ComputeRDMRequest, header)
-    messages = caller.exchange(method, requests, model_id(header.extraction.model))
-    with closing(messages):
-        return _receive(messages, queue.unanswered, progress)
+    model = model_id(header.extraction.model)
+    call = ImageCall(caller, method, pb.ComputeRDMRequest, header, model)
+    return call.result(queue, lambda messages, sent: _receive(messages, sent.unanswered, progress))
 
 
 def rdms_of_features(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import fields as dataclass_fields
+from numbers import Integral, Real
 from typing import Any
 
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
@@ -44,7 +45,8 @@ class Reduction:
     `SparseRandomProjection(components, random_state=seed)`, which keeps distances (Li, Hastie &
     Church 2006). `pca`, SHA-256 or name of what `Client.fit_pca` fitted, takes the scores of what
     is left, (features - mean) @ axes.T; the server refuses features of another kind than those
-    that it was fitted on. Raises InvalidRequestError for what makes no sense for any module.
+    that it was fitted on. Lists and arrays of whole numbers become tuples of int. Raises
+    InvalidRequestError for what makes no sense for any module.
     """
 
     pool: str | None = None
@@ -58,24 +60,25 @@ class Reduction:
         if self.pool is not None:
             choice("pool", self.pool, POOLS)
         for name in ("pool_axes", "units"):
-            for number in getattr(self, name):
-                if not 0 <= number < 2**32:
-                    raise InvalidRequestError(f"{name} are numbers from 0, not {number!r}.")
+            object.__setattr__(self, name, _whole_numbers(name, getattr(self, name)))
+        for name in ("components", "seed"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, _whole_number(name, getattr(self, name)))
         if self.components is not None and not 1 <= self.components < 2**32:
             raise InvalidRequestError(f"components is at least 1, not {self.components!r}.")
         if self.pca is not None and not (isinstance(self.pca, str) and self.pca):
             raise InvalidRequestError(
                 f"pca is the SHA-256 or the name of a PCA on the server, not {self.pca!r}."
             )
-        if not 0 <= self.seed < 2**32:
+        if self.seed is None or not 0 <= self.seed < 2**32:
             raise InvalidRequestError(f"seed is from 0 to 2**32 - 1, not {self.seed!r}.")
 
     def to_message(self) -> pb.Reduction:
         """Return the message."""
         message = pb.Reduction(
             pool=POOLS[self.pool] if self.pool else pb.POOL_UNSPECIFIED,  # type: ignore[arg-type]
-            pool_axes=map(int, self.pool_axes),
-            units=map(int, self.units),
+            pool_axes=self.pool_axes,
+            units=self.units,
             pca=self.pca,
         )
         if self.components is not None:
@@ -124,8 +127,26 @@ def reduction_of(fields: Mapping[str, Any]) -> Reduction:
         ) from error
 
 
-def choice(name: str, value: str, valid: Mapping[str, int]) -> int:
+def _whole_numbers(name: str, values: Any) -> tuple[int, ...]:
+    values = values.tolist() if hasattr(values, "tolist") else values  # of arrays and tensors
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        raise InvalidRequestError(f"{name} are whole numbers, such as (0, 5), not {values!r}.")
+    numbers = tuple(_whole_number(name, value) for value in values)
+    if wrong := [number for number in numbers if not 0 <= number < 2**32]:
+        raise InvalidRequestError(f"{name} are numbers from 0, not {wrong[0]!r}.")
+    return numbers
+
+
+def _whole_number(name: str, value: Any) -> int:
+    # True and False of a mask would be taken for the places 1 and 0.
+    is_whole = isinstance(value, Real) and not isinstance(value, bool)
+    if is_whole and (isinstance(value, Integral) or float(value).is_integer()):
+        return int(value)
+    raise InvalidRequestError(f"{name}: {value!r} is no whole number.")
+
+
+def choice(name: str, value: Any, valid: Mapping[str, int]) -> int:
     """Return the number of a choice. Raises InvalidRequestError."""
-    if value not in valid:
+    if not isinstance(value, str) or value not in valid:
         raise InvalidRequestError(f"{name} is one of {', '.join(valid)}, not {value!r}.")
     return valid[value]

@@ -20,7 +20,7 @@ def token_extraction_number(name: str | None) -> pb.TokenExtraction:
     """Return the contract's number; None stands for all tokens. Raises InvalidRequestError."""
     if name is None:
         return pb.TOKEN_EXTRACTION_UNSPECIFIED
-    if name not in TOKEN_EXTRACTIONS:
+    if not isinstance(name, str) or name not in TOKEN_EXTRACTIONS:
         valid = ", ".join(TOKEN_EXTRACTIONS)
         raise InvalidRequestError(f"token_extraction is one of {valid}, not {name!r}.")
     return TOKEN_EXTRACTIONS[name]

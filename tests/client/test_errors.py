@@ -3,8 +3,10 @@ import pytest
 from google.protobuf.any_pb2 import Any
 from google.rpc import error_details_pb2, status_pb2
 
-from thingsvision_client import channel, errors
+from thingsvision_client import Client, channel, errors
 from thingsvision_client.status import BY_CODE, BY_REASON, to_error
+
+IMAGE = [("a", b"an image")]
 
 
 class FailedCall(grpc.RpcError, grpc.Call):  # type: ignore[misc]
@@ -88,6 +90,25 @@ def test_no_server_says_how_to_start_one() -> None:
 def test_unknown_names_are_value_errors() -> None:
     for kind in (errors.UnknownSourceError, errors.UnknownModelError, errors.UnknownModuleError):
         assert issubclass(kind, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("resnet\N{NON-BREAKING HYPHEN}50", "did you mean 'torchvision/resnet-50'"),
+        ("r\N{LATIN SMALL LETTER E WITH ACUTE}snet50", "did you mean 'torchvision/resnet50'"),
+        ("resnet50\N{ZERO WIDTH SPACE}", "did you mean 'torchvision/resnet50'"),
+        ("\u6a21", r"ASCII alone\.$"),
+        ("resnet\n50", r"U\+000A.*ASCII alone\.$"),
+    ],
+)
+def test_a_name_that_no_metadata_can_have_is_no_failure_of_the_server(name: str, hint: str) -> None:
+    with Client("127.0.0.1:1") as client:
+        for call in (client.modules, client.load, lambda model: client.extract(model, IMAGE, "a")):
+            with pytest.raises(errors.UnknownModelError, match=hint) as error:
+                call(f"torchvision/{name}")
+            assert error.value.subject == f"torchvision/{name}"
+            assert isinstance(error.value, ValueError)
 
 
 def test_every_error_of_the_server_has_its_namesake() -> None:

@@ -1,9 +1,15 @@
+import json
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
+from thingsvision_client import Model, get_extractor
 from thingsvision_client.errors import InvalidRequestError
+from thingsvision_client.origins import chosen_options
 from thingsvision_client.parameters import full_name, weights_of
+from thingsvision_client.reductions import FeatureOptions, Reduction
 
 
 @pytest.mark.parametrize(
@@ -55,3 +61,50 @@ def test_contradictions_are_refused(
 def test_a_file_of_weights_goes_with_a_variant() -> None:
     given = {"variant": "a", "token_extraction": "avg_pool"}
     assert weights_of(given, pretrained=True, own_file=True) is None
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        ({"weights": 1}, r"\['weights'\] is a tag of pretrained weights, not 1"),
+        ({"token_extraction": ["a"]}, r"token_extraction is one of cls_token, .* not \['a'\]"),
+        ({"precision": ["float16"]}, r"precision is one of float32, .* not \['float16'\]"),
+        ({"dtype": 16}, "dtype is one of float32, float16, not 16"),
+        ({"reduction": {"pool": ["mean"]}}, r"pool is one of mean, max, not \['mean'\]"),
+        ({"reduction": {"units": [0, 1.5]}}, "units: 1.5 is no whole number"),
+        ({"reduction": {"units": 5}}, r"units are whole numbers, such as \(0, 5\), not 5"),
+        ({"reduction": {"units": "12"}}, "units are whole numbers, .* not '12'"),
+        ({"reduction": {"units": [True, False]}}, "units: True is no whole number"),
+        ({"reduction": {"pool_axes": [[1, 2]]}}, r"pool_axes: \[1, 2\] is no whole number"),
+        ({"reduction": {"components": 2.5}}, "components: 2.5 is no whole number"),
+        ({"reduction": {"seed": None}}, "seed is from 0"),
+    ],
+)
+def test_values_of_another_type_are_refused_with_the_valid_ones(
+    parameters: Any, sentence: str
+) -> None:
+    with pytest.raises(InvalidRequestError, match=sentence):  # before any server is asked
+        get_extractor(
+            "alexnet", True, None, "torchvision",
+            model_parameters=parameters, server="127.0.0.1:1",
+        )  # fmt: skip
+
+
+def test_a_model_is_named_by_strings() -> None:
+    with pytest.raises(InvalidRequestError, match="weights is a string, not 1"):
+        Model("torchvision", "alexnet", 1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "units", [[1, 5, 9], range(1, 10, 4), np.array([1, 5, 9]), np.array([1.0, 5, 9]),
+              torch.tensor([1, 5, 9])]
+)  # fmt: skip
+def test_a_reduction_has_plain_numbers_however_they_were_given(units: Any) -> None:
+    reduction = Reduction(units=units, components=np.int64(3))
+    assert reduction == Reduction(units=(1, 5, 9), components=3)
+    assert hash(reduction)
+    assert list(reduction.to_message().units) == [1, 5, 9]
+    chosen = chosen_options(FeatureOptions(reduction=reduction))
+    assert json.loads(json.dumps(chosen)) == {
+        "reduction": {"units": [1, 5, 9], "components": 3, "seed": 0}
+    }

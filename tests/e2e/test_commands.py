@@ -131,6 +131,34 @@ def test_mistakes_are_one_sentence_and_exit_code_1(
     assert "Traceback" not in failed.stderr
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="other words")
+def test_a_file_that_can_not_be_used_is_one_sentence(
+    server: TestServer, photos: list[Path], tmp_path: Path
+) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / photos[0].name).symlink_to(photos[0])
+    (tmp_path / "taken").touch()
+    out = tmp_path / "taken" / "out"
+    failed = run(
+        server, "extract-features", *SQUEEZENET, "--module-name", "features.3",
+        "--image-root", tmp_path / "images", "--out-path", out,
+    )  # fmt: skip
+    assert failed.returncode == 1
+    assert failed.stderr == f"Error: {str(out)!r} can't be used: Not a directory.\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_is_not_utf8_is_one_sentence(server: TestServer, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / os.fsdecode(b"caf\xe9.jpg")).write_bytes(b"an image")
+    failed = run(
+        server, "extract-features", *SQUEEZENET, "--image-root", tmp_path / "images",
+        "--out-path", tmp_path,
+    )  # fmt: skip
+    assert failed.returncode == 1
+    assert failed.stderr == "Error: 'caf\\udce9.jpg' is a name that is not UTF-8: change it.\n"
+
+
 def test_without_a_server_the_user_is_told_how_to_name_one() -> None:
     failed = run(None, "status")
     assert failed.returncode == 1

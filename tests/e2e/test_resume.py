@@ -27,6 +27,8 @@ from thingsvision_client.folder import image_names
 from thingsvision_client.formats import FORMATS
 from thingsvision_client.images import queue_files, queue_images
 from thingsvision_client.jobs import FolderOptions, Task, extract_to_file, extract_to_folder
+from thingsvision_client.jobs.place import in_folder
+from thingsvision_client.jobs.record import Record
 from thingsvision_client.reductions import FeatureOptions
 from tiny_photos import write_tiny_photos
 
@@ -549,6 +551,8 @@ def test_a_job_that_never_began_takes_no_module(
     with pytest.raises(errors.UnknownModuleError):
         extract_to_folder(client, replace(task, modules=(*MODULES, "none")), tmp_path)
     assert not list(tmp_path.iterdir())
+    killed = in_folder(tmp_path, "", "npy", (*MODULES, "features.4")).record
+    Record(killed, {"modules": [*MODULES, "features.4"]}, {}, None).save()
     extract_to_folder(client, task, tmp_path, options=CHUNKS)
     assert_chunks(tmp_path, expected)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,10 @@ import pytest
 
 from serving import TestServer
 from thingsvision_client import Client, errors
+from thingsvision_client.channel import call_metadata
+from thingsvision_client.images import queue_images
+from thingsvision_client.origins import fingerprinted
+from thingsvision_client.reductions import Reduction
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_proto.v1.thingsvision_pb2_grpc import FeatureServiceStub
 from thingsvision_server.engine.image_store import ImageStore
@@ -88,6 +93,87 @@ def test_an_rdm_of_kept_images_is_the_same(keeping: TestServer, stimuli: Path) -
     with Client(keeping.address) as client:
         first, second = (client.rdm(MODEL, stimuli, MODULE, batch_size=1) for _ in range(2))
     np.testing.assert_array_equal(first.rdms[MODULE], second.rdms[MODULE])
+
+
+def test_the_question_what_is_kept_goes_where_the_images_go(
+    keeping: TestServer, stimuli: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    name_model = call_metadata
+
+    def watched(model_id: str) -> Any:
+        asked.append(model_id)
+        return name_model(model_id)
+
+    monkeypatch.setattr("thingsvision_client.call.call_metadata", watched)
+    with Client(keeping.address) as client:
+        for call in CALLS.values():
+            call(client, stimuli)
+    assert asked == [MODEL] * 6, "three calls, and the question of each"
+
+
+@pytest.fixture
+def losing(keeping: TestServer, stimuli: Path, monkeypatch: pytest.MonkeyPatch) -> TestServer:
+    """The same, which keeps the stimuli, but whose files vanish once it has said so."""
+    with Client(keeping.address) as client:
+        client.extract(MODEL, stimuli, MODULE, batch_size=1)
+    missing = ImageStore.missing
+
+    def answered(store: ImageStore, digests: Any) -> list[int]:
+        found = missing(store, digests)
+        for path in store._folder.glob("*/*"):
+            path.unlink()
+        return found
+
+    monkeypatch.setattr(ImageStore, "missing", answered)
+    return keeping
+
+
+CALLS: dict[str, Callable[[Client, Any], Any]] = {
+    "extract": lambda client, images: client.extract(MODEL, images, MODULE).images,
+    "rdm": lambda client, images: client.rdm(MODEL, images, MODULE).images,
+    "fit_pca": lambda client, images: (
+        client.fit_pca(
+            MODEL, images, "classifier.1", components=1, reduction=Reduction("mean", (1, 2))
+        ).image_count
+    ),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_lost_images_are_sent_after_all(losing: TestServer, stimuli: Path, call: str) -> None:
+    with Client(losing.address) as client:
+        queue, seen = fingerprinted(queue_images(stimuli))
+        answer = CALLS[call](client, queue)
+        contents = [(stimuli / image.name).read_bytes() for image in seen]
+        assert [image.sha256 for image in seen] == [digest.hex() for digest in digests_of(contents)]
+        assert answer in ([image.name for image in seen], len(seen))
+        assert len(seen) == len(list(stimuli.rglob("*.*")))
+
+
+def test_images_that_can_not_be_read_again_are_sent_by_the_next_call(
+    losing: TestServer, stimuli: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Client(losing.address) as client:
+        queue = queue_images(stimuli)
+        with pytest.raises(
+            errors.UnknownImageError, match=r"lost it meanwhile: make the call again"
+        ):
+            client.extract(MODEL, replace(queue, images=iter(queue.images)), MODULE)
+        _, count = sent_bytes(client, stimuli, monkeypatch)
+        assert count == sum(path.stat().st_size for path in stimuli.rglob("*.*"))
+
+
+def test_rows_that_were_handed_over_are_not_computed_again(
+    losing: TestServer, stimuli: Path
+) -> None:
+    with Client(losing.address) as client:
+        stream = client.stream(MODEL, stimuli, MODULE)
+        assert stream.provenance.precision == "float32"
+        with pytest.raises(errors.UnknownImageError, match="make the call again"):
+            list(stream)
+        names = [name for part, _ in client.stream(MODEL, stimuli, MODULE) for name in part]
+        assert len(names) == len(list(stimuli.rglob("*.*")))
 
 
 def test_a_server_that_keeps_none_gets_all(
@@ -227,3 +313,15 @@ def test_a_file_that_was_altered_on_disk_is_not_used(tmp_path: Path) -> None:
     digest = hashlib.sha256(b"a photograph").digest()
     assert store.read(digest) is None
     assert store.missing([digest]) == [0]
+
+
+def test_a_file_that_was_removed_is_missing_before_it_is_asked_for(tmp_path: Path) -> None:
+    store = ImageStore(tmp_path, 100)
+    store.keep(b"a photograph", "somebody")
+    store.keep(b"another one", "somebody")
+    digests = digests_of([b"a photograph", b"another one"])
+    (tmp_path / digests[0].hex()[:2] / digests[0].hex()[2:]).unlink()
+    assert store.missing(digests) == [0]
+    assert store.used_bytes == len(b"another one")
+    store.keep(b"a photograph", "somebody")
+    assert store.read(digests[0]) == b"a photograph"

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import open_clip  # before a server in this process opens its sources in another thread
 import pytest
+import torch
 
 from serving import TestServer
 from thingsvision_client import Client, Model, PreprocessingOverrides, errors, get_extractor
@@ -21,9 +23,6 @@ TEXTS = ["a photograph of a cat", "an astronaut", "", "Kaffee, très chaud ☕"]
 
 @pytest.fixture(scope="module")
 def expected() -> np.ndarray:
-    import open_clip
-    import torch
-
     config: dict[str, Any] = open_clip.get_model_config(ARCHITECTURE)
     torch.manual_seed(SEED)
     network = open_clip.CustomTextCLIP(**config).eval()

@@ -277,7 +277,7 @@ def test_inputs_that_no_file_keeps_can_not_be_checked(
     path = extract_to_file(
         client, Task(SQUEEZENET, MODULES, pairs, BATCH), tmp_path / "pairs", file_format="npz"
     )
-    with pytest.raises(errors.InvalidRequestError, match="no files, such as '0' .* nothing kept"):
+    with pytest.raises(errors.InvalidRequestError, match=r"no files, such as '0' .* nothing kept"):
         check(path)
     (tmp_path / "files").mkdir()
     for name, image in zip("01", photos, strict=False):

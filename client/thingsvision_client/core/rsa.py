@@ -22,7 +22,10 @@ _SIZE_INCHES = (10, 4)
 _DPI = 200
 
 
-def compute_rdm(features: npt.ArrayLike, method: str = "correlation") -> Array:
+def compute_rdm(
+    X: npt.ArrayLike,  # noqa: N803 - the library's own name
+    method: str = "correlation",
+) -> Array:
     """Return the RDM of N x P features: N x N, float64, symmetric, with a diagonal of 0.
 
     `method` is a name in METRICS. A row without a defined distance (all values equal for
@@ -32,7 +35,7 @@ def compute_rdm(features: npt.ArrayLike, method: str = "correlation") -> Array:
     """
     if method not in METRICS:
         raise InvalidRequestError(f"There is no method {method!r}; valid: {', '.join(METRICS)}.")
-    x = np.asarray(features, dtype=np.float64)
+    x = np.asarray(X, dtype=np.float64)
     if x.ndim != 2 or 0 in x.shape:
         raise InvalidRequestError(
             f"An RDM needs features of images x units, not of shape {x.shape}: "
@@ -96,7 +99,7 @@ def correlate(first: Array, second: Array, correlation: str = "pearson") -> floa
 
 def plot_rdm(
     out_path: str | Path,
-    features: npt.ArrayLike,
+    X: npt.ArrayLike,  # noqa: N803 - the library's own name
     method: str = "correlation",
     format: str = ".png",  # noqa: A002 - the library's own name
     colormap: str = "cividis",
@@ -106,7 +109,7 @@ def plot_rdm(
 
     Raises MissingDependencyError without matplotlib, and what `compute_rdm` raises.
     """
-    draw_rdm(Path(out_path) / f"rdm{format}", compute_rdm(features, method), colormap, show_plot)
+    draw_rdm(Path(out_path) / f"rdm{format}", compute_rdm(X, method), colormap, show_plot)
 
 
 def draw_rdm(

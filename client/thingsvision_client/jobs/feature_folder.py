@@ -12,7 +12,7 @@ from ..errors import InvalidRequestError
 from ..formats import FORMATS
 from .completion import complete
 from .job import Job, Outcome
-from .lock import locked
+from .lock import is_held, locked
 from .notices import ratio, say, writing
 from .place import Place, in_folder, neighbours
 from .record import Record, read_record
@@ -70,7 +70,7 @@ def extract_to_folder(
     """
     chosen = options or FolderOptions()
     place = in_folder(folder, chosen.suffix, OUTPUT_FORMATS[chosen.output_type], task.modules)
-    with locked(place.record.with_suffix(".lock"), folder), _claimed(place, task):
+    with locked(_lock_of(place.record), folder), _claimed(place, task):
         job = Job(client, task, place, chosen.step_size, progress=progress)
         outcome = complete(job)
         if chosen.in_one_file and outcome.record.whole is None:
@@ -112,9 +112,18 @@ def _refuse_shared_modules(place: Place, task: Task) -> None:
     """Refuse what would mix with the files of a job of other modules."""
     for path in neighbours(place):
         other = read_record(path)
-        modules = other.settings["modules"] if other is not None else []
+        modules = other.settings["modules"] if other is not None and _counts(other) else []
         if shared := [module for module in task.modules if module in modules]:
             raise InvalidRequestError(
                 f"{place.result} has {', '.join(map(repr, shared))} from an extraction of "
                 f"{', '.join(map(repr, modules))} at once: ask for these, or {place.anew}."
             )
+
+
+def _counts(record: Record) -> bool:
+    """Whether a job began, or is about to; one that was killed before has nothing there."""
+    return bool(record.facts) or is_held(_lock_of(record.path))
+
+
+def _lock_of(record: Path) -> Path:
+    return record.with_suffix(".lock")

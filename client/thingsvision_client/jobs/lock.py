@@ -57,6 +57,15 @@ def locked(path: Path, what: Path, *, patience_s: float = 0.0) -> Iterator[None]
         os.close(file)
 
 
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock of a file now. Raises StorageError."""
+    try:
+        with locked(path, path.parent):
+            return False
+    except InvalidRequestError:
+        return True
+
+
 def _opened(path: Path, what: Path, deadline: float) -> int:
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)

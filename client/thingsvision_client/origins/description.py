@@ -82,7 +82,7 @@ def chosen_options(options: FeatureOptions) -> dict[str, Any]:
 def _reduction_to_json(reduction: Reduction) -> dict[str, Any]:
     """Return a reduction's fields, without those that it leaves out."""
     values = {field.name: getattr(reduction, field.name) for field in fields(reduction)}
-    return {name: _plain(value) for name, value in values.items() if value not in (None, (), [])}
+    return {name: _plain(value) for name, value in values.items() if value not in (None, ())}
 
 
 def now() -> str:

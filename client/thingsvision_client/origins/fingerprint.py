@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
+from threading import Lock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -35,15 +38,36 @@ def fingerprint(image: SentImage, content: bytes | str) -> Fingerprint:
 
 
 def fingerprinted(queue: ImageQueue) -> tuple[ImageQueue, deque[Fingerprint]]:
-    """Return the same images, and what fills with their fingerprints as they go out, in order."""
-    seen: deque[Fingerprint] = deque()
+    """Return the same images, and what fills with their fingerprints as they go out, in order.
 
-    def observed(image: SentImage) -> SentImage:
-        def read() -> bytes | str:
-            content = image.read()
-            seen.append(fingerprint(image, content))
-            return content
+    It is emptied where images that can be read again begin anew.
+    """
+    observed = _Observed(queue.images)
+    images = observed if iter(queue.images) is not queue.images else iter(observed)
+    return replace(queue, images=images), observed.seen
 
-        return replace(image, read=read)
 
-    return replace(queue, images=map(observed, queue.images)), seen
+class _Observed:
+    """Images whose fingerprints are seen when they are read, those of the latest turn."""
+
+    def __init__(self, images: Iterable[SentImage]) -> None:
+        self.seen: deque[Fingerprint] = deque()
+        self._images = images
+        self._turn = 0
+        self._lock = Lock()
+
+    def __iter__(self) -> Iterator[SentImage]:
+        with self._lock:
+            self._turn += 1
+            self.seen.clear()
+            turn = self._turn
+        for image in self._images:
+            yield replace(image, read=partial(self._read, image, turn))
+
+    def _read(self, image: SentImage, turn: int) -> bytes | str:
+        content = image.read()
+        seen = fingerprint(image, content)
+        with self._lock:  # a call that ended may still be reading its next image
+            if turn == self._turn:
+                self.seen.append(seen)
+        return content

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidRequestError
 from ..files import replacing
 from ..folder import class_folders, image_names
-from ..images import ImageQueue, queue_files
+from ..images import ImageQueue, Reread, queue_files
 from ..preprocessing import PreprocessingOverrides
 from ..records import Preprocessing
 from .pixel_array import PixelArray
@@ -139,7 +140,7 @@ class HDF5Dataset:
     def queue(self, rows: slice = _ALL) -> ImageQueue:
         """Return the images of rows, to be sent as PNG files, which lose nothing."""
         indices = self.indices[rows]
-        return ImageQueue(self._array.images(indices), len(indices))
+        return ImageQueue(Reread(partial(self._array.images, indices)), len(indices))
 
 
 Dataset = ImageDataset | HDF5Dataset

@@ -84,8 +84,8 @@ def save_targets(targets: Array, PATH: str | Path, file_format: str) -> None:  #
 
 
 def split_features(
+    root: str | Path | Features,
     features: Features | str | Path,
-    out_path: str | Path | Features,
     file_format: str,
     n_splits: int = 10,
     *,
@@ -93,19 +93,18 @@ def split_features(
 ) -> None:
     """Write the rows in exactly `n_splits` pieces, of sizes as by `numpy.array_split`.
 
-    Pieces are files `features_01.{suffix}` ... in the folder `out_path`, with more digits from 100
-    on. Of several modules each piece holds all, where the format can (npz, mat, pt, parquet);
-    where it can't (npy, txt) they are files `{module}/features_01.{suffix}`, `/` and the like in
-    names as in URLs. hdf5 has the pieces as datasets in one file, `features_01` or
-    `{module}/features_01`.
+    Pieces are files `features_01.{suffix}` ... in the folder `root`, with more digits from 100 on.
+    Of several modules each piece holds all, where the format can (npz, mat, pt, parquet); where it
+    can't (npy, txt) they are files `{module}/features_01.{suffix}`, `/` and the like in names as
+    in URLs. hdf5 has the pieces as datasets in one file, `features_01` or `{module}/features_01`.
 
     Pieces appear together, when all are complete, and take away those of an earlier split.
-    `merge_features` notices pieces that are not of one set. The folder may come first and the
-    features second, as in the original. Raises what `save_features` raises.
+    `merge_features` notices pieces that are not of one set. The features may come first and the
+    folder second, as in `save_features`. Raises what `save_features` raises.
     """
     from .splitting import stops_of, write_in_one, write_pieces
 
-    folder, arrays = _in_order(features, out_path)
+    folder, arrays = _in_order(root, features)
     kind = _format(file_format, 1)
     stops = stops_of(layout_of(arrays).count, n_splits)
     if kind.opening_pieces is not None:
@@ -114,8 +113,8 @@ def split_features(
         write_pieces(folder, arrays, kind, stops, by_image=by_image)
 
 
-def merge_features(out_path: str | Path, file_format: str) -> Array | dict[str, Array]:
-    """Return what `split_features` wrote to the folder `out_path`: an array, or a dict by module.
+def merge_features(root: str | Path, file_format: str) -> Array | dict[str, Array]:
+    """Return what `split_features` wrote to the folder `root`: an array, or a dict by module.
 
     Pieces of other programs are read as well, if numbered from 1 without a gap; without pieces
     the file `features.{suffix}` is. Values and shapes are as they were, but txt gives float64,
@@ -125,7 +124,7 @@ def merge_features(out_path: str | Path, file_format: str) -> Array | dict[str, 
     from ..formats.pieces import find_pieces
     from .splitting import join
 
-    folder, kind = Path(out_path), _format(file_format, 1)
+    folder, kind = Path(root), _format(file_format, 1)
     whole = folder / f"{FEATURES}.{kind.suffix}"
     pieces = find_pieces(folder, kind.suffix)
     if not pieces and not whole.is_file():

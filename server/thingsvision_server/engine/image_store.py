@@ -54,9 +54,14 @@ class ImageStore:
         self._make_room()
 
     def missing(self, digests: Sequence[bytes]) -> list[int]:
-        """Return the places of those that are not kept; the others are kept longest from now on."""
+        """Return the places of those that are not kept; the others are kept longest from now on.
+
+        A file that somebody removed from the folder is forgotten.
+        """
         with self._lock:
             for digest in digests:
+                if digest in self._senders and not self._path(digest).is_file():
+                    self._forget(digest)
                 if digest in self._senders:
                     self._shares[self._senders[digest]].sizes.move_to_end(digest)
             return [place for place, digest in enumerate(digests) if digest not in self._senders]

@@ -1,7 +1,8 @@
 """The file of a PCA: safetensors, with its description in the header; knows no folder.
 
-Tensors are `{module}.mean` (float64) and `{module}.axes` (float32, a row per component). The same
-numbers and description give the same bytes, so the same SHA-256.
+Tensors are `{module}.mean` (float64) and `{module}.axes` (float32, a row per component), and
+`images`, a line `SHA-256  name` for each image as the bytes of UTF-8; in older files the header has
+these lines. The same numbers and description give the same bytes, so the same SHA-256.
 """
 
 from __future__ import annotations
@@ -12,11 +13,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..inputs import Preprocessing
 from .pca import Axes, FeatureFacts, PCADescription, PCAModule
 from .reduction import Projection, Reduction
 
 _KEY = "thingsvision_pca"
+
+_IMAGES = "images"
+"""No tensor of a module is called so: those end in `.mean` and `.axes`."""
 
 
 def write_pca(
@@ -28,8 +34,10 @@ def write_pca(
 
     tensors = {f"{name}.mean": one.mean for name, one in modules.items()}
     tensors |= {f"{name}.axes": one.axes for name, one in modules.items()}
+    # A header has at most 100 MB, which the lines of a million images are.
+    tensors[_IMAGES] = np.frombuffer(images.encode(), np.uint8)
     # In one text: safetensors writes several in any order, and the digest would be another.
-    told = json.dumps({**asdict(description), "images": images}, ensure_ascii=False)
+    told = json.dumps(asdict(description), ensure_ascii=False)
     try:
         save_file(tensors, path, metadata={_KEY: told})
     except SafetensorError as error:  # how it tells of a full disk
@@ -61,7 +69,7 @@ def parse_pca(content: bytes, description: PCADescription) -> dict[str, Axes]:
 
 
 def _description(written: dict[str, Any]) -> PCADescription:
-    del written["images"]  # for whoever opens the file
+    written.pop(_IMAGES, None)  # of an older file, for whoever opens it
     facts = written.pop("facts")
     reduction = facts.pop("reduction")
     projection = reduction.pop("projection")

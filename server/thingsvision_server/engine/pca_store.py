@@ -122,7 +122,8 @@ class PCAStore:
             if (there := self.taken(description)) is not None:
                 return there
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._check_room(sum(one.mean.nbytes + one.axes.nbytes for one in modules.values()))
+            numbers = sum(one.mean.nbytes + one.axes.nbytes for one in modules.values())
+            self._check_room(numbers + len(images.encode()))
             with TemporaryDirectory(dir=self._folder, prefix=_UNFINISHED) as folder:
                 unfinished = Path(folder, "pca")
                 try:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..backends.manner import Manner
 from ..backends.memory_format import MemoryFormat
 from ..backends.precision import Precision
-from ..backends.taps import TokenExtraction, taps
-from ..errors import InvalidRequestError
+from ..backends.taps import Tap, TokenExtraction, taps
+from ..errors import InvalidRequestError, NotExtractableError
 from ..inputs import (
     IMAGE,
     TEXT,
@@ -25,6 +26,9 @@ from .reduction import WHOLE, Reduction
 from .work import Work
 
 _IMAGE_AXES = 3
+
+_NAMES_COLUMN = "image"
+"""Column of the images' names in every reply: the contract's, beside one called as each module."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,7 @@ def plan(loader: ModelLoader, key: ModelKey, spec: ExtractSpec) -> Plan:
     changed = images.spec.shape if images.spec.shape != own[IMAGE].spec.shape else None
     structure = loader.structure(key, changed)
     found = taps(structure, spec.modules, spec.tokens)
+    _check_names(found)
     modality = found[0].modality
     if modality != IMAGE:
         _check_own_way(spec, modality)
@@ -98,6 +103,18 @@ def plan(loader: ModelLoader, key: ModelKey, spec: ExtractSpec) -> Plan:
     manner = Manner(spec.precision, spec.memory_format)
     work = Work(found, transform.spec, manner, spec.reduction, spec.dtype)
     return Plan(work, transform, work.row_shapes, structure.is_provisional)
+
+
+def _check_names(found: Sequence[Tap]) -> None:
+    for tap in found:
+        if tap.name == _NAMES_COLUMN:
+            raise NotExtractableError(
+                f"module {tap.name!r} is called as the column of the images' names in a reply; ask "
+                f"for the same by its call in a pass, {f'{tap.name}@t={tap.calls[-1]}'!r}, or "
+                "rename it in your network",
+                field="modules",
+                subject=tap.name,
+            )
 
 
 def _check_own_way(spec: ExtractSpec, modality: str) -> None:

@@ -123,3 +123,24 @@ def test_dropout_that_does_nothing_is_taken(client: Client, tmp_path: Path) -> N
     assert "dropped" in {
         module.name for module in client.modules(client.upload_model(path, DECLARED))
     }
+
+
+def test_a_module_called_image_is_refused_with_the_name_that_works(
+    client: Client, tmp_path: Path, photos: list[Path]
+) -> None:
+    path = onnx_file(network(10), tmp_path / "net.onnx")
+    program = onnx.load(path)
+    called = {"image": "pixels", "act": "image"}
+    program.graph.input[0].name = "pixels"
+    for node in program.graph.node:
+        node.input[:] = [called.get(name, name) for name in node.input]
+        node.output[:] = [called.get(name, name) for name in node.output]
+    onnx.save(program, tmp_path / "renamed.onnx")
+    model = client.upload_model(tmp_path / "renamed.onnx", DECLARED)
+    sentence = "'image' is called as the column of the images' names .* 'image@t=0'"
+    for call in (client.extract, client.rdm):
+        with pytest.raises(NotExtractableError, match=sentence):
+            call(model, photos, ["body", "image"])
+    result = client.extract(model, photos, ["image@t=0", "body"]).features
+    expected = client.extract(client.upload_model(path, DECLARED), photos, "act").features["act"]
+    np.testing.assert_array_equal(result["image@t=0"], expected)
