@@ -90,7 +90,8 @@ def table(walks: Mapping[str, Walk], failures: Mapping[str, str]) -> Iterator[st
         "Every model of every source, walked with random weights. **run**: two inputs went through "
         "the model, and every extractable module gave, to the bit, what a plain forward hook sees "
         "(Keras: finite values of the listed shape). **listed**: only its modules and their shapes "
-        "were found, without a forward pass of numbers. `scripts/test --all` walks, `scripts/zoo` "
+        "were found, without a forward pass of numbers: models with more than 2 GB of weights, and "
+        "some whose texts need files of the hub. `scripts/test --all` walks, `scripts/zoo` "
         "writes this page; the walks themselves are in [zoo.jsonl](zoo.jsonl).\n"
     )
     yield from _summary(walks)
