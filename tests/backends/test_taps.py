@@ -306,7 +306,7 @@ def test_tokens_are_taken_as_documented(architecture: str, module: str, prefix: 
 
 
 class TokenLoop(nn.Module):
-    """A recurrent transformer of nine patches and one special token, and a head on them."""
+    """A recurrent transformer of nine patches and a class token, and a head on them."""
 
     num_prefix_tokens = 1
 
@@ -314,11 +314,12 @@ class TokenLoop(nn.Module):
         super().__init__()
         self.patch_embed = nn.Conv2d(3, 8, 4, stride=4)
         self.patch_embed.num_patches = 9  # type: ignore[assignment]
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, 8))
         self.block = nn.Linear(8, 8)
 
     def forward(self, image: Tensor) -> Tensor:
         patches = self.patch_embed(image).flatten(2).transpose(1, 2)
-        tokens = torch.cat((patches.mean(1, keepdim=True), patches), dim=1)
+        tokens = torch.cat((self.cls_token + patches.mean(1, keepdim=True), patches), dim=1)
         pooled: Tensor = self.block(self.block(self.block(tokens))[:, 0])
         return pooled
 
