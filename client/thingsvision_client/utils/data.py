@@ -214,21 +214,14 @@ def write_lines(path: Path, names: Sequence[str]) -> None:
     if broken := [name for name in names if "\n" in name or "\r" in name]:
         what = f"{broken[0]!r} has a line break, but {path.name} has a line per row"
         raise InvalidRequestError(f"{what}: change it.")
+    lines = "".join(f"{name}\n" for name in names)
     try:
-        content = "".join(f"{name}\n" for name in names).encode()
+        content = lines.encode()
     except UnicodeEncodeError as error:  # a file's name on Linux may be any bytes
-        wrong = next(name for name in names if not _is_utf8(name))
+        wrong = names[lines.count("\n", 0, error.start)]
         raise InvalidRequestError(f"{wrong!r} is a name that is not UTF-8: change it.") from error
     with replacing(path) as file:
         file.write(content)
-
-
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _classes(root: Path, class_names: Sequence[str] | None, names: Sequence[str]) -> list[str]:

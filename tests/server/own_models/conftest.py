@@ -1,4 +1,4 @@
-"""A server, and the programs that are uploaded to it."""
+"""A server of whole models alone, and the programs that are uploaded to it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,12 @@ from pathlib import Path
 import pytest
 
 from serving import TestServer, serving
-from thingsvision_client import Client
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestServer]:
     with serving(tmp_path_factory.mktemp("server"), drain_seconds=1.0) as running:
         yield running
-
-
-@pytest.fixture
-def client(server: TestServer) -> Iterator[Client]:
-    with Client(server.address) as connected:
-        yield connected
 
 
 @pytest.fixture(scope="session")

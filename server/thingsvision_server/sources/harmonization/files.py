@@ -11,9 +11,7 @@ from torch import Tensor
 
 from ...errors import InvalidWeightsError
 from ..state_dicts import StateDict, read_state_dict
-from ..uploads.hdf5 import check_hdf5
-
-_HDF5 = b"\x89HDF\r\n\x1a\n"
+from ..uploads.hdf5 import HDF5_MAGIC, check_hdf5
 
 
 def _as_it_is(values: Tensor) -> Tensor:
@@ -47,7 +45,7 @@ def read_weights(path: Path, *, mapped: bool = False) -> StateDict:
     Those of Keras are called `layer/name`, the name being PyTorch's where it has one.
     """
     with path.open("rb") as file:
-        if file.read(len(_HDF5)) != _HDF5:
+        if file.read(len(HDF5_MAGIC)) != HDF5_MAGIC:
             return read_state_dict(path, mapped=mapped)
         check_hdf5(file, path.name)
     try:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import InvalidWeightsError
+from .hdf5 import HDF5_MAGIC, check_hdf5
 
-_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _ZIP_MAGIC, _PICKLE_MAGIC, _ONNX_MAGIC = b"PK\x03\x04", b"\x80", b"\x08"
 _KERAS_MEMBERS = frozenset({"config.json", "model.weights.h5"})
 
@@ -38,12 +38,6 @@ def _check_state_dict(path: Path, called: str) -> None:
     from ..state_dicts import read_state_dict
 
     read_state_dict(path, called, mapped=True)
-
-
-def _check_hdf5(path: Path, called: str) -> None:
-    from .hdf5 import check_hdf5
-
-    check_hdf5(path, called)
 
 
 def _check_keras(path: Path, called: str) -> None:
@@ -82,7 +76,7 @@ def _is_torch(glance: _Glance) -> bool:
 FORMATS: Mapping[str, FileFormat] = {
     "safetensors": FileFormat("safetensors", _is_safetensors, _check_state_dict),
     "hdf5": FileFormat(
-        "Keras weights (.weights.h5)", lambda g: g.start.startswith(_HDF5_MAGIC), _check_hdf5
+        "Keras weights (.weights.h5)", lambda g: g.start.startswith(HDF5_MAGIC), check_hdf5
     ),
     "keras": FileFormat(
         "Keras model (.keras)", lambda g: g.members >= _KERAS_MEMBERS, _check_keras, is_model=True

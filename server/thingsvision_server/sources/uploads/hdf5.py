@@ -11,6 +11,9 @@ from typing import IO, Any
 
 from ...errors import InvalidWeightsError
 
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+"""The first bytes of every such file."""
+
 _BROKEN_FILE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError)
 """What h5py raises where the bytes make no sense to it."""
 

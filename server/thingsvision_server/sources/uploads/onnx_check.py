@@ -79,11 +79,11 @@ _RANDOM = (
 
 def _check_mode(graph: Any, called: str) -> None:
     """Raise where features would be random, as those of a network are that was left training."""
-    constants = dict(_constants(graph))
+    switches = dict(_switches(graph))
     for node in _nodes(graph):
         if node.op_type in _RANDOM:
             raise _refused(called, f"its operator {node.op_type!r} gives other values each time")
-        if _trains(node, constants):
+        if _trains(node, switches):
             raise _refused(
                 called,
                 f"its operator {node.op_type!r} is in training mode. Call model.eval() before the "
@@ -91,24 +91,25 @@ def _check_mode(graph: Any, called: str) -> None:
             )
 
 
-def _constants(graph: Any) -> Iterator[tuple[str, bool]]:
-    """Yield the names of constant tensors, and whether a value in them is not 0."""
-    from onnx import numpy_helper
+def _switches(graph: Any) -> Iterator[tuple[str, bool]]:
+    """Yield the names of constant truth values, and whether one in them is true; no weights."""
+    from onnx import TensorProto, numpy_helper
 
-    for tensor in graph.initializer:
-        yield tensor.name, bool(numpy_helper.to_array(tensor).any())
+    named = [(tensor.name, tensor) for tensor in graph.initializer]
     for node in _nodes(graph):
-        for attribute in node.attribute:
-            if node.op_type == "Constant" and attribute.name == "value":
-                yield node.output[0], bool(numpy_helper.to_array(attribute.t).any())
+        if node.op_type == "Constant":
+            named += [(node.output[0], one.t) for one in node.attribute if one.name == "value"]
+    for name, tensor in named:
+        if tensor.data_type == TensorProto.BOOL:
+            yield name, bool(numpy_helper.to_array(tensor).any())
 
 
-def _trains(node: Any, constants: Mapping[str, bool]) -> bool:
+def _trains(node: Any, switches: Mapping[str, bool]) -> bool:
     if node.op_type == "BatchNormalization":
         return any(one.name == "training_mode" and one.i for one in node.attribute)
     mode = node.input[2] if node.op_type == "Dropout" and len(node.input) > 2 else ""
     # What is computed in the graph may be true.
-    return bool(mode) and constants.get(mode, True)
+    return bool(mode) and switches.get(mode, True)
 
 
 def _nodes(graph: Any) -> Iterator[Any]:
