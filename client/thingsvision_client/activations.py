@@ -7,19 +7,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from zlib_ng.zlib_ng import crc32
 
 from thingsvision_proto.frames import Frame
 from thingsvision_proto.wire import FeatureReader, WireError
 
+from .arrays import Array, RowStore
 from .errors import ChecksumError, IncompleteReplyError
-
-Array = npt.NDArray[Any]
 
 Batch = tuple[list[str], list[Array]]
 """Image names, and rows x shape of each column in the order of the header."""
@@ -135,34 +131,6 @@ def check_names(batches: Iterable[Batch], unanswered: deque[str]) -> Iterator[Ba
         raise IncompleteReplyError(
             f"The reply ended after {done} images; that of {unanswered[0]!r} is missing: try again."
         )
-
-
-@dataclass
-class RowStore:
-    """An array that rows are copied into; allocated once where their number is known."""
-
-    shape: tuple[int, ...]
-    dtype: npt.DTypeLike
-    expected_count: int | None = None
-
-    def __post_init__(self) -> None:
-        self.count = 0
-        self._array = np.empty((self.expected_count or 0, *self.shape), self.dtype)
-
-    def append(self, rows: Array) -> None:
-        """Copy rows x shape behind those that are there."""
-        stop = self.count + len(rows)
-        if stop > len(self._array):
-            # refcheck=False: no view of this array leaves it before `finish`.
-            self._array.resize((max(stop, len(self._array) * 3 // 2), *self.shape), refcheck=False)
-        self._array[self.count : stop] = rows
-        self.count = stop
-
-    def finish(self) -> Array:
-        """Return all rows; the store is of no further use."""
-        if self.count != len(self._array):
-            self._array.resize((self.count, *self.shape), refcheck=False)
-        return self._array
 
 
 def collect(

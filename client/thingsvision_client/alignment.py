@@ -14,14 +14,11 @@ from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
-import numpy.typing as npt
 
+from .arrays import Array, as_array
 from .errors import InvalidRequestError
 from .files import file_stem
 from .model import Model
-from .tensors import as_array
-
-Array = npt.NDArray[Any]
 
 FOLDER_VARIABLE = "THINGSVISION_TRANSFORMS_DIR"
 """Names the folder of transforms; without it `~/.cache/thingsvision/transforms`."""

@@ -8,14 +8,14 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .arrays import as_array
 from .errors import InvalidRequestError
 from .images import ImageQueue, queue_images
 from .preprocessing import PreprocessingOverrides
-from .tensors import as_array
 from .utils.data import DataLoader, Dataset, ImageBatch
 
 if TYPE_CHECKING:
-    from .activations import Array
+    from .arrays import Array
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from .errors import InvalidRequestError
 from .records import ModuleInfo
 
 if TYPE_CHECKING:
-    from .activations import Array
+    from .arrays import Array
 
 _SOFTMAX = "activation=softmax"
 

@@ -23,9 +23,10 @@ from .pcas import PCAControl
 from .records import ModelInfo, ModuleInfo, Preprocessing, to_record
 
 if TYPE_CHECKING:  # they load pyarrow, which listing models does not need
-    from .activations import Array
-    from .extraction import Extraction, FeatureStream, Progress
+    from .arrays import Array
+    from .extraction import Extraction, FeatureStream
     from .preprocessing import PreprocessingOverrides
+    from .progress import Progress
     from .rdms import RDMs
     from .reductions import Reduction
     from .texts import Texts

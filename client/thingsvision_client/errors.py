@@ -38,6 +38,8 @@ Classes that a server raises too are named as there: the name travels in the rep
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class ThingsvisionError(Exception):
     """The root.
@@ -193,3 +195,13 @@ class ServerError(ThingsvisionError):
 
 class MissingDependencyError(ThingsvisionError, ImportError):
     """An optional package is not installed; the message says how to install it."""
+
+
+_MOST_NAMED = 10
+
+
+def listed(names: Sequence[str], most: int = _MOST_NAMED) -> str:
+    """Return the first names of a list, and how many more there are, for a sentence."""
+    more = len(names) - most
+    shown = ", ".join(map(repr, names[:most]))
+    return shown + (f" and {more} more" if more > 0 else "")

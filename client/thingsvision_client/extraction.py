@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -13,19 +13,18 @@ from typing import Any
 from thingsvision_proto.model_id import model_id
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
-from .activations import DTYPES, Array, Batch, Reply, check_names, collect
+from .activations import DTYPES, Batch, Reply, check_names, collect
+from .arrays import Array
 from .call import Caller
 from .errors import InvalidRequestError
 from .image_call import ImageCall
 from .images import ImageQueue
 from .model import Model, as_model
 from .preprocessing import PreprocessingOverrides
+from .progress import Progress
 from .records import Provenance, Timings, to_record
 from .reductions import ELEMENT_TYPES, MEMORY_FORMATS, PRECISIONS, Reduction, choice
 from .tokens import TOKEN_NAMES, token_extraction_number
-
-Progress = Callable[[str, int, "int | None"], None]
-"""Hears a stage of the work, the units done, and the units in all where that is known."""
 
 
 @dataclass(frozen=True)

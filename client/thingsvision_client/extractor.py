@@ -31,7 +31,7 @@ from .tokens import token_extraction_number
 from .utils.data import ImageBatch, ServerTransforms
 
 if TYPE_CHECKING:
-    from .extraction import Progress
+    from .progress import Progress
     from .texts import Texts
 
 

@@ -17,9 +17,9 @@ from .preprocessing import PreprocessingOverrides
 from .reductions import FeatureOptions
 
 if TYPE_CHECKING:
-    from .activations import Array
-    from .extraction import Progress
+    from .arrays import Array
     from .jobs import FolderOptions
+    from .progress import Progress
 
 
 @dataclass(frozen=True)

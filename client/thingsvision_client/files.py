@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 from uuid import uuid4
+
+CHUNK_BYTES = 1024 * 1024
 
 _FORBIDDEN_IN_FILES = frozenset('<>:"/\\|?*%')
 
@@ -40,6 +44,16 @@ def replacing_path(path: Path) -> Iterator[Path]:
 def beside(path: Path) -> Path:
     """Return where lies what is told of a file: beside it, with `.json` behind its name."""
     return path.with_name(f"{path.name}.json")
+
+
+def sha256_of(file: IO[bytes]) -> str:
+    """Return the SHA-256 of what is left of a file, hex, in flat memory; it is at its end then."""
+    if sys.version_info >= (3, 11):
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    digest = hashlib.sha256()
+    while chunk := file.read(CHUNK_BYTES):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def file_stem(module: str) -> str:

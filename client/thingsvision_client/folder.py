@@ -9,13 +9,10 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from .errors import InvalidRequestError
+from .errors import InvalidRequestError, listed
 
 SUFFIXES = frozenset({".bmp", ".eps", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """Endings of files that are images, in lower case; any letter case is taken."""
-
-_MOST_NAMED = 10
-"""Of a list that an error names."""
 
 
 def image_names(
@@ -39,7 +36,7 @@ def image_names(
         else _walked(root, class_names)
     )
     if not names:
-        raise InvalidRequestError(f"There are no images ({some(sorted(SUFFIXES))}) in {root}.")
+        raise InvalidRequestError(f"There are no images ({listed(sorted(SUFFIXES))}) in {root}.")
     return names
 
 
@@ -54,13 +51,13 @@ def _listed(root: Path, class_names: Sequence[str] | None, files: Sequence[str])
     classes = {name.partition("/")[0] for name in names} if class_names is None else class_names
     wrong: list[tuple[str, Callable[[str], bool]]] = [
         (f"not in {root} (give paths relative to it)", lambda name: not (root / name).is_file()),
-        (f"no images ({some(sorted(SUFFIXES))})", lambda name: not _has_image_suffix(name)),
+        (f"no images ({listed(sorted(SUFFIXES))})", lambda name: not _has_image_suffix(name)),
         ("in none of class_names", lambda name: name.partition("/")[0] not in classes),
     ]
     for fault, is_wrong in wrong:
         if found := [name for name in names if is_wrong(name)]:
             raise InvalidRequestError(
-                f"Of file_names, these are {fault}: {some(found)}.", subject=found[0]
+                f"Of file_names, these are {fault}: {listed(found)}.", subject=found[0]
             )
     return names
 
@@ -72,8 +69,8 @@ def _walked(root: Path, class_names: Sequence[str] | None) -> list[str]:
     loose = sorted(entry.name for entry in root.iterdir() if _is_image(entry))
     if classes and loose:
         raise InvalidRequestError(
-            f"{root} has images both beside its folders ({some(loose)}) and in them "
-            f"({some(classes)}): move them, or say which with class_names or file_names."
+            f"{root} has images both beside its folders ({listed(loose)}) and in them "
+            f"({listed(classes)}): move them, or say which with class_names or file_names."
         )
     return loose or _in_classes(root, classes)
 
@@ -81,7 +78,7 @@ def _walked(root: Path, class_names: Sequence[str] | None) -> list[str]:
 def _in_classes(root: Path, classes: Sequence[str]) -> list[str]:
     if missing := [name for name in classes if not (root / name).is_dir()]:
         raise InvalidRequestError(
-            f"{root} has no folders {some(missing)}; it has {some(class_folders(root))}."
+            f"{root} has no folders {listed(missing)}; it has {listed(class_folders(root))}."
         )
     return [name for folder in classes for name in _images_below(root, folder)]
 
@@ -114,10 +111,3 @@ def _is_image(path: Path) -> bool:
 
 def _has_image_suffix(name: str) -> bool:
     return Path(name).suffix.lower() in SUFFIXES
-
-
-def some(names: Sequence[str], most: int = _MOST_NAMED) -> str:
-    """Return the first names of a list, and how many more there are, for a sentence."""
-    more = len(names) - most
-    shown = ", ".join(map(repr, names[:most]))
-    return shown + (f" and {more} more" if more > 0 else "")

@@ -193,7 +193,7 @@ def _queue_path(path: Path, name: str) -> ImageQueue:
 
 
 def _rows(images: Any) -> list[tuple[str, Any]]:
-    from .tensors import as_array  # loads numpy, which files do not need
+    from .arrays import as_array  # loads numpy, which files do not need
 
     array = as_array(images)
     if array.ndim != 4:
@@ -222,7 +222,8 @@ def _as_image(image: Any) -> SentImage:
 
 
 def _as_tensor(name: str, values: Any) -> SentImage:
-    from .tensors import as_array, tensor_bytes
+    from .arrays import as_array
+    from .tensors import tensor_bytes
 
     array = as_array(values)
     image = SentImage(name, partial(tensor_bytes, array), "tensor", array.shape)

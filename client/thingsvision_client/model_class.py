@@ -22,7 +22,7 @@ from .prompt import ask_module
 from .utils.data import BACKENDS, DataLoader, ServerTransforms
 
 if TYPE_CHECKING:
-    from .activations import Array
+    from .arrays import Array
     from .records import ModuleInfo
 
 

@@ -16,12 +16,13 @@ from thingsvision_proto.model_id import ANY_MODEL, model_id
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_proto.wire import ColumnSpec, FeatureWriter
 
-from .activations import Array, Reply, check_names, collect
+from .activations import Reply, check_names, collect
+from .arrays import Array
 from .call import Caller
 from .errors import IncompleteReplyError, InvalidRequestError, UndefinedDistanceWarning
-from .extraction import Progress
 from .image_call import ImageCall
 from .images import ImageQueue
+from .progress import Progress
 from .records import Provenance, Timings, to_record
 
 METRICS = {

@@ -5,20 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from .arrays import Array, as_array
 from .errors import InvalidRequestError
 
 _EXACT_INTEGERS = 2**24
 """float32 holds every whole number up to here."""
-
-
-def as_array(value: Any) -> npt.NDArray[Any]:
-    """Return the array, in shared memory where that is possible; a tensor's without its history."""
-    if hasattr(value, "detach"):  # PyTorch's: numpy takes none with gradients or of a GPU
-        value = value.detach().cpu()
-        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
-    return np.asarray(value)
 
 
 def tensor_bytes(value: Any) -> bytes:
@@ -37,7 +29,7 @@ def tensor_bytes(value: Any) -> bytes:
     return values.tobytes()
 
 
-def _is_exact(array: npt.NDArray[Any], values: npt.NDArray[Any]) -> bool:
+def _is_exact(array: Array, values: Array) -> bool:
     if array.dtype.kind in "iub":
         return bool(array.max() <= _EXACT_INTEGERS and array.min() >= -_EXACT_INTEGERS)
     return array.dtype.itemsize <= 4 or np.array_equal(array, values, equal_nan=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import queue
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -14,10 +13,9 @@ from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
 from .call import Caller
 from .errors import IncompleteReplyError, InvalidRequestError, InvalidWeightsError
+from .files import CHUNK_BYTES, sha256_of
 from .model import Model
 from .records import Preprocessing, Upload, to_record
-
-CHUNK_BYTES = 1024 * 1024
 
 _SIZES = ("resize_pixels", "crop_pixels")
 
@@ -99,11 +97,3 @@ def _requests(
     file.seek(offset.get())
     while chunk := file.read(CHUNK_BYTES):
         yield pb.UploadWeightsRequest(chunk=chunk)
-
-
-def sha256_of(file: IO[bytes]) -> str:
-    """Return the SHA-256 of what is left of a file, hex, in flat memory."""
-    digest = hashlib.sha256()
-    while chunk := file.read(CHUNK_BYTES):
-        digest.update(chunk)
-    return digest.hexdigest()

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..arrays import Float64Array
 from ..errors import InvalidRequestError
-from .references import Array, Reference, as_references
+from .references import Reference, as_references
 from .request import origin_of_rdms, served, served_rdms, stimuli_of
 from .result import RSAResult, Score
 from .statistics import (
@@ -28,9 +29,9 @@ from .statistics import (
 
 if TYPE_CHECKING:
     from ..client import Client
-    from ..extraction import Progress
     from ..extractor import Extractor
     from ..model import Model
+    from ..progress import Progress
     from ..rdms import RDMs
 
 Bounds = tuple["float | None", "float | None"]
@@ -182,7 +183,7 @@ def _ceiling(reference: Reference, comparison: Comparison) -> Bounds:
 
 
 def _score(
-    module: str, rdm: Array, reference: Reference, *, comparison: Comparison, ceiling: Bounds
+    module: str, rdm: Float64Array, reference: Reference, *, comparison: Comparison, ceiling: Bounds
 ) -> Score:
     pairs = reference.measured & np.isfinite(rdm)
     count = int(np.triu(pairs, k=1).sum())

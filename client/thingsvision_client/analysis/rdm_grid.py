@@ -7,11 +7,10 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from ..arrays import Float64Array, as_array
 from ..core.canvas import check_colormap, check_format, styled, write_figure
 from ..errors import InvalidRequestError
-from ..tensors import as_array
 from .categories import FOLDERS, Run, category_labels, order_by_category, runs_of
 from .grid_drawing import Grid, Panel, draw_grid
 from .grid_layout import GridContent, grid_layout
@@ -20,7 +19,6 @@ from .thumbnails import thumbnail_files
 if TYPE_CHECKING:
     from ..rdms import RDMs
 
-Array = npt.NDArray[np.float64]
 
 UNITS = {
     "correlation": "dissimilarity (1 − Pearson's r)",
@@ -93,7 +91,7 @@ def plot_rdms(
         write_figure(draw_grid(grid, layout, Path(path)), Path(path))
 
 
-def _values(rdms: RDMs | Mapping[str, Any]) -> tuple[dict[str, Array], str | None]:
+def _values(rdms: RDMs | Mapping[str, Any]) -> tuple[dict[str, Float64Array], str | None]:
     """Return checked RDMs by title, and their metric where all have the same."""
     found, metrics = _by_title(rdms)
     values = {title: as_array(one).astype(np.float64) for title, one in found.items()}
@@ -160,33 +158,33 @@ def _units(units: str | None, metric: str | None, scale: str) -> str:
     return _PERCENTILES if scale == "ranks" else UNITS.get(metric or "", _UNKNOWN)
 
 
-def _panels(values: dict[str, Array], scale: str) -> list[Panel]:
+def _panels(values: dict[str, Float64Array], scale: str) -> list[Panel]:
     if scale not in _SCALES:
         raise InvalidRequestError(f"scale is one of {', '.join(_SCALES)}, not {scale!r}.")
     return _SCALES[scale](values)
 
 
-def _shared(values: dict[str, Array]) -> list[Panel]:
+def _shared(values: dict[str, Float64Array]) -> list[Panel]:
     low, high = _limits(list(values.values()))
     return [Panel(title, one, low, high) for title, one in values.items()]
 
 
-def _own(values: dict[str, Array]) -> list[Panel]:
+def _own(values: dict[str, Float64Array]) -> list[Panel]:
     return [Panel(title, one, *_limits([one])) for title, one in values.items()]
 
 
-def _ranked(values: dict[str, Array]) -> list[Panel]:
+def _ranked(values: dict[str, Float64Array]) -> list[Panel]:
     return [Panel(title, _percentiles(one), 0.0, 100.0) for title, one in values.items()]
 
 
-_SCALES: dict[str, Callable[[dict[str, Array]], list[Panel]]] = {
+_SCALES: dict[str, Callable[[dict[str, Float64Array]], list[Panel]]] = {
     "shared": _shared,
     "own": _own,
     "ranks": _ranked,
 }
 
 
-def _limits(rdms: list[Array]) -> tuple[float, float]:
+def _limits(rdms: list[Float64Array]) -> tuple[float, float]:
     """Return the least and the largest value beside the diagonals, for the most contrast."""
     off_diagonal = [one[np.triu_indices(len(one), k=1)] for one in rdms]
     values = np.concatenate(off_diagonal)
@@ -194,7 +192,7 @@ def _limits(rdms: list[Array]) -> tuple[float, float]:
     return (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
 
 
-def _percentiles(rdm: Array) -> Array:
+def _percentiles(rdm: Float64Array) -> Float64Array:
     """Return the percentile of each pair among the pairs above the diagonal."""
     from scipy.stats import rankdata
 

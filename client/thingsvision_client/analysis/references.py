@@ -12,11 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InvalidRequestError, UndefinedDistanceWarning
-from ..folder import some
-from ..tensors import as_array
-
-Array = npt.NDArray[np.float64]
+from ..arrays import Float64Array, as_array
+from ..errors import InvalidRequestError, UndefinedDistanceWarning, listed
 
 UNNAMED = "reference"
 """Name of a single reference that has none of its own."""
@@ -34,7 +31,7 @@ class Reference:
     """
 
     name: str
-    rdms: Array
+    rdms: Float64Array
     images: tuple[str, ...] | None = None
 
     @property
@@ -166,10 +163,10 @@ def _checked(name: str, values: Any, images: tuple[str, ...] | None) -> Referenc
     return reference
 
 
-def _as_stack(name: str, values: Any) -> Array:
+def _as_stack(name: str, values: Any) -> Float64Array:
     matrices = values.get_matrices() if hasattr(values, "get_matrices") else values
     try:
-        rdms: Array = as_array(matrices).astype(np.float64, casting="same_kind")
+        rdms: Float64Array = as_array(matrices).astype(np.float64, casting="same_kind")
     except (TypeError, ValueError) as error:
         what = f"Reference {name!r} is no array of real numbers: {error}."
         raise InvalidRequestError(what) from error
@@ -188,16 +185,16 @@ def _wrong_shape(shape: tuple[int, ...]) -> str:
     return fault
 
 
-def _too_few(rdms: Array) -> str | None:
+def _too_few(rdms: Float64Array) -> str | None:
     return None if rdms.shape[1] >= 3 else "needs at least 3 images"
 
 
-def _infinite(rdms: Array) -> str | None:
+def _infinite(rdms: Float64Array) -> str | None:
     found = np.argwhere(np.isinf(rdms))
     return f"is infinite at {_place(found[0])}" if len(found) else None
 
 
-def _asymmetric(rdms: Array) -> str | None:
+def _asymmetric(rdms: Float64Array) -> str | None:
     largest = np.nanmax(np.abs(rdms), initial=0.0)
     mirrored = rdms.transpose(0, 2, 1)
     same = np.isclose(rdms, mirrored, rtol=1e-5, atol=1e-6 * largest, equal_nan=True)
@@ -208,7 +205,7 @@ def _asymmetric(rdms: Array) -> str | None:
     return f"is not symmetric: {there:g} at {_place((subject, row, column))}, but {back:g} mirrored"
 
 
-def _similar(rdms: Array) -> str | None:
+def _similar(rdms: Float64Array) -> str | None:
     """Find similarities in the place of dissimilarities: no image differs most from itself."""
     diagonal = np.einsum("sii->si", rdms)
     if np.any(diagonal > 0) and np.all(diagonal[:, :, None] >= np.nan_to_num(rdms, nan=-np.inf)):
@@ -216,7 +213,12 @@ def _similar(rdms: Array) -> str | None:
     return None
 
 
-_FAULTS: tuple[Callable[[Array], str | None], ...] = (_too_few, _infinite, _asymmetric, _similar)
+_FAULTS: tuple[Callable[[Float64Array], str | None], ...] = (
+    _too_few,
+    _infinite,
+    _asymmetric,
+    _similar,
+)
 
 
 def _place(index: Iterable[int]) -> str:
@@ -224,7 +226,7 @@ def _place(index: Iterable[int]) -> str:
     return f"[{row}, {column}]" + (f" of subject {subject}" if subject else "")
 
 
-def _symmetric(rdms: Array) -> Array:
+def _symmetric(rdms: Float64Array) -> Float64Array:
     upper = np.triu(rdms, k=1)
     return upper + upper.transpose(0, 2, 1)
 
@@ -251,10 +253,10 @@ def _rows_of(images: Sequence[str], names: Sequence[str], reference: str) -> lis
     if not missing:
         raise InvalidRequestError(
             f"The names of the rows of reference {reference!r} fit those of the images in several "
-            f"ways, or lie in other folders: its rows are called {some(names, _MOST_NAMED)}, the "
-            f"images {some(images, _MOST_NAMED)}; give them as the images are called."
+            f"ways, or lie in other folders: its rows are called {listed(names, _MOST_NAMED)}, the "
+            f"images {listed(images, _MOST_NAMED)}; give them as the images are called."
         )
-    lacking, called = some(missing, _MOST_NAMED), some(names, _MOST_NAMED)
+    lacking, called = listed(missing, _MOST_NAMED), listed(names, _MOST_NAMED)
     raise InvalidRequestError(
         f"Reference {reference!r} has no rows for {len(missing)} of the images: {lacking}; its "
         f"rows are called {called}."

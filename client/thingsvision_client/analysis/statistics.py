@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..arrays import Float64Array
 from ..core.rsa import CORRELATIONS, correlate
 from ..errors import InvalidRequestError, MissingDependencyError, UndefinedDistanceWarning
 
-Array = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
 COMPARISONS = {
@@ -90,7 +90,9 @@ def require_rsatoolbox(what: str) -> Any:
     return rsatoolbox
 
 
-def scores_by_subject(rdm: Array, subjects: Array, pairs: Flags, correlation: str) -> list[float]:
+def scores_by_subject(
+    rdm: Float64Array, subjects: Float64Array, pairs: Flags, correlation: str
+) -> list[float]:
     """Return the correlation of an RDM (N x N) with each of subjects x N x N, over these pairs.
 
     NaN where an RDM has no variance. Pearson's and Spearman's need no rsatoolbox.
@@ -108,7 +110,12 @@ def scores_by_subject(rdm: Array, subjects: Array, pairs: Flags, correlation: st
 
 
 def interval(
-    rdm: Array, subjects: Array, pairs: Flags, *, correlation: str, bootstrap: Bootstrap
+    rdm: Float64Array,
+    subjects: Float64Array,
+    pairs: Flags,
+    *,
+    correlation: str,
+    bootstrap: Bootstrap,
 ) -> tuple[float, float]:
     """Return the interval of an RDM's mean correlation with the subjects, images drawn anew.
 
@@ -132,7 +139,7 @@ def interval(
     return float(low[0]), float(high[0])
 
 
-def noise_ceiling(subjects: Array, pairs: Flags, correlation: str) -> tuple[float, float]:
+def noise_ceiling(subjects: Float64Array, pairs: Flags, correlation: str) -> tuple[float, float]:
     """Return the lower and the upper bound that a perfect model could score.
 
     rsatoolbox's boot_noise_ceiling: the mean correlation of each subject of S x N x N with the
@@ -144,7 +151,7 @@ def noise_ceiling(subjects: Array, pairs: Flags, correlation: str) -> tuple[floa
     return float(lower), float(upper)
 
 
-def _masked(rdms: Array, pairs: Flags) -> Array:
+def _masked(rdms: Float64Array, pairs: Flags) -> Float64Array:
     """Leave out pairs as rsatoolbox does: NaN, in both that are compared."""
     return np.where(pairs | np.eye(len(pairs), dtype=bool), rdms, np.nan)
 

@@ -89,8 +89,8 @@ def rsa(
     References are not sent to the server.
     """
     from ..analysis import rsa as compare
-    from ..bar import progress_bar
     from ..core.canvas import check_figure
+    from ..progress import progress_bar
 
     check_figure(out_path / f"rsa.{figure}")
     references = _named_rdms(reference)

@@ -54,8 +54,8 @@ def compute_rdm(
 
     With several modules the files are rdm_MODULE.npy. Features stay on the server.
     """
-    from ..bar import progress_bar
     from ..images import queue_files
+    from ..progress import progress_bar
 
     client = shared_client(server)
     changes = overrides(resize, crop, no_crop)

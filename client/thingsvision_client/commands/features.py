@@ -66,9 +66,9 @@ def extract_features(
     The same command goes on where one was interrupted. Beside the file lies a JSON file that says
     where the features came from; `verify` checks it.
     """
-    from ..bar import progress_bar
     from ..images import queue_files
     from ..jobs import Task, extract_to_file
+    from ..progress import progress_bar
 
     chosen = _file_format(file_format, output_type, len(module_name))
     changes = overrides(resize, crop, no_crop)

@@ -54,7 +54,7 @@ def fit_pca(
     The server keeps it: --model-parameters '{"reduction": {"pca": NAME}}' of other commands then
     takes scores in the place of features of the same kind.
     """
-    from ..bar import progress_bar
+    from ..progress import progress_bar
 
     client = shared_client(server)
     extractor = open_extractor(

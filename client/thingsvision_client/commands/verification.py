@@ -25,9 +25,9 @@ def verify(
 
     The exit code is 0 where it holds, else 1.
     """
-    from ..bar import progress_bar
     from ..jobs.verify import Sample
     from ..jobs.verify import verify as verified
+    from ..progress import progress_bar
 
     with progress_bar() as progress:
         found = verified(

@@ -14,11 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..arrays import Float64Array, as_array
 from ..errors import InvalidRequestError
-from ..tensors import as_array
 from .metrics import squared_euclidean
-
-Array = npt.NDArray[np.float64]
 
 BACKENDS = ("numpy", "torch")
 
@@ -61,7 +59,7 @@ class CKA:
         scale = np.sum(first * first) * np.sum(second * second)
         return float(np.sum(first * second) / sqrt(scale)) if scale > 0 else float("nan")
 
-    def _centred(self, name: str, features: Any) -> Array:
+    def _centred(self, name: str, features: Any) -> Float64Array:
         x = as_array(features).astype(np.float64)
         if x.ndim != 2 or len(x) != self.m:
             raise InvalidRequestError(
@@ -91,36 +89,39 @@ def get_cka(
     return CKA(m, kernel, unbiased, sigma)
 
 
-def _linear(x: Array, _sigma: float | None) -> Array:
-    gram: Array = x @ x.T
+def _linear(x: Float64Array, _sigma: float | None) -> Float64Array:
+    gram: Float64Array = x @ x.T
     return gram
 
 
-def _rbf(x: Array, sigma: float | None) -> Array:
+def _rbf(x: Float64Array, sigma: float | None) -> Float64Array:
     distances = squared_euclidean(x)
     different = distances[distances > 0]
     if sigma is None and not different.size:  # all images are the same
         return np.ones_like(distances)
     width = np.median(different) if sigma is None else sigma**2
-    gram: Array = np.exp(-distances / (2 * width))
+    gram: Float64Array = np.exp(-distances / (2 * width))
     return gram
 
 
-def _centred(gram: Array) -> Array:
+def _centred(gram: Float64Array) -> Float64Array:
     means = gram.mean(axis=0)
-    centred: Array = gram - means - means[:, None] + means.mean()
+    centred: Float64Array = gram - means - means[:, None] + means.mean()
     return centred
 
 
-def _u_centred(gram: Array) -> Array:
+def _u_centred(gram: Float64Array) -> Float64Array:
     count = len(gram)
     hollow = gram - np.diag(np.diagonal(gram))
     means = hollow.sum(axis=0) / (count - 2)
     means -= means.sum() / (2 * (count - 1))
-    centred: Array = hollow - means - means[:, None]
+    centred: Float64Array = hollow - means - means[:, None]
     np.fill_diagonal(centred, 0.0)
     return centred
 
 
-KERNELS: dict[str, Callable[[Array, float | None], Array]] = {"linear": _linear, "rbf": _rbf}
+KERNELS: dict[str, Callable[[Float64Array, float | None], Float64Array]] = {
+    "linear": _linear,
+    "rbf": _rbf,
+}
 """Gram matrices, N x N, of N x P features."""

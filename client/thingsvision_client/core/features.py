@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..arrays import Array, as_array
 from ..errors import InvalidRequestError, UndefinedDistanceWarning
-from ..tensors import as_array
-
-Array = npt.NDArray[Any]
 
 
 def center_features(X: npt.ArrayLike) -> Array:  # noqa: N803 - the library's own name

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.float64]
+from ..arrays import Float64Array
+
 Flags = npt.NDArray[np.bool_]
 
 # Squared distances from inner products lose about 1e-16 of the rows' squared lengths: pairs
@@ -20,24 +21,24 @@ Flags = npt.NDArray[np.bool_]
 _NEAR = 1e-4
 
 
-def correlation(x: Array) -> Array:
+def correlation(x: Float64Array) -> Float64Array:
     """Return 1 - Pearson r."""
     return cosine(x - x.mean(axis=1, keepdims=True))
 
 
-def cosine(x: Array) -> Array:
+def cosine(x: Float64Array) -> Float64Array:
     """Return 1 - cosine of the angle."""
     scaled = x / np.abs(x).max(axis=1, keepdims=True)  # so that no square over- or underflows
-    unit: Array = scaled / np.linalg.norm(scaled, axis=1, keepdims=True)
+    unit: Float64Array = scaled / np.linalg.norm(scaled, axis=1, keepdims=True)
     return 1.0 - np.clip(unit @ unit.T, -1.0, 1.0)
 
 
-def squared_euclidean(x: Array) -> Array:
+def squared_euclidean(x: Float64Array) -> Float64Array:
     """Return sum((x - y)^2), accurate for rows that are nearly equal too."""
     centred = x - x.mean(axis=0)
     squares = np.einsum("ij,ij->i", centred, centred)
     scale = squares[:, None] + squares
-    distances: Array = np.maximum(scale - 2.0 * (centred @ centred.T), 0.0)
+    distances: Float64Array = np.maximum(scale - 2.0 * (centred @ centred.T), 0.0)
     from scipy.spatial.distance import cdist  # its import takes longer than most RDMs
 
     near = np.triu(distances <= _NEAR * scale, k=1)
@@ -49,31 +50,31 @@ def squared_euclidean(x: Array) -> Array:
     return distances
 
 
-def euclidean(x: Array) -> Array:
+def euclidean(x: Float64Array) -> Float64Array:
     """Return the length of x - y."""
-    lengths: Array = np.sqrt(squared_euclidean(x))
+    lengths: Float64Array = np.sqrt(squared_euclidean(x))
     return lengths
 
 
-def gaussian(x: Array) -> Array:
+def gaussian(x: Float64Array) -> Float64Array:
     """Return 1 - exp(-D / mean(D)), D the squared distances, the mean over all N x N."""
     distances = squared_euclidean(x)
     mean = distances.mean()
-    similarity_loss: Array = -np.expm1(-distances / (mean or 1.0))
+    similarity_loss: Float64Array = -np.expm1(-distances / (mean or 1.0))
     return similarity_loss
 
 
-def _is_finite(x: Array) -> Flags:
+def _is_finite(x: Float64Array) -> Flags:
     finite: Flags = np.logical_and.reduce(np.isfinite(x), axis=1)
     return finite
 
 
-def _varies(x: Array) -> Flags:
+def _varies(x: Float64Array) -> Flags:
     differs: Flags = np.logical_or.reduce(x != x[:, :1], axis=1)
     return _is_finite(x) & differs
 
 
-def _is_not_zero(x: Array) -> Flags:
+def _is_not_zero(x: Float64Array) -> Flags:
     differs: Flags = np.logical_or.reduce(x != 0, axis=1)
     return _is_finite(x) & differs
 
@@ -82,8 +83,8 @@ def _is_not_zero(x: Array) -> Flags:
 class Metric:
     """A metric: `compare` takes rows for all of which `is_defined` is true."""
 
-    compare: Callable[[Array], Array]
-    is_defined: Callable[[Array], Flags]
+    compare: Callable[[Float64Array], Float64Array]
+    is_defined: Callable[[Float64Array], Flags]
 
 
 METRICS: dict[str, Metric] = {

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from ..arrays import Float64Array
 from ..errors import InvalidRequestError, UndefinedDistanceWarning
 from .canvas import blank, check_colormap, check_format, styled, write_figure
-from .metrics import METRICS, Array, Metric
+from .metrics import METRICS, Metric
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,7 +26,7 @@ _DPI = 200
 def compute_rdm(
     X: npt.ArrayLike,  # noqa: N803 - the library's own name
     method: str = "correlation",
-) -> Array:
+) -> Float64Array:
     """Return the RDM of N x P features: N x N, float64, symmetric, with a diagonal of 0.
 
     `method` is a name in METRICS. A row without a defined distance (all values equal for
@@ -44,7 +45,7 @@ def compute_rdm(
     return _among_defined(x, METRICS[method])
 
 
-def _among_defined(x: Array, metric: Metric) -> Array:
+def _among_defined(x: Float64Array, metric: Metric) -> Float64Array:
     defined = metric.is_defined(x)
     if defined.all():
         return _symmetric(metric.compare(x))
@@ -59,7 +60,7 @@ def _among_defined(x: Array, metric: Metric) -> Array:
     return rdm
 
 
-def _symmetric(rdm: Array) -> Array:
+def _symmetric(rdm: Float64Array) -> Float64Array:
     upper = np.triu(rdm, k=1)
     return upper + upper.T
 
@@ -80,7 +81,7 @@ def correlate_rdms(
     return correlate(first, second, correlation)
 
 
-def correlate(first: Array, second: Array, correlation: str = "pearson") -> float:
+def correlate(first: Float64Array, second: Float64Array, correlation: str = "pearson") -> float:
     """Return Pearson's or Spearman's correlation of two lists of as many dissimilarities.
 
     NaN where one has NaN or no variance. Raises InvalidRequestError.
@@ -150,14 +151,14 @@ def _show(figure: Figure) -> None:
     pyplot.close(figure)
 
 
-def _ranks(values: Array) -> Array:
+def _ranks(values: Float64Array) -> Float64Array:
     from scipy.stats import rankdata
 
-    ranks: Array = rankdata(values, nan_policy="omit")
+    ranks: Float64Array = rankdata(values, nan_policy="omit")
     return ranks
 
 
-def _triangle(rdm: npt.ArrayLike) -> Array:
+def _triangle(rdm: npt.ArrayLike) -> Float64Array:
     values = np.asarray(rdm, dtype=np.float64)
     if values.ndim != 2 or values.shape[0] != values.shape[1] or len(values) < 3:
         raise InvalidRequestError(

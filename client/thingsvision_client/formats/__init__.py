@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import InvalidRequestError
-from .base import ALONE, FEATURES, Array, Column, FileFormat, Layout, Writer
+from .base import ALONE, FEATURES, Column, FileFormat, Layout, Writer
 from .hdf5 import HDF5
 from .mat import MAT
 from .npy import NPY
@@ -17,7 +17,6 @@ __all__ = [
     "BY_ENDING",
     "FEATURES",
     "FORMATS",
-    "Array",
     "Column",
     "FileFormat",
     "Layout",

@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
+from ..arrays import Array
 from ..errors import InvalidRequestError
-
-Array = npt.NDArray[Any]
 
 FEATURES = "features"
 """Name of an array that has none of its own."""

@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import Array
 from ..files import file_stem
-from .base import FEATURES, NUMBERS, Array, Column, FileFormat, Layout, Writer
+from .base import FEATURES, NUMBERS, Column, FileFormat, Layout, Writer
 from .hdf5_file import NewFile, h5py_for, new_file
 from .pieces import piece_name
 

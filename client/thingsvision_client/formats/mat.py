@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import Array
 from ..errors import InvalidRequestError
-from .base import ALONE, FEATURES, Array, FileFormat, Layout, Writer
+from .base import ALONE, FEATURES, FileFormat, Layout, Writer
 from .hdf5_file import NewFile
 from .mat5 import TYPES, write_mat5
 from .mat73 import add_cell, add_matrix, fill, new_mat73, read_mat73

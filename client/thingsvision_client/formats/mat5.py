@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from .base import Array
+from ..arrays import Array
 
 _INT8, _INT32, _UINT32, _MATRIX = 1, 5, 6, 14
 _LOGICAL = 0x02 << 8

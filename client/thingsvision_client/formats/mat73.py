@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import Array
+from ..arrays import Array
 from .hdf5_file import NewFile, h5py_for, new_file
 
 _WHAT = "mat files of 2 GB and more"

@@ -9,7 +9,8 @@ from typing import IO
 
 import numpy as np
 
-from .base import FEATURES, Array, Column, FileFormat, Layout, Writer
+from ..arrays import Array
+from .base import FEATURES, Column, FileFormat, Layout, Writer
 
 
 class RowFile:

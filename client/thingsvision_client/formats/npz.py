@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .base import Array, FileFormat, Layout, Writer
+from ..arrays import Array
+from .base import FileFormat, Layout, Writer
 from .npy import write_header
 from .spool import Spool, spooled
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import Array
 from ..errors import InvalidRequestError
-from .base import NUMBERS, Array, Column, FileFormat, Layout, Writer
+from .base import NUMBERS, Column, FileFormat, Layout, Writer
 
 _NAMES = "image"
 

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..arrays import Array
 from ..errors import InvalidRequestError, MissingDependencyError
-from .base import FEATURES, Array, FileFormat, Layout, Writer
+from .base import FEATURES, FileFormat, Layout, Writer
 from .spool import Spool, spooled
 
 

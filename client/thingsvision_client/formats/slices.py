@@ -16,8 +16,9 @@ from typing import IO
 
 import numpy as np
 
+from ..arrays import Array
 from ..errors import InvalidRequestError
-from .base import NUMBERS, Array
+from .base import NUMBERS
 from .txt import number_format
 
 _SHAPE = re.compile(r"#[^(]*\((\d+(?:, *\d+)*)\)\s*")

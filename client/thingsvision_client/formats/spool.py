@@ -10,7 +10,8 @@ from typing import IO
 
 import numpy as np
 
-from .base import Array, Layout
+from ..arrays import Array
+from .base import Layout
 
 
 class Spool:

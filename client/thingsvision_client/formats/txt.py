@@ -9,7 +9,8 @@ from typing import IO
 
 import numpy as np
 
-from .base import FEATURES, Array, FileFormat, Layout, Writer
+from ..arrays import Array
+from .base import FEATURES, FileFormat, Layout, Writer
 
 _DIGITS = {"float16": "%.5g", "float32": "%.9g", "float64": "%.17g"}
 """As many digits as bring back the very value, by type."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ..arrays import Array
 from ..errors import InvalidRequestError
 from ..files import replacing_path
-from .base import Array, Column, FileFormat, Layout, Writer
+from .base import Column, FileFormat, Layout, Writer
 
 _PART_BYTES = 16 * 1024 * 1024
 

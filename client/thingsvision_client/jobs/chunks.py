@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..activations import Array, RowStore
+from ..arrays import Array, RowStore
 from ..files import replacing_path
 from ..formats import FEATURES, FORMATS, Column
 from ..origins import Content, Fingerprint, write_contents

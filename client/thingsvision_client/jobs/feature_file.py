@@ -22,8 +22,9 @@ from .task import Task
 
 if TYPE_CHECKING:
     from ..client import Client
-    from ..extraction import FeatureStream, Progress
+    from ..extraction import FeatureStream
     from ..images import ImageQueue
+    from ..progress import Progress
 
 _COMPARED = ("preprocessing_changes", "token_extraction", "batch_size", "choices")
 """What has to be the same beside provenance, modules and images."""

@@ -20,7 +20,7 @@ from .task import Task
 
 if TYPE_CHECKING:
     from ..client import Client
-    from ..extraction import Progress
+    from ..progress import Progress
 
 OUTPUT_FORMATS = {"ndarray": "npy", "tensor": "pt"}
 """How files are written, by the output type that they are for."""

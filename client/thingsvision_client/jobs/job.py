@@ -14,7 +14,7 @@ from .task import Task
 
 if TYPE_CHECKING:
     from ..client import Client
-    from ..extraction import Progress
+    from ..progress import Progress
 
 Check = Callable[[Mapping[str, Column]], None]
 """Refuses columns, by module, that a file can't hold."""

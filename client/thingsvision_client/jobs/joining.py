@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..activations import Array
+from ..arrays import Array
 from ..files import beside, replacing_path
 from ..formats import FEATURES, FORMATS, Column, FileFormat
 from ..origins import Content

@@ -16,7 +16,7 @@ from .notices import Kept, writing
 from .record import Record
 
 if TYPE_CHECKING:
-    from ..activations import Array
+    from ..arrays import Array
     from ..extraction import FeatureStream
 
 

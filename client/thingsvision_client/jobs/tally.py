@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from ..activations import Array
+    from ..arrays import Array
 
 
 class Tally:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..client import Client, shared_client
-from ..errors import ImageError, InvalidRequestError
-from ..folder import some
+from ..errors import ImageError, InvalidRequestError, listed
 from ..formats import BY_ENDING, FEATURES
 from ..images import ImageQueue, SentImage
 from ..origins import file_sha256, provenance_fields, read_origin
@@ -23,8 +22,9 @@ from .told import Told, ToldArray, told_of
 from .verification import ModuleCheck, Verification, rounding
 
 if TYPE_CHECKING:
-    from ..activations import Array
-    from ..extraction import FeatureStream, Progress
+    from ..arrays import Array
+    from ..extraction import FeatureStream
+    from ..progress import Progress
 
 _MOST_NAMED = 5
 
@@ -188,7 +188,7 @@ def _changed(trial: _Trial, told: Told, images: Sequence[SentImage]) -> set[int]
     for names, what in ((missing, "can't be read"), (changed, "changed")):
         if names:
             trial.faults.append(
-                f"{len(names)} of {len(images)} images {what}: {some(names, _MOST_NAMED)}"
+                f"{len(names)} of {len(images)} images {what}: {listed(names, _MOST_NAMED)}"
             )
     return rows
 

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidRequestError
-from ..files import beside, replacing
-from ..weights import sha256_of
+from ..files import beside, replacing, sha256_of
 from .description import now
 from .memory import origin_of
 
 if TYPE_CHECKING:
-    from ..activations import Array
+    from ..arrays import Array
 
 FORMAT = 1
 _OF_ONE_ARRAY = ("module", "rows", "images")

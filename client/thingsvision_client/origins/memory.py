@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .description import Request, describe
 
 if TYPE_CHECKING:
-    from ..activations import Array
+    from ..arrays import Array
     from ..extraction import Extraction
     from ..preprocessing import PreprocessingOverrides
     from .fingerprint import Fingerprint

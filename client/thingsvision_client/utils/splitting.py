@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from ..activations import RowStore
+from ..arrays import Array, RowStore
 from ..errors import InvalidRequestError
 from ..files import file_stem, replacing_path
-from ..formats import FEATURES, Array, FileFormat
+from ..formats import FEATURES, FileFormat
 from ..formats.pieces import Piece, piece_name, replacing_pieces
 from ..formats.whole import layout_of, pass_on
 from .data import FILE_NAMES

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from ..arrays import Array
 from ..errors import InvalidRequestError
 from ..files import file_stem, replacing
-from ..formats import FEATURES, FORMATS, Array, FileFormat, checked_format
+from ..formats import FEATURES, FORMATS, FileFormat, checked_format
 from ..formats.whole import layout_of, write_whole
-from .writing import as_array, as_arrays, names_of, row_names, write_features
+from .writing import as_arrays, names_of, row_names, savable_array, write_features
 
 __all__ = [
     "FORMATS",
@@ -79,7 +80,7 @@ def save_targets(targets: Array, PATH: str | Path, file_format: str) -> None:  #
     Raises InvalidRequestError, MissingDependencyError.
     """
     kind = _format(file_format, 1)
-    arrays = {_TARGETS: as_array(targets, _TARGETS)}
+    arrays = {_TARGETS: savable_array(targets, _TARGETS)}
     write_whole(Path(PATH) / f"{_TARGETS}.{kind.suffix}", arrays, kind)
 
 
@@ -147,7 +148,7 @@ def tensor2slices(PATH: str | Path, file_name: str, features: Array) -> None:  #
     from ..formats.slices import write_slices
     from ..origins import write_origin
 
-    array = as_array(features, FEATURES)
+    array = savable_array(features, FEATURES)
     if array.ndim < 3:
         raise InvalidRequestError(
             f"tensor2slices takes three dimensions or more, not the shape {array.shape}: "

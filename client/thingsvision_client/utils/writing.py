@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from ..arrays import Array, as_array
 from ..errors import InvalidRequestError
 from ..files import replacing_path
-from ..formats import FEATURES, Array, FileFormat
+from ..formats import FEATURES, FileFormat
 from ..formats.whole import layout_of, write_whole
 from .data import FILE_NAMES
 
@@ -22,14 +21,13 @@ def as_arrays(features: Any) -> dict[str, Array]:
     Tensors of PyTorch are taken as well, from any device. Raises InvalidRequestError.
     """
     named = features if isinstance(features, Mapping) else {FEATURES: features}
-    return {str(name): as_array(value, name) for name, value in named.items()}
+    return {str(name): savable_array(value, name) for name, value in named.items()}
 
 
-def as_array(value: Any, name: str) -> Array:
-    """Return one array. Raises InvalidRequestError for what is none."""
+def savable_array(value: Any, name: str) -> Array:
+    """Return one array of at least one axis. Raises InvalidRequestError."""
     try:
-        # A tensor that has a gradient, or lies on a GPU, is no array before.
-        array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+        array = as_array(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InvalidRequestError(f"{name!r} can't be read as an array: {error}") from error
     if not array.ndim:

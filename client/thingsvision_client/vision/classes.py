@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..arrays import as_array
 from ..errors import InvalidRequestError
 from ..files import replacing
-from ..tensors import as_array
 from ..utils.data import FILE_NAMES
 from ..utils.writing import listed_names
 

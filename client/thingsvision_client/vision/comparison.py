@@ -22,7 +22,7 @@ from .many_models import Choice, Study, choices
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from ..core.metrics import Array
+    from ..arrays import Float64Array
 
 
 def compare_models(
@@ -62,7 +62,7 @@ def compare_models(
     labels = [*_labels(chosen), *references]
     if len(set(labels)) < len(labels):
         raise InvalidRequestError(f"Two rows would be called the same: {', '.join(labels)}.")
-    rdms: dict[Choice, Array] = {}
+    rdms: dict[Choice, Float64Array] = {}
     for name, by_module in study.by_model(chosen, Path(root), Path(out_path)):
         for module, features in by_module.items():
             if save_features:
@@ -74,7 +74,7 @@ def compare_models(
     return pandas.DataFrame(table, index=index, columns=labels)
 
 
-def _correlations(rdms: Sequence[Array], correlation: str) -> Array:
+def _correlations(rdms: Sequence[Float64Array], correlation: str) -> Float64Array:
     table = np.eye(len(rdms))
     for row, column in combinations(range(len(rdms)), 2):
         value = correlate_rdms(rdms[row], rdms[column], correlation)
@@ -82,7 +82,7 @@ def _correlations(rdms: Sequence[Array], correlation: str) -> Array:
     return table
 
 
-def _references(rdms: Mapping[str, npt.ArrayLike], count: int) -> dict[str, Array]:
+def _references(rdms: Mapping[str, npt.ArrayLike], count: int) -> dict[str, Float64Array]:
     arrays = {name: np.asarray(rdm, dtype=np.float64) for name, rdm in rdms.items()}
     if wrong := {name: one.shape for name, one in arrays.items() if one.shape != (count, count)}:
         raise InvalidRequestError(

@@ -17,7 +17,7 @@ from ..utils.storing import check_format, save_features
 from .loading import load_dl
 
 if TYPE_CHECKING:
-    from ..activations import Array
+    from ..arrays import Array
     from ..records import ModuleInfo
 
 

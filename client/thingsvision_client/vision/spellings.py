@@ -11,11 +11,11 @@ from ..utils import storing
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from ..core.metrics import Array
+    from ..arrays import Array, Float64Array
     from ..utils.storing import Features
 
 
-def compute_rdm(F: npt.ArrayLike, method: str) -> Array:  # noqa: N803 - the library's own name
+def compute_rdm(F: npt.ArrayLike, method: str) -> Float64Array:  # noqa: N803 - the library's own name
     """Return the RDM of images x units, see `core.rsa.compute_rdm`."""
     return rsa.compute_rdm(F, method)
 

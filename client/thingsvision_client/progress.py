@@ -1,12 +1,13 @@
-"""A progress bar on a terminal, and silence in a pipe."""
+"""Progress of long calls: who hears of it, and a bar on a terminal that draws it."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from .extraction import Progress
+Progress = Callable[[str, int, "int | None"], None]
+"""Hears a stage of the work, the units done, and the units in all where that is known."""
 
 
 @contextmanager
