@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from thingsvision_client.model import as_model
+from thingsvision_client.values.model import as_model
 from thingsvision_server.engine.extractor import Extractor
 from thingsvision_server.rpc.messages import model_key
 from thingsvision_server.settings import Settings

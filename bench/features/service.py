@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from thingsvision_client import Client
-from thingsvision_client.extraction import Extraction
+from thingsvision_client.rpc.extraction import Extraction
 
 from ..cases import FeatureCase
 from ..worker import Case, Column, Result, main

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from .core.rsa import compute_rdm, correlate_rdms, plot_rdm
     from .extractor import get_extractor
     from .jobs.verify import verify
-    from .model import Model
     from .own_network import get_extractor_from_model
-    from .preprocessing import PreprocessingOverrides
-    from .reductions import Reduction
     from .utils.data import DataLoader, HDF5Dataset, ImageDataset, load_batches
     from .utils.storing import merge_features, save_features, split_features
+    from .values.model import Model
+    from .values.preprocessing import PreprocessingOverrides
+    from .values.reductions import Reduction
 
 __all__ = [
     "Client",

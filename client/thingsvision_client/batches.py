@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from .arrays import as_array
 from .errors import InvalidRequestError
-from .images import ImageQueue, queue_images
-from .preprocessing import PreprocessingOverrides
+from .images.queue import ImageQueue, queue_images
 from .utils.data import DataLoader, Dataset, ImageBatch
+from .values.preprocessing import PreprocessingOverrides
 
 if TYPE_CHECKING:
     from .arrays import Array

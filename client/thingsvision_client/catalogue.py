@@ -8,7 +8,7 @@ from glob import escape
 
 from .client import Client
 from .errors import UnknownModelError
-from .model import Model
+from .values.model import Model
 
 ORDER: Mapping[str, Sequence[str]] = {
     "pt": ("torchvision", "custom", "ssl", "timm", "transformers"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .errors import InvalidRequestError
-from .records import ModuleInfo
+from .values.records import ModuleInfo
 
 if TYPE_CHECKING:
     from .arrays import Array

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from .channel import SERVER_VARIABLE
 from .commands import analysis, comparison, features, files, listing, memory, pcas, verification
 from .errors import ThingsvisionError
+from .rpc.channel import SERVER_VARIABLE
 
 app = typer.Typer(
     help="Features and RDMs of vision models, computed by a THINGSvision server. Name the server "

@@ -12,24 +12,24 @@ from thingsvision_proto.model_id import model_id
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_proto.v1.thingsvision_pb2_grpc import ImageServiceStub
 
-from .call import Caller
-from .channel import open_channel, resolve_address, set_default_address
-from .control import ModelControl
-from .feature_stub import feature_stub
-from .images import ImageQueue, Images, SentImage, kept_queue, server_image
-from .kept_images import KeptImages
-from .model import Model, as_model
-from .pcas import PCAControl
-from .records import ModelInfo, ModuleInfo, Preprocessing, to_record
+from .images.queue import ImageQueue, Images, SentImage, kept_queue, server_image
+from .rpc.call import Caller
+from .rpc.channel import open_channel, resolve_address, set_default_address
+from .rpc.control import ModelControl
+from .rpc.feature_stub import feature_stub
+from .rpc.kept_images import KeptImages
+from .rpc.pcas import PCAControl
+from .values.model import Model, as_model
+from .values.records import ModelInfo, ModuleInfo, Preprocessing, to_record
 
 if TYPE_CHECKING:  # they load pyarrow, which listing models does not need
     from .arrays import Array
-    from .extraction import Extraction, FeatureStream
-    from .preprocessing import PreprocessingOverrides
+    from .images.texts import Texts
     from .progress import Progress
-    from .rdms import RDMs
-    from .reductions import Reduction
-    from .texts import Texts
+    from .rpc.extraction import Extraction, FeatureStream
+    from .rpc.rdms import RDMs
+    from .values.preprocessing import PreprocessingOverrides
+    from .values.reductions import Reduction
 
 
 class Client(ModelControl, PCAControl):
@@ -129,7 +129,7 @@ class Client(ModelControl, PCAControl):
         torch.compile make code of the passes: worth it from some thousand images on, with other
         last bits; it needs a `batch_size`. The provenance names them all.
         """
-        from .extraction import ExtractOptions, extract, extract_header
+        from .rpc.extraction import ExtractOptions, extract, extract_header
 
         options = ExtractOptions(
             batch_size,
@@ -162,7 +162,7 @@ class Client(ModelControl, PCAControl):
         `texts` are strings, or pairs (name, text). `modules` None takes the model's text tower as
         a whole: texts x width, in the space of its features of images.
         """
-        from .texts import queue_texts, text_tower
+        from .images.texts import queue_texts, text_tower
 
         queue = queue_texts(texts)
         wanted = text_tower(self.modules(model)) if modules is None else modules
@@ -191,7 +191,7 @@ class Client(ModelControl, PCAControl):
         It tells the provenance before the first row. The arrays are read-only. Only an iterator
         read to its end proves the reply complete.
         """
-        from .extraction import ExtractOptions, extract_header, stream
+        from .rpc.extraction import ExtractOptions, extract_header, stream
 
         options = ExtractOptions(
             batch_size,
@@ -232,8 +232,8 @@ class Client(ModelControl, PCAControl):
         float64 and comes as `dtype`. All else is as in `extract`. Warns with
         UndefinedDistanceWarning.
         """
-        from .extraction import ExtractOptions, extract_header
-        from .rdms import rdm_header, rdms_of_images
+        from .rpc.extraction import ExtractOptions, extract_header
+        from .rpc.rdms import rdm_header, rdms_of_images
 
         options = ExtractOptions(
             batch_size,
@@ -263,7 +263,7 @@ class Client(ModelControl, PCAControl):
 
         One array gives the RDM `features`; `names` are of the rows, 0, 1, ... without them.
         """
-        from .rdms import checked_features, rdm_header, rdms_of_features
+        from .rpc.rdms import checked_features, rdm_header, rdms_of_features
 
         header = rdm_header(metric, dtype)
         arrays, rows = checked_features(features, names)

@@ -18,21 +18,21 @@ from .batches import batches_of
 from .client import Client, shared_client
 from .errors import InvalidRequestError
 from .feature_request import FeatureRequest, ServedModel
-from .model import Model
+from .images.texts import queue_texts, text_tower
 from .origins import chosen_options, fingerprinted, remember_extraction
 from .outline import outline
 from .outputs import OUTPUT_TYPES, converter
 from .parameters import full_name, options_of, weights_of
-from .preprocessing import PreprocessingOverrides
-from .records import ModelInfo, ModuleInfo
-from .reductions import FeatureOptions
-from .texts import queue_texts, text_tower
-from .tokens import token_extraction_number
 from .utils.data import ImageBatch, ServerTransforms
+from .values.model import Model
+from .values.preprocessing import PreprocessingOverrides
+from .values.records import ModelInfo, ModuleInfo
+from .values.reductions import FeatureOptions
+from .values.tokens import token_extraction_number
 
 if TYPE_CHECKING:
+    from .images.texts import Texts
     from .progress import Progress
-    from .texts import Texts
 
 
 def get_extractor(

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from .batches import Batches
 from .client import Client
 from .errors import InvalidRequestError
-from .model import Model
 from .origins import chosen_options, fingerprinted, remember_extraction
 from .outputs import flattener
-from .preprocessing import PreprocessingOverrides
-from .reductions import FeatureOptions
+from .values.model import Model
+from .values.preprocessing import PreprocessingOverrides
+from .values.reductions import FeatureOptions
 
 if TYPE_CHECKING:
     from .arrays import Array

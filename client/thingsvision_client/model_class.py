@@ -23,7 +23,7 @@ from .utils.data import BACKENDS, DataLoader, ServerTransforms
 
 if TYPE_CHECKING:
     from .arrays import Array
-    from .records import ModuleInfo
+    from .values.records import ModuleInfo
 
 
 class Model:

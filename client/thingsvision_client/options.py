@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from .channel import SERVER_VARIABLE
 from .errors import InvalidRequestError
-from .preprocessing import PreprocessingOverrides
+from .rpc.channel import SERVER_VARIABLE
+from .values.preprocessing import PreprocessingOverrides
 
 Server = Annotated[
     str | None,

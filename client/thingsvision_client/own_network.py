@@ -13,10 +13,10 @@ from .errors import InvalidRequestError, InvalidWeightsError
 from .exporting import OPEN_SIZE, InputShape, export_torch, save_keras
 from .extractor import Extractor, check_device
 from .feature_request import ServedModel
-from .model import Model
-from .preprocessing import PreprocessingOverrides
-from .records import Preprocessing
 from .steps import declared
+from .values.model import Model
+from .values.preprocessing import PreprocessingOverrides
+from .values.records import Preprocessing
 
 _IMAGENET = PreprocessingOverrides(
     resize=256,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .errors import InvalidRequestError
-from .reductions import FeatureOptions, Reduction, reduction_of
+from .values.reductions import FeatureOptions, Reduction, reduction_of
 
 PARAMETERS: Mapping[str, str] = {
     "seed": "of random weights",

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 
 from .errors import InvalidRequestError, NotExtractableError, UnknownModuleError
-from .records import ModuleInfo
+from .values.records import ModuleInfo
 
 QUESTION = "Enter module name for which you would like to extract features: "
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from thingsvision_client.activations import Reply, check_names, collect
 from thingsvision_client.errors import ChecksumError, ImageError, IncompleteReplyError
+from thingsvision_client.rpc.replies import Reply, check_names, collect
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_proto.wire import ColumnSpec, FeatureWriter
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from thingsvision_client import DataLoader, HDF5Dataset, ImageDataset, load_batches
 from thingsvision_client.errors import ImageError, InvalidRequestError, MissingDependencyError
-from thingsvision_client.png import png_of
+from thingsvision_client.images.png import png_of
 
 RNG = np.random.default_rng(3)
 PIXELS = RNG.integers(0, 256, (6, 5, 7, 3), dtype=np.uint8)

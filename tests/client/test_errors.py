@@ -3,8 +3,9 @@ import pytest
 from google.protobuf.any_pb2 import Any
 from google.rpc import error_details_pb2, status_pb2
 
-from thingsvision_client import Client, channel, errors
-from thingsvision_client.status import BY_CODE, BY_REASON, to_error
+from thingsvision_client import Client, errors
+from thingsvision_client.rpc import channel
+from thingsvision_client.rpc.status import BY_CODE, BY_REASON, to_error
 
 IMAGE = [("a", b"an image")]
 

@@ -20,7 +20,7 @@ from thingsvision_client.analysis.lettering import shortened, width_of, wrapped
 from thingsvision_client.analysis.rdm_grid import plot_rdms
 from thingsvision_client.core import rsa as core_rsa
 from thingsvision_client.errors import ImageError, InvalidRequestError, MissingDependencyError
-from thingsvision_client.rdms import RDMs
+from thingsvision_client.rpc.rdms import RDMs
 
 COUNT = 24
 CATEGORIES = ["animal"] * 9 + ["tool with a long name"] * 4 + ["face"] * 11

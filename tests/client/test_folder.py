@@ -5,7 +5,7 @@ import pytest
 
 from thingsvision_client import DataLoader, ImageDataset
 from thingsvision_client.errors import InvalidRequestError
-from thingsvision_client.folder import image_names
+from thingsvision_client.images.folder import image_names
 
 
 def fill(root: Path, *names: str) -> Path:

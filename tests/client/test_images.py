@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from thingsvision_client.errors import ImageError, InvalidRequestError
-from thingsvision_client.images import queue_images
+from thingsvision_client.images.queue import queue_images
 
 
 def test_files_are_opened_only_when_sent(tmp_path: Path) -> None:

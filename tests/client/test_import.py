@@ -64,7 +64,7 @@ def test_import_loads_nothing_heavy() -> None:
 def test_everything_else_needs_no_framework() -> None:
     code = (
         "import sys, thingsvision_client as c; [getattr(c, name) for name in c.__all__]; "
-        "import thingsvision_client.cli, thingsvision_client.rdms; print(*sys.modules)"
+        "import thingsvision_client.cli, thingsvision_client.rpc.rdms; print(*sys.modules)"
     )
     assert not {"torch", "tensorflow", "matplotlib", "timm"} & set(run(code).split())
 

@@ -18,7 +18,7 @@ import pytest
 
 from thingsvision_client import errors
 from thingsvision_client.formats import Column
-from thingsvision_client.images import SentImage
+from thingsvision_client.images.queue import SentImage
 from thingsvision_client.jobs import FolderOptions, differences
 from thingsvision_client.jobs.chunks import CHUNK_BYTES, CHUNK_IMAGES, chunked, default_step
 from thingsvision_client.jobs.lock import locked

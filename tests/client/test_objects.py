@@ -13,8 +13,8 @@ import pytest
 from thingsvision_client import Client, Model
 from thingsvision_client.analysis.objects import to_dataset, to_rdms, to_xarray
 from thingsvision_client.errors import InvalidRequestError, MissingDependencyError
-from thingsvision_client.extraction import Extraction
-from thingsvision_client.rdms import RDMs
+from thingsvision_client.rpc.extraction import Extraction
+from thingsvision_client.rpc.rdms import RDMs
 
 MODEL = Model("torchvision", "squeezenet1_0", "random:0")
 MAP, VECTOR, WHOLE = "features.12", "classifier.3", ""

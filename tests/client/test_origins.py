@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from thingsvision_client import PreprocessingOverrides, errors, origins
-from thingsvision_client.images import queue_images
+from thingsvision_client.images.queue import queue_images
 from thingsvision_client.origins import Fingerprint, origin_of, remember, write_origin
 
 Remembered = Callable[..., Any]

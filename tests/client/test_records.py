@@ -2,7 +2,7 @@ from dataclasses import fields
 
 import pytest
 
-from thingsvision_client.records import RECORDS, to_record
+from thingsvision_client.values.records import RECORDS, to_record
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
 

@@ -18,7 +18,7 @@ from thingsvision_client.errors import (
     MissingDependencyError,
     UndefinedDistanceWarning,
 )
-from thingsvision_client.rdms import RDMs
+from thingsvision_client.rpc.rdms import RDMs
 
 COUNT = 12
 NAMES = [f"{letter}.png" for letter in "abcdefghijkl"]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from thingsvision_client.errors import InvalidRequestError
-from thingsvision_client.tensors import tensor_bytes
+from thingsvision_client.images.tensors import tensor_bytes
 
 VALUES = [[0.5, -2.0, 3.25], [np.inf, np.nan, -0.0]]
 

@@ -25,8 +25,8 @@ from thingsvision_client.errors import (
 from thingsvision_client.labelled import labelled
 from thingsvision_client.model_class import Model
 from thingsvision_client.prompt import ask_module, completions
-from thingsvision_client.records import ModuleInfo
 from thingsvision_client.utils.data import DataLoader
+from thingsvision_client.values.records import ModuleInfo
 
 SIGNATURES = {
     "load_dl": "root out_path backend batch_size imagenet_train imagenet_val things "

@@ -9,10 +9,11 @@ import pytest
 from google.protobuf.descriptor import EnumDescriptor, MethodDescriptor
 
 from thingsvision_client import client as client_module
-from thingsvision_client import control, pcas, reductions
 from thingsvision_client import errors as client_errors
-from thingsvision_client import rdms as client_rdms
-from thingsvision_client.status import BY_CODE, BY_REASON
+from thingsvision_client.rpc import control, pcas
+from thingsvision_client.rpc import rdms as client_rdms
+from thingsvision_client.rpc.status import BY_CODE, BY_REASON
+from thingsvision_client.values import reductions
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_server import errors as server_errors
 from thingsvision_server.backends.memory_format import MemoryFormat

@@ -13,7 +13,7 @@ import pytest
 from saved_features import save_squeezenet
 from serving import TestServer
 from thingsvision_client import Client, errors, verify
-from thingsvision_client.reductions import FeatureOptions
+from thingsvision_client.values.reductions import FeatureOptions
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_proto.v1.thingsvision_pb2_grpc import FeatureServiceStub
 

@@ -29,7 +29,7 @@ from thingsvision_client import (
     save_features,
 )
 from thingsvision_client.extractor import Extractor
-from thingsvision_client.png import png_of
+from thingsvision_client.images.png import png_of
 
 MODULES = ["features.5", "classifier.3"]
 

@@ -21,10 +21,10 @@ from torchvision import models
 from saved_features import save_squeezenet
 from serving import TestServer
 from thingsvision_client import Client, errors, verify
-from thingsvision_client.images import queue_files
+from thingsvision_client.images.queue import queue_files
 from thingsvision_client.jobs import Task, extract_to_file
-from thingsvision_client.model import Model
-from thingsvision_client.reductions import FeatureOptions
+from thingsvision_client.values.model import Model
+from thingsvision_client.values.reductions import FeatureOptions
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_proto.v1.thingsvision_pb2_grpc import FeatureServiceStub
 

@@ -28,8 +28,8 @@ from thingsvision_client import (
     get_extractor,
     verify,
 )
-from thingsvision_client.folder import image_names
-from thingsvision_client.records import PCA
+from thingsvision_client.images.folder import image_names
+from thingsvision_client.values.records import PCA
 from tiny_photos import write_tiny_photos
 
 MODEL = "torchvision/squeezenet1_0@random:0"

@@ -26,7 +26,7 @@ from thingsvision_client import (
     rsa,
     save_features,
 )
-from thingsvision_client.reductions import Reduction
+from thingsvision_client.values.reductions import Reduction
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_proto.v1.thingsvision_pb2_grpc import FeatureServiceStub
 

@@ -23,13 +23,13 @@ import torchvision
 from server_process import ServerProcess, server_process
 from serving import TestServer
 from thingsvision_client import Client, Model, PreprocessingOverrides, errors
-from thingsvision_client.folder import image_names
 from thingsvision_client.formats import FORMATS
-from thingsvision_client.images import queue_files, queue_images
+from thingsvision_client.images.folder import image_names
+from thingsvision_client.images.queue import queue_files, queue_images
 from thingsvision_client.jobs import FolderOptions, Task, extract_to_file, extract_to_folder
 from thingsvision_client.jobs.place import in_folder
 from thingsvision_client.jobs.record import Record
-from thingsvision_client.reductions import FeatureOptions
+from thingsvision_client.values.reductions import FeatureOptions
 from tiny_photos import write_tiny_photos
 
 COMMAND = Path(sys.executable).parent / "thingsvision-client"

@@ -15,10 +15,10 @@ import pytest
 
 from serving import TestServer
 from thingsvision_client import Client, errors
-from thingsvision_client.channel import call_metadata
-from thingsvision_client.images import queue_images
+from thingsvision_client.images.queue import queue_images
 from thingsvision_client.origins import fingerprinted
-from thingsvision_client.reductions import Reduction
+from thingsvision_client.rpc.channel import call_metadata
+from thingsvision_client.values.reductions import Reduction
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_proto.v1.thingsvision_pb2_grpc import FeatureServiceStub
 from thingsvision_server.engine.image_store import ImageStore
@@ -54,7 +54,7 @@ def sent_bytes(client: Client, images: Any, monkeypatch: pytest.MonkeyPatch) -> 
         return make(**part)
 
     with monkeypatch.context() as patched:
-        patched.setattr("thingsvision_client.extraction.pb.ExtractRequest", counted)
+        patched.setattr("thingsvision_client.rpc.extraction.pb.ExtractRequest", counted)
         found = client.extract(MODEL, images, MODULE, batch_size=1)
     return found, sum(counts)
 
@@ -105,7 +105,7 @@ def test_the_question_what_is_kept_goes_where_the_images_go(
         asked.append(model_id)
         return name_model(model_id)
 
-    monkeypatch.setattr("thingsvision_client.call.call_metadata", watched)
+    monkeypatch.setattr("thingsvision_client.rpc.call.call_metadata", watched)
     with Client(keeping.address) as client:
         for call in CALLS.values():
             call(client, stimuli)

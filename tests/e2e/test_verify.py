@@ -18,9 +18,10 @@ from typer.testing import CliRunner
 from serving import TestServer
 from thingsvision_client import Client, Model, PreprocessingOverrides, errors
 from thingsvision_client.cli import app
-from thingsvision_client.folder import image_names
 from thingsvision_client.formats import FORMATS
-from thingsvision_client.images import queue_files, queue_images
+from thingsvision_client.images.folder import image_names
+from thingsvision_client.images.queue import queue_files, queue_images
+from thingsvision_client.images.texts import queue_texts
 from thingsvision_client.jobs import FolderOptions, Task, extract_to_file, extract_to_folder
 from thingsvision_client.jobs.verification import Verification
 from thingsvision_client.jobs.verify import Sample, verify
@@ -30,9 +31,8 @@ from thingsvision_client.origins import (
     remember_extraction,
     write_origin,
 )
-from thingsvision_client.reductions import FeatureOptions, Reduction
-from thingsvision_client.texts import queue_texts
 from thingsvision_client.utils.storing import save_features, split_features
+from thingsvision_client.values.reductions import FeatureOptions, Reduction
 from tiny_photos import write_tiny_photos
 
 MODULES = ("features.3", "features.5")

@@ -15,7 +15,7 @@ import pytest
 from stock_calls import stock_calls
 from thingsvision_client import Client
 from thingsvision_client.errors import ExhaustedError, UndefinedDistanceWarning
-from thingsvision_client.rdms import METRICS
+from thingsvision_client.rpc.rdms import METRICS
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_proto.wire import ColumnSpec, FeatureWriter
 

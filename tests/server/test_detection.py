@@ -15,7 +15,7 @@ from torchvision import models
 from serving import open_sources
 from thingsvision_client import Client
 from thingsvision_client.errors import ImageError, ModuleNeverRunsError, NotExtractableError
-from thingsvision_client.preprocessing import PreprocessingOverrides
+from thingsvision_client.values.preprocessing import PreprocessingOverrides
 from thingsvision_server.sources import Sources
 from thingsvision_server.sources.base import ModelKey, Pretrained
 

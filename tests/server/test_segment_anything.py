@@ -205,7 +205,7 @@ def test_the_encoder_gives_what_the_library_gives(client: Client, photos: list[P
 
 
 def test_the_size_of_its_images_cannot_be_changed(client: Client, photos: list[Path]) -> None:
-    from thingsvision_client.preprocessing import PreprocessingOverrides
+    from thingsvision_client.values.preprocessing import PreprocessingOverrides
 
     smaller = PreprocessingOverrides(resize=512)
     with pytest.raises(InvalidRequestError, match="its own and can't be changed"):

@@ -30,9 +30,9 @@ from .statistics import (
 if TYPE_CHECKING:
     from ..client import Client
     from ..extractor import Extractor
-    from ..model import Model
     from ..progress import Progress
-    from ..rdms import RDMs
+    from ..rpc.rdms import RDMs
+    from ..values.model import Model
 
 Bounds = tuple["float | None", "float | None"]
 

@@ -16,8 +16,8 @@ from ..errors import InvalidRequestError, MissingDependencyError
 from .statistics import require_rsatoolbox
 
 if TYPE_CHECKING:
-    from ..extraction import Extraction
-    from ..rdms import RDMs
+    from ..rpc.extraction import Extraction
+    from ..rpc.rdms import RDMs
 
 IMAGE = "image"
 UNIT = "unit"

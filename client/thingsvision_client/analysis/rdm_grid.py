@@ -17,7 +17,7 @@ from .grid_layout import GridContent, grid_layout
 from .thumbnails import thumbnail_files
 
 if TYPE_CHECKING:
-    from ..rdms import RDMs
+    from ..rpc.rdms import RDMs
 
 
 UNITS = {

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..client import Client, shared_client
 from ..errors import InvalidRequestError
-from ..images import ImageQueue, queue_images
+from ..images.queue import ImageQueue, queue_images
 from ..origins import Request, describe, fingerprinted
 
 if TYPE_CHECKING:
     from ..extractor import Extractor
-    from ..model import Model
-    from ..rdms import RDMs
+    from ..rpc.rdms import RDMs
+    from ..values.model import Model
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from ..errors import InvalidRequestError, MissingDependencyError
 from ..files import replacing
 
 if TYPE_CHECKING:
-    from ..rdms import RDMs
+    from ..rpc.rdms import RDMs
     from .statistics import Bootstrap
 
 _PACKAGES = {"client_version": "thingsvision-service", "rsatoolbox_version": "rsatoolbox"}

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ImageError, InvalidRequestError
-from ..folder import image_names
-from ..postscript import read_image
+from ..images.folder import image_names
+from ..images.postscript import read_image
 
 Picture = npt.NDArray[np.uint8]
 

@@ -146,7 +146,7 @@ def plot_rdms(
     """Draw RDMs side by side: categories parted by lines, pictures of the images on the axes."""
     from ..analysis.categories import FOLDERS
     from ..analysis.rdm_grid import plot_rdms as plot
-    from ..folder import image_names
+    from ..images.folder import image_names
 
     rows = None if names is None else lines_of(names)
     if rows is None and image_root is not None:

@@ -54,7 +54,7 @@ def compute_rdm(
 
     With several modules the files are rdm_MODULE.npy. Features stay on the server.
     """
-    from ..images import queue_files
+    from ..images.queue import queue_files
     from ..progress import progress_bar
 
     client = shared_client(server)

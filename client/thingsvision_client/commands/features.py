@@ -66,7 +66,7 @@ def extract_features(
     The same command goes on where one was interrupted. Beside the file lies a JSON file that says
     where the features came from; `verify` checks it.
     """
-    from ..images import queue_files
+    from ..images.queue import queue_files
     from ..jobs import Task, extract_to_file
     from ..progress import progress_bar
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidRequestError
-from ..images import ImageQueue, SentImage
+from ..images.queue import ImageQueue, SentImage
 from ..origins import describe, fingerprinted
 from . import differences
 from .chunks import default_step
@@ -23,7 +23,7 @@ from .run import Run, extract
 from .task import Task
 
 if TYPE_CHECKING:
-    from ..extraction import FeatureStream
+    from ..rpc.extraction import FeatureStream
 
 
 def complete(job: Job) -> Outcome:

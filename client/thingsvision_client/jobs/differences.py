@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import InvalidRequestError
-from ..images import SentImage
+from ..images.queue import SentImage
 from ..origins import Fingerprint, fingerprint
 
 

@@ -22,9 +22,9 @@ from .task import Task
 
 if TYPE_CHECKING:
     from ..client import Client
-    from ..extraction import FeatureStream
-    from ..images import ImageQueue
+    from ..images.queue import ImageQueue
     from ..progress import Progress
+    from ..rpc.extraction import FeatureStream
 
 _COMPARED = ("preprocessing_changes", "token_extraction", "batch_size", "choices")
 """What has to be the same beside provenance, modules and images."""

@@ -17,7 +17,7 @@ from .record import Record
 
 if TYPE_CHECKING:
     from ..arrays import Array
-    from ..extraction import FeatureStream
+    from ..rpc.extraction import FeatureStream
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..formats import Column
-from ..images import ImageQueue
-from ..model import Model
+from ..images.queue import ImageQueue
 from ..origins import Request, changes_to_json, chosen_options, options_to_json
-from ..reductions import FeatureOptions
+from ..values.model import Model
+from ..values.reductions import FeatureOptions
 
 if TYPE_CHECKING:  # it loads pyarrow
     from ..client import Client
-    from ..extraction import FeatureStream
-    from ..preprocessing import PreprocessingOverrides
+    from ..rpc.extraction import FeatureStream
+    from ..values.preprocessing import PreprocessingOverrides
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidRequestError
-from ..images import SentImage
-from ..model import Model
+from ..images.postscript import read_image
+from ..images.queue import SentImage
 from ..origins import Fingerprint, fingerprint
-from ..postscript import read_image
-from ..preprocessing import PreprocessingOverrides
-from ..reductions import Reduction
+from ..values.model import Model
+from ..values.preprocessing import PreprocessingOverrides
+from ..values.reductions import Reduction
 
 
 @dataclass(frozen=True)

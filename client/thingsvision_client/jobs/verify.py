@@ -13,7 +13,7 @@ import numpy as np
 from ..client import Client, shared_client
 from ..errors import ImageError, InvalidRequestError, listed
 from ..formats import BY_ENDING, FEATURES
-from ..images import ImageQueue, SentImage
+from ..images.queue import ImageQueue, SentImage
 from ..origins import file_sha256, provenance_fields, read_origin
 from . import differences
 from .sampling import Rows
@@ -23,8 +23,8 @@ from .verification import ModuleCheck, Verification, rounding
 
 if TYPE_CHECKING:
     from ..arrays import Array
-    from ..extraction import FeatureStream
     from ..progress import Progress
+    from ..rpc.extraction import FeatureStream
 
 _MOST_NAMED = 5
 

@@ -9,12 +9,12 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..reductions import FeatureOptions
+from ..values.reductions import FeatureOptions
 
 if TYPE_CHECKING:
-    from ..preprocessing import PreprocessingOverrides
-    from ..records import Provenance
-    from ..reductions import Reduction
+    from ..values.preprocessing import PreprocessingOverrides
+    from ..values.records import Provenance
+    from ..values.reductions import Reduction
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def describe(provenance: Provenance, request: Request, kind: str = "encoded") ->
 
 def provenance_fields() -> list[str]:
     """Return the names of what a server tells of every extraction, model and device included."""
-    from ..records import Provenance
+    from ..values.records import Provenance
 
     return [field.name for field in fields(Provenance)]
 

@@ -11,7 +11,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..images import ImageQueue, SentImage
+    from ..images.queue import ImageQueue, SentImage
 
 
 @dataclass(frozen=True)

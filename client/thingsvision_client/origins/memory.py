@@ -12,8 +12,8 @@ from .description import Request, describe
 
 if TYPE_CHECKING:
     from ..arrays import Array
-    from ..extraction import Extraction
-    from ..preprocessing import PreprocessingOverrides
+    from ..rpc.extraction import Extraction
+    from ..values.preprocessing import PreprocessingOverrides
     from .fingerprint import Fingerprint
 
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidRequestError
 from ..files import replacing
-from ..folder import class_folders, image_names
-from ..images import ImageQueue, Reread, queue_files
-from ..preprocessing import PreprocessingOverrides
-from ..records import Preprocessing
-from .pixel_array import PixelArray
+from ..images.folder import class_folders, image_names
+from ..images.pixel_array import PixelArray
+from ..images.queue import ImageQueue, Reread, queue_files
+from ..values.preprocessing import PreprocessingOverrides
+from ..values.records import Preprocessing
 
 if TYPE_CHECKING:
     import numpy as np

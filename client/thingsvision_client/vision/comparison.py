@@ -14,7 +14,7 @@ from ..core.metrics import METRICS
 from ..core.rsa import CORRELATIONS, compute_rdm, correlate_rdms
 from ..errors import InvalidRequestError, MissingDependencyError
 from ..files import file_stem
-from ..folder import image_names
+from ..images.folder import image_names
 from ..model_class import checked_flattening
 from ..utils import storing
 from .many_models import Choice, Study, choices

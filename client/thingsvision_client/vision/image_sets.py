@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidRequestError
-from ..folder import class_folders, image_names
+from ..images.folder import class_folders, image_names
 
 if TYPE_CHECKING:
     import numpy as np

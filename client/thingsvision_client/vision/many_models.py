@@ -18,7 +18,7 @@ from .loading import load_dl
 
 if TYPE_CHECKING:
     from ..arrays import Array
-    from ..records import ModuleInfo
+    from ..values.records import ModuleInfo
 
 
 @dataclass(frozen=True)

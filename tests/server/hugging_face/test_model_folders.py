@@ -339,7 +339,7 @@ def test_shards_outside_the_folder_are_refused(client: Client, folder: Path) -> 
     "name", ["../transformers/swin", "/etc", "a/../swin", "a/b/c", "..", "./a"]
 )
 def test_paths_are_no_names(client: Client, name: str) -> None:
-    from thingsvision_client.model import Model
+    from thingsvision_client.values.model import Model
 
     with pytest.raises(InvalidRequestError, match=r"a name is that of a folder in .*; no path"):
         client.modules(Model("transformers", name))

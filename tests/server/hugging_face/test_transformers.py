@@ -173,7 +173,7 @@ def test_preprocessing_is_told_as_data(client: Client, photos: list[Path]) -> No
 
 
 def test_data_that_say_it_all_can_be_changed(client: Client, photos: list[Path]) -> None:
-    from thingsvision_client.preprocessing import PreprocessingOverrides
+    from thingsvision_client.values.preprocessing import PreprocessingOverrides
 
     changed = PreprocessingOverrides(mean=[0.1, 0.2, 0.3])
     result = client.extract("transformers/org/dino", photos[:1], "layernorm", preprocessing=changed)

@@ -12,7 +12,7 @@ import grpc
 
 from thingsvision_proto.model_id import METADATA_KEY, REQUEST_ID_KEY
 
-from .errors import NoServerError, UnknownModelError
+from ..errors import NoServerError, UnknownModelError
 
 SERVER_VARIABLE = "THINGSVISION_SERVER"
 

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from .errors import InvalidRequestError, listed
+from ..errors import InvalidRequestError, listed
 
 SUFFIXES = frozenset({".bmp", ".eps", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """Endings of files that are images, in lower case; any letter case is taken."""

@@ -14,8 +14,8 @@ from zlib_ng.zlib_ng import crc32
 from thingsvision_proto.frames import Frame
 from thingsvision_proto.wire import FeatureReader, WireError
 
-from .arrays import Array, RowStore
-from .errors import ChecksumError, IncompleteReplyError
+from ..arrays import Array, RowStore
+from ..errors import ChecksumError, IncompleteReplyError
 
 Batch = tuple[list[str], list[Array]]
 """Image names, and rows x shape of each column in the order of the header."""

@@ -9,17 +9,17 @@ from thingsvision_proto.model_id import model_id
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_proto.v1.thingsvision_pb2_grpc import PCAServiceStub
 
+from ..errors import IncompleteReplyError, InvalidRequestError
+from ..images.queue import ImageQueue, Images, kept_queue
+from ..values.model import Model
+from ..values.records import PCA, to_record
 from .call import Caller
-from .errors import IncompleteReplyError, InvalidRequestError
 from .image_call import ImageCall
-from .images import ImageQueue, Images, kept_queue
 from .kept_images import KeptImages
-from .model import Model
-from .records import PCA, to_record
 
 if TYPE_CHECKING:  # it loads pyarrow
-    from .preprocessing import PreprocessingOverrides
-    from .reductions import Reduction
+    from ..values.preprocessing import PreprocessingOverrides
+    from ..values.reductions import Reduction
 
 _STAGES = {pb.PCA_STAGE_COLLECTING: "collecting", pb.PCA_STAGE_FITTING: "fitting"}
 

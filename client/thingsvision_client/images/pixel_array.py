@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidRequestError, MissingDependencyError
-from ..images import SentImage
+from .queue import SentImage
 
 _MOST_NAMED = 5
 
@@ -50,7 +50,7 @@ class PixelArray:
                 yield SentImage(str(index), partial(self._png, dataset, index))
 
     def _png(self, dataset: Any, index: int) -> bytes:
-        from ..png import png_of  # loads numpy
+        from .png import png_of  # loads numpy
 
         return png_of(dataset[index].reshape(self._shape))
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from numbers import Integral
 from typing import Any
 
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
-from .errors import InvalidRequestError
+from ..errors import InvalidRequestError
+from .records import Preprocessing
 
 _MOST = 2**32 - 1
+
+_SIZES = ("resize_pixels", "crop_pixels")
 
 
 @dataclass(frozen=True)
@@ -83,3 +86,19 @@ def _channels(name: str, value: Any) -> list[float]:
     if len(numbers) == 3:
         return numbers
     raise InvalidRequestError(f"{name} is a number for each of 3 channels, not {value!r}.")
+
+
+def declaration(preprocessing: Preprocessing | Mapping[str, Any]) -> pb.Preprocessing:
+    """Return the message of a declaration. Raises InvalidRequestError for what is none."""
+    given = vars(preprocessing) if isinstance(preprocessing, Preprocessing) else preprocessing
+    values: dict[str, Any] = dict(given)
+    for name in _SIZES:
+        if isinstance(values.get(name), int):
+            values[name] = (values[name],)
+    try:
+        return pb.Preprocessing(**values)
+    except (TypeError, ValueError) as error:
+        valid = ", ".join(field.name for field in fields(Preprocessing))
+        raise InvalidRequestError(
+            f"The declared preprocessing can't be read: {error}. Valid: {valid}."
+        ) from error

@@ -10,7 +10,7 @@ from typing import Any
 
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
-from .errors import InvalidRequestError
+from ..errors import InvalidRequestError
 
 PRECISIONS: Mapping[str, int] = {
     "float32": pb.PRECISION_FLOAT32,

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Union
 
-from .errors import InvalidRequestError
-from .images import ImageQueue, SentImage
-from .records import ModuleInfo
+from ..errors import InvalidRequestError
+from ..values.records import ModuleInfo
+from .queue import ImageQueue, SentImage
 
 Texts = Union[str, "Iterable[str | tuple[str, str]]"]
 """A text, or any number of texts or of pairs (name, text); without a name a text is its own."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
-from .errors import InvalidRequestError
+from ..errors import InvalidRequestError
 
 TOKEN_EXTRACTIONS = {
     "cls_token": pb.TOKEN_EXTRACTION_CLS_TOKEN,

@@ -8,14 +8,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar, Union
+from typing import Any, Protocol, TypeVar, Union
 
 from thingsvision_proto.model_id import ANY_MODEL
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
-from .errors import ImageError, InvalidRequestError
+from ..errors import ImageError, InvalidRequestError
 from .folder import image_names
-from .kept_images import KeptImages
 from .postscript import read_image
 
 Request = TypeVar("Request")
@@ -67,6 +66,16 @@ class SentImage:
     def error(self, fault: str) -> ImageError:
         """Return what says that this image has a fault."""
         return ImageError(f"Image {self.name!r} {fault}.", subject=self.name)
+
+
+class KeptImages(Protocol):
+    """Knows which files a server has, so that they need not be sent."""
+
+    def sent(self, images: Iterable[pb.Image], model_id: str = ...) -> Iterator[pb.Image]:
+        """Yield the images as they are to be sent, in their order."""
+
+    def switch_off(self) -> None:
+        """Have all later images sent."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +202,7 @@ def _queue_path(path: Path, name: str) -> ImageQueue:
 
 
 def _rows(images: Any) -> list[tuple[str, Any]]:
-    from .arrays import as_array  # loads numpy, which files do not need
+    from ..arrays import as_array  # loads numpy, which files do not need
 
     array = as_array(images)
     if array.ndim != 4:
@@ -222,7 +231,7 @@ def _as_image(image: Any) -> SentImage:
 
 
 def _as_tensor(name: str, values: Any) -> SentImage:
-    from .arrays import as_array
+    from ..arrays import as_array
     from .tensors import tensor_bytes
 
     array = as_array(values)

@@ -9,8 +9,8 @@ from typing import Any
 from thingsvision_proto.model_id import ANY_MODEL
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
+from ..errors import UnsupportedError
 from .call import Caller
-from .errors import UnsupportedError
 
 _WINDOW_IMAGES = 64
 _WINDOW_BYTES = 8 * 1024 * 1024

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
-from .errors import InvalidRequestError
+from ..errors import InvalidRequestError
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_SEED = 2**64 - 1

@@ -9,8 +9,8 @@ import grpc
 
 from thingsvision_proto.model_id import REQUEST_ID_KEY
 
-from . import errors
-from .errors import ThingsvisionError
+from .. import errors
+from ..errors import ThingsvisionError
 
 ERROR_DOMAIN = "thingsvision"
 

@@ -13,18 +13,18 @@ from typing import Any
 from thingsvision_proto.model_id import model_id
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
-from .activations import DTYPES, Batch, Reply, check_names, collect
-from .arrays import Array
+from ..arrays import Array
+from ..errors import InvalidRequestError
+from ..images.queue import ImageQueue
+from ..progress import Progress
+from ..values.model import Model, as_model
+from ..values.preprocessing import PreprocessingOverrides
+from ..values.records import Provenance, Timings, to_record
+from ..values.reductions import ELEMENT_TYPES, MEMORY_FORMATS, PRECISIONS, Reduction, choice
+from ..values.tokens import TOKEN_NAMES, token_extraction_number
 from .call import Caller
-from .errors import InvalidRequestError
 from .image_call import ImageCall
-from .images import ImageQueue
-from .model import Model, as_model
-from .preprocessing import PreprocessingOverrides
-from .progress import Progress
-from .records import Provenance, Timings, to_record
-from .reductions import ELEMENT_TYPES, MEMORY_FORMATS, PRECISIONS, Reduction, choice
-from .tokens import TOKEN_NAMES, token_extraction_number
+from .replies import DTYPES, Batch, Reply, check_names, collect
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from ..errors import UnknownImageError
+from ..images.queue import ImageQueue
 from .call import Caller
-from .errors import UnknownImageError
-from .images import ImageQueue
 
 Result = TypeVar("Result")
 Replies = Generator[Any, None, None]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import InvalidRequestError
+from ..errors import InvalidRequestError
 
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
 """By the number of channels: grey, grey + alpha, RGB, RGB + alpha (PNG 3rd edition, table 8)."""

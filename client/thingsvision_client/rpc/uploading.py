@@ -5,19 +5,17 @@ from __future__ import annotations
 import queue
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import fields
 from pathlib import Path
 from typing import IO, Any
 
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
+from ..errors import IncompleteReplyError, InvalidRequestError, InvalidWeightsError
+from ..files import CHUNK_BYTES, sha256_of
+from ..values.model import Model
+from ..values.preprocessing import declaration
+from ..values.records import Preprocessing, Upload, to_record
 from .call import Caller
-from .errors import IncompleteReplyError, InvalidRequestError, InvalidWeightsError
-from .files import CHUNK_BYTES, sha256_of
-from .model import Model
-from .records import Preprocessing, Upload, to_record
-
-_SIZES = ("resize_pixels", "crop_pixels")
 
 
 def upload(
@@ -56,22 +54,6 @@ def upload_model(
             f"they are of, with the weights 'sha256:{sent.sha256}'."
         )
     return Model("own", sent.sha256)
-
-
-def declaration(preprocessing: Preprocessing | Mapping[str, Any]) -> pb.Preprocessing:
-    """Return the message of a declaration. Raises InvalidRequestError for what is none."""
-    given = vars(preprocessing) if isinstance(preprocessing, Preprocessing) else preprocessing
-    values: dict[str, Any] = dict(given)
-    for name in _SIZES:
-        if isinstance(values.get(name), int):
-            values[name] = (values[name],)
-    try:
-        return pb.Preprocessing(**values)
-    except (TypeError, ValueError) as error:
-        valid = ", ".join(field.name for field in fields(Preprocessing))
-        raise InvalidRequestError(
-            f"The declared preprocessing can't be read: {error}. Valid: {valid}."
-        ) from error
 
 
 def _upload(caller: Caller, method: Any, file: IO[bytes], header: pb.UploadWeightsHeader) -> Upload:

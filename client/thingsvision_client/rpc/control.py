@@ -10,10 +10,10 @@ from thingsvision_proto.model_id import model_id
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_proto.v1.thingsvision_pb2_grpc import ModelServiceStub
 
+from ..errors import IncompleteReplyError
+from ..values.model import Model, as_model
+from ..values.records import Preprocessing, Residency, ResidentModel, Upload, to_record
 from .call import Caller
-from .errors import IncompleteReplyError
-from .model import Model, as_model
-from .records import Preprocessing, Residency, ResidentModel, Upload, to_record
 
 LoadProgress = Callable[[str, float], None]
 """Hears a stage of a load (`waiting`, `loading`, `ready`) and the seconds since its request."""
@@ -65,7 +65,7 @@ class ModelControl:
         Weights are a state dict (safetensors, or saved by PyTorch) or a Keras file. A server that
         has the file is sent nothing; a broken upload goes on where it stopped.
         """
-        from .weights import upload
+        from .uploading import upload
 
         return upload(self._caller, self._models.UploadWeights, Path(path)).sha256
 
@@ -79,7 +79,7 @@ class ModelControl:
         Without it the model takes tensors only. It is kept with the file: another declaration
         for the same file is an InvalidRequestError.
         """
-        from .weights import upload_model
+        from .uploading import upload_model
 
         method = self._models.UploadWeights
         return upload_model(self._caller, method, Path(path), preprocessing=preprocessing)

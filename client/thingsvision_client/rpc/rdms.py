@@ -16,14 +16,14 @@ from thingsvision_proto.model_id import ANY_MODEL, model_id
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_proto.wire import ColumnSpec, FeatureWriter
 
-from .activations import Reply, check_names, collect
-from .arrays import Array
+from ..arrays import Array
+from ..errors import IncompleteReplyError, InvalidRequestError, UndefinedDistanceWarning
+from ..images.queue import ImageQueue
+from ..progress import Progress
+from ..values.records import Provenance, Timings, to_record
 from .call import Caller
-from .errors import IncompleteReplyError, InvalidRequestError, UndefinedDistanceWarning
 from .image_call import ImageCall
-from .images import ImageQueue
-from .progress import Progress
-from .records import Provenance, Timings, to_record
+from .replies import Reply, check_names, collect
 
 METRICS = {
     name.removeprefix("METRIC_").lower(): number for name, number in pb.Metric.items() if number

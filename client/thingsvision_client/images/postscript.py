@@ -6,7 +6,7 @@ import subprocess
 from io import BytesIO
 from pathlib import Path
 
-from .errors import InvalidRequestError, MissingDependencyError
+from ..errors import InvalidRequestError, MissingDependencyError
 
 _SUFFIX = ".eps"
 _NEEDS = "is EPS, which is drawn on this machine by Ghostscript through Pillow:"

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array, as_array
-from .errors import InvalidRequestError
+from ..arrays import Array, as_array
+from ..errors import InvalidRequestError
 
 _EXACT_INTEGERS = 2**24
 """float32 holds every whole number up to here."""
