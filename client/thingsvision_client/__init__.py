@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from .core.cka import get_cka
     from .core.features import center_features, compress_features, normalize_features
     from .core.rsa import compute_rdm, correlate_rdms, plot_rdm
-    from .extractor import get_extractor
     from .jobs.verify import verify
-    from .own_network import get_extractor_from_model
+    from .library.extractor import get_extractor
+    from .library.own_network import get_extractor_from_model
     from .utils.data import DataLoader, HDF5Dataset, ImageDataset, load_batches
     from .utils.storing import merge_features, save_features, split_features
     from .values.model import Model
@@ -63,9 +63,9 @@ _HOMES = {
     "DataLoader": "utils.data",
     "HDF5Dataset": "utils.data",
     "ImageDataset": "utils.data",
-    "Model": "model",
-    "PreprocessingOverrides": "preprocessing",
-    "Reduction": "reductions",
+    "Model": "values.model",
+    "PreprocessingOverrides": "values.preprocessing",
+    "Reduction": "values.reductions",
     "center_features": "core.features",
     "compare_rdms": "analysis.comparison",
     "compress_features": "core.features",
@@ -73,8 +73,8 @@ _HOMES = {
     "connect": "client",
     "correlate_rdms": "core.rsa",
     "get_cka": "core.cka",
-    "get_extractor": "extractor",
-    "get_extractor_from_model": "own_network",
+    "get_extractor": "library.extractor",
+    "get_extractor_from_model": "library.own_network",
     "load_batches": "utils.data",
     "merge_features": "utils.storing",
     "normalize_features": "core.features",

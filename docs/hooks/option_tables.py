@@ -87,7 +87,7 @@ def _cell(text: str) -> str:
 
 def model_parameters() -> Iterator[str]:
     """Yield a table of the keys of `model_parameters`."""
-    from thingsvision_client.parameters import PARAMETERS
+    from thingsvision_client.library.parameters import PARAMETERS
 
     yield from ("| key | what it is |", "|---|---|")
     for key, meaning in PARAMETERS.items():

@@ -10,8 +10,8 @@ import torch
 
 from serving import TestServer
 from thingsvision_client import Model, get_extractor
-from thingsvision_client.alignment import align, find_transform, read_transform
 from thingsvision_client.errors import InvalidRequestError
+from thingsvision_client.library.alignment import align, find_transform, read_transform
 
 RNG = np.random.default_rng(11)
 FEATURES = RNG.normal(3, 2, (7, 5)).astype(np.float32)

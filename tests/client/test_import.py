@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 import thingsvision_client
-from thingsvision_client.batch_extraction import BatchExtraction
 from thingsvision_client.core.cka import CKA
-from thingsvision_client.extractor import Extractor
+from thingsvision_client.library.batch_extraction import BatchExtraction
+from thingsvision_client.library.extractor import Extractor
 
 HEAVY = {"torch", "tensorflow", "matplotlib", "scipy", "pyarrow", "typer", "rich", "grpc"}
 

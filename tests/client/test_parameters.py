@@ -7,8 +7,8 @@ import torch
 
 from thingsvision_client import Model, get_extractor
 from thingsvision_client.errors import InvalidRequestError
+from thingsvision_client.library.parameters import full_name, weights_of
 from thingsvision_client.origins import chosen_options
-from thingsvision_client.parameters import full_name, weights_of
 from thingsvision_client.values.reductions import FeatureOptions, Reduction
 
 

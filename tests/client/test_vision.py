@@ -15,16 +15,16 @@ import torch
 from PIL import Image
 
 from thingsvision_client import vision
-from thingsvision_client.class_scores import class_scores
 from thingsvision_client.core import rsa
 from thingsvision_client.errors import (
     InvalidRequestError,
     NotExtractableError,
     UnknownModuleError,
 )
-from thingsvision_client.labelled import labelled
 from thingsvision_client.model_class import Model
-from thingsvision_client.prompt import ask_module, completions
+from thingsvision_client.paper.class_scores import class_scores
+from thingsvision_client.paper.labelled import labelled
+from thingsvision_client.paper.prompt import ask_module, completions
 from thingsvision_client.utils.data import DataLoader
 from thingsvision_client.values.records import ModuleInfo
 

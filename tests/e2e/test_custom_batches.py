@@ -18,7 +18,7 @@ from torchvision import transforms
 from serving import TestServer
 from thingsvision_client import DataLoader, HDF5Dataset, ImageDataset, connect, get_extractor
 from thingsvision_client.errors import InvalidRequestError, MissingDependencyError
-from thingsvision_client.extractor import Extractor
+from thingsvision_client.library.extractor import Extractor
 from thingsvision_client.origins import origin_of
 
 MODULES = ["features.5", "classifier.3"]

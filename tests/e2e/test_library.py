@@ -28,8 +28,8 @@ from thingsvision_client import (
     plot_rdm,
     save_features,
 )
-from thingsvision_client.extractor import Extractor
 from thingsvision_client.images.png import png_of
+from thingsvision_client.library.extractor import Extractor
 
 MODULES = ["features.5", "classifier.3"]
 

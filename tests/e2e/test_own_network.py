@@ -24,7 +24,7 @@ from torchvision.transforms._presets import ImageClassification, SemanticSegment
 from serving import TestServer
 from thingsvision_client import get_extractor_from_model
 from thingsvision_client.errors import InvalidRequestError
-from thingsvision_client.steps import declared
+from thingsvision_client.library.steps import declared
 from thingsvision_client.values.records import Preprocessing
 
 Outcome = dict[str, Any]

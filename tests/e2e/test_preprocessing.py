@@ -27,7 +27,7 @@ from thingsvision_client import (
     errors,
     get_extractor,
 )
-from thingsvision_client.extractor import Extractor
+from thingsvision_client.library.extractor import Extractor
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
 SEED = 7

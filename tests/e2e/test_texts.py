@@ -12,8 +12,8 @@ import torch
 
 from serving import TestServer
 from thingsvision_client import Client, Model, PreprocessingOverrides, errors, get_extractor
-from thingsvision_client.extractor import Extractor
 from thingsvision_client.images.texts import queue_texts
+from thingsvision_client.library.extractor import Extractor
 
 SEED = 4
 ARCHITECTURE = "ViT-S-32-alt"

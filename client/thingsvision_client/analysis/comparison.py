@@ -29,7 +29,7 @@ from .statistics import (
 
 if TYPE_CHECKING:
     from ..client import Client
-    from ..extractor import Extractor
+    from ..library.extractor import Extractor
     from ..progress import Progress
     from ..rpc.rdms import RDMs
     from ..values.model import Model

@@ -13,7 +13,7 @@ from ..images.queue import ImageQueue, queue_images
 from ..origins import Request, describe, fingerprinted
 
 if TYPE_CHECKING:
-    from ..extractor import Extractor
+    from ..library.extractor import Extractor
     from ..rpc.rdms import RDMs
     from ..values.model import Model
 
@@ -57,7 +57,7 @@ def served(
     model: Model | str | Extractor, client: Client | None, server: str | None
 ) -> ServedModel:
     """Return a model with its client: of an extractor, its own. Raises InvalidRequestError."""
-    from ..extractor import Extractor
+    from ..library.extractor import Extractor
 
     if client is not None and server is not None:
         raise InvalidRequestError("Give client or server, not both.")

@@ -12,7 +12,7 @@ from ..errors import InvalidRequestError
 
 def open_extractor(client: Client, model_name: str, source: str, **options: Any) -> Any:
     """Return the extractor that the options of a command name."""
-    from ..extractor import get_extractor
+    from ..library.extractor import get_extractor
 
     parameters = json_object("--model-parameters", options.pop("model_parameters") or "{}")
     if (tokens := options.pop("token_extraction", None)) is not None:

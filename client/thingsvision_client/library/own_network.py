@@ -8,15 +8,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from .client import Client, shared_client
-from .errors import InvalidRequestError, InvalidWeightsError
+from ..client import Client, shared_client
+from ..errors import InvalidRequestError, InvalidWeightsError
+from ..values.model import Model
+from ..values.preprocessing import PreprocessingOverrides
+from ..values.records import Preprocessing
 from .exporting import OPEN_SIZE, InputShape, export_torch, save_keras
 from .extractor import Extractor, check_device
-from .feature_request import ServedModel
+from .request import ServedModel
 from .steps import declared
-from .values.model import Model
-from .values.preprocessing import PreprocessingOverrides
-from .values.records import Preprocessing
 
 _IMAGENET = PreprocessingOverrides(
     resize=256,

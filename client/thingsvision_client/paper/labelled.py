@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .arrays import as_array
-from .errors import InvalidRequestError
-from .utils.data import DataLoader, HDF5Dataset
+from ..arrays import as_array
+from ..errors import InvalidRequestError
+from ..utils.data import DataLoader, HDF5Dataset
 
 if TYPE_CHECKING:
-    from .arrays import Array
+    from ..arrays import Array
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from ..errors import InvalidRequestError
 from ..files import file_stem
 from ..formats import FORMATS, Column
-from ..model_class import Model, checked_flattening
-from ..prompt import checked_module
 from ..utils.storing import check_format, save_features
 from .loading import load_dl
+from .model import Model, checked_flattening
+from .prompt import checked_module
 
 if TYPE_CHECKING:
     from ..arrays import Array

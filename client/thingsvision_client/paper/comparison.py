@@ -15,9 +15,9 @@ from ..core.rsa import CORRELATIONS, compute_rdm, correlate_rdms
 from ..errors import InvalidRequestError, MissingDependencyError
 from ..files import file_stem
 from ..images.folder import image_names
-from ..model_class import checked_flattening
 from ..utils import storing
 from .many_models import Choice, Study, choices
+from .model import checked_flattening
 
 if TYPE_CHECKING:
     import numpy.typing as npt

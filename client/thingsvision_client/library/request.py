@@ -7,19 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..client import Client
+from ..errors import InvalidRequestError
+from ..origins import chosen_options, fingerprinted, remember_extraction
+from ..values.model import Model
+from ..values.preprocessing import PreprocessingOverrides
+from ..values.reductions import FeatureOptions
 from .batches import Batches
-from .client import Client
-from .errors import InvalidRequestError
-from .origins import chosen_options, fingerprinted, remember_extraction
 from .outputs import flattener
-from .values.model import Model
-from .values.preprocessing import PreprocessingOverrides
-from .values.reductions import FeatureOptions
 
 if TYPE_CHECKING:
-    from .arrays import Array
-    from .jobs import FolderOptions
-    from .progress import Progress
+    from ..arrays import Array
+    from ..jobs import FolderOptions
+    from ..progress import Progress
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class FeatureRequest:
 
     def to_folder(self, folder: Path, options: FolderOptions) -> None:
         """Write files of rows as they arrive. Raises InvalidRequestError where that can't be."""
-        from .jobs import Task, extract_to_folder  # they load pyarrow
+        from ..jobs import Task, extract_to_folder  # they load pyarrow
 
         if self._flatten_fn is not None:
             raise InvalidRequestError(

@@ -15,10 +15,10 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from .arrays import Array, as_array
-from .errors import InvalidRequestError
-from .files import file_stem
-from .values.model import Model
+from ..arrays import Array, as_array
+from ..errors import InvalidRequestError
+from ..files import file_stem
+from ..values.model import Model
 
 FOLDER_VARIABLE = "THINGSVISION_TRANSFORMS_DIR"
 """Names the folder of transforms; without it `~/.cache/thingsvision/transforms`."""

@@ -12,27 +12,27 @@ from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..client import Client, shared_client
+from ..errors import InvalidRequestError
+from ..images.texts import queue_texts, text_tower
+from ..origins import chosen_options, fingerprinted, remember_extraction
+from ..utils.data import ImageBatch, ServerTransforms
+from ..values.model import Model
+from ..values.preprocessing import PreprocessingOverrides
+from ..values.records import ModelInfo, ModuleInfo
+from ..values.reductions import FeatureOptions
+from ..values.tokens import token_extraction_number
 from .alignment import align
 from .batch_extraction import BatchExtraction
 from .batches import batches_of
-from .client import Client, shared_client
-from .errors import InvalidRequestError
-from .feature_request import FeatureRequest, ServedModel
-from .images.texts import queue_texts, text_tower
-from .origins import chosen_options, fingerprinted, remember_extraction
 from .outline import outline
 from .outputs import OUTPUT_TYPES, converter
 from .parameters import full_name, options_of, weights_of
-from .utils.data import ImageBatch, ServerTransforms
-from .values.model import Model
-from .values.preprocessing import PreprocessingOverrides
-from .values.records import ModelInfo, ModuleInfo
-from .values.reductions import FeatureOptions
-from .values.tokens import token_extraction_number
+from .request import FeatureRequest, ServedModel
 
 if TYPE_CHECKING:
-    from .images.texts import Texts
-    from .progress import Progress
+    from ..images.texts import Texts
+    from ..progress import Progress
 
 
 def get_extractor(
@@ -142,7 +142,7 @@ class Extractor:
         images = batches_of(batches)
         request = FeatureRequest(self._served, images, modules, flatten_acts, progress)
         if output_dir is not None:
-            from .jobs import FolderOptions  # loads pyarrow
+            from ..jobs import FolderOptions  # loads pyarrow
 
             options = FolderOptions(step_size, file_name_suffix, output_type, save_in_one_file)
             request.to_folder(Path(output_dir), options)

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from glob import escape
 
-from .client import Client
-from .errors import UnknownModelError
-from .values.model import Model
+from ..client import Client
+from ..errors import UnknownModelError
+from ..values.model import Model
 
 ORDER: Mapping[str, Sequence[str]] = {
     "pt": ("torchvision", "custom", "ssl", "timm", "transformers"),

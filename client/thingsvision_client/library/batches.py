@@ -8,14 +8,14 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arrays import as_array
-from .errors import InvalidRequestError
-from .images.queue import ImageQueue, queue_images
-from .utils.data import DataLoader, Dataset, ImageBatch
-from .values.preprocessing import PreprocessingOverrides
+from ..arrays import as_array
+from ..errors import InvalidRequestError
+from ..images.queue import ImageQueue, queue_images
+from ..utils.data import DataLoader, Dataset, ImageBatch
+from ..values.preprocessing import PreprocessingOverrides
 
 if TYPE_CHECKING:
-    from .arrays import Array
+    from ..arrays import Array
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 
-from .errors import InvalidRequestError, NotExtractableError, UnknownModuleError
-from .values.records import ModuleInfo
+from ..errors import InvalidRequestError, NotExtractableError, UnknownModuleError
+from ..values.records import ModuleInfo
 
 QUESTION = "Enter module name for which you would like to extract features: "
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any
 
-from .arrays import as_array
-from .errors import InvalidRequestError, MissingDependencyError
+from ..arrays import as_array
+from ..errors import InvalidRequestError, MissingDependencyError
 
 if TYPE_CHECKING:
-    from .arrays import Array
+    from ..arrays import Array
 
 OUTPUT_TYPES = ("ndarray", "tensor")
 

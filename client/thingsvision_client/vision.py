@@ -5,21 +5,21 @@ They stand on today's library; forward passes run on the server.
 
 from __future__ import annotations
 
-from ..core.features import center_features, compress_features, normalize_features
-from ..core.rsa import correlate_rdms
-from ..utils.storing import save_features, save_targets, slices2tensor, tensor2slices
-from .classes import get_class_probabilities, get_cls_mapping_imagenet
-from .comparison import compare_models
-from .image_sets import load_item_names
-from .loading import load_dl
-from .many_models import (
+from .core.features import center_features, compress_features, normalize_features
+from .core.rsa import correlate_rdms
+from .paper.classes import get_class_probabilities, get_cls_mapping_imagenet
+from .paper.comparison import compare_models
+from .paper.image_sets import load_item_names
+from .paper.loading import load_dl
+from .paper.many_models import (
     extract_features_across_datasets_and_modules,
     extract_features_across_models_and_datasets,
     extract_features_across_models_datasets_and_modules,
     get_features,
     get_module_names,
 )
-from .spellings import compute_rdm, merge_features, plot_rdm, split_features, store_features
+from .paper.spellings import compute_rdm, merge_features, plot_rdm, split_features, store_features
+from .utils.storing import save_features, save_targets, slices2tensor, tensor2slices
 
 __all__ = [
     "center_features",

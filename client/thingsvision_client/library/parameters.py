@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from .errors import InvalidRequestError
-from .values.reductions import FeatureOptions, Reduction, reduction_of
+from ..errors import InvalidRequestError
+from ..values.reductions import FeatureOptions, Reduction, reduction_of
 
 PARAMETERS: Mapping[str, str] = {
     "seed": "of random weights",

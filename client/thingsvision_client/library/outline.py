@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .values.records import ModuleInfo
+from ..values.records import ModuleInfo
 
 
 def outline(modules: Iterable[ModuleInfo]) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from .errors import InvalidRequestError, MissingDependencyError
+from ..errors import InvalidRequestError, MissingDependencyError
 
 InputShape = Sequence["int | None"]
 """Shape of one image's input; None: of any size."""

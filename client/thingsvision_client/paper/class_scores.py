@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .errors import InvalidRequestError
-from .values.records import ModuleInfo
+from ..errors import InvalidRequestError
+from ..values.records import ModuleInfo
 
 if TYPE_CHECKING:
-    from .arrays import Array
+    from ..arrays import Array
 
 _SOFTMAX = "activation=softmax"
 
