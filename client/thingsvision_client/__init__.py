@@ -12,12 +12,11 @@ if TYPE_CHECKING:
     from . import errors
     from .analysis.comparison import compare_rdms, rsa
     from .analysis.objects import to_dataset, to_rdms, to_xarray
-    from .analysis.rdm_grid import plot_rdms
     from .client import Client, connect
     from .core.cka import get_cka
     from .core.features import center_features, compress_features, normalize_features
     from .core.rsa import compute_rdm, correlate_rdms, plot_rdm
-    from .jobs.verify import verify
+    from .figures.rdm_grid import plot_rdms
     from .library.extractor import get_extractor
     from .library.own_network import get_extractor_from_model
     from .utils.data import DataLoader, HDF5Dataset, ImageDataset, load_batches
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from .values.model import Model
     from .values.preprocessing import PreprocessingOverrides
     from .values.reductions import Reduction
+    from .verification.verify import verify
 
 __all__ = [
     "Client",
@@ -79,14 +79,14 @@ _HOMES = {
     "merge_features": "utils.storing",
     "normalize_features": "core.features",
     "plot_rdm": "core.rsa",
-    "plot_rdms": "analysis.rdm_grid",
+    "plot_rdms": "figures.rdm_grid",
     "rsa": "analysis.comparison",
     "save_features": "utils.storing",
     "split_features": "utils.storing",
     "to_dataset": "analysis.objects",
     "to_rdms": "analysis.objects",
     "to_xarray": "analysis.objects",
-    "verify": "jobs.verify",
+    "verify": "verification.verify",
 }
 
 

@@ -15,11 +15,12 @@ from PIL import Image
 from scipy.stats import rankdata
 
 from thingsvision_client import Client
-from thingsvision_client.analysis import RSAResult, bars, compare_rdms, rdm_grid
-from thingsvision_client.analysis.lettering import shortened, width_of, wrapped
-from thingsvision_client.analysis.rdm_grid import plot_rdms
+from thingsvision_client.analysis import RSAResult, bars, compare_rdms
 from thingsvision_client.core import rsa as core_rsa
 from thingsvision_client.errors import ImageError, InvalidRequestError, MissingDependencyError
+from thingsvision_client.figures import rdm_grid
+from thingsvision_client.figures.lettering import shortened, width_of, wrapped
+from thingsvision_client.figures.rdm_grid import plot_rdms
 from thingsvision_client.rpc.rdms import RDMs
 
 COUNT = 24

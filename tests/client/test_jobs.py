@@ -19,16 +19,16 @@ import pytest
 from thingsvision_client import errors
 from thingsvision_client.formats import Column
 from thingsvision_client.images.queue import SentImage
-from thingsvision_client.jobs import FolderOptions, differences
+from thingsvision_client.jobs import FolderOptions
 from thingsvision_client.jobs.chunks import CHUNK_BYTES, CHUNK_IMAGES, chunked, default_step
 from thingsvision_client.jobs.lock import locked
 from thingsvision_client.jobs.notices import writing
 from thingsvision_client.jobs.place import in_folder, neighbours
 from thingsvision_client.jobs.record import Chunk, Record, read_record
-from thingsvision_client.jobs.sampling import Rows
-from thingsvision_client.jobs.tally import Tally
-from thingsvision_client.jobs.verification import ModuleCheck, Verification
-from thingsvision_client.origins import Fingerprint
+from thingsvision_client.origins import Fingerprint, differences
+from thingsvision_client.verification.sampling import Rows
+from thingsvision_client.verification.tally import Tally
+from thingsvision_client.verification.verdict import ModuleCheck, Verification
 
 
 def batches(sizes: list[int]) -> Iterator[tuple[list[str], dict[str, Any]]]:

@@ -2,10 +2,10 @@ from dataclasses import replace
 
 import pytest
 
+from thingsvision_client.commands.tables import model_lines
 from thingsvision_client.errors import InvalidRequestError
 from thingsvision_client.images.texts import queue_texts, text_tower
 from thingsvision_client.library.outline import outline
-from thingsvision_client.tables import model_lines
 from thingsvision_client.values.records import ModelInfo, ModuleInfo, PretrainedWeights
 
 MODULE = ModuleInfo(

@@ -23,8 +23,6 @@ from thingsvision_client.images.folder import image_names
 from thingsvision_client.images.queue import queue_files, queue_images
 from thingsvision_client.images.texts import queue_texts
 from thingsvision_client.jobs import FolderOptions, Task, extract_to_file, extract_to_folder
-from thingsvision_client.jobs.verification import Verification
-from thingsvision_client.jobs.verify import Sample, verify
 from thingsvision_client.origins import (
     file_sha256,
     fingerprinted,
@@ -33,6 +31,8 @@ from thingsvision_client.origins import (
 )
 from thingsvision_client.utils.storing import save_features, split_features
 from thingsvision_client.values.reductions import FeatureOptions, Reduction
+from thingsvision_client.verification.verdict import Verification
+from thingsvision_client.verification.verify import Sample, verify
 from tiny_photos import write_tiny_photos
 
 MODULES = ("features.3", "features.5")

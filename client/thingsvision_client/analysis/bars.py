@@ -7,8 +7,8 @@ from math import ceil, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core.canvas import blank, check_format, styled, write_figure
-from .lettering import height_of, shortened, width_of
+from ..figures.canvas import blank, check_format, styled, write_figure
+from ..figures.lettering import height_of, shortened, width_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,8 @@ import typer
 
 from ..client import shared_client
 from ..errors import InvalidRequestError
-from ..options import (
+from .opening import dataset_of, lines_of, open_extractor
+from .options import (
     BatchSize,
     Crop,
     DeviceName,
@@ -28,7 +29,6 @@ from ..options import (
     TokenExtraction,
     overrides,
 )
-from .opening import dataset_of, lines_of, open_extractor
 
 _PREFIX = "rdm_"
 
@@ -89,7 +89,7 @@ def rsa(
     References are not sent to the server.
     """
     from ..analysis import rsa as compare
-    from ..core.canvas import check_figure
+    from ..figures.canvas import check_figure
     from ..progress import progress_bar
 
     check_figure(out_path / f"rsa.{figure}")
@@ -144,8 +144,8 @@ def plot_rdms(
     colormap: Annotated[str, typer.Option(help="Colours of matplotlib.")] = "cividis",
 ) -> None:
     """Draw RDMs side by side: categories parted by lines, pictures of the images on the axes."""
-    from ..analysis.categories import FOLDERS
-    from ..analysis.rdm_grid import plot_rdms as plot
+    from ..figures.categories import FOLDERS
+    from ..figures.rdm_grid import plot_rdms as plot
     from ..images.folder import image_names
 
     rows = None if names is None else lines_of(names)

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from ..client import shared_client
-from ..options import (
+from .opening import dataset_of, open_extractor
+from .options import (
     BatchSize,
     Crop,
     DeviceName,
@@ -26,7 +27,6 @@ from ..options import (
     TokenExtraction,
     overrides,
 )
-from .opening import dataset_of, open_extractor
 
 
 def compute_rdm(

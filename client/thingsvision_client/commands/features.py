@@ -10,7 +10,8 @@ import typer
 
 from ..client import shared_client
 from ..errors import InvalidRequestError
-from ..options import (
+from .opening import dataset_of, lines_of, open_extractor
+from .options import (
     BatchSize,
     Crop,
     DeviceName,
@@ -28,7 +29,6 @@ from ..options import (
     TokenExtraction,
     overrides,
 )
-from .opening import dataset_of, lines_of, open_extractor
 
 
 def extract_features(

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from ..client import shared_client
-from ..options import Server
 from .opening import json_object
+from .options import Server
 
 
 def upload(
@@ -38,7 +38,7 @@ def upload(
 
 def uploads(server: Server = None) -> None:
     """List the files that were uploaded to the server."""
-    from ..tables import print_uploads
+    from .tables import print_uploads
 
     client = shared_client(server)
     print_uploads(client.server, client.uploads())

@@ -8,8 +8,8 @@ import typer
 
 from ..client import shared_client
 from ..errors import InvalidRequestError
-from ..options import DeviceName, ModelName, ModelParameters, ModelPath, Pretrained, Server, Source
 from .opening import open_extractor
+from .options import DeviceName, ModelName, ModelParameters, ModelPath, Pretrained, Server, Source
 
 
 def models(
@@ -21,7 +21,7 @@ def models(
     server: Server = None,
 ) -> None:
     """List the models that the server can run, with their pretrained weights."""
-    from ..tables import model_lines, models_json
+    from .tables import model_lines, models_json
 
     found = shared_client(server).models(source, name_glob)
     if not found:

@@ -7,14 +7,14 @@ from typing import Annotated
 import typer
 
 from ..client import shared_client
-from ..options import Server
+from .options import Server
 
 ModelID = Annotated[str, typer.Argument(help="source/name[@weights], as `status` prints it.")]
 
 
 def status(server: Server = None) -> None:
     """Show the server's devices, and which models are in memory."""
-    from ..tables import print_residency
+    from .tables import print_residency
 
     client = shared_client(server)
     print_residency(client.server, client.residency())

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from ..client import shared_client
-from ..options import (
+from .opening import open_extractor
+from .options import (
     BatchSize,
     Crop,
     DeviceName,
@@ -24,7 +25,6 @@ from ..options import (
     TokenExtraction,
     overrides,
 )
-from .opening import open_extractor
 
 
 def fit_pca(
@@ -83,7 +83,7 @@ def fit_pca(
 
 def pcas(server: Server = None) -> None:
     """List the PCAs that the server keeps."""
-    from ..tables import print_pcas
+    from .tables import print_pcas
 
     client = shared_client(server)
     print_pcas(client.server, client.pcas())

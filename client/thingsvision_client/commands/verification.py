@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..options import Server
+from .options import Server
 
 
 def verify(
@@ -25,9 +25,9 @@ def verify(
 
     The exit code is 0 where it holds, else 1.
     """
-    from ..jobs.verify import Sample
-    from ..jobs.verify import verify as verified
     from ..progress import progress_bar
+    from ..verification.verify import Sample
+    from ..verification.verify import verify as verified
 
     with progress_bar() as progress:
         found = verified(

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ..arrays import Float64Array
 from ..errors import InvalidRequestError, UndefinedDistanceWarning
-from .canvas import blank, check_colormap, check_format, styled, write_figure
+from ..figures.canvas import blank, check_colormap, check_format, styled, write_figure
 from .metrics import METRICS, Metric
 
 if TYPE_CHECKING:

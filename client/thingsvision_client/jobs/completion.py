@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidRequestError
 from ..images.queue import ImageQueue, SentImage
-from ..origins import describe, fingerprinted
-from . import differences
+from ..origins import describe, differences, fingerprinted
 from .chunks import default_step
 from .job import Job, Outcome
 from .notices import ratio, say, writing

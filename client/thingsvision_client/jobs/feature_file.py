@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..files import beside
 from ..formats import Column, checked_format
-from ..origins import Fingerprint, file_sha256, provenance_fields, read_origin
-from . import differences
+from ..origins import Fingerprint, differences, file_sha256, provenance_fields, read_origin
 from .completion import complete, facts_of, origin_for
 from .job import Job
 from .joining import named

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..arrays import Float64Array, as_array
-from ..core.canvas import check_colormap, check_format, styled, write_figure
 from ..errors import InvalidRequestError
+from .canvas import check_colormap, check_format, styled, write_figure
 from .categories import FOLDERS, Run, category_labels, order_by_category, runs_of
 from .grid_drawing import Grid, Panel, draw_grid
 from .grid_layout import GridContent, grid_layout

@@ -14,12 +14,11 @@ from ..client import Client, shared_client
 from ..errors import ImageError, InvalidRequestError, listed
 from ..formats import BY_ENDING, FEATURES
 from ..images.queue import ImageQueue, SentImage
-from ..origins import file_sha256, provenance_fields, read_origin
-from . import differences
+from ..origins import differences, file_sha256, provenance_fields, read_origin
+from .recorded import Told, ToldArray, told_of
 from .sampling import Rows
 from .tally import Tally
-from .told import Told, ToldArray, told_of
-from .verification import ModuleCheck, Verification, rounding
+from .verdict import ModuleCheck, Verification, rounding
 
 if TYPE_CHECKING:
     from ..arrays import Array

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from .errors import InvalidRequestError
-from .rpc.channel import SERVER_VARIABLE
-from .values.preprocessing import PreprocessingOverrides
+from ..errors import InvalidRequestError
+from ..rpc.channel import SERVER_VARIABLE
+from ..values.preprocessing import PreprocessingOverrides
 
 Server = Annotated[
     str | None,

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import InvalidRequestError
 from ..images.queue import SentImage
-from ..origins import Fingerprint, fingerprint
+from . import Fingerprint, fingerprint
 
 
 def of_values(old: Any, new: Any, name: str = "") -> list[str]:

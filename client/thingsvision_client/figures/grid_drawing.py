@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..core.canvas import DPI, blank
+from .canvas import DPI, blank
 from .categories import Run
 from .grid_layout import TITLE_SIZE, Box, GridLayout
 from .grid_margins import BRACKET_GAP, LABEL_SIZE, NAME_GAP, PICTURE_GAP, Margin

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from datetime import datetime, timezone
 
-from .values.records import PCA, ModelInfo, Residency, Upload
+from ..values.records import PCA, ModelInfo, Residency, Upload
 
 _MIB = 1024 * 1024
 _UNKNOWN = "-"

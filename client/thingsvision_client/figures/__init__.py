@@ -1,0 +1,1 @@
+"""Figures of RDMs: canvas, lettering, thumbnails and the grid; matplotlib loads when needed."""
