@@ -13,7 +13,7 @@ from typing import Any
 
 from thingsvision_client.values.model import as_model
 from thingsvision_server.engine.extractor import Extractor
-from thingsvision_server.rpc.messages import model_key
+from thingsvision_server.rpc.messages.models import model_key
 from thingsvision_server.settings import Settings
 from thingsvision_server.sources.base import ModelKey
 from thingsvision_server.wiring import running

@@ -22,7 +22,7 @@ from serving import open_sources
 from thingsvision_server.sources import Sources
 from thingsvision_server.sources.base import ModelKey, Random
 from thingsvision_server.sources.facts import FILE, LIBRARIES, ModelFacts, facts_json
-from thingsvision_server.sources.weights import PublishingSource
+from thingsvision_server.sources.weights.folder import PublishingSource
 
 TABLE = Path(__file__).resolve().parents[1] / "docs" / "zoo.md"
 

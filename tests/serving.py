@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from thingsvision_server.backends.tensorflow import TensorFlowRuntime
-from thingsvision_server.backends.torch_device import core_count, use_cores
+from thingsvision_server.backends.tensorflow.model import TensorFlowRuntime
+from thingsvision_server.backends.torch.device import core_count, use_cores
 from thingsvision_server.settings import Settings
 from thingsvision_server.sources import Sources
 from thingsvision_server.sources.context import SourceContext
-from thingsvision_server.sources.weights import WeightsFolder
+from thingsvision_server.sources.weights.folder import WeightsFolder
 from thingsvision_server.wiring import RunningServer, running
 
 

@@ -18,32 +18,32 @@ import structlog
 from prometheus_client import start_http_server
 
 from .allocator import give_freed_memory_back
-from .backends.tensorflow import TensorFlowRuntime
-from .engine.batcher import BatchLimits
+from .backends.tensorflow.model import TensorFlowRuntime
 from .engine.comparing import Comparer, ComparingLimits
 from .engine.extractor import Extractor
-from .engine.fitting import Fitter
-from .engine.image_store import ImageStore
-from .engine.lanes import Cores, DeviceLanes
-from .engine.loading import ModelLoader
-from .engine.pca_store import PCAStore
-from .engine.preparing import ImagePreparer
-from .engine.residency import Loading, Residency
-from .engine.server_images import ServerImages
+from .engine.images.preparing import ImagePreparer
+from .engine.images.server_images import ServerImages
+from .engine.images.store import ImageStore
+from .engine.models.loading import ModelLoader
+from .engine.models.residency import Loading, Residency
+from .engine.passes.batcher import BatchLimits
+from .engine.passes.lanes import Cores, DeviceLanes
+from .engine.pca.fitting import Fitter
+from .engine.pca.store import PCAStore
 from .errors import PreconditionError
 from .images import ImageDecoder, ImageLimits
 from .metrics import Metrics
-from .rpc.comparison import RDMReply
-from .rpc.control import ModelServicer
-from .rpc.fitting import PCAServicer
-from .rpc.listing import ImageServicer
+from .rpc.feature_service import FeatureServicer
+from .rpc.image_service import ImageServicer
+from .rpc.model_service import ModelServicer
+from .rpc.pca_service import PCAServicer
+from .rpc.rdm_reply import RDMReply
 from .rpc.server import GrpcServer
-from .rpc.service import FeatureServicer
 from .settings import Settings, read_settings
 from .sources import Sources
 from .sources.context import SourceContext
 from .sources.uploads.store import UploadStore
-from .sources.weights import WeightsFolder
+from .sources.weights.folder import WeightsFolder
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _WAITING_THREADS = 32
@@ -66,7 +66,7 @@ class RunningServer:
 async def running(settings: Settings) -> AsyncIterator[RunningServer]:
     """Serve while the context lasts; leaving it drains the calls and frees the models."""
     # The frameworks take seconds to import: `--help` and a wrong option need not wait for them.
-    from .backends.torch_device import core_count, use_cores
+    from .backends.torch.device import core_count, use_cores
 
     all_cores, one_core = partial(use_cores, core_count()), partial(use_cores, 1)
     loop = asyncio.get_running_loop()
@@ -140,7 +140,7 @@ def _metrics_page(settings: Settings, metrics: Metrics) -> Iterator[None]:
 
 
 def _device(settings: Settings) -> str:
-    from .backends.torch_device import checked_device, default_device, use_exact_float32
+    from .backends.torch.device import checked_device, default_device, use_exact_float32
 
     use_exact_float32()
     return default_device() if settings.device == "auto" else checked_device(settings.device)
@@ -153,7 +153,7 @@ def _lanes(settings: Settings, cores: Cores) -> DeviceLanes:
 
 
 def _default_budget_bytes(device: str) -> int:
-    from .backends.torch_device import device_memory_bytes
+    from .backends.torch.device import device_memory_bytes
 
     if device == "cpu":
         return int(psutil.virtual_memory().total // 2)
@@ -173,13 +173,13 @@ def _comparing_limits(settings: Settings) -> ComparingLimits:
 
 
 def _publish_device_memory(device: str, metrics: Metrics) -> None:
-    from .backends.torch_device import device_memory_used_bytes
+    from .backends.torch.device import device_memory_used_bytes
 
     if device == "cpu":
         metrics.device_total_bytes.set(psutil.virtual_memory().total)
         metrics.device_used_bytes.set_function(lambda: psutil.virtual_memory().used)
         return
-    from .backends.torch_device import device_memory_bytes
+    from .backends.torch.device import device_memory_bytes
 
     metrics.device_total_bytes.set(device_memory_bytes(device))
     metrics.device_used_bytes.set_function(lambda: device_memory_used_bytes(device))

@@ -16,17 +16,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from thingsvision_server.backends.manner import Manner
-from thingsvision_server.backends.memory_format import MemoryFormat
-from thingsvision_server.backends.precision import Precision
-from thingsvision_server.backends.structure import Tower, describe
+from thingsvision_server.backends.compute_options import ComputeOptions, MemoryFormat, Precision
 from thingsvision_server.backends.taps import taps
-from thingsvision_server.backends.torch import TorchModel
+from thingsvision_server.backends.torch.model import TorchModel
+from thingsvision_server.backends.torch.structure import Tower, describe
 from thingsvision_server.errors import PreconditionError
 from thingsvision_server.inputs import IMAGE, InputSpec
 
 SHAPE = (3, 16, 16)
-TWO = Manner(compiled_for=2)
+TWO = ComputeOptions(compiled_for=2)
 
 
 class Again(nn.Module):
@@ -115,9 +113,9 @@ def test_other_manners_are_compiled_of_their_own() -> None:
     compiled, structure = model()
     found = taps(structure, ["again", "never"])
     exact = compiled.run(images(2), found).rows
-    last = Manner(memory_format=MemoryFormat.CHANNELS_LAST, compiled_for=2)
+    last = ComputeOptions(memory_format=MemoryFormat.CHANNELS_LAST, compiled_for=2)
     near(compiled.run(images(2), found, last).rows, exact)
-    short = Manner(Precision.BFLOAT16, compiled_for=2)
+    short = ComputeOptions(Precision.BFLOAT16, compiled_for=2)
     rounded = compiled.run(images(2), found, short).rows
     near(rounded, exact, 0.05)
     assert (rounded[0] != exact[0]).any()

@@ -11,11 +11,11 @@ import pytest
 SCRIPT = """
 import json, sys
 import keras, numpy as np, tensorflow as tf
-from thingsvision_server.backends.tensorflow_child.compiled import (
+from thingsvision_server.backends.tensorflow.child.compiled import (
     CompiledProgram,
     keep_graphs_as_they_are,
 )
-from thingsvision_server.backends.tensorflow_child.graph import flatten
+from thingsvision_server.backends.tensorflow.child.graph import flatten
 
 class NeedsNumbers(keras.layers.Layer):
     def call(self, inputs):

@@ -9,11 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from thingsvision_server.backends.manner import Manner
-from thingsvision_server.backends.memory_format import MemoryFormat
-from thingsvision_server.backends.structure import Tower, describe
+from thingsvision_server.backends.compute_options import ComputeOptions, MemoryFormat
 from thingsvision_server.backends.taps import taps
-from thingsvision_server.backends.torch import TorchModel
+from thingsvision_server.backends.torch.model import TorchModel
+from thingsvision_server.backends.torch.structure import Tower, describe
 from thingsvision_server.errors import InvalidRequestError
 from thingsvision_server.inputs import IMAGE, InputSpec
 
@@ -41,7 +40,9 @@ def network(channels: int) -> nn.Sequential:
 def run(net: nn.Module, images: Tensor, name: str, memory_format: MemoryFormat) -> Any:
     found = taps(describe(net, {IMAGE: Tower(net, InputSpec(images.shape[1:]))}), [name])
     return (
-        TorchModel(net, "cpu").run(list(images), found, Manner(memory_format=memory_format)).rows[0]
+        TorchModel(net, "cpu")
+        .run(list(images), found, ComputeOptions(memory_format=memory_format))
+        .rows[0]
     )
 
 
@@ -71,5 +72,5 @@ def test_a_network_that_needs_contiguous_memory_says_so_and_goes_on_to_work() ->
     model, last = TorchModel(net, "cpu"), taps(structure, ["4"])
     before = model.run(list(images), last).rows[0]
     with pytest.raises(InvalidRequestError, match=r"can't compute in channels_last.*contiguous"):
-        model.run(list(images), last, Manner(memory_format=MemoryFormat.CHANNELS_LAST))
+        model.run(list(images), last, ComputeOptions(memory_format=MemoryFormat.CHANNELS_LAST))
     np.testing.assert_array_equal(model.run(list(images), last).rows[0], before)

@@ -19,10 +19,10 @@ from torchvision import models
 from serving import TestServer, open_sources, serving
 from stock_calls import StockCaller, stock_calls
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
-from thingsvision_server.backends.base import Structure
-from thingsvision_server.backends.structure import Tower, describe
+from thingsvision_server.backends.modules import Structure
 from thingsvision_server.backends.taps import TokenExtraction, taps
-from thingsvision_server.backends.torch import TorchModel
+from thingsvision_server.backends.torch.model import TorchModel
+from thingsvision_server.backends.torch.structure import Tower, describe
 from thingsvision_server.errors import (
     InvalidRequestError,
     ModuleNeverRunsError,

@@ -16,9 +16,10 @@ import numpy as np
 import psutil
 import pytest
 
-from thingsvision_server.backends.base import OutOfDeviceMemoryError, Structure
+from thingsvision_server.backends.base import OutOfDeviceMemoryError
+from thingsvision_server.backends.modules import Structure
 from thingsvision_server.backends.taps import taps
-from thingsvision_server.backends.tensorflow import (
+from thingsvision_server.backends.tensorflow.model import (
     KerasNetwork,
     KerasWeights,
     TensorFlowModel,

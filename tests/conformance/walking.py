@@ -16,10 +16,11 @@ import torch
 from walks import LISTED, RUN, Walk, versions
 from zlib_ng.zlib_ng import crc32
 
-from thingsvision_server.backends.base import ModuleInfo, RunnableModel, Structure
-from thingsvision_server.backends.structure import first_tensor
+from thingsvision_server.backends.base import RunnableModel
+from thingsvision_server.backends.modules import ModuleInfo, Structure
 from thingsvision_server.backends.taps import Tap, taps
-from thingsvision_server.backends.torch import TorchModel
+from thingsvision_server.backends.torch.model import TorchModel
+from thingsvision_server.backends.torch.structure import first_tensor
 from thingsvision_server.errors import InvalidRequestError
 from thingsvision_server.inputs import IMAGE, InputTransform
 from thingsvision_server.sources import Sources

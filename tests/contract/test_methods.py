@@ -16,16 +16,17 @@ from thingsvision_client.rpc.status import BY_CODE, BY_REASON
 from thingsvision_client.values import reductions
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_server import errors as server_errors
-from thingsvision_server.backends.memory_format import MemoryFormat
-from thingsvision_server.backends.precision import Precision
+from thingsvision_server.backends.compute_options import MemoryFormat, Precision
 from thingsvision_server.engine.reduction import POOLS
 from thingsvision_server.errors import ThingsvisionError
 from thingsvision_server.rdm.metrics import METRICS
-from thingsvision_server.rpc import comparison, extraction, messages
-from thingsvision_server.rpc.control import ModelServicer
-from thingsvision_server.rpc.fitting import PCAServicer
-from thingsvision_server.rpc.listing import ImageServicer
-from thingsvision_server.rpc.service import FeatureServicer
+from thingsvision_server.rpc import rdm_reply as comparison
+from thingsvision_server.rpc.feature_service import FeatureServicer
+from thingsvision_server.rpc.image_service import ImageServicer
+from thingsvision_server.rpc.messages import extraction
+from thingsvision_server.rpc.messages import models as messages
+from thingsvision_server.rpc.model_service import ModelServicer
+from thingsvision_server.rpc.pca_service import PCAServicer
 from thingsvision_server.rpc.status import CODES, code_of
 from thingsvision_server.sources.base import WeightsState
 

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
 
-from thingsvision_server.sources.cornet.networks import cornet_r, cornet_s
+from thingsvision_server.sources.custom.cornet.networks import cornet_r, cornet_s
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 

@@ -21,7 +21,7 @@ from thingsvision_client.rpc.channel import call_metadata
 from thingsvision_client.values.reductions import Reduction
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_proto.v1.thingsvision_pb2_grpc import FeatureServiceStub
-from thingsvision_server.engine.image_store import ImageStore
+from thingsvision_server.engine.images.store import ImageStore
 
 MODEL = "torchvision/squeezenet1_0@random:0"
 MODULE = "features.5"

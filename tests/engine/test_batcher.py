@@ -17,16 +17,15 @@ import pytest
 import torch
 
 from serving import open_sources
-from thingsvision_server.backends.base import Structure
-from thingsvision_server.backends.manner import Manner
-from thingsvision_server.backends.memory_format import MemoryFormat
+from thingsvision_server.backends.compute_options import ComputeOptions, MemoryFormat
+from thingsvision_server.backends.modules import Structure
 from thingsvision_server.backends.taps import Tap, taps
-from thingsvision_server.backends.torch_device import core_count, use_cores
-from thingsvision_server.engine.batcher import Batcher, BatchLimits
-from thingsvision_server.engine.lanes import Cores, DeviceLanes
-from thingsvision_server.engine.loading import LoadedModel, ModelLoader
-from thingsvision_server.engine.stream import BatchStream, FeatureRows, PreparedImage
-from thingsvision_server.engine.work import Work
+from thingsvision_server.backends.torch.device import core_count, use_cores
+from thingsvision_server.engine.models.loading import LoadedModel, ModelLoader
+from thingsvision_server.engine.passes.batcher import Batcher, BatchLimits
+from thingsvision_server.engine.passes.lanes import Cores, DeviceLanes
+from thingsvision_server.engine.passes.stream import BatchStream, FeatureRows, PreparedImage
+from thingsvision_server.engine.passes.work import Work
 from thingsvision_server.inputs import InputSpec
 from thingsvision_server.metrics import Metrics
 from thingsvision_server.sources.base import ModelKey, Random
@@ -157,7 +156,7 @@ async def test_requests_for_the_same_modules_share_a_pass(bench: Bench) -> None:
 
 async def test_requests_of_another_manner_never_share_a_pass(bench: Bench) -> None:
     usual = Work(bench.taps("features.5"), InputSpec((3, 224, 224)))
-    other = replace(usual, manner=Manner(memory_format=MemoryFormat.CHANNELS_LAST))
+    other = replace(usual, options=ComputeOptions(memory_format=MemoryFormat.CHANNELS_LAST))
     with (
         bench.batcher.open(usual, 0) as one,
         bench.batcher.open(other, 0) as two,

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from thingsvision_server.engine import lanes
-from thingsvision_server.engine.lanes import Cores, DeviceLanes
+from thingsvision_server.engine.passes import lanes
+from thingsvision_server.engine.passes.lanes import Cores, DeviceLanes
 
 
 def test_idle_lanes_are_told_once(monkeypatch: pytest.MonkeyPatch) -> None:

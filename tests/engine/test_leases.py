@@ -20,11 +20,11 @@ from torchvision import models
 from serving import open_sources
 from thingsvision_server.backends.leaving import HostModel
 from thingsvision_server.backends.taps import taps
-from thingsvision_server.backends.torch_device import use_cores
-from thingsvision_server.engine.batcher import BatchLimits
-from thingsvision_server.engine.lanes import Cores, DeviceLanes
-from thingsvision_server.engine.loading import LoadedModel, ModelLoader
-from thingsvision_server.engine.residency import Loading, Residency
+from thingsvision_server.backends.torch.device import use_cores
+from thingsvision_server.engine.models.loading import LoadedModel, ModelLoader
+from thingsvision_server.engine.models.residency import Loading, Residency
+from thingsvision_server.engine.passes.batcher import BatchLimits
+from thingsvision_server.engine.passes.lanes import Cores, DeviceLanes
 from thingsvision_server.errors import (
     ModelInUseError,
     ModelTooLargeError,

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from thingsvision_server.engine.pca import Axes, FeatureFacts, PCADescription, PCAModule
-from thingsvision_server.engine.pca_file import parse_pca, read_description, write_pca
+from thingsvision_server.engine.pca.file import parse_pca, read_description, write_pca
+from thingsvision_server.engine.pca.fitted import Axes, FeatureFacts, PCADescription, PCAModule
 from thingsvision_server.engine.reduction import Projection, Reduction
 from thingsvision_server.inputs import Preprocessing
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from thingsvision_server.engine.spool import GROUP_BYTES, FeatureSpool
+from thingsvision_server.engine.rows.spool import GROUP_BYTES, FeatureSpool
 from thingsvision_server.rdm.compare import compute_rdm
 from thingsvision_server.rdm.metrics import METRICS
 

@@ -25,8 +25,8 @@ from serving import open_sources, serving
 from thingsvision_client import Client
 from thingsvision_client.errors import ImageError, InvalidRequestError, NotExtractableError
 from thingsvision_client.errors import UnknownModelError as ClientUnknownModelError
-from thingsvision_server.backends.structure import first_tensor
-from thingsvision_server.backends.torch import TorchModel, state_sha256
+from thingsvision_server.backends.torch.model import TorchModel, state_sha256
+from thingsvision_server.backends.torch.structure import first_tensor
 from thingsvision_server.errors import (
     InvalidRequestError as ServerInvalidRequestError,
 )
@@ -39,7 +39,7 @@ from thingsvision_server.errors import (
 from thingsvision_server.inputs import IMAGE, TEXT, Preprocessing
 from thingsvision_server.sources import Sources
 from thingsvision_server.sources.base import ModelKey, Pretrained, Random, Uploaded
-from thingsvision_server.sources.transforms import read_steps
+from thingsvision_server.sources.preprocessing.transforms import read_steps
 
 SEED = 5
 BLOCK = "transformer.resblocks.3"

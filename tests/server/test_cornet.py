@@ -16,11 +16,16 @@ from serving import TestServer, open_sources, serving
 from thingsvision_client import Client
 from thingsvision_client.errors import ThingsvisionError
 from thingsvision_server.backends.taps import taps
-from thingsvision_server.backends.torch import TorchModel
+from thingsvision_server.backends.torch.model import TorchModel
 from thingsvision_server.errors import WeightsMismatchError
 from thingsvision_server.sources import Sources
 from thingsvision_server.sources.base import ModelKey, Pretrained, Random, WeightsState
-from thingsvision_server.sources.cornet.networks import cornet_r, cornet_rt, cornet_s, cornet_z
+from thingsvision_server.sources.custom.cornet.networks import (
+    cornet_r,
+    cornet_rt,
+    cornet_s,
+    cornet_z,
+)
 
 Weights = dict[str, Tensor]
 Outputs = dict[str, list[Tensor]]

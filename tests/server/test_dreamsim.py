@@ -22,13 +22,13 @@ from torchvision import transforms
 from serving import open_sources
 from thingsvision_client import Client
 from thingsvision_client.errors import UnknownModelError, WeightsMissingError
-from thingsvision_server.backends.torch import state_sha256
+from thingsvision_server.backends.torch.model import state_sha256
 from thingsvision_server.errors import InvalidWeightsError
 from thingsvision_server.errors import WeightsMissingError as ServerWeightsMissingError
 from thingsvision_server.inputs import IMAGE
 from thingsvision_server.sources import Sources
 from thingsvision_server.sources.base import ModelKey, Pretrained, Random
-from thingsvision_server.sources.dreamsim.files import with_adapter
+from thingsvision_server.sources.custom.dreamsim.files import with_adapter
 
 RANK, ALPHA = 4, 2.0
 """Of the adapters made here; an adapter's own configuration tells them."""

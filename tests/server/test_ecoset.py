@@ -15,7 +15,7 @@ from torchvision import models
 from serving import TestServer, open_sources, serving
 from thingsvision_client import Client
 from thingsvision_client.errors import ThingsvisionError
-from thingsvision_server.backends.torch import TorchModel, state_sha256
+from thingsvision_server.backends.torch.model import TorchModel, state_sha256
 from thingsvision_server.errors import WeightsMismatchError
 from thingsvision_server.sources import Sources
 from thingsvision_server.sources.base import ModelKey, Pretrained, Random, WeightsState

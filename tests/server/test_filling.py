@@ -15,15 +15,15 @@ from torch import nn
 from torchvision import models
 
 from serving import open_sources
-from thingsvision_server.backends.blank import blank
-from thingsvision_server.backends.copying import copied
-from thingsvision_server.backends.seeding import isolated_random
-from thingsvision_server.backends.torch import TorchModel, state_sha256
+from thingsvision_server.backends.torch.blank import blank
+from thingsvision_server.backends.torch.copying import copied
+from thingsvision_server.backends.torch.model import TorchModel, state_sha256
+from thingsvision_server.backends.torch.seeding import isolated_random
 from thingsvision_server.errors import WeightsMismatchError
 from thingsvision_server.inputs import IMAGE
 from thingsvision_server.sources.base import ModelKey, Pretrained, Random, Uploaded
-from thingsvision_server.sources.filling import filled_from_file
-from thingsvision_server.sources.state_dicts import StateDict, filled, read_state_dict
+from thingsvision_server.sources.weights.filling import filled_from_file
+from thingsvision_server.sources.weights.state_dicts import StateDict, filled, read_state_dict
 
 pytestmark = pytest.mark.usefixtures("no_caches_of_the_user")
 

@@ -23,7 +23,7 @@ from thingsvision_server.errors import (
     WeightsMissingError,
 )
 from thingsvision_server.sources.base import ModelKey, Pretrained, WeightsState
-from thingsvision_server.sources.harmonization.files import read_weights
+from thingsvision_server.sources.custom.harmonization.files import read_weights
 
 TESTS = Path(__file__).resolve().parents[1]
 LAYERS = ["conv1_conv", "conv3_block2_out", "avg_pool", "predictions"]

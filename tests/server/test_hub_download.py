@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from thingsvision_server.backends.torch import state_sha256
+from thingsvision_server.backends.torch.model import state_sha256
 from tiny_checkpoints import direct, save
 
 REPOSITORY, COMMIT = "org/resnet", "1" * 40

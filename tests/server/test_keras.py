@@ -27,15 +27,15 @@ from thingsvision_client.errors import (
     WeightsMismatchError,
     WeightsMissingError,
 )
-from thingsvision_server.backends.base import Structure
-from thingsvision_server.backends.tensorflow import KerasSketch, TensorFlowRuntime
+from thingsvision_server.backends.modules import Structure
+from thingsvision_server.backends.tensorflow.model import KerasSketch, TensorFlowRuntime
 from thingsvision_server.errors import UnknownModelError as ServerUnknownModelError
 from thingsvision_server.inputs import PreprocessingOverrides, overridden
 from thingsvision_server.sources.base import ModelKey, Random
 from thingsvision_server.sources.context import SourceContext
 from thingsvision_server.sources.keras.images import keras_transform
 from thingsvision_server.sources.keras.source import open_source
-from thingsvision_server.sources.weights import WeightsFolder
+from thingsvision_server.sources.weights.folder import WeightsFolder
 
 TESTS = Path(__file__).resolve().parents[1]
 MOBILENET_FILE = "keras-mobilenetv2-imagenet.weights.h5"

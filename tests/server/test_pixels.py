@@ -10,7 +10,7 @@ from PIL import Image as Pillow
 from timm.data import create_transform
 from torchvision import models, transforms
 
-from thingsvision_server.sources.pixels import NormalizedPixels, in_one_buffer
+from thingsvision_server.sources.preprocessing.pixels import NormalizedPixels, in_one_buffer
 
 TIMM = {
     "cropped": {},

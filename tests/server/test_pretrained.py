@@ -20,13 +20,13 @@ from torch import nn
 from torchvision import models
 
 from serving import open_sources
-from thingsvision_server.backends.seeding import isolated_random
-from thingsvision_server.backends.torch import TorchModel, state_sha256
+from thingsvision_server.backends.torch.model import TorchModel, state_sha256
+from thingsvision_server.backends.torch.seeding import isolated_random
 from thingsvision_server.errors import WeightsMismatchError, WeightsMissingError
 from thingsvision_server.inputs import IMAGE
 from thingsvision_server.sources import Sources
 from thingsvision_server.sources.base import ModelKey, Pretrained, Random, Uploaded, WeightsState
-from thingsvision_server.sources.weights import PublishedWeights, WeightsFolder
+from thingsvision_server.sources.weights.folder import PublishedWeights, WeightsFolder
 
 SQUEEZENET = ModelKey("torchvision", "squeezenet1_1", Pretrained("IMAGENET1K_V1"))
 RESNET = ModelKey("timm", "resnet18", Pretrained("a1_in1k"))
@@ -302,7 +302,7 @@ def test_a_hub_out_of_reach_is_no_repository_without_files(tmp_path: Path) -> No
         "import sys; from pathlib import Path\n"
         "from thingsvision_server.errors import WeightsMissingError\n"
         "from thingsvision_server.sources.base import ModelKey, Pretrained\n"
-        "from thingsvision_server.sources.weights import PublishedWeights, WeightsFolder\n"
+        "from thingsvision_server.sources.weights.folder import PublishedWeights, WeightsFolder\n"
         "weights = WeightsFolder(Path(sys.argv[1]), allow_download=True)\n"
         "published = PublishedWeights('', 'org/net', ('model.safetensors',))\n"
         "try: weights.locate(ModelKey('timm', 'resnet18', Pretrained('x')), published)\n"

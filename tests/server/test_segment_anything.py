@@ -18,7 +18,7 @@ from serving import open_sources, serving
 from thingsvision_client import Client
 from thingsvision_client.errors import InvalidRequestError
 from thingsvision_client.errors import WeightsMissingError as ClientWeightsMissingError
-from thingsvision_server.backends.torch import TorchModel
+from thingsvision_server.backends.torch.model import TorchModel
 from thingsvision_server.errors import WeightsMismatchError, WeightsMissingError
 from thingsvision_server.inputs import IMAGE, TEXT
 from thingsvision_server.sources.base import ModelKey, Pretrained, Random, WeightsState

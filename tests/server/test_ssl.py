@@ -17,11 +17,11 @@ from torchvision import models
 from serving import TestServer, open_sources, serving
 from thingsvision_client import Client
 from thingsvision_client.errors import ThingsvisionError
-from thingsvision_server.backends.torch import TorchModel, state_sha256
+from thingsvision_server.backends.torch.model import TorchModel, state_sha256
 from thingsvision_server.errors import WeightsMismatchError, WeightsMissingError
 from thingsvision_server.sources import Sources
 from thingsvision_server.sources.base import ModelKey, Pretrained, Random, WeightsState
-from thingsvision_server.sources.pytorch import PyTorchSource
+from thingsvision_server.sources.catalogues.pytorch import PyTorchSource
 from thingsvision_server.sources.ssl import source as ssl_source
 from thingsvision_server.sources.ssl.layouts import dinov2, mae, vissl, xcit
 

@@ -19,10 +19,10 @@ from torchvision import models
 from serving import open_sources
 from thingsvision_client import Client
 from thingsvision_client.errors import NotExtractableError
-from thingsvision_server.backends.base import Structure
-from thingsvision_server.backends.structure import Tower, describe, first_tensor
+from thingsvision_server.backends.modules import Structure
 from thingsvision_server.backends.taps import taps
-from thingsvision_server.backends.torch import TorchModel
+from thingsvision_server.backends.torch.model import TorchModel
+from thingsvision_server.backends.torch.structure import Tower, describe, first_tensor
 from thingsvision_server.errors import NotExtractableError as ServerNotExtractableError
 from thingsvision_server.inputs import IMAGE, InputSpec
 from thingsvision_server.sources import Sources

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, isfinite
 from pathlib import Path
@@ -13,7 +14,7 @@ from ..figures.lettering import height_of, shortened, width_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from .result import RSAResult, Score
+    from .score import Score
 
 AXIS_LABELS = {
     "pearson": "Pearson's r",
@@ -39,36 +40,51 @@ _BLUE, _GREY, _BAND = "#3b6ea8", "#555555", "#d9d9d9"
 
 
 def plot_scores(
-    path: str | Path, result: RSAResult, *, width_inches: float = 7.2, color: str = _BLUE
+    path: str | Path,
+    scores: Sequence[Score],
+    correlation: str,
+    *,
+    width_inches: float = 7.2,
+    color: str = _BLUE,
 ) -> None:
     """Draw the scores into a file, as its ending says; see `RSAResult.plot`.
+
+    `correlation`, a key of AXIS_LABELS, is what the scores are.
 
     `width_inches` is the most that the figure may measure: panels that don't fit beside each other
     go below. Raises MissingDependencyError, InvalidRequestError.
     """
+    panels = _by_reference(scores)
+    modules = list(dict.fromkeys(score.module for score in scores))
     with styled():
         check_format(Path(path))
-        layout = _layout(result, width_inches)
+        layout = _layout(len(panels), modules, width_inches)
         figure = blank(layout.width, layout.height)
-        low, high = _limits(result)
-        for number, reference in enumerate(result.references):
+        low, high = _limits(scores)
+        for number, (reference, of_reference) in enumerate(panels.items()):
             axes = figure.add_axes(layout.place(number))
             axes.set_ylim(low, high)
-            scores = [score for score in result.scores if score.reference == reference]
-            _draw(axes, scores, color)
+            _draw(axes, of_reference, color)
             if number == 0:
-                _name_ceiling(axes, scores[0])
-            _name_bars(axes, layout, result.modules, is_last=layout.is_last(number))
+                _name_ceiling(axes, of_reference[0])
+            _name_bars(axes, layout, modules, is_last=layout.is_last(number))
             axes.set_title(
                 shortened(reference, _TITLE_SIZE, layout.panel_width),
                 size=_TITLE_SIZE,
                 parse_math=False,
             )
             if number % layout.columns == 0:
-                axes.set_ylabel(AXIS_LABELS[result.correlation])
+                axes.set_ylabel(AXIS_LABELS[correlation])
             else:
                 axes.tick_params(labelleft=False)
         write_figure(figure, Path(path))
+
+
+def _by_reference(scores: Sequence[Score]) -> dict[str, list[Score]]:
+    panels: dict[str, list[Score]] = {}
+    for score in scores:
+        panels.setdefault(score.reference, []).append(score)
+    return panels
 
 
 @dataclass(frozen=True)
@@ -110,20 +126,20 @@ class _Layout:
         )
 
 
-def _layout(result: RSAResult, width_inches: float) -> _Layout:
-    count, bars = len(result.references), len(result.modules) + 0.2
+def _layout(count: int, modules: Sequence[str], width_inches: float) -> _Layout:
+    bars = len(modules) + 0.2
     room = width_inches - _LEFT - _RIGHT + _GAP
     narrowest = max(_NARROWEST_PANEL, _NARROWEST_BAR * bars)
     columns = max(1, min(count, int(room / (narrowest + _GAP))))
     panel_width = min(max(_NARROWEST_PANEL, _BAR * bars), room / columns - _GAP)
-    longest = max(width_of(name, _SIZE) for name in result.modules)
+    longest = max(width_of(name, _SIZE) for name in modules)
     return _Layout(count, columns, panel_width, min(longest, _LONGEST_NAME) + 0.1)
 
 
-def _limits(result: RSAResult) -> tuple[float, float]:
+def _limits(scores: Sequence[Score]) -> tuple[float, float]:
     """Return the same limits for all panels, with 0 and some air."""
     shown = [0.0]
-    for score in result.scores:
+    for score in scores:
         found = (score.score, score.low, score.high, score.ceiling_low, score.ceiling_high)
         shown += [value for value in found if value is not None and isfinite(value)]
     air = (max(shown) - min(shown) or 1.0) / 14

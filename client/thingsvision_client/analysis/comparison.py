@@ -17,7 +17,8 @@ from ..arrays import Float64Array
 from ..errors import InvalidRequestError
 from .references import Reference, as_references
 from .request import origin_of_rdms, served, served_rdms, stimuli_of
-from .result import RSAResult, Score
+from .result import RSAResult
+from .score import Score
 from .statistics import (
     Bootstrap,
     check_comparison,

@@ -14,33 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidRequestError, MissingDependencyError
 from ..files import replacing
+from .score import Score
 
 if TYPE_CHECKING:
     from ..rpc.rdms import RDMs
     from .statistics import Bootstrap
 
 _PACKAGES = {"client_version": "thingsvision-service", "rsatoolbox_version": "rsatoolbox"}
-
-
-@dataclass(frozen=True)
-class Score:
-    """How well the RDM of a module fits a reference.
-
-    `score` is the correlation, the mean over `by_subject` where there are several. `low` and
-    `high` bound the interval of the bootstrap over images, `ceiling_low` and `ceiling_high` what a
-    perfect model could score; None where they were not asked for. `pair_count` is the number of
-    pairs of images that were compared.
-    """
-
-    reference: str
-    module: str
-    score: float
-    low: float | None = None
-    high: float | None = None
-    ceiling_low: float | None = None
-    ceiling_high: float | None = None
-    pair_count: int = 0
-    by_subject: tuple[float, ...] = ()
 
 
 _COLUMNS = tuple(one.name for one in fields(Score) if one.name != "by_subject")
@@ -125,7 +105,7 @@ class RSAResult:
         """
         from .bars import plot_scores
 
-        plot_scores(path, self, **options)
+        plot_scores(path, self.scores, self.correlation, **options)
 
     def save(self, folder: str | Path, figure: str = "png") -> None:
         """Write `rsa.csv`, `rsa.json` and the bars as `rsa.{figure}` to a folder."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .base import BatchRun, RunnableModel
-from .manner import USUAL, Manner
+from .compute_options import DEFAULT, ComputeOptions
 from .taps import Tap
 
 
@@ -35,10 +35,10 @@ class ChunkedModel:
         self,
         inputs: Sequence[Any],
         taps: Sequence[Tap],
-        manner: Manner = USUAL,
+        options: ComputeOptions = DEFAULT,
     ) -> BatchRun:
         """Return the activations of each tap for the inputs."""
-        runs = [self._run(chunk, taps, manner) for chunk in self._chunks(inputs)]
+        runs = [self._run(chunk, taps, options) for chunk in self._chunks(inputs)]
         rows = [np.concatenate(parts) for parts in zip(*(run.rows for run in runs), strict=True)]
         copy_seconds = sum(run.copy_seconds for run in runs)
         return BatchRun(rows, copy_seconds, sum(run.forward_seconds for run in runs))
@@ -47,9 +47,9 @@ class ChunkedModel:
         size = self._most or len(inputs)
         return (inputs[start : start + size] for start in range(0, len(inputs), size))
 
-    def _run(self, chunk: Sequence[Any], taps: Sequence[Tap], manner: Manner) -> BatchRun:
+    def _run(self, chunk: Sequence[Any], taps: Sequence[Tap], options: ComputeOptions) -> BatchRun:
         filling = [chunk[-1]] * (self._least - len(chunk))
-        run = self._model.run([*chunk, *filling], taps, manner)
+        run = self._model.run([*chunk, *filling], taps, options)
         rows = [array[: len(chunk)] for array in run.rows]
         return BatchRun(rows, run.copy_seconds, run.forward_seconds)
 

@@ -22,7 +22,7 @@ from ..errors import (
 )
 
 if TYPE_CHECKING:
-    from .base import ModuleInfo, Structure
+    from .modules import ModuleInfo, Structure
 
 _STEP = re.compile(r"(?P<module>.*)@(?:t=(?P<call>\d+)|(?P<all>all))")
 

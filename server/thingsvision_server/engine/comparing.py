@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..errors import ExhaustedError
 from ..rdm.compare import RDM, compute_rdm
-from .spool import FeatureSpool, SpoolColumn
+from .rows.spool import FeatureSpool, SpoolColumn
 from .watching import Progress, Watch, watched
 
 

@@ -8,17 +8,17 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from ..backends.base import Structure
+from ..backends.modules import Structure
 from ..errors import InvalidRequestError
 from ..sources.base import ModelKey, Weights
-from .loading import LoadedModel, ModelLoader
-from .pca import FeatureFacts
-from .pca_store import PCAStore
+from .images.preparing import ImagePreparer, Preparation
+from .images.server_images import SentItem
+from .models.loading import LoadedModel, ModelLoader
+from .models.residency import Residency
+from .passes.stream import BatchStream, FeatureRows
+from .pca.fitted import FeatureFacts
+from .pca.store import PCAStore
 from .planning import ExtractSpec, Plan, plan
-from .preparing import ImagePreparer, Preparation
-from .residency import Residency
-from .server_images import SentItem
-from .stream import BatchStream, FeatureRows
 
 
 @dataclass

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ..backends.manner import Manner
-from ..backends.memory_format import MemoryFormat
-from ..backends.precision import Precision
+from ..backends.compute_options import ComputeOptions, MemoryFormat, Precision
 from ..backends.taps import Tap, TokenExtraction, taps
 from ..errors import InvalidRequestError, NotExtractableError
 from ..inputs import (
@@ -20,10 +18,10 @@ from ..inputs import (
     tensors_as_they_are,
 )
 from ..sources.base import ModelKey
-from .loading import ModelLoader
-from .pca import FeatureFacts
+from .models.loading import ModelLoader
+from .passes.work import Work
+from .pca.fitted import FeatureFacts
 from .reduction import WHOLE, Reduction
-from .work import Work
 
 _IMAGE_AXES = 3
 
@@ -83,8 +81,8 @@ class Plan:
 
     def compiled_for(self, image_count: int) -> Plan:
         """Return the same with code that is compiled for batches of so many images."""
-        manner = replace(self.work.manner, compiled_for=image_count)
-        return replace(self, work=replace(self.work, manner=manner))
+        options = replace(self.work.options, compiled_for=image_count)
+        return replace(self, work=replace(self.work, options=options))
 
 
 def plan(loader: ModelLoader, key: ModelKey, spec: ExtractSpec) -> Plan:
@@ -100,8 +98,8 @@ def plan(loader: ModelLoader, key: ModelKey, spec: ExtractSpec) -> Plan:
         _check_own_way(spec, modality)
     transform = images if modality == IMAGE else own[modality]
     _check_memory_format(spec, transform.spec)
-    manner = Manner(spec.precision, spec.memory_format)
-    work = Work(found, transform.spec, manner, spec.reduction, spec.dtype)
+    options = ComputeOptions(spec.precision, spec.memory_format)
+    work = Work(found, transform.spec, options, spec.reduction, spec.dtype)
     return Plan(work, transform, work.row_shapes, structure.is_provisional)
 
 

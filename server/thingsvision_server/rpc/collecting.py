@@ -15,8 +15,8 @@ import numpy.typing as npt
 from thingsvision_proto.wire import ColumnSpec
 
 from ..engine.extractor import Extraction
-from ..engine.spool import FeatureSpool, SpoolColumn
-from ..engine.stream import FeatureRows
+from ..engine.passes.stream import FeatureRows
+from ..engine.rows.spool import FeatureSpool, SpoolColumn
 
 _PROGRESS_SECONDS = 1.0
 

@@ -15,7 +15,7 @@ from thingsvision_proto.wire import ColumnSpec, FeatureWriter
 
 from ..engine.extractor import Extraction
 from ..metrics import Metrics
-from .extraction import column_message, provenance
+from .messages.extraction import column_message, provenance
 
 
 class FrameReply:

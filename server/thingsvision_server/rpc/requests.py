@@ -11,9 +11,9 @@ import grpc
 from thingsvision_proto.model_id import METADATA_KEY, model_id
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
-from ..engine.server_images import SentItem
+from ..engine.images.server_images import SentItem
 from ..errors import InvalidRequestError
-from .extraction import request_item
+from .messages.extraction import request_item
 
 
 def check_model_metadata(context: grpc.aio.ServicerContext[Any, Any], spec: pb.ModelSpec) -> None:

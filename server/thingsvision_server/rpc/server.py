@@ -13,12 +13,12 @@ from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_proto.v1 import thingsvision_pb2_grpc as pb_grpc
 
 from ..metrics import Metrics
-from .control import ModelServicer
-from .fitting import PCAServicer
+from .feature_service import FeatureServicer
 from .gate import Gate
+from .image_service import ImageServicer
 from .interceptors import CallInterceptor
-from .listing import ImageServicer
-from .service import FeatureServicer
+from .model_service import ModelServicer
+from .pca_service import PCAServicer
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING

@@ -17,10 +17,10 @@ SOURCES: Mapping[str, str] = {
     "keras": "keras.source:open_source",
     "own": "own.source:open_source",
     "transformers": "hugging_face.source:open_source",
-    "torchvision": "torchvision:open_source",
+    "torchvision": "torchvision.source:open_source",
     "timm": "timm:open_source",
     "ssl": "ssl.source:open_source",
-    "custom": "custom:open_source",
+    "custom": "custom.source:open_source",
 }
 """Name of a source, and `module:function` (below this package) that opens it.
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from ..backends.base import RunnableModel, Structure
+from ..backends.base import RunnableModel
+from ..backends.modules import Structure
 from ..inputs import InputTransform, Preprocessing
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..backends.tensorflow import TensorFlowRuntime
-from .weights import WeightsFolder
+from ..backends.tensorflow.model import TensorFlowRuntime
+from .weights.folder import WeightsFolder
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from ..inputs import Preprocessing
 from .base import ModelEntry, ModelKey, Pretrained, PretrainedEntry, WeightsState
-from .weights import PublishedWeights, WeightsFolder
+from .weights.folder import PublishedWeights, WeightsFolder
 
 FILE = Path(__file__).with_name("facts.json")
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ..errors import UnknownModelError, UnknownWeightsError, choices
 from .base import ModelKey, Pretrained, Uploaded
-from .weights import WeightsFolder
+from .weights.folder import WeightsFolder
 
 
 def check_name(

@@ -12,12 +12,12 @@ from torch import nn
 
 from ..inputs import IMAGE, InputTransform
 from .base import ModelKey, Pretrained
-from .checkpoints import without_prefix
+from .catalogues.checkpoints import without_prefix
+from .catalogues.pytorch import PyTorchSource
 from .context import SourceContext
-from .pytorch import PyTorchSource
-from .state_dicts import StateDict
-from .transforms import image_transform, read_steps
-from .weights import PublishedWeights
+from .preprocessing.transforms import image_transform, read_steps
+from .weights.folder import PublishedWeights
+from .weights.state_dicts import StateDict
 
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 

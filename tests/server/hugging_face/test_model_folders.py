@@ -26,7 +26,7 @@ from thingsvision_client.errors import PreconditionError as ClientPreconditionEr
 from thingsvision_client.errors import UnknownModelError as ClientUnknownModelError
 from thingsvision_client.errors import WeightsMismatchError as ClientWeightsMismatchError
 from thingsvision_client.errors import WeightsMissingError as ClientWeightsMissingError
-from thingsvision_server.backends.torch import state_sha256
+from thingsvision_server.backends.torch.model import state_sha256
 from thingsvision_server.errors import UnknownModelError, UnknownWeightsError
 from thingsvision_server.sources.base import ModelKey, Pretrained, WeightsState
 from tiny_checkpoints import CHECKPOINTS, TEXT, at, direct, save
@@ -169,10 +169,10 @@ def test_every_layout_of_weights_is_read(tmp_path: Path, layout: str) -> None:
 def test_a_list_does_not_import_the_library(folder: Path) -> None:
     code = (
         "import sys; from pathlib import Path; "
-        "from thingsvision_server.backends.tensorflow import TensorFlowRuntime; "
+        "from thingsvision_server.backends.tensorflow.model import TensorFlowRuntime; "
         "from thingsvision_server.sources import Sources; "
         "from thingsvision_server.sources.context import SourceContext; "
-        "from thingsvision_server.sources.weights import WeightsFolder; "
+        "from thingsvision_server.sources.weights.folder import WeightsFolder; "
         f"weights = WeightsFolder(Path({str(folder)!r}), allow_download=False); "
         "sources = Sources(SourceContext(weights, TensorFlowRuntime(sys.executable))); "
         "entries = list(sources.entries('transformers')); "

@@ -18,9 +18,9 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenize
 from serving import open_sources, serving
 from thingsvision_client import Client
 from thingsvision_client.errors import InvalidRequestError, NotExtractableError
-from thingsvision_server.backends.structure import first_tensor
 from thingsvision_server.backends.taps import taps
-from thingsvision_server.backends.torch import TorchModel, state_sha256
+from thingsvision_server.backends.torch.model import TorchModel, state_sha256
+from thingsvision_server.backends.torch.structure import first_tensor
 from thingsvision_server.inputs import IMAGE
 from thingsvision_server.sources.base import ModelKey, Pretrained, Random
 from tiny_checkpoints import CHECKPOINTS, SIDE, VIT, at, direct, save

@@ -11,9 +11,9 @@ from own_files import DECLARED, copied, onnx_file
 from own_networks import network
 from thingsvision_client import Client
 from thingsvision_client.errors import InvalidRequestError
+from thingsvision_server.backends.compute_options import MemoryFormat
 from thingsvision_server.backends.leaving import LeavingModel
-from thingsvision_server.backends.memory_format import MemoryFormat
-from thingsvision_server.backends.tensorflow import TensorFlowRuntime
+from thingsvision_server.backends.tensorflow.model import TensorFlowRuntime
 from thingsvision_server.sources.own.exported import ExportedModel
 
 

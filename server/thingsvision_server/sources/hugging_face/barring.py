@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
-from ...backends.base import ModuleInfo, Structure
+from ...backends.modules import ModuleInfo, Structure
 
 _LISTED = 4
 """Names of missing weights that a reason gives."""

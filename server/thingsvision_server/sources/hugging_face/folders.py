@@ -25,8 +25,8 @@ from ...errors import (
     UnknownModelError,
     choices,
 )
-from ..state_dicts import StateDict, read_state_dict
-from ..weights import WeightsFolder
+from ..weights.folder import WeightsFolder
+from ..weights.state_dicts import StateDict, read_state_dict
 
 CONFIG = "config.json"
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from ...inputs import InputSpec, InputTransform, Preprocessing
-from ..transforms import transform_of
+from ..preprocessing.transforms import transform_of
 
 _SAMPLE_SIZE = 64, 64
 _PROBE_SIZE = 97, 131

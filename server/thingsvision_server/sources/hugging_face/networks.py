@@ -20,7 +20,7 @@ from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
 from ...errors import PreconditionError, WeightsMismatchError
-from ..state_dicts import StateDict
+from ..weights.state_dicts import StateDict
 from .text_tokenizers import TOKENIZED
 
 _lock = threading.Lock()

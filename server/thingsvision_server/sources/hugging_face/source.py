@@ -13,7 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...backends.base import RunnableModel, Structure
+from ...backends.base import RunnableModel
+from ...backends.modules import Structure
 from ...errors import (
     PreconditionError,
     ThingsvisionError,
@@ -32,15 +33,15 @@ from ..base import (
     WeightsState,
 )
 from ..context import SourceContext
-from ..state_dicts import StateDict, read_state_dict
-from ..weights import PublishedWeights, WeightsFolder
+from ..weights.folder import PublishedWeights, WeightsFolder
+from ..weights.state_dicts import StateDict, read_state_dict
 from .barring import barred, without_untrained
 from .folders import CONFIG, PROCESSORS, ModelFolder, ModelFolders
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from ..pytorch import PyTorchSource
+    from ..catalogues.pytorch import PyTorchSource
 
 SOURCE = "transformers"
 TAG = "checkpoint"
@@ -124,7 +125,7 @@ class TransformersSource:
         return replace(without_untrained(structure, missing), is_provisional=True)
 
     def _missing(self, folder: ModelFolder) -> Collection[str]:
-        from ...backends.seeding import isolated_random
+        from ...backends.torch.seeding import isolated_random
         from .networks import fill, shapes_only
 
         config, state = self._catalogue.config(folder), shapes_only(folder.shapes())
@@ -138,8 +139,8 @@ class TransformersSource:
 
     def load(self, key: ModelKey, device: str) -> RunnableModel:
         """Build the network with its weights on a device."""
-        from ...backends.seeding import isolated_random
-        from ...backends.torch import TorchModel
+        from ...backends.torch.model import TorchModel
+        from ...backends.torch.seeding import isolated_random
 
         if isinstance(key.weights, Random):
             return self._networks.load(key, device)
@@ -169,7 +170,7 @@ class TransformersSource:
 
     @cached_property
     def _networks(self) -> PyTorchSource:
-        from ..pytorch import PyTorchSource
+        from ..catalogues.pytorch import PyTorchSource
 
         return PyTorchSource(self._catalogue, self._weights)
 

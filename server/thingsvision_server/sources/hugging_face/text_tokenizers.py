@@ -12,7 +12,7 @@ import torch
 
 from ...errors import PreconditionError
 from ...inputs import TEXT, InputSpec, InputTransform, Preprocessing, Text
-from ..token_limit import check_token_count
+from ..preprocessing.token_limit import check_token_count
 
 TOKENIZED = ("input_ids", "attention_mask")
 """The rows of one text's input, in the library's words."""

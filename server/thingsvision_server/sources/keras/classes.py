@@ -6,14 +6,15 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from ...backends.base import RunnableModel, Structure
-from ...backends.tensorflow import KerasNetwork, KerasSketch, KerasWeights
+from ...backends.base import RunnableModel
+from ...backends.modules import Structure
+from ...backends.tensorflow.model import KerasNetwork, KerasSketch, KerasWeights
 from ...errors import InvalidRequestError, InvalidWeightsError, WeightsMismatchError, sides
 from ...inputs import IMAGE, InputTransform, Preprocessing
 from ..base import ModelEntry, ModelKey, Pretrained, PretrainedEntry, Random, Uploaded
 from ..context import SourceContext
 from ..naming import check_name, with_weights
-from ..weights import PublishedWeights, WeightsFolder
+from ..weights.folder import PublishedWeights, WeightsFolder
 from .images import declared_transform, keras_transform
 
 _NAMED_BY_KERAS = PublishedWeights(url="named by Keras when it builds the model", library="keras")

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from PIL import Image as PillowImage
 
-from ...backends.tensorflow import KerasSketch
+from ...backends.tensorflow.model import KerasSketch
 from ...inputs import InputSpec, InputTransform, Preprocessing
-from ..geometry import geometry_steps, height_and_width
+from ..preprocessing.geometry import geometry_steps, height_and_width
 
 _RGB = (0, 1, 2)
 

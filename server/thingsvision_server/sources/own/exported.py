@@ -13,10 +13,11 @@ from torch import fx, nn
 from torch.export.passes import move_to_device_pass
 from torch.export.unflatten import InterpreterModule, InterpreterModuleDispatcher
 
-from ...backends.base import ModuleInfo, RunnableModel, Structure
-from ...backends.structure import Tower, describe
-from ...backends.tensorflow import TensorFlowRuntime
-from ...backends.torch import TorchModel
+from ...backends.base import RunnableModel
+from ...backends.modules import ModuleInfo, Structure
+from ...backends.tensorflow.model import TensorFlowRuntime
+from ...backends.torch.model import TorchModel
+from ...backends.torch.structure import Tower, describe
 from ...errors import InvalidWeightsError, unfit_shape
 from ...inputs import IMAGE, InputSpec
 from ..uploads.exported_check import image_size, read_program

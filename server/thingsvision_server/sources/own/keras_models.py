@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...backends.base import RunnableModel, Structure
-from ...backends.tensorflow import KerasNetwork, KerasWeights, TensorFlowRuntime
+from ...backends.base import RunnableModel
+from ...backends.modules import Structure
+from ...backends.tensorflow.model import KerasNetwork, KerasWeights, TensorFlowRuntime
 from ...errors import InvalidRequestError, InvalidWeightsError, sides
 from ..uploads.keras_archive import check_keras_archive
 

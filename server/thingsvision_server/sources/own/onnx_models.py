@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...backends.base import RunnableModel, Structure
-from ...backends.tensorflow import TensorFlowRuntime
+from ...backends.base import RunnableModel
+from ...backends.modules import Structure
+from ...backends.tensorflow.model import TensorFlowRuntime
 from ...errors import unfit_shape
 from ..uploads.onnx_check import image_input, read_onnx
 
@@ -22,8 +23,8 @@ class OnnxFile:
 
     def structure(self, shape: tuple[int, ...], counts: tuple[int, int]) -> Structure:
         """Return the outputs of the model's operators as modules."""
-        from ...backends.onnx import OnnxError
-        from ...backends.onnx_structure import describe
+        from ...backends.onnx.model import OnnxError
+        from ...backends.onnx.structure import describe
 
         model = read_onnx(self._path, self._path.name)
         try:
@@ -33,7 +34,7 @@ class OnnxFile:
 
     def load(self, device: str) -> RunnableModel:
         """Load the model onto a device."""
-        from ...backends.onnx import OnnxModel
+        from ...backends.onnx.model import OnnxModel
 
         model = read_onnx(self._path, self._path.name)
         return OnnxModel(model, image_input(model).name, device)

@@ -8,9 +8,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from ...backends.base import RunnableModel, Structure
+from ...backends.base import RunnableModel
 from ...backends.chunks import ChunkedModel
-from ...backends.tensorflow import TensorFlowRuntime
+from ...backends.modules import Structure
+from ...backends.tensorflow.model import TensorFlowRuntime
 from ...errors import (
     InvalidRequestError,
     UnknownModelError,
@@ -22,8 +23,8 @@ from ...inputs import IMAGE, InputSpec, InputTransform, Preprocessing
 from ..base import ModelEntry, ModelKey, Pretrained, PretrainedEntry, Uploaded, WeightsState
 from ..context import SourceContext
 from ..opening import named
+from ..preprocessing.declared import declared_transform
 from ..uploads.records import UploadRecord, list_records, read_record
-from .declared import declared_transform
 
 SOURCE = "own"
 

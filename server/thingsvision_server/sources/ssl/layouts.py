@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..state_dicts import StateDict
+from ..weights.state_dicts import StateDict
 
 _GRID = 16
 """Patches a side of DINOv2: 14 pixels each in an image of 224."""

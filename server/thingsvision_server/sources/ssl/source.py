@@ -14,11 +14,11 @@ import timm
 from torch import nn
 from torchvision import models
 
-from ..checkpoints import Checkpoint, CheckpointCatalogue, checkpoint_source
+from ..catalogues.checkpoints import Checkpoint, CheckpointCatalogue, checkpoint_source
+from ..catalogues.pytorch import PyTorchSource
 from ..context import SourceContext
-from ..pytorch import PyTorchSource
-from ..state_dicts import StateDict
-from ..weights import PublishedWeights
+from ..weights.folder import PublishedWeights
+from ..weights.state_dicts import StateDict
 from .layouts import dino_resnet, dinov2, mae, vissl, xcit
 
 _SITE = "https://dl.fbaipublicfiles.com"

@@ -35,7 +35,7 @@ class FileFormat:
 
 
 def _check_state_dict(path: Path, called: str) -> None:
-    from ..state_dicts import read_state_dict
+    from ..weights.state_dicts import read_state_dict
 
     read_state_dict(path, called, mapped=True)
 

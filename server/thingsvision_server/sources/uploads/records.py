@@ -6,7 +6,6 @@ A file that was put into the folder by hand has no record: what can be told from
 from __future__ import annotations
 
 import json
-import re
 import tempfile
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -14,9 +13,8 @@ from typing import Any
 
 from ...errors import UnknownWeightsError
 from ...inputs import Preprocessing
+from ..digests import is_sha256
 from .formats import format_of
-
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -33,11 +31,6 @@ class UploadRecord:
     """What its user calls it."""
     preprocessing: Preprocessing | None = None
     """As it was declared; None where it was not."""
-
-
-def is_sha256(text: str) -> bool:
-    """Tell whether a text is a digest as files are named by: 64 lower-case hex digits."""
-    return _SHA256.fullmatch(text) is not None
 
 
 def find_record(folder: Path, sha256: str) -> UploadRecord | None:

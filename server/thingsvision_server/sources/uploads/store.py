@@ -26,13 +26,13 @@ from ...errors import (
     ThingsvisionError,
 )
 from ...inputs import Preprocessing
-from ..own.declared import check_declaration, check_same_declaration
+from ..digests import is_sha256
+from ..preprocessing.declared import check_declaration, check_same_declaration
 from .formats import FORMATS, check_file
 from .records import (
     UploadRecord,
     delete_record,
     find_record,
-    is_sha256,
     list_records,
     read_record,
     write_record,

@@ -1,0 +1,1 @@
+"""ONNX programs, run by onnxruntime."""

@@ -1,0 +1,180 @@
+"""Runs ONNX models through onnxruntime; knows no source of models.
+
+An operator's output is had by naming it an output of the graph. The graph is then cut down to
+what the taps need, so a pass ends after the last of them, and it is run as it stands: no operator
+is fused with others, so that a tap's bits do not depend on what else was asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import numpy_helper
+from onnxruntime.capi import onnxruntime_pybind11_state as failures
+
+from ..base import BatchRun, OutOfDeviceMemoryError, Rows
+from ..compute_options import DEFAULT, ComputeOptions, MemoryFormat, Precision
+from ..taps import Tap
+
+_SESSIONS_KEPT = 4
+
+OnnxError = (
+    failures.Fail,
+    failures.InvalidArgument,
+    failures.InvalidGraph,
+    failures.NotImplemented,
+    failures.RuntimeException,
+)
+"""What onnxruntime raises where a graph and its input don't go together."""
+
+_CPU: tuple[str, Mapping[str, Any]] = ("CPUExecutionProvider", {})
+
+
+class OnnxModel:
+    """A model on one device; it has a session for each of the last sets of taps."""
+
+    framework = f"onnxruntime {onnxruntime.__version__}"
+    is_concurrent = False
+    precisions: Sequence[Precision] = (Precision.FLOAT32,)
+    memory_formats: Sequence[MemoryFormat] = (MemoryFormat.CONTIGUOUS,)
+    can_compile = False
+
+    def __init__(self, model: Any, input_name: str, device: str) -> None:
+        self._graph: Graph | None = Graph(model)
+        self._input_name = input_name
+        self._providers = providers(device)
+        self._sessions: OrderedDict[tuple[str, ...], Any] = OrderedDict()
+        self.model_sha256 = weights_sha256(model)
+        self.resident_bytes = self._graph.weight_bytes
+
+    def run(
+        self,
+        inputs: Sequence[Any],
+        taps: Sequence[Tap],
+        _manner: ComputeOptions = DEFAULT,
+    ) -> BatchRun:
+        """Return the activations of each tap, images x shape; the pass ends after the last one."""
+        started = time.monotonic()
+        session = self._session(tuple(dict.fromkeys(tap.module for tap in taps)))
+        batch = np.stack([np.asarray(one, np.float32) for one in inputs])
+        copied_at = time.monotonic()
+        try:
+            outputs = session.run(None, {self._input_name: batch})
+        except failures.RuntimeException as error:
+            if "allocate" not in str(error).lower():
+                raise
+            raise OutOfDeviceMemoryError(str(error)) from error
+        by_module = dict(zip((tap.module for tap in _unique(taps)), outputs, strict=True))
+        rows = [_taken(tap, by_module[tap.module], len(batch)) for tap in taps]
+        return BatchRun(rows, copied_at - started, time.monotonic() - copied_at)
+
+    def _session(self, modules: tuple[str, ...]) -> Any:
+        if self._graph is None:
+            raise RuntimeError("the model was closed while in use")
+        if modules not in self._sessions:
+            self._sessions[modules] = self._graph.session(modules, self._providers)
+        self._sessions.move_to_end(modules)
+        while len(self._sessions) > _SESSIONS_KEPT:
+            self._sessions.popitem(last=False)
+        return self._sessions[modules]
+
+    def close(self) -> None:
+        """Give the memory of the sessions and the weights back."""
+        self._sessions.clear()
+        self._graph = None
+
+
+class Graph:
+    """A model's operators and weights, from which sessions are cut."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._makers = {name: node for node in model.graph.node for name in node.output if name}
+        self._weights = {tensor.name: tensor for tensor in model.graph.initializer}
+        # Kept once, for all sessions.
+        self._values = {
+            name: onnxruntime.OrtValue.ortvalue_from_numpy(numpy_helper.to_array(tensor))
+            for name, tensor in self._weights.items()
+        }
+        self.weight_bytes = sum(
+            numpy_helper.to_array(tensor).nbytes for tensor in self._weights.values()
+        )
+
+    def session(self, modules: Iterable[str], use: Sequence[Any] = (_CPU,)) -> Any:
+        """Return a session that gives the outputs of these modules; `` is the model's own."""
+        names = [name or self._model.graph.output[0].name for name in modules]
+        cut, weights = self._cut(names)
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.log_severity_level = 3
+        if tuple(use) == (_CPU,):
+            for name in weights:
+                options.add_initializer(name, self._values[name])
+        return onnxruntime.InferenceSession(cut.SerializeToString(), options, providers=list(use))
+
+    def _cut(self, names: Sequence[str]) -> tuple[Any, list[str]]:
+        """Return a model of the operators that these values need, and the names of its weights."""
+        needed, reads, stack = set[int](), set[str](), list(names)
+        while stack:
+            name = stack.pop()
+            if name in reads:
+                continue
+            reads.add(name)
+            node = self._makers.get(name)
+            if node is not None and id(node) not in needed:
+                needed.add(id(node))
+                stack += values_read(node)
+        model = onnx.ModelProto()
+        model.CopyFrom(self._model)
+        del model.graph.node[:], model.graph.output[:], model.graph.initializer[:]
+        model.graph.node.extend(one for one in self._model.graph.node if id(one) in needed)
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+        weights = [name for name in self._weights if name in reads]
+        model.graph.initializer.extend(self._weights[name] for name in weights)
+        return model, weights
+
+
+def values_read(node: Any) -> list[str]:
+    """Return the names that an operator reads, also in the graphs of its attributes."""
+    inner = [graph for attribute in node.attribute for graph in (attribute.g, *attribute.graphs)]
+    deeper = [name for graph in inner for one in graph.node for name in values_read(one)]
+    outputs = [one.name for graph in inner for one in graph.output]
+    return [name for name in [*node.input, *deeper, *outputs] if name]
+
+
+def providers(device: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return what runs the operators: the GPU where onnxruntime has one here, else the CPU."""
+    kind, _, index = device.partition(":")
+    if kind == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        return [("CUDAExecutionProvider", {"device_id": int(index or 0), "use_tf32": 0}), _CPU]
+    return [_CPU]
+
+
+def weights_sha256(model: Any) -> str:
+    """Return SHA-256 over name, type, shape and bytes of a model's weights, hex."""
+    digest = hashlib.sha256()
+    for tensor in sorted(model.graph.initializer, key=lambda one: str(one.name)):
+        values = numpy_helper.to_array(tensor)
+        digest.update(f"{tensor.name} {values.dtype} {list(values.shape)}\n".encode())
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
+
+
+def _unique(taps: Sequence[Tap]) -> list[Tap]:
+    return list({tap.module: tap for tap in taps}.values())
+
+
+def _taken(tap: Tap, output: Any, image_count: int) -> Rows:
+    expected = (image_count, *tap.call_shape)
+    if output.shape != expected:
+        raise RuntimeError(f"module {tap.name!r} gave {output.shape} instead of {expected}")
+    parts = tap.reduce(output)
+    rows = np.concatenate(parts, -1) if len(parts) > 1 else parts[0]
+    return np.ascontiguousarray(rows, np.float32).reshape(image_count, *tap.output_shape)

@@ -1,0 +1,117 @@
+"""Finds what the operators of an ONNX model put out: names, shapes and types, in their order.
+
+Shapes come from ONNX's own inference for two numbers of images; what that leaves open, a pass over
+images of zeros tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from ...inputs import IMAGE
+from ..modules import CallInfo, ModuleInfo, Structure
+from .model import Graph, values_read
+
+_Value = tuple[tuple[int, ...], str]
+"""Shape with the images' axis, and element type."""
+
+_FLOATS = frozenset({"float16", "float32", "float64", "bfloat16"})
+
+
+def describe(
+    model: Any, input_name: str, shape: tuple[int, ...], counts: tuple[int, int]
+) -> Structure:
+    """Return the structure of a model for images of a shape; raise what onnxruntime raises."""
+    first, second = (_values(model, input_name, (count, *shape)) for count in counts)
+    sizes = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    modules = [_whole(model, _call(model.graph.output[0].name, first, second, counts), sizes)]
+    for node in model.graph.node:
+        for name in node.output:
+            if name:
+                call = _call(name, first, second, counts)
+                modules.append(_module(name, node, call, sizes))
+    return Structure(tuple(modules), sum(values.nbytes for values in sizes.values()))
+
+
+def _call(
+    name: str, first: Mapping[str, _Value], second: Mapping[str, _Value], counts: tuple[int, int]
+) -> CallInfo:
+    if name not in first or name not in second:
+        return CallInfo(reason="its output is no tensor")
+    (shape, dtype), (other, _) = first[name], second[name]
+    reason = ""
+    if dtype not in _FLOATS:
+        reason = f"its output is of type {dtype}, not floating point"
+    elif shape[:1] + other[:1] != counts or shape[1:] != other[1:]:
+        reason = f"its output has no row per image: shape {list(shape)} for {counts[0]} images"
+    return CallInfo(shape[1:], dtype, reason)
+
+
+def _whole(model: Any, call: CallInfo, sizes: Mapping[str, Any]) -> ModuleInfo:
+    count = sum(values.size for values in sizes.values())
+    kind = model.graph.name or "Model"
+    return ModuleInfo("", kind, "", 0, "", count, (call,), call.reason, IMAGE)
+
+
+def _module(name: str, node: Any, call: CallInfo, sizes: Mapping[str, Any]) -> ModuleInfo:
+    parameters = {value for value in values_read(node) if value in sizes}
+    return ModuleInfo(
+        name=name,
+        type=node.op_type,
+        attributes=", ".join(map(_setting, node.attribute)),
+        depth=1,
+        parent="",
+        parameter_count=sum(sizes[value].size for value in parameters),
+        calls=(call,),
+        reason=call.reason,
+        modality=IMAGE,
+    )
+
+
+def _setting(attribute: Any) -> str:
+    value = helper.get_attribute_value(attribute)
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    shown = str(value) if isinstance(value, int | float | str) else ""
+    if isinstance(value, Sequence) and all(isinstance(one, int | float) for one in value):
+        shown = shown or str(list(value))
+    return f"{attribute.name}={shown or '...'}"
+
+
+def _values(model: Any, input_name: str, shape: tuple[int, ...]) -> dict[str, _Value]:
+    """Return the values of a pass over inputs of a shape, by name."""
+    found = _inferred(model, input_name, shape)
+    names = [name for node in model.graph.node for name in node.output if name]
+    missing = [name for name in names if name not in found]
+    if missing:
+        inputs = {input_name: np.zeros(shape, np.float32)}
+        outputs = Graph(model).session(missing).run(None, inputs)
+        arrays = zip(missing, outputs, strict=True)
+        found |= {name: (a.shape, str(a.dtype)) for name, a in arrays if isinstance(a, np.ndarray)}
+    return found
+
+
+def _inferred(model: Any, input_name: str, shape: tuple[int, ...]) -> dict[str, _Value]:
+    """Return the values whose shapes ONNX can tell from the input's."""
+    sized = onnx.ModelProto()
+    sized.CopyFrom(model)
+    del sized.graph.value_info[:]
+    for one in sized.graph.input:
+        if one.name == input_name:
+            one.CopyFrom(helper.make_tensor_value_info(input_name, TensorProto.FLOAT, shape))
+    for one in sized.graph.output:
+        one.type.tensor_type.ClearField("shape")
+    inferred = onnx.shape_inference.infer_shapes(sized, data_prop=True).graph
+    values = {}
+    for one in [*inferred.value_info, *inferred.output]:
+        kind = one.type.tensor_type
+        dims = [dim.dim_value for dim in kind.shape.dim]
+        if kind.HasField("shape") and all(dim.HasField("dim_value") for dim in kind.shape.dim):
+            dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type)
+            values[one.name] = (tuple(dims), str(np.dtype(dtype)))
+    return values

@@ -1,0 +1,1 @@
+"""Keras networks, run by TensorFlow in a process of its own."""

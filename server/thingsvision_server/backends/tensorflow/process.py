@@ -1,0 +1,159 @@
+"""A process of TensorFlow's own: started, asked, and ended; knows no network.
+
+Its two channels are asked side by side: building a network does not hold up one that runs.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import IO, Any
+
+import structlog
+
+from ...allocator import KEEP_FREED_MEMORY
+from ...errors import BackendCrashedError, PreconditionError
+from .child.channel import Channel, Message, PeerGoneError
+
+_PROGRAM = Path(__file__).parent / "child"
+_START = """
+import importlib.util, sys
+folder, *numbers = sys.argv[1:]
+sys.path[:] = [place for place in sys.path if place]
+spec = importlib.util.spec_from_file_location(
+    "tensorflow_child", folder + "/__init__.py", submodule_search_locations=[folder])
+sys.modules["tensorflow_child"] = importlib.util.module_from_spec(spec)
+from tensorflow_child.serve import main
+*descriptors, core_count = map(int, numbers)
+main(descriptors, core_count)
+"""
+_ENVIRONMENT = {
+    "KERAS_BACKEND": "tensorflow",
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+    "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+}
+_LAST_WORDS_BYTES = 2000
+
+_log = structlog.get_logger(__name__)
+
+
+class ChildProcess:
+    """The process, from its start until it ended or was ended. Threads may share it."""
+
+    def __init__(self, python: str) -> None:
+        self.python = python
+        self.user_count = 0
+        """Models in it, and requests that it is working on; kept by its owner."""
+        self.is_gone = False
+        self._ending = threading.Lock()
+        self._words: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+        self._ends, theirs = zip(*(socket.socketpair() for _ in range(3)), strict=True)
+        self._build, self._run = (_Line(Channel(end)) for end in self._ends[:2])
+        try:
+            self._process = self._started([end.fileno() for end in theirs])
+        except OSError as error:
+            self._close()
+            raise self._unusable(error.strerror or str(error)) from error
+        finally:
+            for end in theirs:
+                end.close()
+        self._greet()
+
+    def _started(self, descriptors: list[int]) -> subprocess.Popen[bytes]:
+        cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+        arguments = [str(_PROGRAM), *map(str, descriptors), str(cores)]
+        return subprocess.Popen(  # noqa: S603 - the interpreter is a setting of the server
+            [self.python, "-c", _START, *arguments],
+            pass_fds=descriptors,
+            stdin=subprocess.DEVNULL,
+            stdout=self._words,
+            stderr=self._words,
+            env=os.environ | _ENVIRONMENT | dict(KEEP_FREED_MEMORY),
+            start_new_session=True,  # Ctrl-C is the server's: it drains first
+        )
+
+    def _greet(self) -> None:
+        try:
+            hello, _ = self._build.channel.receive()
+        except PeerGoneError:
+            code = self._process.wait()
+            sentence = f"it ended with code {code}: {self._close()}"
+            raise self._unusable(sentence) from None
+        if "error" in hello:
+            self.end()
+            raise self._unusable(hello["message"])
+
+    def _unusable(self, reason: str) -> PreconditionError:
+        return PreconditionError(
+            f"TensorFlow can't be used with the interpreter {self.python}: {reason}. Install "
+            "tensorflow there, or start the server with --tensorflow-python naming one that has it"
+        )
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
+    def build(self, call: str, **request: Any) -> Message:
+        """Ask about networks, or for one to be built; raise BackendCrashedError."""
+        return self._ask(self._build, request | {"call": call}, ())
+
+    def run(self, call: str, *, memory: int | None = None, **request: Any) -> Message:
+        """Ask a built network, with memory that both see; raise BackendCrashedError."""
+        descriptors = () if memory is None else (memory,)
+        return self._ask(self._run, request | {"call": call}, descriptors)
+
+    def _ask(self, line: _Line, request: Message, descriptors: tuple[int, ...]) -> Message:
+        try:
+            return line.ask(request, descriptors)
+        except PeerGoneError:
+            raise self._crashed() from None
+
+    def _crashed(self) -> BackendCrashedError:
+        with self._ending:
+            if not self.is_gone:
+                self.is_gone = True
+                words = self._close()
+                _log.warning("TensorFlow's process ended", code=self._process.wait(), words=words)
+        return BackendCrashedError(
+            f"TensorFlow's process ended with code {self._process.returncode} while it worked on "
+            "this request; the next request starts it anew",
+            field="model",
+        )
+
+    def end(self) -> None:
+        """End the process and wait for it."""
+        with self._ending:
+            if not self.is_gone:
+                self.is_gone = True
+                self._close()
+                self._process.wait()
+
+    def _close(self) -> str:
+        """Close all files, which ends the process; return the last that it wrote."""
+        for end in self._ends:
+            end.close()
+        size = self._words.seek(0, os.SEEK_END)
+        self._words.seek(max(0, size - _LAST_WORDS_BYTES))
+        words = self._words.read().decode(errors="replace")
+        self._words.close()
+        return " ".join(words.split())
+
+
+class _Line:
+    """A channel on which one thread at a time asks."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self._turn = threading.Lock()
+
+    def ask(self, request: Message, descriptors: tuple[int, ...]) -> Message:
+        with self._turn:
+            self.channel.send(request, descriptors)
+            reply, _ = self.channel.receive()
+            return reply

@@ -1,0 +1,1 @@
+"""PyTorch networks: how they are built, tapped and run."""

@@ -1,0 +1,130 @@
+"""Passes as code that torch.compile makes of a network up to its last tap; knows no request.
+
+Code is for one set of modules, one shape of a batch and one set of options. Its rounding is its
+own, and the same each time; modules' outputs equal those of a plain pass but for last bits.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from types import FunctionType
+from typing import Any
+
+import structlog
+import torch
+from torch import nn
+from torch._dynamo.exc import TorchDynamoException
+
+from ...errors import PreconditionError
+from ..compute_options import ComputeOptions
+from .structure import first_tensor
+
+Outputs = Mapping[str, Sequence[torch.Tensor]]
+"""Outputs of modules by name, one for each call."""
+
+_Pass = Callable[[torch.Tensor], Outputs]
+
+_MOST_PASSES = 8
+"""What was compiled for a network and not used the longest makes room for more."""
+
+_log = structlog.get_logger(__name__)
+
+
+class CompiledPasses:
+    """What was compiled of one network; threads may share it.
+
+    `twin` makes modules that share all weights with the network: its root and its towers. Hooks
+    stay on them, as they are part of the code.
+    """
+
+    def __init__(self, twin: Callable[[], tuple[nn.Module, Mapping[str, nn.Module]]]) -> None:
+        self._twin = twin
+        self._passes: OrderedDict[Any, _CompiledPass] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def run(
+        self, tower: str, modules: frozenset[str], batch: torch.Tensor, options: ComputeOptions
+    ) -> Outputs:
+        """Return the modules' outputs for a batch; the first time takes up to minutes.
+
+        Raises PreconditionError where code can't be made.
+        """
+        key = (tower, modules, batch.shape, options)
+        with self._lock:
+            if key not in self._passes:
+                self._passes[key] = _CompiledPass(partial(self._tapped, tower, modules))
+            self._passes.move_to_end(key)
+            if len(self._passes) > _MOST_PASSES:
+                self._passes.popitem(last=False)
+            found = self._passes[key]
+        with torch.inference_mode():
+            return found(batch)
+
+    def _tapped(self, tower: str, modules: frozenset[str]) -> _Pass:
+        root, towers = self._twin()
+        return _tapped(towers[tower], {name: root.get_submodule(name) for name in modules})
+
+
+class _CompiledPass:
+    """A pass that is compiled by its first call."""
+
+    def __init__(self, make: Callable[[], _Pass]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._compiled: _Pass | None = None
+
+    def __call__(self, batch: torch.Tensor) -> Outputs:
+        with self._lock:
+            if self._compiled is None:
+                self._compiled = _compile(self._make(), batch)
+        return self._compiled(batch)
+
+
+def _compile(whole: _Pass, batch: torch.Tensor) -> _Pass:
+    # One thread: else torch starts processes for it, which stay.
+    options: dict[str, Any] = {"compile_threads": 1}
+    compiled: _Pass = torch.compile(whole, fullgraph=True, dynamic=False, options=options)
+    started = time.monotonic()
+    try:
+        compiled(batch)
+    except TorchDynamoException as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise PreconditionError(
+            f"torch.compile can't make code of this network here ({reason}); leave compiled out",
+            field="compiled",
+        ) from error
+    _log.info("compiled a pass", seconds=round(time.monotonic() - started, 1))
+    return compiled
+
+
+def _tapped(tower: nn.Module, taps: Mapping[str, nn.Module]) -> _Pass:
+    """Return a pass that gives the outputs of modules; what comes after them is never computed."""
+    outputs: dict[str, list[torch.Tensor]] = {}
+
+    def hook(name: str) -> Callable[..., None]:
+        def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            # A clone, as a later operation may overwrite it; none is made where none does.
+            outputs.setdefault(name, []).append(first_tensor(output).clone())
+
+        return keep
+
+    def run(batch: torch.Tensor) -> Outputs:
+        outputs.clear()
+        tower(batch)
+        found = dict(outputs)
+        outputs.clear()
+        return found
+
+    for name, module in taps.items():
+        module.register_forward_hook(hook(name))
+    return _with_own_code(run)  # type: ignore[arg-type]
+
+
+def _with_own_code(function: FunctionType) -> FunctionType:
+    """Return the same function with a copy of its code: torch counts what it compiles by code."""
+    code = function.__code__.replace()
+    return FunctionType(code, function.__globals__, closure=function.__closure__)

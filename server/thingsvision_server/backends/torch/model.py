@@ -1,0 +1,273 @@
+"""Runs PyTorch networks and copies what their modules put out; knows no source of models."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property, partial
+from queue import Empty, LifoQueue
+from typing import Any
+
+import torch
+from torch import nn
+
+from ...inputs import IMAGE
+from ..base import BatchRun, OutOfDeviceMemoryError
+from ..compute_options import DEFAULT, ComputeOptions, MemoryFormat, Precision
+from ..leaving import HostModel
+from ..taps import Tap
+from .compilation import CompiledPasses, Outputs
+from .device import arithmetic, give_memory_back, telling_out_of_memory
+from .layout import laid_out, refusing_views
+from .max_pools import QuickMaxPools, has_max_pools
+from .structure import first_tensor
+
+_HOST = torch.device("cpu")
+
+
+class _LastTapReached(BaseException):
+    """Ends a forward pass; no network's own `except Exception` may catch it."""
+
+
+class _Copy:
+    """Copies one module's output when it comes, before a later operation can overwrite it."""
+
+    def __init__(self, tap: Tap, image_count: int, device: torch.device) -> None:
+        self.tap = tap
+        self.calls = 0
+        pinned = device.type == "cuda"
+        self.rows = torch.empty((image_count, *tap.output_shape), pin_memory=pinned)
+
+    def __call__(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
+        if self.calls in self.tap.calls:
+            self._copy(first_tensor(output), self.tap.calls.index(self.calls))
+        self.calls += 1
+
+    def _copy(self, tensor: torch.Tensor, place: int) -> None:
+        expected = [len(self.rows), *self.tap.call_shape]
+        if list(tensor.shape) != expected:
+            found = list(tensor.shape)
+            raise RuntimeError(f"module {self.tap.name!r} gave {found} instead of {expected}")
+        rows = self.rows[:, place] if self.tap.is_stacked else self.rows
+        parts = self.tap.reduce(tensor)
+        for target, part in zip(rows.chunk(len(parts), dim=-1), parts, strict=True):
+            # On a GPU the copy is queued behind the module and before what comes after it.
+            target.copy_(part, non_blocking=True)
+
+    def fill(self, outputs: Outputs) -> None:
+        """Copy what a pass that has ended gave; of a batch that was filled up, the first images."""
+        for place, call in enumerate(self.tap.calls):
+            self._copy(outputs[self.tap.module][call][: len(self.rows)], place)
+
+    @property
+    def reached(self) -> bool:
+        return self.calls > self.tap.calls[-1]
+
+
+@dataclass(frozen=True)
+class _Network:
+    """A network with its towers, for one pass at a time: hooks hang on its modules."""
+
+    root: nn.Module
+    towers: Mapping[str, nn.Module]
+
+    @cached_property
+    def modules(self) -> Mapping[str, nn.Module]:
+        return dict(self.root.named_modules())
+
+    def twin(self) -> _Network:
+        """Return modules of their own that share all parameters and buffers with these."""
+        shared = {id(one): one for one in [*self.root.parameters(), *self.root.buffers()]}
+        root, towers = copy.deepcopy((self.root, dict(self.towers)), shared)
+        return _Network(root, towers)
+
+
+class TorchModel:
+    """A network in evaluation mode on one device; `towers` are its parts by what they see.
+
+    Without `model_sha256`, the digest of its weights, it is computed. What `is_traced` was written
+    for one way of computing, and is run in no other.
+    """
+
+    framework = f"torch {torch.__version__}"
+    is_concurrent = True
+
+    def __init__(
+        self,
+        network: nn.Module,
+        device: str,
+        towers: Mapping[str, nn.Module] | None = None,
+        *,
+        model_sha256: str = "",
+        is_traced: bool = False,
+    ) -> None:
+        self._device = torch.device(device)
+        self._is_traced = is_traced
+        self.memory_formats: Sequence[MemoryFormat] = (
+            (MemoryFormat.CONTIGUOUS,) if is_traced else tuple(MemoryFormat)
+        )
+        self.can_compile = not is_traced
+        on_gpu = self._device.type == "cuda"
+        self.precisions: Sequence[Precision] = (
+            tuple(Precision) if on_gpu else (Precision.FLOAT32, Precision.BFLOAT16)
+        )
+        self.model_sha256 = model_sha256 or state_sha256(network)
+        with telling_out_of_memory():
+            root = network.eval().requires_grad_(False).to(self._device)
+        self.resident_bytes = resident_bytes(root)
+        self._pools_on_cpu = not on_gpu and has_max_pools(root)
+        # It never runs itself: a twin of it then has neither hooks nor a half-done pass.
+        self._first: _Network | None = _Network(root, dict(towers or {IMAGE: network}))
+        self._forget_passes()
+
+    def _forget_passes(self) -> None:
+        self._idle: LifoQueue[_Network] = LifoQueue()
+        self._compiled = CompiledPasses(self._open_twin)
+
+    def _open_twin(self) -> tuple[nn.Module, Mapping[str, nn.Module]]:
+        twin = self._open().twin()
+        return twin.root, twin.towers
+
+    @property
+    def network(self) -> nn.Module:
+        """The network."""
+        return self._open().root
+
+    @property
+    def towers(self) -> Mapping[str, nn.Module]:
+        """Its parts by what they see."""
+        return self._open().towers
+
+    def _open(self) -> _Network:
+        if self._first is None:
+            raise RuntimeError("the model was closed while in use")
+        return self._first
+
+    def run(
+        self, inputs: Sequence[Any], taps: Sequence[Tap], options: ComputeOptions = DEFAULT
+    ) -> BatchRun:
+        """Return the activations of each tap, images x shape; the pass ends after the last one."""
+        started = time.monotonic()
+        with telling_out_of_memory():
+            filling = [inputs[-1]] * (options.compiled_for - len(inputs))
+            # A user's own tensors come as arrays; these share their memory.
+            tensors = [torch.as_tensor(one) for one in [*inputs, *filling]]
+            batch = torch.stack(tensors).to(self._device, non_blocking=True)
+            batch = laid_out(batch, options.memory_format)
+            copies = [_Copy(tap, len(inputs), self._device) for tap in taps]
+            copied_at = time.monotonic()
+            with arithmetic(self._device, options.precision), refusing_views(options.memory_format):
+                if options.compiled_for:
+                    self._run_compiled(batch, copies, options)
+                else:
+                    self._run_step_by_step(batch, copies)
+            if self._device.type == "cuda":
+                torch.cuda.current_stream(self._device).synchronize()
+        rows = [one.rows.numpy() for one in copies]
+        return BatchRun(rows, copied_at - started, time.monotonic() - copied_at)
+
+    def _run_compiled(
+        self, batch: torch.Tensor, copies: list[_Copy], options: ComputeOptions
+    ) -> None:
+        modules = frozenset(one.tap.module for one in copies)
+        outputs = self._compiled.run(copies[0].tap.modality, modules, batch, options)
+        for one in copies:
+            one.fill(outputs)
+
+    def _run_step_by_step(self, batch: torch.Tensor, copies: list[_Copy]) -> None:
+        quicker = QuickMaxPools() if self._pools_on_cpu else nullcontext()
+        with self._own_network() as network, quicker:
+            _forward(network, batch, copies)
+
+    @contextmanager
+    def _own_network(self) -> Iterator[_Network]:
+        """Give an idle network, or a twin where all are in use."""
+        first, idle = self._open(), self._idle
+        try:
+            network = idle.get_nowait()
+        except Empty:
+            network = first.twin()
+        try:
+            yield network
+        finally:
+            # Of a model that was closed meanwhile, nobody keeps these.
+            idle.put(network)
+
+    def close(self) -> None:
+        """Give the memory of the network back to the device and the system."""
+        self._first = None
+        self._forget_passes()
+        give_memory_back(self._device)
+
+    def leave(self) -> HostModel:
+        """Close the model and keep its weights in the host's memory; raise MemoryError."""
+        first = self._open()
+        # Twins would hold the buffers on the device, and what they remember of their passes.
+        self._first = None
+        self._forget_passes()
+        try:
+            with telling_out_of_memory():
+                root = first.root.to("cpu")
+        except OutOfDeviceMemoryError as error:
+            raise MemoryError(str(error)) from error
+        finally:
+            give_memory_back(self._device)
+        again = partial(
+            TorchModel,
+            root,
+            str(self._device),
+            first.towers,
+            model_sha256=self.model_sha256,
+            is_traced=self._is_traced,
+        )
+        return HostModel(again, partial(give_memory_back, _HOST))
+
+
+def _forward(network: _Network, batch: torch.Tensor, copies: list[_Copy]) -> None:
+    """Run a batch up to the last tap."""
+
+    def stop_after_last(_module: nn.Module, _inputs: Any, _output: Any) -> None:
+        if all(one.reached for one in copies):
+            raise _LastTapReached
+
+    tapped = [(network.modules[one.tap.module], one) for one in copies]
+    hooks: list[tuple[nn.Module, Callable[..., None]]] = [
+        *tapped,
+        *((module, stop_after_last) for module, _ in tapped),
+    ]
+    handles = [module.register_forward_hook(hook) for module, hook in hooks]
+    try:
+        with torch.inference_mode():
+            network.towers[copies[0].tap.modality](batch)
+    except _LastTapReached:
+        pass
+    finally:
+        for handle in handles:
+            handle.remove()
+    for one in copies:
+        if not one.reached:
+            sentence = f"module {one.tap.module!r} ran {one.calls} times; {one.tap.name!r}"
+            raise RuntimeError(f"{sentence} needs {one.tap.calls[-1] + 1}")
+
+
+def resident_bytes(network: nn.Module) -> int:
+    """Return the memory of all parameters and buffers as it is held, shared memory once, bytes."""
+    storages = {
+        tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
+        for tensor in [*network.parameters(), *network.buffers()]
+    }
+    return sum(storages.values())
+
+
+def state_sha256(network: nn.Module) -> str:
+    """Return SHA-256 over name, type, shape and bytes of the state dict's tensors, hex."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -1,0 +1,147 @@
+"""Decodes and preprocesses images ahead of the device, in order; knows no model.
+
+A bounded pool of threads is shared by all requests; each request has only as many images on
+the way as its stream has room for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from ...errors import InvalidRequestError
+from ...images import EncodedImage, ImageDecoder
+from ...inputs import InputTransform, RequestItem, TensorImage, tensor_values
+from ...metrics import Metrics
+from ..passes.stream import BatchStream, PreparedImage
+from .server_images import SentItem, ServerImages
+
+_Pending = asyncio.Queue[asyncio.Future[PreparedImage] | None]
+
+
+@dataclass
+class Preparation:
+    """What was prepared for one request so far."""
+
+    image_count: int = 0
+    byte_count: int = 0
+    decode_seconds: float = 0.0
+    digests: dict[int, str] | None = None
+    """SHA-256 (hex) of the content of each image, by its place; None: nobody wants them."""
+
+
+class ImagePreparer:
+    """The pool of threads that decode."""
+
+    def __init__(
+        self,
+        decoder: ImageDecoder,
+        images: ServerImages,
+        metrics: Metrics,
+        *,
+        threads: int,
+        initializer: Callable[[], None] | None = None,
+    ) -> None:
+        self._decoder = decoder
+        self._images = images
+        self._metrics = metrics
+        self._pool = ThreadPoolExecutor(threads, "decode", initializer)
+
+    async def feed(
+        self,
+        stream: BatchStream,
+        images: AsyncIterator[SentItem],
+        transform: InputTransform,
+        preparation: Preparation,
+    ) -> None:
+        """Read images, prepare them in parallel, and put them into the stream in their order.
+
+        Raises ImageError, or what reading raises. Cancelling drops what is not yet begun.
+        """
+        pending: _Pending = asyncio.Queue()  # as long as the stream has room
+        reading = self._read(stream, images, transform, preparation, pending)
+        reader = asyncio.create_task(reading, name="read images")
+        try:
+            while (future := await pending.get()) is not None:
+                stream.put(await future)
+            await reader
+        finally:
+            reader.cancel()
+            while not pending.empty():
+                _drop(pending.get_nowait())
+        if not preparation.image_count:
+            raise InvalidRequestError("no image was sent after the header", field="image")
+        stream.end()
+
+    async def _read(
+        self,
+        stream: BatchStream,
+        images: AsyncIterator[SentItem],
+        transform: InputTransform,
+        preparation: Preparation,
+        pending: _Pending,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await stream.room.acquire()
+            async for image in images:
+                preparation.image_count += 1
+                preparation.byte_count += _byte_count(image)
+                work = partial(self._prepare, image, transform, preparation)
+                pending.put_nowait(loop.run_in_executor(self._pool, work))
+                await stream.room.acquire()
+        finally:
+            pending.put_nowait(None)
+
+    def _prepare(
+        self, sent: SentItem, transform: InputTransform, preparation: Preparation
+    ) -> PreparedImage:
+        started = time.monotonic()
+        item = self._images.fetch(sent)
+        transform.check_kind(item)
+        if preparation.digests is not None:
+            preparation.digests[item.index] = hashlib.sha256(_bytes(item)).hexdigest()
+        content = self._content(item, transform)
+        self._images.keep(item)
+        decoded_at = time.monotonic()
+        tensor = transform.input_of(item, content)
+        transform.check_shape(item, tuple(tensor.shape))
+        ready_at = time.monotonic()
+        self._metrics.decode_seconds.observe(decoded_at - started)
+        self._metrics.preprocess_seconds.observe(ready_at - decoded_at)
+        preparation.decode_seconds += ready_at - started
+        return PreparedImage(item.name, tensor, ready_at)
+
+    def _content(self, item: RequestItem, transform: InputTransform) -> Any:
+        if isinstance(item, EncodedImage):
+            return self._decoder.decode(item)
+        if isinstance(item, TensorImage):
+            return tensor_values(item, transform.spec.shape)
+        return item.text
+
+    def close(self) -> None:
+        """End the threads; what they have not begun is dropped."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _byte_count(item: SentItem) -> int:
+    return len(_bytes(item)) if isinstance(item, RequestItem) else 0
+
+
+def _bytes(item: RequestItem) -> bytes:
+    """Return the content of an item that has it."""
+    if isinstance(item, EncodedImage):
+        return item.encoded
+    return item.values if isinstance(item, TensorImage) else item.text.encode()
+
+
+def _drop(future: asyncio.Future[PreparedImage] | None) -> None:
+    """Cancel what is not begun; an error that came too late to be told is read, so not logged."""
+    if future is not None and not future.cancel() and not future.cancelled():
+        future.exception()

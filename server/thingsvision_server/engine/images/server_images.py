@@ -1,0 +1,94 @@
+"""Images that lie on the server: kept of earlier requests, or below a folder; decodes nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...errors import InvalidRequestError, UnknownImageError
+from ...images import EncodedImage, KeptImage, ServerImage, image_error
+from ...inputs import RequestItem
+from .store import ImageStore
+
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+"""Endings of files below the image root that are images, in lower case."""
+
+SentItem = RequestItem | KeptImage | ServerImage
+"""What a request sends: content, or what names an image that lies here."""
+
+
+@dataclass(frozen=True)
+class ServerImages:
+    """Both: the store, and the folder that the operator shows to all users, if any."""
+
+    store: ImageStore
+    root: Path | None = None
+
+    def fetch(self, item: SentItem) -> RequestItem:
+        """Return the image that an item names, with its file; others as they are.
+
+        Raises UnknownImageError where it is not here.
+        """
+        if isinstance(item, KeptImage):
+            return self._kept(item)
+        if isinstance(item, ServerImage):
+            return EncodedImage(item.index, item.name, self._file(item).read_bytes())
+        return item
+
+    def keep(self, item: RequestItem) -> None:
+        """Keep an image's file, if its user wants that."""
+        if isinstance(item, EncodedImage) and item.keep_for is not None:
+            self.store.keep(item.encoded, item.keep_for)
+
+    def names(self, folder: str) -> Iterator[str]:
+        """Yield the images below a folder: folders by code points, in each its files likewise.
+
+        Hidden files and links that lead out of the root are none.
+        """
+        root, start = self._root(), self._inside(folder)
+        if start is None or not start.is_dir():
+            sentence = f"the image root has no folder {folder!r}"
+            raise InvalidRequestError(sentence, field="folder", subject=folder)
+        found = (Path(where, name) for where, _, names in os.walk(start) for name in names)
+        images = [path for path in found if self._is_shown(path, root)]
+        relative = (path.relative_to(root).as_posix() for path in images)
+        yield from sorted(relative, key=lambda name: name.rpartition("/")[::2])
+
+    @staticmethod
+    def _is_shown(path: Path, root: Path) -> bool:
+        is_image = path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        return is_image and (not path.is_symlink() or path.resolve().is_relative_to(root))
+
+    def _kept(self, item: KeptImage) -> EncodedImage:
+        content = self.store.read(item.sha256)
+        if content is None:
+            raise UnknownImageError(
+                f"image {item.index} ({item.name!r}), SHA-256 {item.sha256.hex()}, is not kept "
+                "here any more; send the file",
+                field=f"image[{item.index}]",
+                subject=item.name,
+            )
+        return EncodedImage(item.index, item.name, content)
+
+    def _file(self, item: ServerImage) -> Path:
+        path = self._inside(item.path)
+        if path is None or path.suffix.lower() not in SUFFIXES or not path.is_file():
+            fault = f"is no image of this server's image root: {item.path!r}"
+            raise image_error(item, fault)
+        return path
+
+    def _inside(self, name: str) -> Path | None:
+        """Return a path below the root, links followed; None where it leads out of it."""
+        root = self._root()
+        path = (root / name).resolve()
+        return path if path.is_relative_to(root) else None
+
+    def _root(self) -> Path:
+        if self.root is None:
+            raise InvalidRequestError(
+                "this server shows no folder of images; its operator can, with --image-root",
+                field="server_path",
+            )
+        return self.root.resolve()

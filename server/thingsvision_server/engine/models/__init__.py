@@ -1,0 +1,1 @@
+"""Models in memory: loaded, leased, evicted, and kept on the host meanwhile."""

@@ -1,0 +1,230 @@
+"""Merges what waits for one model into batches and runs them; knows no request's origin.
+
+There is no timer: a batch is chosen when a lane of the device is free, from what is ready then, so
+batches grow under load. A stream whose reader is slow stops only itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import structlog
+
+from ...backends.base import BatchRun, OutOfDeviceMemoryError, RunnableModel
+from ...backends.taps import Tap
+from ...errors import DeviceMemoryError
+from ...metrics import Metrics
+from .lanes import DeviceLanes, Turn
+from .stream import BatchStream, FeatureRows, PreparedImage, Share
+from .work import Overflows, Work
+
+_log = structlog.get_logger(__name__)
+
+_Batch = list[Share]
+_Piece = tuple[BatchRun, Overflows]
+
+
+@dataclass(frozen=True)
+class BatchLimits:
+    """What one forward pass may at most hold."""
+
+    images: int
+    activation_bytes: int
+
+    def images_for(self, taps: Sequence[Tap]) -> int:
+        """Return how many images fit, at least one."""
+        row_bytes = sum(tap.row_bytes for tap in taps)
+        return max(1, min(self.images, self.activation_bytes // max(1, row_bytes)))
+
+
+class Batcher:
+    """The streams of one model on one device."""
+
+    def __init__(
+        self, model: RunnableModel, lanes: DeviceLanes, limits: BatchLimits, metrics: Metrics
+    ) -> None:
+        self.limits = limits
+        self._model = model
+        self._lanes = lanes
+        self._metrics = metrics
+        self._most_passes = lanes.width if model.is_concurrent else 1
+        self._streams: list[BatchStream] = []
+        self._changed = asyncio.Event()
+        self._worker: asyncio.Task[None] | None = None
+        self._passes: set[asyncio.Task[None]] = set()
+
+    @contextmanager
+    def open(self, work: Work, batch_size: int) -> Iterator[BatchStream]:
+        """Yield a stream of images for this work; batch_size 0 leaves it to what is ready."""
+        most = self.limits.images_for(work.taps)
+        size = min(batch_size or most, most)
+        stream = BatchStream(
+            work,
+            size,
+            exact=batch_size > 0,
+            changed=self._changed,
+            depth=self._metrics.queue_depth,
+            most_batches=self._most_passes + 1,
+        )
+        self._streams.append(stream)
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self._work(), name="batcher")
+        try:
+            yield stream
+        finally:
+            stream.closed = True
+            self._streams.remove(stream)
+            self._metrics.cancelled_images.inc(stream.drop())
+            self._changed.set()
+
+    async def drain(self) -> None:
+        """Wait for passes that still run, for readers who left too."""
+        while self._passes:
+            await asyncio.wait(self._passes)
+
+    async def _work(self) -> None:
+        """Start passes until no stream is left."""
+        while self._streams:
+            has_room = len(self._passes) < self._most_passes
+            if not has_room or not any(stream.runnable_count for stream in self._streams):
+                self._changed.clear()
+                await self._changed.wait()
+                continue
+            turn = await self._lanes.turn()
+            # Chosen only now: what became ready while others used the device joins in.
+            batch = self._choose()
+            if self._is_awaited(batch):
+                await turn.widen()
+            self._start(batch, turn)
+
+    def _start(self, batch: _Batch, turn: Turn) -> None:
+        running = asyncio.create_task(self._run(batch, turn), name="pass")
+        self._passes.add(running)
+        running.add_done_callback(self._ended)
+
+    def _ended(self, running: asyncio.Task[None]) -> None:
+        self._passes.discard(running)
+        self._changed.set()
+
+    def _choose(self) -> _Batch:
+        """Take the next batch; the stream that leads it goes to the end of the turn."""
+        leader = next((stream for stream in self._streams if stream.runnable_count), None)
+        if leader is None:
+            return []
+        self._streams.remove(leader)
+        self._streams.append(leader)
+        batch, room = [], leader.batch_size
+        for stream in [leader, *self._companions(leader)]:
+            count = min(stream.runnable_count, room)
+            if count:
+                batch.append(stream.take(count))
+                room -= count
+        return batch
+
+    def _companions(self, leader: BatchStream) -> list[BatchStream]:
+        return [
+            stream
+            for stream in self._streams
+            if stream is not leader
+            and not (leader.exact or stream.exact)
+            and stream.work == leader.work
+        ]
+
+    def _is_awaited(self, batch: _Batch) -> bool:
+        """Tell whether nothing is left to do but this batch; exact ones keep to their cores."""
+        whole = all(share.stream.ended and not share.stream.exact for share in batch)
+        return whole and not any(stream.ready for stream in self._streams)
+
+    async def _run(self, batch: _Batch, turn: Turn) -> None:
+        """Run a batch, and hand its rows, or what went wrong, to the readers."""
+        try:
+            self._observe_wait(batch)
+            images = [image for share in batch for image in share.images]
+            result = await self._forward(images, batch[0].stream.work, turn) if batch else []
+        finally:
+            turn.end()
+        if not isinstance(result, BaseException):
+            self._deliver(batch, result)
+            return
+        for share in batch:
+            share.stream.give(share.place, _as_error(result, share.stream.work))
+
+    async def _forward(
+        self, images: list[PreparedImage], work: Work, turn: Turn
+    ) -> list[_Piece] | BaseException:
+        """Return what a pass gives, or several in a row where the device has no room for one."""
+        runs: list[_Piece] = []
+        pieces = [images]
+        while pieces:
+            piece = pieces.pop(0)
+            inputs = [image.tensor for image in piece]
+            # A failed run holds the memory of its batch: nothing keeps it over the next one.
+            run = turn.run(partial(work.run, self._model, inputs))
+            await asyncio.wait({run})
+            # Compiled passes have one number of images.
+            divides = len(piece) > 1 and not work.options.compiled_for
+            if isinstance(run.exception(), OutOfDeviceMemoryError) and divides:
+                _log.warning("device out of memory, halving the batch", images=len(piece))
+                middle = len(piece) // 2
+                pieces = [piece[:middle], piece[middle:], *pieces]
+            elif (error := run.exception()) is not None:
+                return error
+            else:
+                runs.append(run.result())
+        return runs
+
+    def _deliver(self, batch: _Batch, pieces: list[_Piece]) -> None:
+        start = 0
+        for run, _ in pieces:
+            self._observe_run(run, batch[0].stream.batch_size)
+        for share in batch:
+            stop = start + len(share.images)
+            if not share.stream.closed:
+                share.stream.forward_seconds += sum(run.forward_seconds for run, _ in pieces)
+                share.stream.give(share.place, list(_rows(share, pieces, start)))
+            start = stop
+
+    def _observe_wait(self, batch: _Batch) -> None:
+        now = time.monotonic()
+        for share in batch:
+            share.stream.wait_seconds += now - share.images[0].ready_at
+            for image in share.images:
+                self._metrics.queue_wait_seconds.observe(now - image.ready_at)
+
+    def _observe_run(self, run: BatchRun, most_images: int) -> None:
+        metrics, count = self._metrics, len(run.rows[0])
+        metrics.copy_seconds.observe(run.copy_seconds)
+        metrics.forward_seconds.observe(run.forward_seconds)
+        metrics.batch_images.observe(count)
+        metrics.batch_fill.observe(count / most_images)
+        metrics.images.inc(count)
+        metrics.activation_bytes.inc(sum(rows.nbytes for rows in run.rows))
+
+
+def _rows(share: Share, pieces: list[_Piece], start: int) -> Iterator[FeatureRows]:
+    """Yield the rows of a share, whose first is row `start` of the batch, piece by piece."""
+    names, begin = [image.name for image in share.images], 0
+    for run, overflows in pieces:
+        end = begin + len(overflows)
+        first, last = max(start, begin), min(start + len(names), end)
+        if first < last:
+            taken = slice(first - begin, last - begin)
+            arrays = [array[taken] for array in run.rows]
+            lost = int(overflows[taken].sum())
+            yield FeatureRows(names[first - start : last - start], arrays, lost)
+        begin = end
+
+
+def _as_error(error: BaseException, work: Work) -> BaseException:
+    if isinstance(error, OutOfDeviceMemoryError):
+        reason, count = str(error).partition("\n")[0], work.options.compiled_for
+        images = f"{count} images in a compiled pass" if count else "a single image"
+        return DeviceMemoryError(
+            f"the device has no room for the activations of {images}: {reason}"
+        )
+    return error

@@ -1,0 +1,1 @@
+"""PCAs: fitted on features of images, kept in files, applied to rows."""

@@ -1,0 +1,164 @@
+"""A PCA that was fitted: what it was fitted on, and scores of features by it; knows no file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import PCAMismatchError, sides
+from ...inputs import Preprocessing
+from ..reduction import Reduction
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class FeatureFacts:
+    """What features of an image and a module depend on: a PCA is for features alike only."""
+
+    model: str
+    """Its id, `source/name@weights`."""
+    model_sha256: str
+    preprocessing: Preprocessing
+    token_extraction: str
+    precision: str
+    memory_format: str
+    reduction: Reduction
+    """What is done before the PCA."""
+    compiled: bool = False
+
+    def differences(self, asked: FeatureFacts) -> list[str]:
+        """Return what is otherwise in a request, with both values."""
+        found = []
+        if self.model_sha256 != asked.model_sha256:
+            models = [f"{one.model} (SHA-256 {one.model_sha256})" for one in (self, asked)]
+            found.append(f"model was {models[0]} and is {models[1]} here")
+        for name in (
+            "preprocessing",
+            "token_extraction",
+            "precision",
+            "memory_format",
+            "reduction",
+            "compiled",
+        ):
+            mine, other = (_plain(getattr(one, name)) for one in (self, asked))
+            found += _different(name, mine, other)
+        return found
+
+
+def _plain(value: Any) -> Any:
+    return asdict(value) if isinstance(value, Preprocessing | Reduction) else value
+
+
+def _different(name: str, mine: Any, other: Any) -> Iterator[str]:
+    if isinstance(mine, Mapping) and isinstance(other, Mapping):
+        for key in mine:
+            yield from _different(f"{name}.{key}", mine[key], other[key])
+    elif mine != other:
+        yield f"{name} was {_told(mine)} and is {_told(other)} here"
+
+
+def _told(value: Any) -> str:
+    return "none" if value in ("", (), None) else str(value)
+
+
+@dataclass(frozen=True)
+class PCAModule:
+    """The components of one module; variances as in `rdm.pca.Components`."""
+
+    name: str
+    shape: tuple[int, ...]
+    """Of one image's features before the PCA."""
+    explained_variance: tuple[float, ...]
+    explained_variance_ratio: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class PCADescription:
+    """What is known of a PCA beside its numbers."""
+
+    name: str
+    """What its user calls it; empty: nothing."""
+    component_count: int
+    image_count: int
+    images_sha256: str
+    """Over a line `SHA-256  name` for each image."""
+    facts: FeatureFacts
+    modules: tuple[PCAModule, ...]
+    batch_size: int
+    deterministic: bool
+    device: str
+    framework: str
+    server_version: str
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of one image's features before the PCA, by module."""
+        return {module.name: module.shape for module in self.modules}
+
+    def misfits(self, facts: FeatureFacts, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+        """Return why it is for other features than those of modules of these shapes."""
+        found = self.facts.differences(facts)
+        mine = self.shapes
+        if other := [name for name in shapes if name not in mine]:
+            asked, fitted = ", ".join(map(repr, other)), ", ".join(map(repr, mine))
+            found.insert(0, f"module was {fitted} and is {asked} here")
+        return found + [
+            f"the shape of {name!r} was {sides(mine[name])} and is {sides(shape)} here"
+            for name, shape in shapes.items()
+            if name in mine and mine[name] != shape
+        ]
+
+
+@dataclass(frozen=True)
+class PCARecord:
+    """A PCA that is kept, without its numbers."""
+
+    sha256: str
+    """Of its file."""
+    description: PCADescription
+    size_bytes: int
+    fitted_at: float
+    """Seconds since 1970, UTC."""
+
+    def __str__(self) -> str:
+        name = self.description.name
+        return f"PCA {name!r} ({self.sha256})" if name else f"PCA {self.sha256}"
+
+    def check(self, facts: FeatureFacts, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Raise PCAMismatchError where it was fitted on other features."""
+        if misfits := self.description.misfits(facts, shapes):
+            raise PCAMismatchError(
+                f"{self} was fitted on other features than these: {'; '.join(misfits)}",
+                field="reduction.pca",
+                subject=self.description.name or self.sha256,
+            )
+
+
+@dataclass(frozen=True)
+class Axes:
+    """The mean row [P], float64, and axes k x P, float32, of one module."""
+
+    mean: Array
+    axes: Array
+
+    def scores(self, rows: Array) -> Array:
+        """Return n x k float32 scores of n rows of P values: (rows - mean) @ axes.T."""
+        import torch  # its products keep to the cores of the calling thread
+
+        flat = rows.reshape(len(rows), -1)
+        centred = np.subtract(flat, self.mean, dtype=np.float64).astype(np.float32)
+        scores: Array = (torch.from_numpy(centred) @ torch.from_numpy(self.axes).T).numpy()
+        return scores
+
+
+@dataclass(frozen=True)
+class PCA:
+    """A PCA with its numbers; those of the same record are the same."""
+
+    record: PCARecord
+    modules: Mapping[str, Axes] = field(compare=False)

@@ -1,0 +1,101 @@
+"""PCAs of features that may not fit into memory: collected, fitted, cancelled; knows no wire."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from functools import partial
+
+import numpy as np
+
+from ...errors import ExhaustedError, InvalidRequestError
+from ...rdm.pca import Components, compute_pca
+from ..comparing import ComparingLimits
+from ..rows.spool import FeatureSpool, SpoolColumn
+from ..watching import Progress, Watch, watched
+from .fitted import Array
+
+
+class Fitter:
+    """Fits PCAs of one number of components on collected features, within the limits of RDMs."""
+
+    def __init__(self, device: str, limits: ComparingLimits, component_count: int) -> None:
+        self._device = device
+        self._limits = limits
+        self._component_count = component_count
+
+    def collect(self, columns: Sequence[SpoolColumn]) -> FeatureSpool:
+        """Open a place for rows of features; raise where they have too few values."""
+        for column in columns:
+            if not 1 <= self._component_count <= column.value_count:
+                raise InvalidRequestError(
+                    f"a PCA of module {column.name!r} has 1 to {column.value_count:,} components "
+                    f"(its features have so many values), not {self._component_count:,}",
+                    field="component_count",
+                    subject=column.name,
+                )
+        return self._limits.spool(columns)
+
+    def check_rows(
+        self, images: Sequence[str], columns: Sequence[SpoolColumn], arrays: Sequence[Array]
+    ) -> None:
+        """Refuse rows with a value that is not finite, which would spoil all axes."""
+        for column, array in zip(columns, arrays, strict=True):
+            finite = np.isfinite(array.reshape(len(images), -1)).all(1)
+            if not finite.all():
+                image = images[int(np.argmin(finite))]
+                raise InvalidRequestError(
+                    f"image {image!r} has features of module {column.name!r} that are NaN or "
+                    "infinite; a PCA needs finite ones: leave the image out",
+                    field="image",
+                    subject=image,
+                )
+
+    def check_size(self, image_count: int, columns: Sequence[SpoolColumn]) -> None:
+        """Refuse fits that this server has no memory for; call it while rows arrive."""
+        count = self._component_count
+        # float64 products and eigenvectors; float32 axes, of all modules, and as they are written.
+        sides = [min(image_count, column.value_count) for column in columns]
+        products = max(side * (side + count) for side in sides)
+        needed = 8 * (products + count * sum(column.value_count for column in columns))
+        if needed > self._limits.rdm_bytes:
+            raise ExhaustedError(
+                f"a PCA of {image_count:,} images with {count:,} components needs {needed:,} "
+                f"bytes; this server has {self._limits.rdm_bytes:,} for RDMs and PCAs: take fewer "
+                "images or components, or pool features before",
+                field="image",
+            )
+
+    def fit(self, spool: FeatureSpool) -> AsyncGenerator[Progress | list[Components]]:
+        """Yield progress every second, and at last the components of the columns, in their order.
+
+        Close the generator to stop: the work ends within a step, before this returns. Raises
+        InvalidRequestError where the features have fewer components.
+        """
+        count = self._component_count
+        if count > spool.row_count - 1:
+            raise InvalidRequestError(
+                f"a PCA of {spool.row_count:,} images has at most {spool.row_count - 1:,} "
+                f"components, one less than images, not {count:,}",
+                field="component_count",
+            )
+        watch = Watch(len(spool.columns))
+        return watched(watch, partial(self._fit_all, spool, watch))
+
+    def _fit_all(self, spool: FeatureSpool, watch: Watch) -> list[Components]:
+        return [
+            self._fit_one(spool, column.name, watch, part)
+            for part, column in enumerate(spool.columns)
+        ]
+
+    def _fit_one(self, spool: FeatureSpool, column: str, watch: Watch, part: int) -> Components:
+        rows, count = spool.rows(column), self._component_count
+        on_block = watch.on_block(part)
+        found = compute_pca(rows, count, device=self._device, on_block=on_block)
+        if len(found.axes) < count:
+            raise InvalidRequestError(
+                f"features of module {column!r} vary over these {spool.row_count:,} images in "
+                f"{len(found.axes):,} directions only, so a PCA has no {count:,} components",
+                field="component_count",
+                subject=column,
+            )
+        return found

@@ -1,0 +1,128 @@
+"""Between protobuf messages and the engine's own types, both ways; knows no call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from thingsvision_proto.v1 import thingsvision_pb2 as pb
+
+from ...backends.modules import ModuleInfo
+from ...engine.models.residency import Resident
+from ...errors import InvalidRequestError
+from ...inputs import Preprocessing
+from ...sources.base import (
+    ModelEntry,
+    ModelKey,
+    Pretrained,
+    PretrainedEntry,
+    Random,
+    Uploaded,
+    Weights,
+    WeightsState,
+)
+
+T = TypeVar("T")
+
+_STATES: Mapping[WeightsState, pb.WeightsState] = {
+    WeightsState.PRESENT: pb.WEIGHTS_STATE_PRESENT,
+    WeightsState.DOWNLOADABLE: pb.WEIGHTS_STATE_DOWNLOADABLE,
+    WeightsState.MISSING: pb.WEIGHTS_STATE_MISSING,
+}
+
+
+def known(field: str, value: int, table: Mapping[Any, T]) -> T:
+    """Return what an enum's value stands for; raise for one that is not in its table."""
+    if value not in table:
+        valid = ", ".join(dict.fromkeys(str(getattr(v, "value", v)) for v in table.values() if v))
+        raise InvalidRequestError(f"{field} {value} is not known. Valid: {valid}", field=field)
+    return table[value]
+
+
+def model_key(spec: pb.ModelSpec) -> ModelKey:
+    """Return the model that a message names; raise where it names none."""
+    for field in ("source", "name"):
+        if not getattr(spec, field):
+            raise InvalidRequestError(f"the model has no {field}", field=f"model.{field}")
+    weights: Weights = Pretrained(spec.pretrained_tag)
+    if spec.WhichOneof("weights") == "weights_sha256":
+        weights = Uploaded(spec.weights_sha256)
+    elif spec.WhichOneof("weights") == "random_seed":
+        weights = Random(spec.random_seed)
+    return ModelKey(spec.source, spec.name, weights)
+
+
+def model_spec(key: ModelKey) -> pb.ModelSpec:
+    """Return the message that names a model."""
+    spec = pb.ModelSpec(source=key.source, name=key.name)
+    match key.weights:
+        case Pretrained(tag):
+            spec.pretrained_tag = tag
+        case Uploaded(sha256):
+            spec.weights_sha256 = sha256
+        case Random(seed):
+            spec.random_seed = seed
+    return spec
+
+
+def preprocessing_message(preprocessing: Preprocessing) -> pb.Preprocessing:
+    """Return the message of a model's preprocessing; the fields have the same names."""
+    return pb.Preprocessing(**vars(preprocessing))
+
+
+def module_message(module: ModuleInfo) -> pb.ListModulesResponse:
+    """Return the message of one module."""
+    return pb.ListModulesResponse(
+        name=module.name,
+        type=module.type,
+        attributes=module.attributes,
+        depth=module.depth,
+        parent=module.parent,
+        parameter_count=module.parameter_count,
+        output_shape=module.last.shape,
+        output_dtype=module.last.dtype,
+        call_count=len(module.calls),
+        extractable=not module.reason,
+        reason=module.reason,
+        modality=module.modality,
+        prefix_token_count=module.prefix_tokens,
+    )
+
+
+def model_message(entry: ModelEntry) -> pb.ListModelsResponse:
+    """Return the message of one model of a source."""
+    return pb.ListModelsResponse(
+        source=entry.source,
+        name=entry.name,
+        pretrained=map(_pretrained_message, entry.pretrained),
+        backend=entry.backend,
+        task=entry.task,
+        parameter_count=entry.parameter_count,
+        input_shape=entry.input_shape,
+    )
+
+
+def _pretrained_message(entry: PretrainedEntry) -> pb.PretrainedWeights:
+    known = entry.preprocessing
+    return pb.PretrainedWeights(
+        tag=entry.tag,
+        is_default=entry.is_default,
+        state=_STATES[entry.state],
+        preprocessing=None if known is None else preprocessing_message(known),
+    )
+
+
+def resident_message(resident: Resident, device: str) -> pb.ResidentModel:
+    """Return the message of a model that is in memory."""
+    loaded = resident.ready.result()
+    return pb.ResidentModel(
+        model=model_spec(resident.key),
+        model_id=str(resident.key),
+        model_sha256=loaded.model.model_sha256,
+        device=device,
+        resident_bytes=loaded.model.resident_bytes,
+        idle_seconds=resident.idle_seconds,
+        lease_count=resident.lease_count,
+        pinned=resident.pinned,
+        load_seconds=resident.load_seconds,
+    )

@@ -1,0 +1,83 @@
+"""Between messages about reductions and PCAs and the engine's own types; knows no call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from thingsvision_proto.v1 import thingsvision_pb2 as pb
+
+from ...engine.pca.fitted import PCA, PCARecord
+from ...engine.reduction import WHOLE, Projection, Reduction
+from .models import known, preprocessing_message
+
+_POOLS: Mapping[pb.Pool, str] = {
+    pb.POOL_UNSPECIFIED: "",
+    pb.POOL_MEAN: "mean",
+    pb.POOL_MAX: "max",
+}
+
+
+def reduction_of(message: pb.Reduction) -> Reduction:
+    """Return what a message says is done before any PCA."""
+    projection = None
+    if message.HasField("projection"):
+        projection = Projection(message.projection.component_count, message.projection.seed)
+    return Reduction(
+        pool=known("pool", message.pool, _POOLS),
+        pool_axes=tuple(message.pool_axes),
+        units=tuple(message.units),
+        projection=projection,
+    )
+
+
+def reduction_message(reduction: Reduction, pca: PCA | None = None) -> pb.Reduction | None:
+    """Return the message of a reduction; None: nothing is done."""
+    if reduction == WHOLE and pca is None:
+        return None
+    message = pb.Reduction(pool_axes=reduction.pool_axes, units=reduction.units)
+    message.pool = next(number for number, name in _POOLS.items() if name == reduction.pool)
+    if reduction.projection is not None:
+        message.projection.CopyFrom(pb.RandomProjection(**vars(reduction.projection)))
+    if pca is not None:
+        message.pca = pca.record.sha256
+    return message
+
+
+def used_pca_message(record: PCARecord) -> pb.UsedPCA:
+    """Return what a provenance says of a PCA; the fields have the same names."""
+    told = record.description
+    return pb.UsedPCA(
+        sha256=record.sha256,
+        name=told.name,
+        component_count=told.component_count,
+        image_count=told.image_count,
+        images_sha256=told.images_sha256,
+    )
+
+
+def pca_message(record: PCARecord) -> pb.PCA:
+    """Return the message of a PCA."""
+    told, facts = record.description, record.description.facts
+    return pb.PCA(
+        sha256=record.sha256,
+        name=told.name,
+        component_count=told.component_count,
+        image_count=told.image_count,
+        images_sha256=told.images_sha256,
+        modules=[pb.PCAModule(**vars(module)) for module in told.modules],
+        model_id=facts.model,
+        model_sha256=facts.model_sha256,
+        preprocessing=preprocessing_message(facts.preprocessing),
+        token_extraction=facts.token_extraction,
+        precision=facts.precision,
+        memory_format=facts.memory_format,
+        compiled=facts.compiled,
+        reduction=reduction_message(facts.reduction),
+        batch_size=told.batch_size,
+        deterministic=told.deterministic,
+        device=told.device,
+        framework=told.framework,
+        server_version=told.server_version,
+        size_bytes=record.size_bytes,
+        fitted_unix_seconds=record.fitted_at,
+    )

@@ -1,0 +1,43 @@
+"""Between the messages about uploads and the store's own types, both ways; knows no call."""
+
+from __future__ import annotations
+
+from thingsvision_proto.v1 import thingsvision_pb2 as pb
+
+from ...inputs import Preprocessing
+from ...sources.uploads.formats import FORMATS
+from ...sources.uploads.records import UploadRecord
+from ...sources.uploads.store import Announcement
+from .models import preprocessing_message
+
+
+def announcement(header: pb.UploadWeightsHeader) -> Announcement:
+    """Return what a header says of the file that follows."""
+    declared = _declared(header.preprocessing) if header.HasField("preprocessing") else None
+    return Announcement(header.sha256, header.size_bytes, header.name, declared)
+
+
+def _declared(message: pb.Preprocessing) -> Preprocessing:
+    return Preprocessing(
+        resize_pixels=tuple(message.resize_pixels),
+        interpolation=message.interpolation,
+        crop_pixels=tuple(message.crop_pixels),
+        value_range=message.value_range,
+        mean=tuple(message.mean),
+        std=tuple(message.std),
+        channel_order=message.channel_order,
+    )
+
+
+def upload_message(record: UploadRecord) -> pb.Upload:
+    """Return the message of an uploaded file."""
+    declared = record.preprocessing
+    return pb.Upload(
+        sha256=record.sha256,
+        size_bytes=record.size_bytes,
+        format=record.format,
+        name=record.name,
+        preprocessing=None if declared is None else preprocessing_message(declared),
+        uploaded_unix_seconds=record.uploaded_at,
+        is_model=record.format in FORMATS and FORMATS[record.format].is_model,
+    )

@@ -1,0 +1,173 @@
+"""The ComputeRDM reply: rows collected from images or frames, compared, and sent as Arrow."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import ExitStack, aclosing
+from typing import Any, TypeVar
+
+from structlog.contextvars import bind_contextvars
+
+from thingsvision_proto.v1 import thingsvision_pb2 as pb
+from thingsvision_proto.wire import ColumnSpec, FeatureReader, WireError
+
+from ..engine.comparing import Comparer
+from ..engine.extractor import Extractor
+from ..engine.watching import Progress
+from ..errors import InvalidRequestError
+from ..metrics import Metrics
+from ..rdm.compare import RDM
+from .collecting import Arrays, Collected, begun, collect_rows
+from .messages.extraction import (
+    COMPARED_DTYPES,
+    RDM_DTYPES,
+    column_message,
+    element_type,
+    extract_spec,
+    provenance,
+    timings,
+)
+from .messages.models import known
+from .replies import FrameReply, feature_columns, log_extraction
+from .requests import RequestStream, pulled
+
+_ROWS_AT_ONCE = 64
+
+T = TypeVar("T")
+
+_METRICS: Mapping[pb.Metric, str] = {
+    pb.METRIC_CORRELATION: "correlation",
+    pb.METRIC_COSINE: "cosine",
+    pb.METRIC_EUCLIDEAN: "euclidean",
+    pb.METRIC_GAUSSIAN: "gaussian",
+}
+
+
+class RDMReply:
+    """Answers ComputeRDM."""
+
+    def __init__(self, extractor: Extractor, comparer: Comparer, metrics: Metrics) -> None:
+        self._extractor = extractor
+        self._comparer = comparer
+        self._metrics = metrics
+
+    async def stream(
+        self, header: pb.ComputeRDMHeader, request: RequestStream
+    ) -> AsyncGenerator[pb.ComputeRDMResponse | bytes]:
+        """Yield progress, a header, the RDMs' frames and a trailer."""
+        metric, dtype = metric_name(header.metric), element_type(header.element_type, RDM_DTYPES)
+        bind_contextvars(metric=metric)
+        from_images = header.HasField("extraction")
+        collect = self._collect_images if from_images else self._collect_features
+        rdms: list[RDM] = []
+        with ExitStack() as stack:
+            async with aclosing(collect(header, request, stack)) as steps:
+                async for collected in steps:
+                    if collected.progress_is_due():
+                        yield _progress(pb.RDM_STAGE_COLLECTING, len(collected.images), 0)
+            async with aclosing(self._compare(collected, metric)) as results:
+                async for result in results:
+                    if isinstance(result, Progress):
+                        counts = (result.done_count, result.total_count)
+                        yield _progress(pb.RDM_STAGE_COMPARING, *counts)
+                    else:
+                        rdms = result
+            for response in self._responses(collected, header.metric, dtype, rdms):
+                yield response
+
+    async def _collect_images(
+        self, header: pb.ComputeRDMHeader, request: RequestStream, stack: ExitStack
+    ) -> AsyncGenerator[Collected]:
+        """Collect the features of images; the model's lease ends with the last row."""
+        bind_contextvars(modules=list(header.extraction.modules))
+        element_type(header.extraction.element_type, COMPARED_DTYPES)
+        async with self._extractor.open(extract_spec(header.extraction)) as extraction:
+            collected = begun(feature_columns(extraction), self._comparer.collect, stack)
+            collected.extraction = extraction
+            rows = self._extractor.rows(extraction, request.images())
+            try:
+                async with aclosing(collect_rows(rows, collected, self._check_size)) as steps:
+                    async for step in steps:
+                        yield step
+            finally:
+                log_extraction(extraction, 0.0)
+
+    async def _collect_features(
+        self, _header: pb.ComputeRDMHeader, request: RequestStream, stack: ExitStack
+    ) -> AsyncGenerator[Collected]:
+        """Collect ready features, decoded in a thread."""
+        frames = pulled(request.frames("features"), asyncio.get_running_loop())
+        reader = await _in_thread(lambda: FeatureReader(frames))
+        if not reader.columns:
+            raise InvalidRequestError("the features have no column beside `image`")
+        for column in reader.columns:
+            if column.dtype not in RDM_DTYPES:
+                raise InvalidRequestError(
+                    f"column {column.name!r} is {column.dtype}; features are float32 or float64",
+                    field="features",
+                )
+        collected = begun(reader.columns, self._comparer.collect, stack)
+        batches = iter(reader)
+        while (batch := await _in_thread(lambda: next(batches, None))) is not None:
+            await collected.append(*batch, self._check_size)
+            yield collected
+        if not collected.images:
+            raise InvalidRequestError("the features have no rows", field="features")
+        yield collected
+
+    def _check_size(self, collected: Collected, images: Sequence[str], _arrays: Arrays) -> None:
+        image_count = len(collected.images) + len(images)
+        self._comparer.check_size(image_count, len(collected.columns))
+
+    def _compare(self, collected: Collected, metric: str) -> AsyncGenerator[Progress | list[RDM]]:
+        names = [column.name for column in collected.columns]
+        bind_contextvars(images=len(collected.images), columns=names)
+        return self._comparer.compare(collected.spool, names, metric)
+
+    def _responses(
+        self, collected: Collected, metric: pb.Metric, dtype: str, rdms: list[RDM]
+    ) -> Any:
+        images, extraction = collected.images, collected.extraction
+        columns = [ColumnSpec(c.name, (len(images),), dtype) for c in collected.columns]
+        reply = FrameReply(columns, self._metrics)
+        header = pb.ComputeRDMReplyHeader(metric=metric, columns=map(column_message, columns))
+        if extraction is not None:
+            header.provenance.CopyFrom(provenance(extraction))
+        yield pb.ComputeRDMResponse(header=header)
+        for start in range(0, len(images), _ROWS_AT_ONCE):
+            rows = slice(start, start + _ROWS_AT_ONCE)
+            arrays = [rdm.distances[rows].astype(dtype, copy=False) for rdm in rdms]
+            yield from reply.rows(images[rows], arrays)
+        yield from reply.end()
+        trailer = pb.ComputeRDMTrailer(
+            **reply.totals(),
+            undefined=_undefined(collected, rdms),
+            timings=timings(extraction, reply.send_seconds),
+        )
+        yield pb.ComputeRDMResponse(trailer=trailer)
+
+
+def _progress(stage: pb.RDMStage, done_count: int, total_count: int) -> pb.ComputeRDMResponse:
+    progress = pb.RDMProgress(stage=stage, done_count=done_count, total_count=total_count)
+    return pb.ComputeRDMResponse(progress=progress)
+
+
+def _undefined(collected: Collected, rdms: list[RDM]) -> list[pb.UndefinedRows]:
+    return [
+        pb.UndefinedRows(column=column.name, images=[collected.images[i] for i in rdm.undefined])
+        for column, rdm in zip(collected.columns, rdms, strict=True)
+        if rdm.undefined
+    ]
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    try:
+        return await asyncio.to_thread(work)
+    except WireError as error:
+        raise InvalidRequestError(str(error), field="features") from error
+
+
+def metric_name(value: pb.Metric) -> str:
+    """Return the engine's name of a metric; raise for none and for an unknown one."""
+    return known("metric", value, _METRICS)

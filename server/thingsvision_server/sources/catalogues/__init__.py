@@ -1,0 +1,1 @@
+"""What sources of PyTorch networks share: names, weights, modules, loads."""

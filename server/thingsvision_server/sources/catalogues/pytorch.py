@@ -1,0 +1,245 @@
+"""Makes a source of models from a catalogue of PyTorch networks; knows no particular library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import structlog
+import torch
+from torch import nn
+
+from ...backends.base import RunnableModel
+from ...backends.modules import Structure
+from ...backends.torch.model import TorchModel
+from ...backends.torch.seeding import isolated_random
+from ...backends.torch.skeleton import without_parameters
+from ...backends.torch.structure import Tower, describe
+from ...errors import WeightsMismatchError, unfit_shape
+from ...inputs import IMAGE, InputSpec, InputTransform
+from ..base import ModelEntry, ModelKey, Pretrained, PretrainedEntry, Random, Uploaded
+from ..naming import check_name, with_weights
+from ..weights.filling import filled_from_file
+from ..weights.folder import PublishedWeights, WeightsFolder
+from ..weights.misfits import misfits
+from ..weights.state_dicts import FileReader, StateDict, filled, read_state_dict
+
+_DRY_RUN_ERRORS = (RuntimeError, NotImplementedError, ValueError, TypeError, AssertionError)
+
+_log = structlog.get_logger(__name__)
+
+
+class NetworkCatalogue(Protocol):
+    """What a library of PyTorch networks knows of its models."""
+
+    source: str
+
+    def names(self) -> list[str]:
+        """Return the names of all models, sorted."""
+
+    def tags(self, name: str) -> list[str]:
+        """Return the tags of a model's pretrained weights, the default first."""
+
+    def published(self, name: str, tag: str) -> PublishedWeights:
+        """Tell where the weights of a tag are published."""
+
+    def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:
+        """Return the model's own preprocessing, by modality."""
+
+    def towers(self, network: nn.Module) -> Mapping[str, nn.Module]:
+        """Return the part of a network that sees each modality; called with a batch of inputs."""
+
+    def build(self, name: str) -> nn.Module:
+        """Build the network with initialised weights, as the library does without pretraining."""
+
+    def build_pretrained(self, name: str, tag: str, state: StateDict) -> nn.Module:
+        """Build the network as the library does for this tag, with these tensors for its file."""
+
+
+@runtime_checkable
+class TaskCatalogue(Protocol):
+    """A catalogue that knows what its models were made for."""
+
+    def task(self, name: str) -> str:
+        """Return what a model was made for, e.g. `classification`."""
+
+
+@runtime_checkable
+class TaggedCatalogue(Protocol):
+    """A catalogue whose networks differ with the weights that they are for."""
+
+    def build_for(self, name: str, tag: str) -> nn.Module:
+        """Build the network that the weights of a tag fit, with initialised weights."""
+
+
+@runtime_checkable
+class FittingCatalogue(Protocol):
+    """A catalogue whose networks have parts that a file of theirs may lack."""
+
+    def build_fitting(self, name: str, state: StateDict) -> nn.Module:
+        """Build the network with the parts that a state dict has, with initialised weights."""
+
+
+def _as_it_is(_name: str, state: StateDict) -> StateDict:
+    return state
+
+
+class PyTorchSource:
+    """A ModelSource over a catalogue.
+
+    `read` reads a file; `convert` turns its tensors, published or uploaded, into those of the
+    named network; `parameter_counts` are known without building; `refused` has names that users
+    may know from elsewhere, and why there is no such model.
+    """
+
+    def __init__(
+        self,
+        catalogue: NetworkCatalogue,
+        weights: WeightsFolder,
+        *,
+        read: FileReader = read_state_dict,
+        convert: Callable[[str, StateDict], StateDict] = _as_it_is,
+        parameter_counts: Mapping[str, int] | None = None,
+        refused: Mapping[str, str] | None = None,
+    ) -> None:
+        self._catalogue = catalogue
+        self._weights = weights
+        self._names = catalogue.names()
+        self._read_file = read
+        self._convert = convert
+        self._parameter_counts = parameter_counts or {}
+        self._refused = refused or {}
+
+    def names(self) -> list[str]:
+        """Return the names of all models, sorted."""
+        return self._names
+
+    def entries(self, names: list[str]) -> Iterator[ModelEntry]:
+        """Yield the entries of these models."""
+        weights = self._weights.at_a_glance()
+        return (self._entry(name, weights) for name in names)
+
+    def _entry(self, name: str, weights: WeightsFolder) -> ModelEntry:
+        catalogue, source = self._catalogue, self._catalogue.source
+        pretrained: list[PretrainedEntry] = []
+        default: InputTransform | None = None
+        for tag in catalogue.tags(name):
+            key = ModelKey(source, name, Pretrained(tag))
+            state = weights.state(key, catalogue.published(name, tag))
+            own = catalogue.transforms(key)[IMAGE]
+            default = default or own
+            pretrained.append(PretrainedEntry(tag, not pretrained, state, own.preprocessing))
+        default = default or catalogue.transforms(ModelKey(source, name, Random(0)))[IMAGE]
+        return ModelEntry(
+            source,
+            name,
+            tuple(pretrained),
+            task=catalogue.task(name) if isinstance(catalogue, TaskCatalogue) else "",
+            parameter_count=self._parameter_counts.get(name, 0),
+            input_shape=default.spec.shape,
+        )
+
+    def published(self, name: str, tag: str) -> PublishedWeights:
+        """Tell where the weights of a tag are published."""
+        return self._catalogue.published(name, tag)
+
+    def resolve(self, key: ModelKey) -> ModelKey:
+        """Return the key with its weights named in full; raise where there are none such."""
+        check_name(key, self._names, refused=self._refused)
+        return with_weights(key, self._weights, self._catalogue.tags)
+
+    def structure(self, key: ModelKey, image_shape: tuple[int, ...] | None = None) -> Structure:
+        """Return the modules of a model, from passes that compute shapes only where that works."""
+        specs = {kind: one.spec for kind, one in self._catalogue.transforms(key).items()}
+        if image_shape is not None:
+            specs[IMAGE] = replace(specs[IMAGE], shape=image_shape)
+        for build in (self._skeleton, self._skeleton_with_numbers):
+            try:
+                with torch.device("meta"):
+                    return self._describe(build(key), specs)
+            # A network that looks at values can't run on `meta`; what it raises is its own.
+            except _DRY_RUN_ERRORS as error:
+                reason = str(error).partition("\n")[0]
+        _log.info("dry run on the CPU", model=str(key), reason=reason)
+        try:
+            return self._describe(self._skeleton(key), specs)
+        except _DRY_RUN_ERRORS as error:
+            if image_shape is None:
+                raise
+            raise unfit_shape(key, image_shape, error) from error
+
+    def _describe(self, network: nn.Module, specs: Mapping[str, InputSpec]) -> Structure:
+        towers = self._catalogue.towers(network)
+        return describe(network, {kind: Tower(towers[kind], spec) for kind, spec in specs.items()})
+
+    def _skeleton(self, key: ModelKey) -> nn.Module:
+        catalogue, weights = self._catalogue, key.weights
+        with isolated_random(0):
+            if not isinstance(weights, Pretrained):
+                return catalogue.build(key.name).eval()
+            fitting = (
+                catalogue.build_for(key.name, weights.tag)
+                if isinstance(catalogue, TaggedCatalogue)
+                else catalogue.build(key.name)
+            )
+            return catalogue.build_pretrained(key.name, weights.tag, fitting.state_dict()).eval()
+
+    def _skeleton_with_numbers(self, key: ModelKey) -> nn.Module:
+        with without_parameters():
+            return self._skeleton(key).to("meta")
+
+    def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:
+        """Return the model's own preprocessing, by modality."""
+        return self._catalogue.transforms(key)
+
+    def load(self, key: ModelKey, device: str) -> RunnableModel:
+        """Build the model with its weights on a device."""
+        network = self._network(key)
+        return TorchModel(network, device, self._catalogue.towers(network))
+
+    def _network(self, key: ModelKey) -> nn.Module:
+        weights = key.weights
+        if isinstance(weights, Random):
+            with isolated_random(weights.seed):
+                return self._catalogue.build(key.name)
+        if isinstance(weights, Uploaded):
+            path = self._weights.uploaded(weights.sha256)
+            # A file of that name never changes, so the model may lie in it.
+            return filled_from_file(
+                lambda state: _with_state(self._fitting(key.name, state), state, key),
+                lambda: self._read(key.name, path, mapped=True),
+            )
+        path = self._weights.locate(key, self._catalogue.published(key.name, weights.tag))
+        return filled_from_file(
+            lambda state: self._pretrained(key, weights.tag, state, path),
+            lambda: self._read(key.name, path, mapped=False),
+        )
+
+    def _fitting(self, name: str, state: StateDict) -> nn.Module:
+        catalogue = self._catalogue
+        if isinstance(catalogue, FittingCatalogue):
+            return catalogue.build_fitting(name, state)
+        return catalogue.build(name)
+
+    def _pretrained(self, key: ModelKey, tag: str, state: StateDict, path: Path) -> nn.Module:
+        try:
+            return self._catalogue.build_pretrained(key.name, tag, state)
+        except RuntimeError as error:
+            raise WeightsMismatchError(f"{path} does not fit {key}: {error}") from error
+
+    def _read(self, name: str, path: Path, *, mapped: bool) -> StateDict:
+        return self._convert(name, self._read_file(path, mapped=mapped))
+
+
+def _with_state(network: nn.Module, state: StateDict, key: ModelKey) -> nn.Module:
+    try:
+        return filled(network, state)
+    except RuntimeError as error:
+        # PyTorch's own message lists all missing keys first, which leaves no room for the others.
+        raise WeightsMismatchError(
+            f"the uploaded state dict does not fit {key.source}/{key.name}: "
+            f"{misfits(network, state) or error}",
+            field="model.weights_sha256",
+        ) from error

@@ -1,0 +1,67 @@
+"""Torchvision's networks trained on ecoset, a family of the source `custom`; knows no other model.
+
+Mehrer et al. 2021 (PNAS 118:e2011417118): 565 categories that matter to humans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from torchvision import models
+
+from ..catalogues.checkpoints import (
+    Checkpoint,
+    CheckpointCatalogue,
+    checkpoint_source,
+    without_prefix,
+)
+from ..catalogues.pytorch import PyTorchSource
+from ..context import SourceContext
+from ..weights.folder import PublishedWeights
+from ..weights.state_dicts import StateDict
+
+_CLASSES = 565
+_plain = without_prefix("module.")
+
+
+def open_source(context: SourceContext) -> PyTorchSource:
+    """Open the family."""
+    return checkpoint_source(context, CheckpointCatalogue("custom", "ecoset", _NETWORKS))
+
+
+def _network(builder: str, **options: Any) -> Any:
+    return partial(models.get_model, builder, weights=None, num_classes=_CLASSES, **options)
+
+
+def _weights(osf_id: str, name: str) -> PublishedWeights:
+    return PublishedWeights(f"https://osf.io/{osf_id}/download", cached_as=name)
+
+
+def _without_auxiliary_head(state: StateDict) -> StateDict:
+    """Leave out the head that Inception has for its training alone."""
+    return {k: v for k, v in _plain(state).items() if not k.startswith("AuxLogits.")}
+
+
+_NETWORKS: Mapping[str, Checkpoint] = {
+    "Alexnet_ecoset": Checkpoint(
+        _network("alexnet"), _weights("t6h3c", "Alexnet_ecoset"), 59_318_645, _plain
+    ),
+    "VGG16_ecoset": Checkpoint(
+        _network("vgg16"), _weights("z5uf3", "VGG16_ecoset"), 136_575_349, _plain
+    ),
+    "VGG16bn_ecoset": Checkpoint(
+        _network("vgg16_bn"), _weights("fe7s5", "VGG16bn_ecoset"), 136_583_797, _plain
+    ),
+    "Resnet50_ecoset": Checkpoint(
+        _network("resnet50"), _weights("gd9kn", "Resnet50_ecoset"), 24_665_717, _plain
+    ),
+    "Inception_ecoset": Checkpoint(
+        _network("inception_v3", aux_logits=False, init_weights=True),
+        _weights("zn24d", "Inception_ecoset"),
+        22_943_253,
+        _without_auxiliary_head,
+    ),
+}
+"""VGG16 has a name of its own in the cache: THINGSvision keeps it under VGG16bn's."""

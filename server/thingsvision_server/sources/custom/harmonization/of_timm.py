@@ -1,0 +1,58 @@
+"""The networks of the family that timm has: their authors took them from libraries of Keras.
+
+A model's modules have timm's names, and its output is the logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import timm
+
+from ...catalogues.checkpoints import Checkpoint, CheckpointCatalogue, checkpoint_source
+from ...catalogues.pytorch import PyTorchSource
+from ...context import SourceContext
+from ...weights.state_dicts import StateDict
+from .files import read_weights
+from .layouts import convnext, efficientnet, levit, maxvit, vit
+from .published import FAMILY, PREPROCESSING, TAG, published
+
+
+def open_source(context: SourceContext) -> PyTorchSource:
+    """Open this part of the family."""
+    networks = {f"{FAMILY}{name}": one for name, one in _NETWORKS.items()}
+    catalogue = CheckpointCatalogue("custom", TAG, networks, PREPROCESSING)
+    return checkpoint_source(context, catalogue, read=read_weights)
+
+
+def _network(
+    architecture: str,
+    parameter_count: int,
+    convert: Callable[[StateDict], StateDict],
+    file: str,
+    cached_as: str = "",
+    **options: Any,
+) -> Checkpoint:
+    build = partial(timm.create_model, architecture, **options)
+    return Checkpoint(build, published(file, cached_as), parameter_count, convert)
+
+
+_NETWORKS: Mapping[str, Checkpoint] = {
+    "EfficientNetB0": _network(
+        "tf_efficientnet_b0", 5_288_548, efficientnet, "efficientnetB0_harmonized"
+    ),
+    "LeViT_small": _network(
+        "levit_128", 8_828_168, levit, "levit_small_harmonized", distilled=False
+    ),
+    "ViT_B16": _network("vit_base_patch16_224", 86_567_656, vit, "vit-b16_harmonized"),
+    "tiny_ConvNeXT": _network(
+        "convnext_tiny",
+        28_589_128,
+        convnext,
+        "convnext_tiny_harmonized",
+        cached_as="tiny_convnext_harmonized",
+    ),
+    "tiny_MaxViT": _network("maxvit_tiny_tf_224", 30_916_528, maxvit, "maxvit_tiny_harmonized"),
+}

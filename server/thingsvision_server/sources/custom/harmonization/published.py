@@ -1,0 +1,26 @@
+"""What all networks of the family have alike: names, files, preprocessing; knows no library."""
+
+from __future__ import annotations
+
+from ....inputs import Preprocessing
+from ...weights.folder import PublishedWeights
+
+FAMILY = "Harmonization/"
+
+TAG = "clickme"
+"""The data set of where people look, on which the networks were trained beside ImageNet."""
+
+PREPROCESSING = Preprocessing(
+    resize_pixels=(224, 224),
+    interpolation="bilinear",
+    antialias=True,
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+)
+
+_SITE = "https://storage.googleapis.com/serrelab/prj_harmonization/models"
+
+
+def published(file: str, cached_as: str = "") -> PublishedWeights:
+    """Tell where a file lies; Keras' cache has it as its authors' package names it, unsuffixed."""
+    return PublishedWeights(f"{_SITE}/{file}.h5", cached_as=cached_as or file, library="keras")

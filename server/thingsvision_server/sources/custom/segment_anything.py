@@ -1,0 +1,157 @@
+"""The family `SegmentAnything` of the source `custom`: its image encoders, of `transformers`.
+
+Kirillov et al. 2023 (arXiv:2304.02643). The parts that see points and masks are left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from ...inputs import IMAGE, InputTransform, Preprocessing
+from ..base import ModelKey
+from ..catalogues.pytorch import PyTorchSource
+from ..context import SourceContext
+from ..hugging_face.image_processors import transform_when_asked
+from ..preprocessing.transforms import IMAGENET
+from ..weights.folder import PublishedWeights
+from ..weights.state_dicts import StateDict, filled
+
+_TAG = "sa1b"
+_URL = "https://dl.fbaipublicfiles.com/segment_anything"
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+_SIDE = 1024
+_ENCODER = "vision_encoder."
+
+_SIZES: Mapping[str, dict[str, Any]] = {
+    "vit_b": {
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "global_attn_indexes": [2, 5, 8, 11],
+    },
+    "vit_l": {
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "global_attn_indexes": [5, 11, 17, 23],
+    },
+    "vit_h": {
+        "hidden_size": 1280,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 16,
+        "global_attn_indexes": [7, 15, 23, 31],
+    },
+}
+
+_WEIGHTS: Mapping[str, PublishedWeights] = {
+    "vit_b": PublishedWeights(f"{_URL}/sam_vit_b_01ec64.pth", "facebook/sam-vit-base", _HUB_FILES),
+    "vit_l": PublishedWeights(f"{_URL}/sam_vit_l_0b3195.pth", "facebook/sam-vit-large", _HUB_FILES),
+    "vit_h": PublishedWeights(f"{_URL}/sam_vit_h_4b8939.pth", "facebook/sam-vit-huge", _HUB_FILES),
+}
+"""Meta's own files, and the same tensors under the library's names."""
+
+_PARAMETER_COUNTS = {"vit_b": 89_670_912, "vit_l": 308_278_272, "vit_h": 637_026_048}
+
+_RENAMED: Mapping[str, str] = {
+    r"^image_encoder\.": _ENCODER,
+    r"\.patch_embed\.proj\.": ".patch_embed.projection.",
+    r"\.blocks\.": ".layers.",
+    r"\.norm(?=[12]\.)": ".layer_norm",
+    r"\.neck\.0\.": ".neck.conv1.",
+    r"\.neck\.1\.": ".neck.layer_norm1.",
+    r"\.neck\.2\.": ".neck.conv2.",
+    r"\.neck\.3\.": ".neck.layer_norm2.",
+}
+"""Meta's names of tensors of the image encoder, and the library's."""
+
+_PREPROCESSING = Preprocessing(
+    interpolation="bilinear",
+    antialias=True,
+    mean=IMAGENET.mean,
+    std=IMAGENET.std,
+    description=f"SamImageProcessor: longer side to {_SIDE}, values normalised, then zeros at the "
+    f"right and the bottom up to {_SIDE} x {_SIDE}",
+)
+
+
+def open_source(context: SourceContext) -> PyTorchSource:
+    """Open the family."""
+    counts = {_full_name(variant): count for variant, count in _PARAMETER_COUNTS.items()}
+    catalogue = SegmentAnythingCatalogue()
+    return PyTorchSource(
+        catalogue, context.weights, convert=catalogue.converted, parameter_counts=counts
+    )
+
+
+def _full_name(variant: str) -> str:
+    return f"SegmentAnything/{variant}"
+
+
+class SegmentAnythingCatalogue:
+    """Three sizes of one encoder."""
+
+    source = "custom"
+
+    def __init__(self) -> None:
+        self._variants = {_full_name(variant): variant for variant in _SIZES}
+        shape = (3, _SIDE, _SIDE)
+        self._images = transform_when_asked(_processor, _PREPROCESSING, shape)
+
+    def names(self) -> list[str]:
+        """Return the names of all models, sorted."""
+        return sorted(self._variants)
+
+    def tags(self, name: str) -> list[str]:
+        """Return the one tag."""
+        return [_TAG]
+
+    def published(self, name: str, tag: str) -> PublishedWeights:
+        """Tell where the weights are published."""
+        return _WEIGHTS[self._variants[name]]
+
+    def task(self, name: str) -> str:
+        """Return what the models were made for."""
+        return "segmentation"
+
+    def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:
+        """Return the processor's own preprocessing, which no other size can replace."""
+        return {IMAGE: self._images}
+
+    def towers(self, network: nn.Module) -> Mapping[str, nn.Module]:
+        """Return the network: all of it sees images."""
+        return {IMAGE: network}
+
+    def build(self, name: str) -> nn.Module:
+        """Build the network with initialised weights."""
+        from transformers import SamVisionConfig
+
+        from ..hugging_face.networks import build
+
+        network: nn.Module = build(SamVisionConfig(**_SIZES[self._variants[name]]))
+        return network
+
+    def build_pretrained(self, name: str, tag: str, state: StateDict) -> nn.Module:
+        """Build the network with the tensors of its file, converted."""
+        return filled(self.build(name), state)
+
+    def converted(self, name: str, state: StateDict) -> StateDict:
+        """Return the tensors of the image encoder under the library's names."""
+        renamed = {_renamed(key): tensor for key, tensor in state.items()}
+        return {key: tensor for key, tensor in renamed.items() if key.startswith(_ENCODER)}
+
+
+def _renamed(key: str) -> str:
+    if key.startswith("image_encoder."):
+        for pattern, replacement in _RENAMED.items():
+            key = re.sub(pattern, replacement, key)
+    return key
+
+
+def _processor() -> Any:
+    from transformers import SamImageProcessor
+
+    return SamImageProcessor()

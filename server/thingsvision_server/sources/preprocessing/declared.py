@@ -1,0 +1,154 @@
+"""Preprocessing that a user declared for a model of their own: checked, compared, and run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ...errors import InvalidRequestError
+from ...inputs import (
+    INTERPOLATIONS,
+    InputSpec,
+    InputTransform,
+    Preprocessing,
+    PreprocessingOverrides,
+)
+from .geometry import geometry_steps, height_and_width
+
+RANGES: Mapping[str, tuple[float, float]] = {
+    "0..1": (255.0, 0.0),
+    "0..255": (1.0, 0.0),
+    "-1..1": (127.5, 1.0),
+}
+"""What a byte of a pixel is divided by, and what is then subtracted."""
+
+CHANNEL_ORDERS = ("RGB", "BGR")
+
+_FIELD = "preprocessing"
+
+
+def check_declaration(declared: Preprocessing, *, is_model: bool) -> None:
+    """Raise InvalidRequestError where a declaration makes no sense."""
+    if not is_model:
+        raise InvalidRequestError(
+            "preprocessing is declared for a whole model (.pt2, .onnx, .keras), and this file "
+            "holds weights of a known one, which brings its own; leave it out, and override what "
+            "you need in the request",
+            field=_FIELD,
+        )
+    if not declared.crop_pixels and len(declared.resize_pixels) != 2:
+        raise InvalidRequestError(
+            "the declared preprocessing leaves the size of the inputs open: give crop_pixels, or "
+            f"resize_pixels of height and width, not {list(declared.resize_pixels)}",
+            field=f"{_FIELD}.crop_pixels",
+        )
+    _check_choice("interpolation", declared.interpolation or "bilinear", INTERPOLATIONS)
+    _check_choice("value_range", declared.value_range or "0..1", RANGES)
+    _check_choice("channel_order", declared.channel_order or "RGB", CHANNEL_ORDERS)
+    numbers = {name: getattr(declared, name) for name in ("resize_pixels", "crop_pixels")}
+    PreprocessingOverrides(**numbers, mean=declared.mean, std=declared.std).applied_to(declared)
+
+
+def _check_choice(name: str, value: str, valid: Any) -> None:
+    if value not in valid:
+        sentence = f"there is no {name} {value!r}. Valid: {', '.join(valid)}"
+        raise InvalidRequestError(sentence, field=f"{_FIELD}.{name}", subject=value)
+
+
+def complete(declared: Preprocessing) -> Preprocessing:
+    """Return a declaration with the choices that it leaves open."""
+    return replace(
+        declared,
+        interpolation=declared.interpolation or "bilinear",
+        value_range=declared.value_range or "0..1",
+        channel_order=declared.channel_order or "RGB",
+        antialias=bool(declared.resize_pixels),  # Pillow always low-pass filters when it shrinks
+        description="",
+    )
+
+
+def check_same_declaration(sha256: str, known: Preprocessing, declared: Preprocessing) -> None:
+    """Raise InvalidRequestError, naming the differences, where a file is declared anew."""
+    old, new = vars(complete(known)), vars(complete(declared))
+    changed = [
+        f"{name} {_shown(old[name])} and not {_shown(new[name])}"
+        for name in old
+        if old[name] != new[name]
+    ]
+    if changed:
+        raise InvalidRequestError(
+            f"the file {sha256} is here already, declared with {'; '.join(changed)}. Delete that "
+            "upload first (`delete-upload`), or override the preprocessing in the request",
+            field=_FIELD,
+            subject=sha256,
+        )
+
+
+def _shown(value: Any) -> str:
+    return str(list(value) if isinstance(value, tuple) else value)
+
+
+def declared_transform(declared: Preprocessing, *, channels_last: bool) -> InputTransform:
+    """Return the transform that does what a declaration says, in the order of its fields.
+
+    Inputs are 3 x height x width float32, or height x width x 3 with `channels_last`.
+    """
+    from torchvision import transforms
+
+    preprocessing = complete(declared)
+    steps = transforms.Compose(list(_steps(preprocessing, channels_last=channels_last)))
+    sides = height_and_width(preprocessing.crop_pixels or preprocessing.resize_pixels or (0,))
+    return InputTransform(
+        steps,
+        replace(preprocessing, description=" ".join(repr(steps).split())),
+        InputSpec((*sides, 3) if channels_last else (3, *sides)),
+        adapt=lambda changed: declared_transform(changed, channels_last=channels_last),
+    )
+
+
+def _steps(preprocessing: Preprocessing, *, channels_last: bool) -> Any:
+    yield from geometry_steps(preprocessing)
+    yield Scale(preprocessing)
+    if channels_last:
+        yield ChannelsLast()
+
+
+class Scale:
+    """Makes a Pillow image 3 x height x width values in the range and channel order wanted."""
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        self._settings = preprocessing
+        self._divisor, self._offset = RANGES[preprocessing.value_range]
+
+    def __repr__(self) -> str:
+        wanted = self._settings
+        moments = f", mean={wanted.mean}, std={wanted.std}" if wanted.mean or wanted.std else ""
+        return f"Scale({wanted.value_range}, {wanted.channel_order}{moments})"
+
+    def __call__(self, image: Any) -> Any:
+        """Return the values of an image."""
+        from torch import from_numpy
+
+        values: Any = np.asarray(image).astype(np.float32)
+        if self._settings.channel_order == "BGR":
+            values = values[:, :, ::-1]
+        values = values / np.float32(self._divisor) - np.float32(self._offset)
+        if self._settings.mean:
+            values = values - np.asarray(self._settings.mean, np.float32)
+        if self._settings.std:
+            values = values / np.asarray(self._settings.std, np.float32)
+        return from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
+
+
+class ChannelsLast:
+    """Makes an input an array with its channels behind its height and width."""
+
+    def __repr__(self) -> str:
+        return "ChannelsLast()"
+
+    def __call__(self, values: Any) -> Any:
+        """Return the values, height x width x 3."""
+        return np.ascontiguousarray(values.numpy().transpose(1, 2, 0))

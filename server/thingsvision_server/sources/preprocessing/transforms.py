@@ -1,0 +1,88 @@
+"""Image transforms of PyTorch networks, made of torchvision's own steps, and read off them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torchvision import transforms
+
+from ...inputs import InputSpec, InputTransform, Preprocessing
+from .geometry import geometry_steps, height_and_width
+from .pixels import in_one_buffer
+
+IMAGENET = Preprocessing(
+    resize_pixels=(256,),
+    interpolation="bilinear",
+    antialias=True,
+    crop_pixels=(224, 224),
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+)
+"""What most networks of ImageNet were trained with."""
+
+
+def image_transform(
+    apply: Callable[[Any], torch.Tensor], preprocessing: Preprocessing, shape: tuple[int, ...]
+) -> InputTransform:
+    """Return a network's own transform (Pillow RGB image to C x H x W), adaptable as data."""
+    adapt = partial(transform_of, unsized=shape)
+    return InputTransform(in_one_buffer(apply), preprocessing, InputSpec(shape), adapt=adapt)
+
+
+def transform_of(preprocessing: Preprocessing, unsized: tuple[int, ...] = ()) -> InputTransform:
+    """Return the transform that does what the data say, in their order.
+
+    Without a crop, one number of `resize_pixels` suits square images alone. With neither, images
+    must have the shape `unsized`.
+    """
+    compose = transforms.Compose(list(_steps(preprocessing)))
+    size = preprocessing.crop_pixels or preprocessing.resize_pixels
+    shape = (3, *height_and_width(size)) if size else unsized
+    described = replace(preprocessing, description=" ".join(repr(compose).split()))
+    return image_transform(compose, described, shape)
+
+
+def _steps(preprocessing: Preprocessing) -> Iterator[Any]:
+    yield from geometry_steps(preprocessing)
+    yield transforms.ToTensor()
+    if preprocessing.mean or preprocessing.std:
+        mean, std = preprocessing.mean or (0.0, 0.0, 0.0), preprocessing.std or (1.0, 1.0, 1.0)
+        yield transforms.Normalize(mean, std)
+
+
+def read_steps(steps: Iterable[Any], description: str) -> Preprocessing:
+    """Read the parameters off a transform's own steps, so that they can't differ from it."""
+    found: dict[str, Any] = {}
+    for step in steps:
+        for kind, read in _READERS.items():
+            if isinstance(step, kind):
+                found |= read(step)
+    return Preprocessing(**found, description=description)
+
+
+def _sizes(size: int | Iterable[int]) -> tuple[int, ...]:
+    return (size,) if isinstance(size, int) else tuple(size)
+
+
+def _decimal(value: Any) -> float:
+    """Return the shortest decimal of a float32: 0.485, not 0.48500001430511475."""
+    return float(str(np.float32(value)))
+
+
+_READERS: dict[type, Callable[[Any], dict[str, Any]]] = {
+    transforms.Resize: lambda step: {
+        "resize_pixels": _sizes(step.size),
+        "interpolation": step.interpolation.value,
+        "antialias": True,  # Pillow always low-pass filters when it shrinks
+    },
+    transforms.CenterCrop: lambda step: {"crop_pixels": _sizes(step.size)},
+    transforms.Normalize: lambda step: {
+        "mean": tuple(map(_decimal, step.mean)),
+        "std": tuple(map(_decimal, step.std)),
+    },
+}

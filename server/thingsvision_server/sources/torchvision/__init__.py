@@ -1,0 +1,1 @@
+"""Models of torchvision, found by reflection."""

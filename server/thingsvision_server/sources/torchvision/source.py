@@ -1,0 +1,241 @@
+"""The source `torchvision`: every model of the library that images suffice for, by reflection."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import torchvision
+from torch import nn
+from torchvision import models
+from torchvision.models import WeightsEnum
+from torchvision.transforms._presets import (
+    ImageClassification,
+    ObjectDetection,
+    SemanticSegmentation,
+)
+
+from ...backends.torch.skeleton import without_parameters
+from ...inputs import IMAGE, InputTransform, Preprocessing
+from ..base import ModelKey, Pretrained
+from ..catalogues.pytorch import PyTorchSource
+from ..context import SourceContext
+from ..preprocessing.transforms import image_transform
+from ..weights.folder import PublishedWeights
+from ..weights.state_dicts import StateDict, versioned
+from .detection import UpToDetections, detection_side
+
+_TASKS: Mapping[str, Any] = {
+    "classification": torchvision.models,
+    "detection": torchvision.models.detection,
+    "segmentation": torchvision.models.segmentation,
+}
+"""The parts of the library; its other models take videos or pairs of images, or are quantized."""
+
+_WITH_AUX_LOGITS = ("googlenet", "inception_v3")
+"""Networks with heads that their builders do not name, but hand on."""
+
+_IMAGENET = ImageClassification(crop_size=224)
+
+_ARCHITECTURE = {"weights": None, "weights_backbone": None, "aux_loss": True}
+"""How builders make what the published weights fit, without these; each takes some of it."""
+
+
+def open_source(context: SourceContext) -> PyTorchSource:
+    """Open the source."""
+    return PyTorchSource(TorchvisionCatalogue(), context.weights)
+
+
+class TorchvisionCatalogue:
+    """What torchvision knows of its models."""
+
+    source = "torchvision"
+
+    def __init__(self) -> None:
+        self._tasks = {
+            name: task for task, part in _TASKS.items() for name in models.list_models(module=part)
+        }
+        self._building: defaultdict[Any, threading.Lock] = defaultdict(threading.Lock)
+
+    def names(self) -> list[str]:
+        """Return the names of all models, sorted."""
+        return sorted(self._tasks)
+
+    def task(self, name: str) -> str:
+        """Return what a model was made for."""
+        return self._tasks[name]
+
+    def tags(self, name: str) -> list[str]:
+        """Return the names of the members of the model's weights enum, the default first."""
+        members = list(models.get_model_weights(name))
+        default = next(iter(_default(name)), None)
+        members.sort(key=lambda member: member != default)
+        return [member.name for member in members]
+
+    def published(self, name: str, tag: str) -> PublishedWeights:
+        """Tell where the weights of a tag are published."""
+        return PublishedWeights(url=_member(name, tag).url)
+
+    def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:
+        """Return `weights.transforms()` of the weights in use (else of the default ones)."""
+        preset = _preset(key)
+        preprocessing, side_pixels = _READERS[type(preset)](preset, key.name)
+        crop = preprocessing.crop_pixels or (side_pixels, side_pixels)
+        return {IMAGE: image_transform(preset, preprocessing, (3, *crop))}
+
+    def towers(self, network: nn.Module) -> Mapping[str, nn.Module]:
+        """Return the network, or what it is up to where its outputs are no longer of images."""
+        detects = type(network).__module__.startswith(_TASKS["detection"].__name__)
+        return {IMAGE: UpToDetections(network) if detects else network}
+
+    def build(self, name: str) -> nn.Module:
+        """Build the network with initialised weights."""
+        return _build(name)
+
+    def build_for(self, name: str, tag: str) -> nn.Module:
+        """Build the network that the weights of a tag fit, with initialised weights."""
+        if _fixed_side(name) is None:
+            return _build(name)
+        (side,) = _member(name, tag).transforms().crop_size
+        return _build(name, image_size=side)
+
+    def build_fitting(self, name: str, state: StateDict) -> nn.Module:
+        """Build the network with heads for training alone only where the state dict has them."""
+        has_heads = any(key.lower().startswith("aux") for key in state)
+        return _build(name) if has_heads else _build(name, **_without_heads(name))
+
+    def build_pretrained(self, name: str, tag: str, state: StateDict) -> nn.Module:
+        """Build the network as torchvision does for these weights.
+
+        Its builders set more than parameters by them (Inception and GoogLeNet rescale their
+        input), so they are run with the enum's member, which is handed our tensors.
+        """
+        weights = _member(name, tag)
+        # The one class that refuses a state dict without a version.
+        told = versioned(state, models.MNASNet._version)  # noqa: SLF001
+        with self._building[weights], _state_dict_of(weights, told):
+            network: nn.Module = models.get_model_builder(name)(weights=weights)
+            return network
+
+
+def _build(name: str, **options: int) -> nn.Module:
+    taken = _parameters(name)
+    known = {option: value for option, value in _ARCHITECTURE.items() if option in taken}
+    network: nn.Module = models.get_model_builder(name)(**{**known, **options})
+    return network
+
+
+def _without_heads(name: str) -> dict[str, int]:
+    """Return the options of a builder that leave out what is for training alone."""
+    if name in _WITH_AUX_LOGITS:
+        return {"aux_logits": False}
+    return {"aux_loss": False} if "aux_loss" in _parameters(name) else {}
+
+
+def _parameters(name: str) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(models.get_model_builder(name)).parameters
+
+
+@contextmanager
+def _state_dict_of(weights: WeightsEnum, state: StateDict) -> Iterator[None]:
+    vars(weights)["get_state_dict"] = lambda *_args, **_kwargs: state
+    try:
+        yield
+    finally:
+        del vars(weights)["get_state_dict"]
+
+
+def _member(name: str, tag: str) -> WeightsEnum:
+    member: WeightsEnum = models.get_model_weights(name)[tag]
+    return member
+
+
+def _default(name: str) -> list[WeightsEnum]:
+    default = getattr(models.get_model_weights(name), "DEFAULT", None)
+    return [] if default is None else [default]
+
+
+def _preset(key: ModelKey) -> Any:
+    if isinstance(key.weights, Pretrained):
+        preset = _member(key.name, key.weights.tag).transforms()
+    else:
+        preset = _preset_without_weights(key.name)
+    if type(preset) not in _READERS:
+        raise TypeError(f"{key} has the unknown transform {preset}")
+    return preset
+
+
+def _read_classification(preset: Any, _name: str) -> tuple[Preprocessing, int]:
+    crop = list(preset.crop_size)
+    preprocessing = Preprocessing(
+        resize_pixels=tuple(preset.resize_size),
+        interpolation=preset.interpolation.value,
+        antialias=bool(preset.antialias),
+        crop_pixels=tuple(crop if len(crop) == 2 else crop * 2),
+        mean=tuple(preset.mean),
+        std=tuple(preset.std),
+        description=repr(preset),
+    )
+    return preprocessing, crop[0]
+
+
+def _read_segmentation(preset: Any, _name: str) -> tuple[Preprocessing, int]:
+    """Read a preset that makes the shorter side one length and crops nothing."""
+    preprocessing = Preprocessing(
+        resize_pixels=tuple(preset.resize_size),
+        interpolation=preset.interpolation.value,
+        antialias=bool(preset.antialias),
+        mean=tuple(preset.mean),
+        std=tuple(preset.std),
+        description=repr(preset),
+    )
+    return preprocessing, preset.resize_size[0]
+
+
+def _read_detection(preset: Any, name: str) -> tuple[Preprocessing, int]:
+    """Read a preset that only makes tensors; the network itself resizes and normalises them."""
+    own = " ".join(str(_resizing(name)).split())
+    return Preprocessing(description=f"{preset!r}, then the network's own {own}"), _side(name)
+
+
+@cache
+def _preset_without_weights(name: str) -> Any:
+    """Return the default weights' preset, or the first of the size that the network is built for.
+
+    ViT-H/14 is built for 224 x 224, its default weights are for 518 x 518.
+    """
+    weights = [*_default(name), *models.get_model_weights(name)]
+    presets = [one.transforms() for one in weights]
+    side = _fixed_side(name)
+    fitting = (one for one in presets if side is None or one.crop_size == [side])
+    return next(fitting, _IMAGENET)
+
+
+@cache
+def _fixed_side(name: str) -> int | None:
+    """Return the side of the images that a network is built for; None where it takes several."""
+    with without_parameters():
+        return getattr(_build(name), "image_size", None)
+
+
+@cache
+def _resizing(name: str) -> nn.Module:
+    with without_parameters():
+        return _build(name).get_submodule("transform")
+
+
+def _side(name: str) -> int:
+    return detection_side(_resizing(name))
+
+
+_READERS: Mapping[type, Callable[[Any, str], tuple[Preprocessing, int]]] = {
+    ImageClassification: _read_classification,
+    ObjectDetection: _read_detection,
+    SemanticSegmentation: _read_segmentation,
+}
+"""By the type of a preset: what reads it, and the side of the square images that it suits."""

@@ -1,0 +1,234 @@
+"""Finds weight files, or fetches them; neither reads them nor knows any architecture.
+
+The folder is laid out as the user caches of the libraries are, so that these can be mounted:
+
+    {source}/{name}.{tag}.{safetensors,pth,pt,bin}     put there by hand
+    keras/{name}.{tag}.{weights.h5,h5,keras}           put there by hand
+    keras/models/{file}                                like ~/.keras/models
+    torch/hub/checkpoints/{file}                       like ~/.cache/torch
+    huggingface/hub/models--{owner}--{name}/...        like ~/.cache/huggingface
+    transformers/{name}/                               checkpoints of `transformers`, as folders
+    uploads/{sha256}, uploads/{sha256}.json            what clients sent, and what is known of it
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from ...errors import UnknownWeightsError, WeightsMissingError
+from ..base import ModelKey, Pretrained, WeightsState
+from .glance import Glance
+
+_SUFFIXES: Mapping[str, tuple[str, ...]] = {
+    "torch": ("safetensors", "pth", "pt", "bin"),
+    "keras": ("weights.h5", "h5", "keras"),
+}
+"""Of files that each library reads."""
+
+_CACHES: Mapping[str, str] = {"torch": "torch/hub/checkpoints", "keras": "keras/models"}
+"""Folders below the root with the files that each library fetches from a URL."""
+
+_MD5_DIGITS = 32
+_DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")
+"""Shorter ones are words of a name, such as the `600e` of I-JEPA's epochs."""
+
+
+@dataclass(frozen=True)
+class PublishedWeights:
+    """Where a source publishes weights: a URL that a library caches, files of a HF repository.
+
+    `cached_as` names the cached file where the URL's own last part would not do; `library` is
+    whose cache it is, `torch` or `keras`; `digest` is the file's MD5 or SHA-256, if published.
+    """
+
+    url: str = ""
+    hub_repository: str = ""
+    hub_files: tuple[str, ...] = ()
+    cached_as: str = ""
+    library: str = "torch"
+    digest: str = ""
+
+    @property
+    def file_name(self) -> str:
+        """Return the name under which the library caches the file."""
+        return self.cached_as or self.url.rpartition("/")[2]
+
+    @property
+    def digest_in_name(self) -> str | None:
+        """Return the beginning of the file's SHA-256, where its name tells it as PyTorch's do."""
+        found = _DIGEST_IN_NAME.search(self.file_name) if self.library == "torch" else None
+        return found[1] if found else None
+
+    def __bool__(self) -> bool:
+        return bool(self.url or self.hub_repository)
+
+
+@runtime_checkable
+class PublishingSource(Protocol):
+    """A source of models that can tell where weights are published."""
+
+    def published(self, name: str, tag: str) -> PublishedWeights:
+        """Tell where the weights of a tag are published."""
+
+
+class WeightsFolder:
+    """The server's weights: found in its folder, then in the user's caches, then fetched."""
+
+    def __init__(self, root: Path, *, allow_download: bool, glance: Glance | None = None) -> None:
+        self.root = root
+        self.uploads = root / "uploads"
+        self._allow_download = allow_download
+        self._glance = glance
+
+    @property
+    def allows_download(self) -> bool:
+        """Whether what is not here may be fetched."""
+        return self._allow_download
+
+    def at_a_glance(self) -> WeightsFolder:
+        """Return this folder as it is now, for many questions at once: each costs little."""
+        return WeightsFolder(self.root, allow_download=self._allow_download, glance=Glance())
+
+    def state(self, key: ModelKey, published: PublishedWeights) -> WeightsState:
+        """Tell whether the weights are here, can be fetched, or neither."""
+        if self._find(key, published):
+            return WeightsState.PRESENT
+        can_fetch = self._allow_download and bool(published)
+        return WeightsState.DOWNLOADABLE if can_fetch else WeightsState.MISSING
+
+    def locate(self, key: ModelKey, published: PublishedWeights) -> Path:
+        """Return the file of pretrained weights, fetched if need be; or WeightsMissingError."""
+        found = self._find(key, published)
+        if found:
+            return found
+        if self._allow_download and published:
+            return _fetch(published, self.root)
+        raise self._missing(key, published)
+
+    def _missing(self, key: ModelKey, published: PublishedWeights) -> WeightsMissingError:
+        hub_files = [f"{published.hub_repository}/{file}" for file in published.hub_files]
+        cached = ", ".join(filter(None, [published.file_name, *hub_files])) or "(none published)"
+        first, *others = _SUFFIXES[published.library]
+        return WeightsMissingError(
+            f"the weights of {key} are not on this server, and it does not download. Looked for "
+            f"{self._own_path(key, first)} (or .{', .'.join(others)}) and for the cached files "
+            f"{cached}. Put one there, start the server with --allow-download, or upload a "
+            "state dict",
+            field="model.weights",
+            subject=str(key),
+        )
+
+    def uploaded(self, sha256: str) -> Path:
+        """Return an uploaded file; raise UnknownWeightsError."""
+        path = self.uploads / sha256
+        if not re.fullmatch("[0-9a-f]{64}", sha256) or not path.is_file():
+            sentence = f"no uploaded weights have the SHA-256 {sha256!r}; upload them first"
+            raise UnknownWeightsError(sentence, field="model.weights_sha256", subject=sha256)
+        return path
+
+    def _own_path(self, key: ModelKey, suffix: str) -> Path:
+        stem = f"{key.name}.{key.weights.tag}" if isinstance(key.weights, Pretrained) else key.name
+        return self.root / key.source / f"{stem}.{suffix}"
+
+    def _find(self, key: ModelKey, published: PublishedWeights) -> Path | None:
+        candidates = self._candidates(key, published)
+        is_file = self._glance.is_file if self._glance else os.path.isfile
+        found = next((path for path in candidates if path and is_file(path)), None)
+        return Path(found) if found else None
+
+    def _candidates(self, key: ModelKey, published: PublishedWeights) -> Iterator[str | None]:
+        """Yield where the file may be; as strings, as lists ask for ten thousands of them."""
+        own = str(self._own_path(key, ""))
+        yield from (f"{own}{suffix}" for suffix in _SUFFIXES[published.library])
+        if published.url:
+            folders = [self.root / _CACHES[published.library], _OWN_CACHES[published.library]()]
+            yield from (f"{folder}{os.sep}{published.file_name}" for folder in folders)
+        if published.hub_repository:
+            for cache in (str(self.root / "huggingface" / "hub"), _hub_cache()):
+                yield from self._in_hub_cache(published, cache)
+
+    def _in_hub_cache(self, published: PublishedWeights, cache: str) -> Iterator[str | None]:
+        folder = "--".join(["models", *published.hub_repository.split("/")])
+        if self._glance and not self._glance.is_dir(f"{cache}{os.sep}{folder}"):
+            return
+        from huggingface_hub import try_to_load_from_cache
+
+        for file in published.hub_files:
+            found = try_to_load_from_cache(published.hub_repository, file, cache_dir=cache)
+            yield found if isinstance(found, str) else None
+
+
+def _hub_cache() -> str:
+    from huggingface_hub import constants
+
+    return constants.HF_HUB_CACHE
+
+
+def _torch_hub_cache() -> Path:
+    import torch.hub
+
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def _keras_cache() -> Path:
+    return Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
+
+
+_OWN_CACHES: Mapping[str, Callable[[], Path]] = {"torch": _torch_hub_cache, "keras": _keras_cache}
+"""Where each library itself keeps the files for whoever runs the server."""
+
+
+def _fetch(published: PublishedWeights, root: Path) -> Path:
+    fetched = _fetch_from_hub if published.hub_repository else _fetch_from_url
+    try:
+        return fetched(published, root)
+    # OSError is of urllib, requests and huggingface_hub alike, RuntimeError of a wrong digest.
+    except (OSError, RuntimeError) as error:
+        origin = published.hub_repository or published.url
+        raise WeightsMissingError(
+            f"the weights {origin} could not be fetched: {error}", field="model.weights"
+        ) from error
+
+
+def _fetch_from_url(published: PublishedWeights, root: Path) -> Path:
+    import torch.hub
+
+    folder = root / _CACHES[published.library]
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / published.file_name
+    digest = published.digest_in_name
+    torch.hub.download_url_to_file(published.url, str(target), digest, progress=False)
+    if published.digest:
+        _check_digest(target, published)
+    return target
+
+
+def _check_digest(path: Path, published: PublishedWeights) -> None:
+    kind = "md5" if len(published.digest) == _MD5_DIGITS else "sha256"
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, kind).hexdigest()
+    if found != published.digest:
+        path.unlink()
+        raise OSError(f"its {kind} is {found} instead of {published.digest}")
+
+
+def _fetch_from_hub(published: PublishedWeights, root: Path) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    missing: EntryNotFoundError | None = None
+    for file in published.hub_files:
+        try:
+            cache = root / "huggingface" / "hub"
+            return Path(hf_hub_download(published.hub_repository, file, cache_dir=cache))
+        except LocalEntryNotFoundError as error:
+            raise OSError("the hub can't be reached, or it is switched off here") from error
+        except EntryNotFoundError as error:
+            missing = error
+    raise OSError(f"{published.hub_repository} has none of {published.hub_files}") from missing
