@@ -275,7 +275,7 @@ DRAW = """
 import sys
 from pathlib import Path
 import numpy as np
-from thingsvision_client.analysis.rdm_grid import plot_rdms
+from thingsvision_client.figures.rdm_grid import plot_rdms
 upper = np.triu(np.random.default_rng(1).random((24, 24)), k=1)
 folder = Path(sys.argv[1])
 files = sorted(folder.rglob("*.png"))

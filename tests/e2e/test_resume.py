@@ -142,8 +142,8 @@ import sys
 from functools import partial
 from pathlib import Path
 from thingsvision_client import Client, Model, PreprocessingOverrides, errors
-from thingsvision_client.folder import image_names
-from thingsvision_client.images import queue_files
+from thingsvision_client.images.folder import image_names
+from thingsvision_client.images.queue import queue_files
 from thingsvision_client.jobs import FolderOptions, Task, extract_to_folder
 address, images, out, *modules = sys.argv[1:]
 root = Path(images)

@@ -152,7 +152,7 @@ FULL_DISK = """
 import resource, sys
 import numpy as np
 from pathlib import Path
-from thingsvision_server.engine.spool import FeatureSpool
+from thingsvision_server.engine.rows.spool import FeatureSpool
 from thingsvision_server.errors import StorageError
 resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 try:
@@ -177,7 +177,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import torch
-from thingsvision_server.engine.spool import FeatureSpool
+from thingsvision_server.engine.rows.spool import FeatureSpool
 from thingsvision_server.rdm.compare import compute_rdm
 from thingsvision_server.rdm.rows import ArrayRows
 n, p, step = 2000, 5000, 50

@@ -237,9 +237,9 @@ def test_all_variants_and_tags_are_listed_without_importing_open_clip(tmp_path: 
     script = f"""
 import sys
 from pathlib import Path
-from thingsvision_server.sources.clip.source import open_source
+from thingsvision_server.sources.custom.clip.source import open_source
 from thingsvision_server.sources.context import SourceContext
-from thingsvision_server.sources.weights import WeightsFolder
+from thingsvision_server.sources.weights.folder import WeightsFolder
 weights = WeightsFolder(Path({str(tmp_path)!r}), allow_download=False)
 source = open_source(SourceContext(weights, None))
 for entry in source.entries(source.names()):
