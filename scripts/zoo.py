@@ -73,7 +73,7 @@ def facts(sources: Sources, walks: Mapping[str, Walk]) -> Iterator[ModelFacts]:
         for name in opened.names():
             # Asked first: Keras' source knows more of a model that was asked for before.
             (entry,) = opened.entries([name])
-            published = tuple(opened.published(name, one.tag) for one in entry.pretrained)
+            published = tuple(opened.find_published(name, one.tag) for one in entry.pretrained)
             (entry,) = opened.entries([name])
             known = walks.get(f"{source}/{name}")
             if known is not None:

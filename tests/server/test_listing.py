@@ -19,7 +19,7 @@ from thingsvision_client import Client
 from thingsvision_client.errors import UnknownSourceError
 from thingsvision_server.sources import SOURCES, Sources, facts
 from thingsvision_server.sources.base import ModelEntry, ModelKey, Random, WeightsState
-from thingsvision_server.sources.facts import LIBRARIES, SourceFacts, shipped_facts
+from thingsvision_server.sources.facts import LIBRARIES, SourceFacts, read_facts
 
 TESTS = Path(__file__).resolve().parents[1]
 
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("no_caches_of_the_user")
 
 
 def known(source: str) -> SourceFacts:
-    found = shipped_facts(source)
+    found = read_facts(source)
     if found is None:
         pytest.skip(f"facts.json was made with other versions for {source}; scripts/zoo renews it")
     return found
@@ -130,18 +130,18 @@ def test_a_file_made_with_another_version_is_not_believed(
     old = tmp_path / "facts.json"
     old.write_text(json.dumps(content))
     monkeypatch.setattr(facts, "FILE", old)
-    facts._shipped.cache_clear()
+    facts._read_file.cache_clear()
     try:
-        assert shipped_facts("torchvision") is None
+        assert read_facts("torchvision") is None
         (entry,) = sources.entries("torchvision", "resnet18")
         assert (entry.task, entry.input_shape) == ("classification", (3, 224, 224))
     finally:
-        facts._shipped.cache_clear()
+        facts._read_file.cache_clear()
 
 
 def test_keras_of_another_environment_is_asked_itself() -> None:
     known("keras")
-    assert shipped_facts("keras", "/opt/tensorflow/bin/python") is None
+    assert read_facts("keras", "/opt/tensorflow/bin/python") is None
 
 
 # ---------------------------------------------------------------- what is asked for

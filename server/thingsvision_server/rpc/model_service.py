@@ -111,7 +111,7 @@ class ModelServicer(ModelServiceServicer):
         request = RequestStream(request_iterator, context)
         announced = announcement(await request.header())
         bind_contextvars(sha256=announced.sha256, bytes=announced.size_bytes)
-        record = await asyncio.to_thread(self._uploads.known, announced)
+        record = await asyncio.to_thread(self._uploads.find, announced)
         if record is None:
             with self._uploads.begin(announced) as upload:
                 offset = await asyncio.to_thread(upload.resume)

@@ -9,8 +9,8 @@ from fnmatch import fnmatchcase
 from ..errors import UnknownSourceError, choices
 from .base import ModelEntry, ModelSource
 from .context import SourceContext
-from .facts import shipped_facts
-from .opening import IMPORTS, named
+from .facts import read_facts
+from .imports import IMPORTS, import_named
 from .pause import ImportPause
 
 SOURCES: Mapping[str, str] = {
@@ -38,11 +38,11 @@ class Sources:
 
     def __getitem__(self, name: str) -> ModelSource:
         """Return the source of that name; raise UnknownSourceError."""
-        _known(name)
+        _check_source(name)
         if name not in self._opened:
             with IMPORTS:
                 if name not in self._opened:
-                    self._opened[name] = named(SOURCES[name], __name__)(self._context)
+                    self._opened[name] = import_named(SOURCES[name], __name__)(self._context)
         return self._opened[name]
 
     def entries(self, source: str = "", name_glob: str = "") -> Iterator[ModelEntry]:
@@ -51,9 +51,9 @@ class Sources:
         No model is built; a library is opened only where the file of facts does not know it.
         Raises UnknownSourceError.
         """
-        for name in [_known(source)] if source else sorted(SOURCES):
-            facts = shipped_facts(name, self._context.tensorflow.python)
-            names = _matching(facts.names() if facts else self[name].names(), name_glob)
+        for name in [_check_source(source)] if source else sorted(SOURCES):
+            facts = read_facts(name, self._context.tensorflow.python)
+            names = _filter_names(facts.names() if facts else self[name].names(), name_glob)
             if facts:
                 yield from facts.entries(names, self._context.weights)
             else:
@@ -70,12 +70,12 @@ class Sources:
         return self._pause.hasty()
 
 
-def _known(name: str) -> str:
+def _check_source(name: str) -> str:
     if name not in SOURCES:
         sentence = f"there is no source {name!r}. {choices(name, SOURCES)}"
         raise UnknownSourceError(sentence, field="model.source", subject=name)
     return name
 
 
-def _matching(names: list[str], name_glob: str) -> list[str]:
+def _filter_names(names: list[str], name_glob: str) -> list[str]:
     return [name for name in names if fnmatchcase(name, name_glob or "*")]

@@ -69,14 +69,14 @@ class SourceFacts:
 
     def entries(self, names: Iterable[str], weights: WeightsFolder) -> Iterator[ModelEntry]:
         """Yield the entries of these models, with the states of their weights in that folder."""
-        seen = weights.at_a_glance()
+        seen = weights.snapshot()
         return (self[name].entry_with(seen) for name in names)
 
     def __getitem__(self, name: str) -> ModelFacts:
         """Return what is known of a model."""
         model = self.models[name]
         tags = [_Tag(*tag) for tag in model["tags"]]
-        pretrained = (self._pretrained(tag, tag is tags[0]) for tag in tags)
+        pretrained = (self._entry_of(tag, tag is tags[0]) for tag in tags)
         entry = ModelEntry(
             self.source,
             name,
@@ -88,7 +88,7 @@ class SourceFacts:
         )
         return ModelFacts(entry, tuple(_record(PublishedWeights, tag.published) for tag in tags))
 
-    def _pretrained(self, tag: _Tag, is_default: bool) -> PretrainedEntry:
+    def _entry_of(self, tag: _Tag, is_default: bool) -> PretrainedEntry:
         known = None if tag.preprocessing is None else self.preprocessings[tag.preprocessing]
         return PretrainedEntry(tag.name, is_default, WeightsState.MISSING, known)
 
@@ -101,24 +101,24 @@ class _Tag:
     published: _Json
 
 
-def shipped_facts(source: str, tensorflow_python: str = sys.executable) -> SourceFacts | None:
+def read_facts(source: str, tensorflow_python: str = sys.executable) -> SourceFacts | None:
     """Return what the file says of a source; None where it was made with other libraries."""
-    preprocessings, sources = _shipped()
+    preprocessings, sources = _read_file()
     known = sources.get(source)
     elsewhere = source in _IN_CHILD and tensorflow_python != sys.executable
-    if known is None or elsewhere or known["libraries"] != installed_libraries(source):
+    if known is None or elsewhere or known["libraries"] != library_versions(source):
         return None
     return SourceFacts(source, known["models"], preprocessings)
 
 
 @cache
-def _shipped() -> tuple[tuple[Preprocessing, ...], _Json]:
+def _read_file() -> tuple[tuple[Preprocessing, ...], _Json]:
     content = json.loads(FILE.read_text())
     shared = tuple(_record(Preprocessing, one) for one in content["preprocessings"])
     return shared, content["sources"]
 
 
-def installed_libraries(source: str) -> dict[str, str]:
+def library_versions(source: str) -> dict[str, str]:
     """Return the versions of the distributions that decide what models a source has."""
     found = {}
     for distribution in LIBRARIES[source]:
@@ -136,7 +136,7 @@ def facts_json(models: Iterable[ModelFacts]) -> str:
     for facts in models:
         sources.setdefault(facts.entry.source, {})[facts.entry.name] = _model_json(facts, shared)
     parts = (
-        f'"{source}": {{"libraries": {json.dumps(installed_libraries(source))}, "models": {{\n'
+        f'"{source}": {{"libraries": {json.dumps(library_versions(source))}, "models": {{\n'
         + ",\n".join(f"{json.dumps(name)}: {_compact(known[name])}" for name in sorted(known))
         + "\n}}"
         for source, known in sources.items()

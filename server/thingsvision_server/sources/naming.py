@@ -36,13 +36,13 @@ def with_weights(
     `tags` gives those of a model's pretrained weights, the default first.
     """
     if isinstance(key.weights, Uploaded):
-        weights.uploaded(key.weights.sha256)
+        weights.find_upload(key.weights.sha256)
     if isinstance(key.weights, Pretrained):
-        return replace(key, weights=_known(key.name, key.weights.tag, tags(key.name)))
+        return replace(key, weights=_match_tag(key.name, key.weights.tag, tags(key.name)))
     return key
 
 
-def _known(name: str, tag: str, tags: Sequence[str]) -> Pretrained:
+def _match_tag(name: str, tag: str, tags: Sequence[str]) -> Pretrained:
     if tag in tags or (tags and not tag):
         return Pretrained(tag or tags[0])
     wanted = f"no pretrained weights {tag!r}" if tag else "no pretrained weights"

@@ -50,7 +50,7 @@ class TimmCatalogue:
         tags = [config.tag for config in configs.values() if config.has_weights]
         return sorted(tags, key=lambda tag: (tag != default, tag))
 
-    def published(self, name: str, tag: str) -> PublishedWeights:
+    def find_published(self, name: str, tag: str) -> PublishedWeights:
         """Tell where the weights of a tag are published."""
         config = get_pretrained_cfg(_full_name(name, tag))
         files = (config.hf_hub_filename,) if config.hf_hub_filename else _HUB_FILES

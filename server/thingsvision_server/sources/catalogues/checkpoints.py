@@ -12,7 +12,7 @@ from ..base import ModelKey
 from ..context import SourceContext
 from ..preprocessing.transforms import IMAGENET, transform_of
 from ..weights.folder import PublishedWeights
-from ..weights.state_dicts import FileReader, StateDict, filled, read_state_dict
+from ..weights.state_dicts import FileReader, StateDict, load_state, read_state_dict
 from .pytorch import PyTorchSource
 
 
@@ -56,7 +56,7 @@ class CheckpointCatalogue:
         """Return the one tag."""
         return [self._tag]
 
-    def published(self, name: str, tag: str) -> PublishedWeights:
+    def find_published(self, name: str, tag: str) -> PublishedWeights:
         """Tell where the checkpoint is published."""
         return self._rows[name].weights
 
@@ -74,7 +74,7 @@ class CheckpointCatalogue:
 
     def build_pretrained(self, name: str, tag: str, state: StateDict) -> nn.Module:
         """Build the network with the tensors of its file, converted."""
-        return filled(self.build(name), state)
+        return load_state(self.build(name), state)
 
     def converted(self, name: str, state: StateDict) -> StateDict:
         """Return the tensors of a file under the network's own names."""

@@ -21,10 +21,10 @@ from ...errors import WeightsMismatchError, unfit_shape
 from ...inputs import IMAGE, InputSpec, InputTransform
 from ..base import ModelEntry, ModelKey, Pretrained, PretrainedEntry, Random, Uploaded
 from ..naming import check_name, with_weights
-from ..weights.filling import filled_from_file
 from ..weights.folder import PublishedWeights, WeightsFolder
-from ..weights.misfits import misfits
-from ..weights.state_dicts import FileReader, StateDict, filled, read_state_dict
+from ..weights.key_mismatches import key_mismatches
+from ..weights.loading import load_network
+from ..weights.state_dicts import FileReader, StateDict, load_state, read_state_dict
 
 _DRY_RUN_ERRORS = (RuntimeError, NotImplementedError, ValueError, TypeError, AssertionError)
 
@@ -42,7 +42,7 @@ class NetworkCatalogue(Protocol):
     def tags(self, name: str) -> list[str]:
         """Return the tags of a model's pretrained weights, the default first."""
 
-    def published(self, name: str, tag: str) -> PublishedWeights:
+    def find_published(self, name: str, tag: str) -> PublishedWeights:
         """Tell where the weights of a tag are published."""
 
     def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:
@@ -118,7 +118,7 @@ class PyTorchSource:
 
     def entries(self, names: list[str]) -> Iterator[ModelEntry]:
         """Yield the entries of these models."""
-        weights = self._weights.at_a_glance()
+        weights = self._weights.snapshot()
         return (self._entry(name, weights) for name in names)
 
     def _entry(self, name: str, weights: WeightsFolder) -> ModelEntry:
@@ -127,7 +127,7 @@ class PyTorchSource:
         default: InputTransform | None = None
         for tag in catalogue.tags(name):
             key = ModelKey(source, name, Pretrained(tag))
-            state = weights.state(key, catalogue.published(name, tag))
+            state = weights.state(key, catalogue.find_published(name, tag))
             own = catalogue.transforms(key)[IMAGE]
             default = default or own
             pretrained.append(PretrainedEntry(tag, not pretrained, state, own.preprocessing))
@@ -141,9 +141,9 @@ class PyTorchSource:
             input_shape=default.spec.shape,
         )
 
-    def published(self, name: str, tag: str) -> PublishedWeights:
+    def find_published(self, name: str, tag: str) -> PublishedWeights:
         """Tell where the weights of a tag are published."""
-        return self._catalogue.published(name, tag)
+        return self._catalogue.find_published(name, tag)
 
     def resolve(self, key: ModelKey) -> ModelKey:
         """Return the key with its weights named in full; raise where there are none such."""
@@ -205,14 +205,14 @@ class PyTorchSource:
             with isolated_random(weights.seed):
                 return self._catalogue.build(key.name)
         if isinstance(weights, Uploaded):
-            path = self._weights.uploaded(weights.sha256)
+            path = self._weights.find_upload(weights.sha256)
             # A file of that name never changes, so the model may lie in it.
-            return filled_from_file(
+            return load_network(
                 lambda state: _with_state(self._fitting(key.name, state), state, key),
                 lambda: self._read(key.name, path, mapped=True),
             )
-        path = self._weights.locate(key, self._catalogue.published(key.name, weights.tag))
-        return filled_from_file(
+        path = self._weights.locate(key, self._catalogue.find_published(key.name, weights.tag))
+        return load_network(
             lambda state: self._pretrained(key, weights.tag, state, path),
             lambda: self._read(key.name, path, mapped=False),
         )
@@ -235,11 +235,11 @@ class PyTorchSource:
 
 def _with_state(network: nn.Module, state: StateDict, key: ModelKey) -> nn.Module:
     try:
-        return filled(network, state)
+        return load_state(network, state)
     except RuntimeError as error:
         # PyTorch's own message lists all missing keys first, which leaves no room for the others.
         raise WeightsMismatchError(
             f"the uploaded state dict does not fit {key.source}/{key.name}: "
-            f"{misfits(network, state) or error}",
+            f"{key_mismatches(network, state) or error}",
             field="model.weights_sha256",
         ) from error

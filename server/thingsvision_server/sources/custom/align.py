@@ -18,7 +18,7 @@ from ..context import SourceContext
 from ..hugging_face.image_processors import transform_when_asked
 from ..hugging_face.text_tokenizers import TextTokenizer, open_tokenizer
 from ..weights.folder import PublishedWeights, WeightsFolder
-from ..weights.state_dicts import StateDict, filled
+from ..weights.state_dicts import StateDict, load_state
 from .clip.texts import hub_folder
 
 _NAME = "Kakaobrain_Align"
@@ -73,7 +73,7 @@ class AlignCatalogue:
         """Return the one tag."""
         return [_TAG]
 
-    def published(self, name: str, tag: str) -> PublishedWeights:
+    def find_published(self, name: str, tag: str) -> PublishedWeights:
         """Tell where the weights are published."""
         return PublishedWeights("", _REPOSITORY, _HUB_FILES)
 
@@ -98,7 +98,7 @@ class AlignCatalogue:
 
     def build_pretrained(self, name: str, tag: str, state: StateDict) -> nn.Module:
         """Build the network with the tensors of its file."""
-        return filled(self.build(name), state)
+        return load_state(self.build(name), state)
 
     def converted(self, name: str, state: StateDict) -> StateDict:
         """Return the tensors without the numbers of positions, which older libraries saved."""

@@ -18,7 +18,7 @@ from ..context import SourceContext
 from ..hugging_face.image_processors import transform_when_asked
 from ..preprocessing.transforms import IMAGENET
 from ..weights.folder import PublishedWeights
-from ..weights.state_dicts import StateDict, filled
+from ..weights.state_dicts import StateDict, load_state
 
 _TAG = "sa1b"
 _URL = "https://dl.fbaipublicfiles.com/segment_anything"
@@ -109,7 +109,7 @@ class SegmentAnythingCatalogue:
         """Return the one tag."""
         return [_TAG]
 
-    def published(self, name: str, tag: str) -> PublishedWeights:
+    def find_published(self, name: str, tag: str) -> PublishedWeights:
         """Tell where the weights are published."""
         return _WEIGHTS[self._variants[name]]
 
@@ -136,7 +136,7 @@ class SegmentAnythingCatalogue:
 
     def build_pretrained(self, name: str, tag: str, state: StateDict) -> nn.Module:
         """Build the network with the tensors of its file, converted."""
-        return filled(self.build(name), state)
+        return load_state(self.build(name), state)
 
     def converted(self, name: str, state: StateDict) -> StateDict:
         """Return the tensors of the image encoder under the library's names."""

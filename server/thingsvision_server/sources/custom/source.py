@@ -10,8 +10,8 @@ from ...backends.modules import Structure
 from ...inputs import InputTransform
 from ..base import ModelEntry, ModelKey, ModelSource
 from ..context import SourceContext
+from ..imports import import_named
 from ..naming import check_name
-from ..opening import named
 from ..weights.folder import PublishedWeights, PublishingSource
 
 FAMILIES: Sequence[str] = (
@@ -32,7 +32,7 @@ _NOWHERE = PublishedWeights()
 
 def open_source(context: SourceContext) -> CustomSource:
     """Open the source with all its families."""
-    return CustomSource([named(path, __package__)(context) for path in FAMILIES])
+    return CustomSource([import_named(path, __package__)(context) for path in FAMILIES])
 
 
 class CustomSource:
@@ -50,10 +50,12 @@ class CustomSource:
         for family, of_family in groupby(names, self._family_of.__getitem__):
             yield from family.entries(list(of_family))
 
-    def published(self, name: str, tag: str) -> PublishedWeights:
+    def find_published(self, name: str, tag: str) -> PublishedWeights:
         """Tell where the weights of a tag are published."""
         family = self._family_of[name]
-        return family.published(name, tag) if isinstance(family, PublishingSource) else _NOWHERE
+        return (
+            family.find_published(name, tag) if isinstance(family, PublishingSource) else _NOWHERE
+        )
 
     def resolve(self, key: ModelKey) -> ModelKey:
         """Return the key with its weights named in full; raise where there are none such."""

@@ -97,7 +97,7 @@ class TransformersSource:
         """Return the key with its weights named in full; raise where there are none such."""
         self._folders.find(key.name)
         if isinstance(key.weights, Uploaded):
-            self._weights.uploaded(key.weights.sha256)
+            self._weights.find_upload(key.weights.sha256)
         if not isinstance(key.weights, Pretrained):
             return key
         if key.weights.tag not in ("", TAG):
@@ -153,7 +153,7 @@ class TransformersSource:
 
         folder = self._folders.find(key.name)
         if isinstance(key.weights, Uploaded):
-            state = read_state_dict(self._weights.uploaded(key.weights.sha256))
+            state = read_state_dict(self._weights.find_upload(key.weights.sha256))
             called = f"the uploaded state dict for {key.source}/{key.name}"
             filled = fill(self._catalogue.config(folder), state, called)
             _check_complete(filled.missing, filled.unexpected, called)
@@ -193,7 +193,7 @@ class FolderCatalogue:
         """Return the one tag."""
         return [TAG]
 
-    def published(self, _name: str, _tag: str) -> PublishedWeights:
+    def find_published(self, _name: str, _tag: str) -> PublishedWeights:
         """Return nothing: a checkpoint is several files."""
         return PublishedWeights()
 

@@ -68,7 +68,7 @@ class KerasSource:
 
     def entries(self, names: list[str]) -> Iterator[ModelEntry]:
         """Yield what there is to say of these models; more of those that were asked for before."""
-        weights = self._weights.at_a_glance()
+        weights = self._weights.snapshot()
         return (self._entry(name, weights) for name in names)
 
     def _entry(self, name: str, weights: WeightsFolder) -> ModelEntry:
@@ -88,7 +88,7 @@ class KerasSource:
             input_shape=known.input_shape if known else (),
         )
 
-    def published(self, name: str, tag: str) -> PublishedWeights:
+    def find_published(self, name: str, tag: str) -> PublishedWeights:
         """Tell where the weights of a tag are published; TensorFlow is asked."""
         own = self._models[name].published
         return own or _published(self._sketch(ModelKey(self._source, name, Pretrained(tag))))
@@ -130,9 +130,9 @@ class KerasSource:
             case Random(seed):
                 return KerasWeights(seed=seed)
             case Uploaded(sha256):
-                return KerasWeights(file=str(self._weights.uploaded(sha256)))
+                return KerasWeights(file=str(self._weights.find_upload(sha256)))
             case _:
-                published = self.published(key.name, self._models[key.name].tag)
+                published = self.find_published(key.name, self._models[key.name].tag)
                 return KerasWeights(file=str(self._weights.locate(key, published)))
 
     def _network(self, key: ModelKey) -> KerasNetwork:

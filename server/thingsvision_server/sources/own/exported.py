@@ -68,7 +68,7 @@ def _load(path: Path, device: str) -> nn.Module:
     program = read_program(path, path.name)
     try:
         with _loading:
-            exported = _deserialised(path, program)
+            exported = _deserialise(path, program)
         exported = move_to_device_pass(exported, device)
         lift_sizes(exported)
         network = torch.export.unflatten(exported)
@@ -82,7 +82,7 @@ def _load(path: Path, device: str) -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
-def _deserialised(path: Path, program: dict[str, Any]) -> torch.export.ExportedProgram:
+def _deserialise(path: Path, program: dict[str, Any]) -> torch.export.ExportedProgram:
     """Do what `torch.export.load` does, without the pickles, guards and fallbacks that it runs."""
     from torch._export.serde import schema
     from torch._export.serde.serialize import ExportedProgramDeserializer, _bytes_to_dataclass

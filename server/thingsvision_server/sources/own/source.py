@@ -22,8 +22,8 @@ from ...errors import (
 from ...inputs import IMAGE, InputSpec, InputTransform, Preprocessing
 from ..base import ModelEntry, ModelKey, Pretrained, PretrainedEntry, Uploaded, WeightsState
 from ..context import SourceContext
-from ..opening import named
-from ..preprocessing.declared import declared_transform
+from ..imports import import_named
+from ..preprocessing.declaration import transform_of_declaration
 from ..uploads.records import UploadRecord, list_records, read_record
 
 SOURCE = "own"
@@ -125,8 +125,8 @@ class OwnSource:
         model, declared = self._opened(key.name), self._record(key.name).preprocessing
         last = model.input_shape[-1:] == (3,) and model.input_shape[0] != 3
         if declared is not None:
-            return declared_transform(declared, channels_last=last)
-        return _undeclared(key, model, channels_last=last)
+            return transform_of_declaration(declared, channels_last=last)
+        return _transform_without_declaration(key, model, channels_last=last)
 
     def load(self, key: ModelKey, device: str) -> RunnableModel:
         """Load a model onto a device."""
@@ -147,7 +147,7 @@ class OwnSource:
 
     def _open(self, sha256: str) -> WholeModel:
         record = self._record(sha256)
-        kind = named(OWN_FORMATS[record.format].opener, __package__)
+        kind = import_named(OWN_FORMATS[record.format].opener, __package__)
         model: WholeModel = kind(self._folder / sha256, self._tensorflow)
         least, most = model.image_counts
         if not _is_one_by_one(model) and (least > _ANY[0] or (most or _ANY[1]) < _ANY[1]):
@@ -178,7 +178,9 @@ def _check_shape(key: ModelKey, model: WholeModel, shape: tuple[int, ...]) -> No
         )
 
 
-def _undeclared(key: ModelKey, model: WholeModel, *, channels_last: bool) -> InputTransform:
+def _transform_without_declaration(
+    key: ModelKey, model: WholeModel, *, channels_last: bool
+) -> InputTransform:
     def refuse(_image: Any) -> Any:
         raise InvalidRequestError(
             f"{key.source}/{key.name} was uploaded without its preprocessing, so it takes only "
@@ -197,5 +199,5 @@ def _undeclared(key: ModelKey, model: WholeModel, *, channels_last: bool) -> Inp
         refuse,
         Preprocessing(value_range="", description="not declared", channel_order=""),
         InputSpec(shape),
-        adapt=lambda changed: declared_transform(changed, channels_last=channels_last),
+        adapt=lambda changed: transform_of_declaration(changed, channels_last=channels_last),
     )

@@ -27,7 +27,7 @@ from ..catalogues.pytorch import PyTorchSource
 from ..context import SourceContext
 from ..preprocessing.transforms import image_transform
 from ..weights.folder import PublishedWeights
-from ..weights.state_dicts import StateDict, versioned
+from ..weights.state_dicts import StateDict, with_version
 from .detection import UpToDetections, detection_side
 
 _TASKS: Mapping[str, Any] = {
@@ -77,7 +77,7 @@ class TorchvisionCatalogue:
         members.sort(key=lambda member: member != default)
         return [member.name for member in members]
 
-    def published(self, name: str, tag: str) -> PublishedWeights:
+    def find_published(self, name: str, tag: str) -> PublishedWeights:
         """Tell where the weights of a tag are published."""
         return PublishedWeights(url=_member(name, tag).url)
 
@@ -117,7 +117,7 @@ class TorchvisionCatalogue:
         """
         weights = _member(name, tag)
         # The one class that refuses a state dict without a version.
-        told = versioned(state, models.MNASNet._version)  # noqa: SLF001
+        told = with_version(state, models.MNASNet._version)  # noqa: SLF001
         with self._building[weights], _state_dict_of(weights, told):
             network: nn.Module = models.get_model_builder(name)(weights=weights)
             return network

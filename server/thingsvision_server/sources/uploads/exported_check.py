@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InvalidWeightsError
-from ..opening import IMPORTS
+from ..imports import IMPORTS
 from .exported_sizes import is_safe_size
 
 PROGRAM = "models/model.json"
@@ -72,19 +72,19 @@ def read_program(path: Path, called: str) -> dict[str, Any]:
 
 def _check_files(names: list[str], called: str) -> None:
     if len(set(names)) < len(names):
-        raise _refused(called, "it has two files of one name")
+        raise _refusal(called, "it has two files of one name")
     for name in names:
         if name.startswith("data/aotinductor/"):
-            raise _refused(called, f"{name!r} in it is compiled code")
+            raise _refusal(called, f"{name!r} in it is compiled code")
         known = (PROGRAM, *_CONFIGS)
         if name not in known and not name.startswith((*_TENSORS, *_IGNORED)):
-            raise _refused(called, f"{name!r} in it is nothing that a program needs")
+            raise _refusal(called, f"{name!r} in it is nothing that a program needs")
 
 
 def _check_tensors(config: Mapping[str, Any], called: str) -> None:
     for name, tensor in config.items():
         if tensor["use_pickle"] or not tensor["path_name"].startswith(("weight_", "tensor_")):
-            raise _refused(called, f"its constant or weight {name!r} is pickled")
+            raise _refusal(called, f"its constant or weight {name!r} is pickled")
         _check_place("fqn", name, called)
         _check_strings(tensor, "", called)
 
@@ -115,7 +115,7 @@ def _check_program(program: Mapping[str, Any], called: str) -> None:
     for graph in graphs(program["graph_module"]):
         if graph["custom_obj_values"]:
             name = next(iter(graph["custom_obj_values"]))
-            raise _refused(called, f"it holds an object {name!r} that is not a tensor")
+            raise _refusal(called, f"it holds an object {name!r} that is not a tensor")
         for node in graph["nodes"]:
             _check_operator(node["target"], called)
             _check_mode(node, called)
@@ -140,7 +140,7 @@ def _check_operator(target: str, called: str) -> None:
         if isinstance(operator, OpOverload) and _dispatch_has_kernel(name):
             return
     name = f"{found[1]}::{found[2]}" if found else target
-    raise _refused(
+    raise _refusal(
         called,
         f"its operator {name!r} is none of PyTorch's own (aten) or does more than compute. "
         "Export the model without custom operators",
@@ -151,7 +151,7 @@ def _check_mode(node: Mapping[str, Any], called: str) -> None:
     """Raise where a network was exported as it trains: its dropout would make features random."""
     for argument in node["inputs"]:
         if argument["name"] in ("train", "training") and argument["arg"].get("as_bool"):
-            raise _refused(
+            raise _refusal(
                 called,
                 f"{node['target'].split('.')[-2]!r} in it was exported in training mode. Call "
                 "model.eval() before torch.export.export",
@@ -167,14 +167,14 @@ def _check_strings(part: Any, place: str, called: str) -> None:
     elif isinstance(part, dict):
         for key, entry in part.items():
             if not key.isidentifier():
-                raise _refused(called, f"{key!r} stands where a name must")
+                raise _refusal(called, f"{key!r} stands where a name must")
             _check_strings(entry, key, called)
 
 
 def _check_place(place: str, text: str, called: str) -> None:
     if not _PLACES.get(place, _is_plain)(text):
         shown = text if len(text) < 80 else f"{text[:80]}..."
-        raise _refused(called, f"{shown!r} is no {place or 'text'} that a program may have")
+        raise _refusal(called, f"{shown!r} is no {place or 'text'} that a program may have")
 
 
 def _is_name(text: str) -> bool:
@@ -247,5 +247,5 @@ def image_size(program: Mapping[str, Any]) -> tuple[tuple[int, int | None], tupl
     return (max(1, least), most), tuple(size.get("as_int") for size in shape)
 
 
-def _refused(called: str, why: str) -> InvalidWeightsError:
+def _refusal(called: str, why: str) -> InvalidWeightsError:
     return InvalidWeightsError(f"{called} is refused: {why}", subject=called)

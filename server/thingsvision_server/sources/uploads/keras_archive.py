@@ -95,12 +95,12 @@ def _check_class(called: str, place: str, part: Mapping[str, Any]) -> None:
     registered = part.get("registered_name")
     where = f"layer {place!r}" if place else "its model"
     if name in _REFUSED:
-        raise _refused(called, place, f"{where} ({name}) {_REFUSED[name]}")
+        raise _refusal(called, place, f"{where} ({name}) {_REFUSED[name]}")
     if name in _PLAIN:
         return
     if not _is_of_keras(module, name) or ">" in str(registered or ""):
         kind = registered or (f"{module}.{name}" if module else name)
-        raise _refused(called, place, f"{where} is of the custom class {kind!r}")
+        raise _refusal(called, place, f"{where} is of the custom class {kind!r}")
 
 
 def _is_of_keras(module: Any, name: str) -> bool:
@@ -114,7 +114,7 @@ def _invalid(called: str, why: str) -> InvalidWeightsError:
     return InvalidWeightsError(f"{called} is no .keras archive that can be used: {why}")
 
 
-def _refused(called: str, place: str, why: str) -> InvalidWeightsError:
+def _refusal(called: str, place: str, why: str) -> InvalidWeightsError:
     return InvalidWeightsError(
         f"{called} is refused: {why}, and a server runs no code of its users. Build the network "
         "of Keras' own layers and save it again, or upload its weights alone (.weights.h5)",

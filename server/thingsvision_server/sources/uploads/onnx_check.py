@@ -52,14 +52,14 @@ def _check_content(model: Any, called: str) -> None:
     graphs = [model.graph, *model.functions]
     for node in (node for graph in graphs for node in _nodes(graph)):
         if node.domain not in (*DOMAINS, *own):
-            raise _refused(
+            raise _refusal(
                 called,
                 f"operator {node.op_type!r} is of the domain {node.domain!r}, which is someone's "
                 "own code. Export the model to standard operators (domain ai.onnx)",
             )
     for tensor in _tensors(model):
         if tensor.external_data or tensor.data_location == tensor.EXTERNAL:
-            raise _refused(
+            raise _refusal(
                 called,
                 f"its tensor {tensor.name!r} is in another file. Save all in one: onnx.save(model,"
                 " path, save_as_external_data=False)",
@@ -82,9 +82,9 @@ def _check_mode(graph: Any, called: str) -> None:
     switches = dict(_switches(graph))
     for node in _nodes(graph):
         if node.op_type in _RANDOM:
-            raise _refused(called, f"its operator {node.op_type!r} gives other values each time")
+            raise _refusal(called, f"its operator {node.op_type!r} gives other values each time")
         if _trains(node, switches):
-            raise _refused(
+            raise _refusal(
                 called,
                 f"its operator {node.op_type!r} is in training mode. Call model.eval() before the "
                 "export, and export for inference",
@@ -157,5 +157,5 @@ def _invalid(called: str, why: str) -> InvalidWeightsError:
     return InvalidWeightsError(f"{called} is no ONNX model that can be used: {why}")
 
 
-def _refused(called: str, why: str) -> InvalidWeightsError:
+def _refusal(called: str, why: str) -> InvalidWeightsError:
     return InvalidWeightsError(f"{called} is refused: {why}")

@@ -27,7 +27,7 @@ from ...errors import (
 )
 from ...inputs import Preprocessing
 from ..digests import is_sha256
-from ..preprocessing.declared import check_declaration, check_same_declaration
+from ..preprocessing.declaration import check_declaration, check_same_declaration
 from .formats import FORMATS, check_file
 from .records import (
     UploadRecord,
@@ -155,7 +155,7 @@ class UploadStore:
         """Return what is known of every file, the oldest first."""
         return list_records(self._folder)
 
-    def known(self, announced: Announcement) -> UploadRecord | None:
+    def find(self, announced: Announcement) -> UploadRecord | None:
         """Return what is known of an announced file that is here; None where it has to be sent.
 
         Raises InvalidRequestError where the digest is none, or it was declared otherwise.
@@ -230,9 +230,9 @@ class UploadStore:
 
     def _reserve(self, path: Path, size_bytes: int) -> None:
         with self._lock:
-            if self._used_bytes() + size_bytes > self._quota_bytes:
+            if self._stored_bytes() + size_bytes > self._quota_bytes:
                 self._remove_partials(0)
-            used_bytes = self._used_bytes()
+            used_bytes = self._stored_bytes()
             if used_bytes + size_bytes > self._quota_bytes:
                 raise StorageError(
                     f"no room for {size_bytes:,} bytes: uploads take {used_bytes:,} of the "
@@ -243,7 +243,7 @@ class UploadStore:
                 )
             self._announced[path] = size_bytes
 
-    def _used_bytes(self) -> int:
+    def _stored_bytes(self) -> int:
         """Return the length of all files, with those on their way as long as they will be."""
         kept: dict[Path, int] = {}
         for path in self._folder.iterdir():

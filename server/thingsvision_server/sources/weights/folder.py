@@ -23,7 +23,7 @@ from typing import Protocol, runtime_checkable
 
 from ...errors import UnknownWeightsError, WeightsMissingError
 from ..base import ModelKey, Pretrained, WeightsState
-from .glance import Glance
+from .snapshot import DirectorySnapshot
 
 _SUFFIXES: Mapping[str, tuple[str, ...]] = {
     "torch": ("safetensors", "pth", "pt", "bin"),
@@ -73,27 +73,31 @@ class PublishedWeights:
 class PublishingSource(Protocol):
     """A source of models that can tell where weights are published."""
 
-    def published(self, name: str, tag: str) -> PublishedWeights:
+    def find_published(self, name: str, tag: str) -> PublishedWeights:
         """Tell where the weights of a tag are published."""
 
 
 class WeightsFolder:
     """The server's weights: found in its folder, then in the user's caches, then fetched."""
 
-    def __init__(self, root: Path, *, allow_download: bool, glance: Glance | None = None) -> None:
+    def __init__(
+        self, root: Path, *, allow_download: bool, snapshot: DirectorySnapshot | None = None
+    ) -> None:
         self.root = root
         self.uploads = root / "uploads"
         self._allow_download = allow_download
-        self._glance = glance
+        self._snapshot = snapshot
 
     @property
     def allows_download(self) -> bool:
         """Whether what is not here may be fetched."""
         return self._allow_download
 
-    def at_a_glance(self) -> WeightsFolder:
+    def snapshot(self) -> WeightsFolder:
         """Return this folder as it is now, for many questions at once: each costs little."""
-        return WeightsFolder(self.root, allow_download=self._allow_download, glance=Glance())
+        return WeightsFolder(
+            self.root, allow_download=self._allow_download, snapshot=DirectorySnapshot()
+        )
 
     def state(self, key: ModelKey, published: PublishedWeights) -> WeightsState:
         """Tell whether the weights are here, can be fetched, or neither."""
@@ -109,9 +113,9 @@ class WeightsFolder:
             return found
         if self._allow_download and published:
             return _fetch(published, self.root)
-        raise self._missing(key, published)
+        raise self._missing_error(key, published)
 
-    def _missing(self, key: ModelKey, published: PublishedWeights) -> WeightsMissingError:
+    def _missing_error(self, key: ModelKey, published: PublishedWeights) -> WeightsMissingError:
         hub_files = [f"{published.hub_repository}/{file}" for file in published.hub_files]
         cached = ", ".join(filter(None, [published.file_name, *hub_files])) or "(none published)"
         first, *others = _SUFFIXES[published.library]
@@ -124,7 +128,7 @@ class WeightsFolder:
             subject=str(key),
         )
 
-    def uploaded(self, sha256: str) -> Path:
+    def find_upload(self, sha256: str) -> Path:
         """Return an uploaded file; raise UnknownWeightsError."""
         path = self.uploads / sha256
         if not re.fullmatch("[0-9a-f]{64}", sha256) or not path.is_file():
@@ -138,7 +142,7 @@ class WeightsFolder:
 
     def _find(self, key: ModelKey, published: PublishedWeights) -> Path | None:
         candidates = self._candidates(key, published)
-        is_file = self._glance.is_file if self._glance else os.path.isfile
+        is_file = self._snapshot.is_file if self._snapshot else os.path.isfile
         found = next((path for path in candidates if path and is_file(path)), None)
         return Path(found) if found else None
 
@@ -155,7 +159,7 @@ class WeightsFolder:
 
     def _in_hub_cache(self, published: PublishedWeights, cache: str) -> Iterator[str | None]:
         folder = "--".join(["models", *published.hub_repository.split("/")])
-        if self._glance and not self._glance.is_dir(f"{cache}{os.sep}{folder}"):
+        if self._snapshot and not self._snapshot.is_dir(f"{cache}{os.sep}{folder}"):
             return
         from huggingface_hub import try_to_load_from_cache
 

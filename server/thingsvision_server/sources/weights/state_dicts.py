@@ -84,14 +84,14 @@ class VersionedState(StateDict):
         self._metadata = {"": {"version": version}}
 
 
-def versioned(state: StateDict, newest: int) -> VersionedState:
+def with_version(state: StateDict, newest: int) -> VersionedState:
     """Return a state dict that tells a version: where its file did not, that is the newest."""
     return state if isinstance(state, VersionedState) else VersionedState(state, newest)
 
 
-def filled(network: nn.Module, state: StateDict) -> nn.Module:
+def load_state(network: nn.Module, state: StateDict) -> nn.Module:
     """Return the network with these tensors in it; raise RuntimeError where they are not its."""
-    network.load_state_dict(versioned(state, network._version))  # noqa: SLF001 - where it is told
+    network.load_state_dict(with_version(state, network._version))  # noqa: SLF001 - where it is told
     return network
 
 

@@ -58,9 +58,9 @@ class ClipCatalogue:
         """Return what all are made for."""
         return "image-text similarity"
 
-    def published(self, name: str, tag: str) -> PublishedWeights:
+    def find_published(self, name: str, tag: str) -> PublishedWeights:
         """Tell where the weights of a tag are published."""
-        return self._variants[name].published(tag)
+        return self._variants[name].find_published(tag)
 
     def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:
         """Return how images and texts become inputs with these weights (else the default's)."""

@@ -83,7 +83,7 @@ class Variant:
             **_RESIZE_MODES[settings["resize_mode"]](self.image_size),
         )
 
-    def published(self, tag: str) -> PublishedWeights:
+    def find_published(self, tag: str) -> PublishedWeights:
         """Tell where the weights of a tag are published: open_clip prefers a hub's repository."""
         settings = self.pretrained[tag]
         owner, name, file = (*settings["hf_hub"].split("/"), "", "", "")[:3]

@@ -12,7 +12,7 @@ from ...catalogues.pytorch import PyTorchSource
 from ...context import SourceContext
 from ...preprocessing.transforms import transform_of
 from ...weights.folder import PublishedWeights
-from ...weights.state_dicts import StateDict, filled
+from ...weights.state_dicts import StateDict, load_state
 from .files import DreamSimFiles
 from .networks import VARIANTS, DreamSim
 
@@ -49,7 +49,7 @@ class DreamSimCatalogue:
         """Return what all are made for."""
         return "image similarity"
 
-    def published(self, name: str, tag: str) -> PublishedWeights:
+    def find_published(self, name: str, tag: str) -> PublishedWeights:
         """Tell where the archive is published."""
         variant = name.removeprefix(_FAMILY)
         return PublishedWeights(f"{_ARCHIVES}/dreamsim_{variant}_checkpoint.zip")
@@ -68,4 +68,4 @@ class DreamSimCatalogue:
 
     def build_pretrained(self, name: str, tag: str, state: StateDict) -> nn.Module:
         """Build the network with these tensors, which bear its own names."""
-        return filled(self.build(name), state)
+        return load_state(self.build(name), state)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 
-class Glance:
+class DirectorySnapshot:
     """Folders as they were when first asked about."""
 
     def __init__(self) -> None:

@@ -30,7 +30,7 @@ _OF_NETWORKS = (
 _log = structlog.get_logger(__name__)
 
 
-def filled_from_file(
+def load_network(
     build: Callable[[StateDict], nn.Module], read: Callable[[], StateDict]
 ) -> nn.Module:
     """Return the network that `build` makes of the tensors that `read` returns.

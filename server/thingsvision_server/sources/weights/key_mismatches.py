@@ -11,7 +11,7 @@ from .state_dicts import StateDict
 _SHOWN = 4
 
 
-def misfits(network: nn.Module, state: StateDict) -> str:
+def key_mismatches(network: nn.Module, state: StateDict) -> str:
     """Return what a state dict lacks, what it has too much, and what has another shape."""
     own = network.state_dict()
     shapes = [
@@ -24,9 +24,9 @@ def misfits(network: nn.Module, state: StateDict) -> str:
         ("it has, but the network has not", [name for name in state if name not in own]),
         ("of another shape are", shapes),
     )
-    return "; ".join(f"{what} {_listed(names)}" for what, names in parts if names)
+    return "; ".join(f"{what} {_abbreviate(names)}" for what, names in parts if names)
 
 
-def _listed(names: Sequence[str]) -> str:
+def _abbreviate(names: Sequence[str]) -> str:
     more = len(names) - _SHOWN
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -58,7 +58,7 @@ def _check_choice(name: str, value: str, valid: Any) -> None:
         raise InvalidRequestError(sentence, field=f"{_FIELD}.{name}", subject=value)
 
 
-def complete(declared: Preprocessing) -> Preprocessing:
+def with_defaults(declared: Preprocessing) -> Preprocessing:
     """Return a declaration with the choices that it leaves open."""
     return replace(
         declared,
@@ -72,9 +72,9 @@ def complete(declared: Preprocessing) -> Preprocessing:
 
 def check_same_declaration(sha256: str, known: Preprocessing, declared: Preprocessing) -> None:
     """Raise InvalidRequestError, naming the differences, where a file is declared anew."""
-    old, new = vars(complete(known)), vars(complete(declared))
+    old, new = vars(with_defaults(known)), vars(with_defaults(declared))
     changed = [
-        f"{name} {_shown(old[name])} and not {_shown(new[name])}"
+        f"{name} {_format(old[name])} and not {_format(new[name])}"
         for name in old
         if old[name] != new[name]
     ]
@@ -87,25 +87,25 @@ def check_same_declaration(sha256: str, known: Preprocessing, declared: Preproce
         )
 
 
-def _shown(value: Any) -> str:
+def _format(value: Any) -> str:
     return str(list(value) if isinstance(value, tuple) else value)
 
 
-def declared_transform(declared: Preprocessing, *, channels_last: bool) -> InputTransform:
+def transform_of_declaration(declared: Preprocessing, *, channels_last: bool) -> InputTransform:
     """Return the transform that does what a declaration says, in the order of its fields.
 
     Inputs are 3 x height x width float32, or height x width x 3 with `channels_last`.
     """
     from torchvision import transforms
 
-    preprocessing = complete(declared)
+    preprocessing = with_defaults(declared)
     steps = transforms.Compose(list(_steps(preprocessing, channels_last=channels_last)))
     sides = height_and_width(preprocessing.crop_pixels or preprocessing.resize_pixels or (0,))
     return InputTransform(
         steps,
         replace(preprocessing, description=" ".join(repr(steps).split())),
         InputSpec((*sides, 3) if channels_last else (3, *sides)),
-        adapt=lambda changed: declared_transform(changed, channels_last=channels_last),
+        adapt=lambda changed: transform_of_declaration(changed, channels_last=channels_last),
     )
 
 

@@ -10,7 +10,7 @@ IMPORTS = threading.RLock()
 """Held while a library is imported: threads that import side by side can meet half of one."""
 
 
-def named(path: str, package: str | None) -> Any:
+def import_named(path: str, package: str | None) -> Any:
     """Return what stands in a module below a package, by `module:name`."""
     module, _, name = path.partition(":")
     return getattr(import_module(f".{module}", package), name)

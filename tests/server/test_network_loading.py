@@ -22,8 +22,8 @@ from thingsvision_server.backends.torch.seeding import isolated_random
 from thingsvision_server.errors import WeightsMismatchError
 from thingsvision_server.inputs import IMAGE
 from thingsvision_server.sources.base import ModelKey, Pretrained, Random, Uploaded
-from thingsvision_server.sources.weights.filling import filled_from_file
-from thingsvision_server.sources.weights.state_dicts import StateDict, filled, read_state_dict
+from thingsvision_server.sources.weights.loading import load_network
+from thingsvision_server.sources.weights.state_dicts import StateDict, load_state, read_state_dict
 
 pytestmark = pytest.mark.usefixtures("no_caches_of_the_user")
 
@@ -41,13 +41,13 @@ class Ways:
     def __init__(self, build: Callable[[], nn.Module], state: StateDict) -> None:
         self.count = 0
         self._build = build
-        self.found = filled_from_file(self._filled, lambda: dict(state))
+        self.found = load_network(self._filled, lambda: dict(state))
         with isolated_random(0):
-            self.ordinary = filled(build(), dict(state))
+            self.ordinary = load_state(build(), dict(state))
 
     def _filled(self, state: StateDict) -> nn.Module:
         self.count += 1
-        return filled(self._build(), state)
+        return load_state(self._build(), state)
 
     def assert_same(self) -> None:
         found, expected = (
