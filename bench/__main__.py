@@ -20,8 +20,10 @@ from typing import Any
 
 from thingsvision_client.errors import ThingsvisionError
 
+from .earlier import build
 from .interleave import Patience
 from .machine import describe_machine, has_gpu, peer_versions
+from .measures.versions import versions_rows
 from .peer_environment import make_peer_environment, peer_python
 from .photographs import photograph_folder
 from .plots import draw
@@ -45,7 +47,9 @@ def main() -> None:
         return
     # Ends as an exception, so that server, columns and the temporary folder go too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    rows = chosen_rows(options.rows, quick=options.quick, full=options.full)
+    rows: Sequence[Measure] = chosen_rows(options.rows, quick=options.quick, full=options.full)
+    if options.against:
+        rows = versions_rows(rows, build(options.against))
     choices = _choices(options)
     began = time.monotonic()
     machine = describe_machine(choices.device)
@@ -112,6 +116,11 @@ def _options() -> argparse.Namespace:
     add("--seconds", type=float, help=f"no new round for a column that took so long ({SECONDS})")
     add("--images", type=int, help="photographs of each row of features (and rows of streams)")
     add("--photos", type=Path, help="folder of photographs")
+    add(
+        "--against",
+        metavar="COMMIT",
+        help="measure only the service, of that commit and of this checkout in turn",
+    )
     add("--device", help="device of all columns, e.g. cpu (default: a GPU if there is one)")
     add(
         "--peer",

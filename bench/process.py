@@ -46,6 +46,7 @@ class ColumnProcess:
         log_path: Path,
         python: Path | None = None,
         variables: Mapping[str, str] | None = None,
+        tree: Path = PROJECT,
     ) -> None:
         self.module = module
         self._log_path = log_path
@@ -56,7 +57,7 @@ class ColumnProcess:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                cwd=PROJECT,
+                cwd=tree,
                 env=environment() | dict(variables or {}),
             )
 
@@ -82,6 +83,12 @@ class ColumnProcess:
     def finish(self) -> Run:
         """Wait for the run that was begun."""
         return Run(**self._receive())
+
+    def __enter__(self) -> ColumnProcess:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Let the process end, or end it."""

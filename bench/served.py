@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +34,13 @@ class Served:
 
 
 @contextmanager
-def serve(log_path: Path, *options: str) -> Iterator[Served]:
-    """Run a server with these options on a free port. RuntimeError where it does not start."""
+def serve(
+    log_path: Path, *options: str, variables: Mapping[str, str] | None = None
+) -> Iterator[Served]:
+    """Run a server with these options on a free port. RuntimeError where it does not start.
+
+    `variables` are added to the environment.
+    """
     command = [
         str(Path(sys.executable).with_name("thingsvision-server")),
         "--host=127.0.0.1",
@@ -44,7 +50,9 @@ def serve(log_path: Path, *options: str) -> Iterator[Served]:
         *options,
     ]
     with log_path.open("wb") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log)
+        server = subprocess.Popen(
+            command, stdout=log, stderr=log, env=os.environ | dict(variables or {})
+        )
     try:
         yield Served(_address(server, log_path), server.pid)
     finally:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from thingsvision_client import Client
 from thingsvision_server.allocator import KEEP_FREED_MEMORY
 
+from .earlier import Earlier
 from .interleave import Patience, interleave
 from .networks import Weights, make_weights, weights_folder
 from .photographs import copy_photographs
@@ -91,9 +92,15 @@ class Session:
         variables = KEEP_FREED_MEMORY if column in KEEPING else None
         return ColumnProcess(module, log_path, self.choices.peer if of_peer else None, variables)
 
-    def new_server(self) -> AbstractContextManager[Served]:
-        """Run one more server like the session's."""
-        return _serve(self.choices, self.scratch, "another-server")
+    def new_server(self, earlier: Earlier | None = None) -> AbstractContextManager[Served]:
+        """Run one more server like the session's, or one of an earlier commit."""
+        variables = earlier.variables if earlier else None
+        return _serve(self.choices, self.scratch, "another-server", variables)
+
+    def earlier_process(self, module: str, earlier: Earlier) -> ColumnProcess:
+        """Start a column's process as an earlier commit has it."""
+        log_path = self.scratch / f"{module}.before.log"
+        return ColumnProcess(module, log_path, variables=earlier.variables, tree=earlier.tree)
 
     def end_processes(self, modules: Sequence[str]) -> None:
         """End columns' processes, to have their memory back."""
@@ -150,8 +157,7 @@ class Session:
         kept: dict[str, Kept] = {}
         for name, module in columns.items():
             if not cells[name].missing:
-                with np.load(self._kept_path(module)) as arrays:
-                    kept[name] = dict(arrays)
+                kept[name] = read_kept(self._kept_path(module))
         return kept
 
     def _kept_path(self, module: str) -> Path:
@@ -173,6 +179,12 @@ class Session:
             cell.missing = str(error)
 
 
+def read_kept(path: Path) -> Kept:
+    """Return the first rows of a result that a process kept in a file."""
+    with np.load(path) as arrays:
+        return dict(arrays)
+
+
 def differences(kept: Mapping[str, Kept], reference: Kept) -> dict[str, float]:
     """Return each result's largest difference to the reference's, of its largest value."""
     return {name: max(_differences(arrays, reference)) for name, arrays in kept.items()}
@@ -185,9 +197,11 @@ def _differences(arrays: Kept, reference: Kept) -> Iterator[float]:
         yield float(np.abs(arrays[name][:count] - right[:count]).max() / largest)
 
 
-def _serve(choices: Choices, scratch: Path, log_name: str) -> AbstractContextManager[Served]:
+def _serve(
+    choices: Choices, scratch: Path, log_name: str, variables: Mapping[str, str] | None = None
+) -> AbstractContextManager[Served]:
     options = (f"--weights-dir={scratch / 'weights'}", f"--device={choices.device}")
-    return serve(scratch / f"{log_name}.log", *options)
+    return serve(scratch / f"{log_name}.log", *options, variables=variables)
 
 
 @contextmanager

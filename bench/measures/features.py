@@ -15,6 +15,7 @@ from ..interleave import interleave
 from ..process import PROJECT, ColumnError, command, environment, last_lines
 from ..row import Cell, Row
 from ..session import NO_PEER, REFERENCE, Session, differences
+from .versions import ServiceWork
 
 COLUMNS: Mapping[str, Mapping[str, str]] = {
     "torchvision": {
@@ -69,6 +70,14 @@ class FeatureRow:
         session.time(self.columns, cells, lambda seconds: len(images) / seconds)
         return Row(self.id, self._says(case), "images/s", cells)
 
+    def service_work(self, session: Session) -> ServiceWork:
+        """Return what the service does."""
+        case = self.case(session, session.choices.image_count or self.count)
+        count = len(case.images)
+        return ServiceWork(
+            self.columns["service"], case, figure=lambda seconds: count / seconds, unit="images/s"
+        )
+
     def case(self, session: Session, count: int) -> FeatureCase:
         """Return the case of so many photographs."""
         weights, file = session.weights(self.source, self.network)
@@ -102,6 +111,17 @@ class OneImageRow:
     id: str
     of: FeatureRow
     times: int = 10
+
+    def service_work(self, session: Session) -> ServiceWork:
+        """Return what the service does."""
+        return ServiceWork(
+            self.of.columns["service"],
+            self.of.case(session, 1),
+            figure=lambda seconds: 1000 * seconds,
+            unit="ms",
+            more_is_better=False,
+            times=self.times,
+        )
 
     def measure(self, session: Session) -> Row:
         """Time requests of one image in turn, several at a time."""

@@ -13,6 +13,7 @@ from ..memory import can_watch, peak_of
 from ..networks import EARLY_INPUT, EARLY_MODULE, EARLY_OUTPUT, make_weights, weights_folder
 from ..row import Cell, Row
 from ..session import Session
+from .versions import ServiceWork
 
 COLUMNS = {
     "tcp": "bench.stream.tcp",
@@ -62,6 +63,13 @@ class StreamRow:
         session.time(columns, cells, lambda seconds: case.byte_count / 1e6 / seconds)
         session.end_processes(list(COLUMNS.values()))
         return Row(self.id, self._says(case), "MB/s", cells)
+
+    def service_work(self, session: Session) -> ServiceWork:
+        """Return what the service does."""
+        case = stream_case(session, self.megabytes)
+        return ServiceWork(
+            COLUMNS["service"], case, lambda seconds: case.byte_count / 1e6 / seconds, "MB/s"
+        )
 
     def _says(self, case: StreamCase) -> str:
         return (

@@ -115,3 +115,25 @@ def test_rows_are_chosen_by_pattern() -> None:
     assert ROW in everything
     with pytest.raises(SystemExit, match=r"nonsense.*alexnet"):
         chosen_rows(["nonsense"], quick=False, full=False)
+
+
+def test_an_earlier_commit_is_measured_beside_this_checkout(
+    tmp_path: Path, photos: list[Path], request: pytest.FixtureRequest
+) -> None:
+    if not request.config.getoption("--all"):
+        pytest.skip("builds a commit and runs two servers: scripts/test --all")
+    command = [sys.executable, "-m", "bench", "--against=HEAD", "--rows", ROW, "--images=3"]
+    folders = ["--photos", str(photos[0].parent), "--out", str(tmp_path)]
+    done = subprocess.run(
+        [*command, *folders, "--rounds=2", "--no-peer", "--device=cpu"],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads((tmp_path / "bench.json").read_text())["rows"]
+    assert row["id"].startswith(f"{ROW}-against-")
+    assert list(row["cells"]) == ["before", "service"]
+    for cell in row["cells"].values():
+        assert cell["difference"] == 0
+        assert len(cell["values"]) == 2
