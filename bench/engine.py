@@ -16,7 +16,7 @@ from thingsvision_server.engine.extractor import Extractor
 from thingsvision_server.rpc.messages.models import model_key
 from thingsvision_server.settings import Settings
 from thingsvision_server.sources.base import ModelKey
-from thingsvision_server.wiring import running
+from thingsvision_server.wiring import start_server
 
 
 class Engine:
@@ -54,7 +54,7 @@ async def _extractor(weights_dir: Path, device: str) -> AsyncIterator[Extractor]
     settings = Settings(
         weights_dir=weights_dir, device=device, port=0, metrics_port=0, allow_download=False
     )
-    async with running(settings) as server:
+    async with start_server(settings) as server:
         # Imports go on in the background else.
         await asyncio.to_thread(server.sources.open_all)
         yield server.extractor

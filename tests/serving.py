@@ -17,7 +17,7 @@ from thingsvision_server.settings import Settings
 from thingsvision_server.sources import Sources
 from thingsvision_server.sources.context import SourceContext
 from thingsvision_server.sources.weights.folder import WeightsFolder
-from thingsvision_server.wiring import RunningServer, running
+from thingsvision_server.wiring import RunningServer, start_server
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def serving(weights_dir: Path, **settings: Any) -> Iterator[TestServer]:
 
     async def serve() -> None:
         stop = asyncio.Event()
-        async with running(Settings(weights_dir=weights_dir, **chosen)) as server:
+        async with start_server(Settings(weights_dir=weights_dir, **chosen)) as server:
             state.update(server=server, loop=asyncio.get_running_loop(), stop=stop)
             ready.set()
             await stop.wait()

@@ -20,7 +20,7 @@ _HEAD = Struct("<B4sB5sB4s")
 _AFTER_LENGTH = _HEAD.size - 5
 """Bytes of the head that the first length counts."""
 
-MOST_BYTES = (1 << 28) - 1 - _AFTER_LENGTH
+MAX_FRAME_BYTES = (1 << 28) - 1 - _AFTER_LENGTH
 """A length takes 4 bytes of 7 bits."""
 
 
@@ -35,15 +35,15 @@ class Frame:
 def frame_message(index: int, pieces: Sequence[bytes | memoryview]) -> bytes:
     """Return the message of a reply that has the pieces as its frame: their only copy."""
     length = sum(map(len, pieces))
-    if length > MOST_BYTES:
-        raise ValueError(f"a frame has at most {MOST_BYTES:,} bytes, not {length:,}")
+    if length > MAX_FRAME_BYTES:
+        raise ValueError(f"a frame has at most {MAX_FRAME_BYTES:,} bytes, not {length:,}")
     head = _HEAD.pack(
         FRAME_TAG,
-        _padded(length + _AFTER_LENGTH, 4),
+        _varint(length + _AFTER_LENGTH, 4),
         _INDEX_TAG,
-        _padded(index, 5),
+        _varint(index, 5),
         FRAME_TAG,
-        _padded(length, 4),
+        _varint(length, 4),
     )
     return b"".join((head, *pieces))
 
@@ -74,20 +74,20 @@ def _frame(message: bytes) -> Frame | None:
     if (index_tag, tag) != (_INDEX_TAG, FRAME_TAG):
         return None
     rest = len(message) - _HEAD.size
-    if whole != _padded(rest + _AFTER_LENGTH, 4) or length != _padded(rest, 4):
+    if whole != _varint(rest + _AFTER_LENGTH, 4) or length != _varint(rest, 4):
         return None
-    number = _number(index)
-    if index != _padded(number, 5):
+    number = _decode_varint(index)
+    if index != _varint(number, 5):
         return None
     return Frame(number, memoryview(message)[_HEAD.size :])
 
 
-def _padded(number: int, byte_count: int) -> bytes:
+def _varint(number: int, byte_count: int) -> bytes:
     """Return a varint of so many bytes: 7 bits each, the lowest first, the last without a flag."""
     groups = [number >> 7 * place & 0x7F | 0x80 for place in range(byte_count)]
     groups[-1] &= 0x7F
     return bytes(groups)
 
 
-def _number(varint: bytes) -> int:
+def _decode_varint(varint: bytes) -> int:
     return sum((group & 0x7F) << 7 * place for place, group in enumerate(varint))

@@ -21,7 +21,7 @@ from zlib_ng.zlib_ng import crc32
 FRAME_BYTES = 1024 * 1024
 """Most bytes of a frame: larger messages are slower."""
 
-LEAST_FRAME_BYTES = FRAME_BYTES // 4
+MIN_FRAME_BYTES = FRAME_BYTES // 4
 """Shorter frames wait for more; only the last one is sent as it is."""
 
 RECORD_BATCH_BYTES = FRAME_BYTES - 64 * 1024
@@ -101,7 +101,7 @@ class FeatureWriter:
         self.columns = tuple(columns)
         self.frame_count = self.byte_count = self.row_count = self.crc32 = 0
         self._frame_bytes = frame_bytes
-        self._least_bytes = min(frame_bytes, LEAST_FRAME_BYTES)
+        self._least_bytes = min(frame_bytes, MIN_FRAME_BYTES)
         fields = [pa.field(IMAGE_COLUMN, pa.utf8(), nullable=False)]
         self._schema = pa.schema([*fields, *(column.arrow_field() for column in columns)])
         self._cutter = _FrameCutter()

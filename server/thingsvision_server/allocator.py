@@ -37,7 +37,7 @@ def keep_freed_memory() -> None:
             library.mallopt(*option)
 
 
-def give_freed_memory_back() -> None:
+def release_freed_memory() -> None:
     """Have the system take what lies free, where that is possible."""
     library = _library("malloc_trim")
     if library is not None:

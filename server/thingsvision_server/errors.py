@@ -145,14 +145,14 @@ class ChecksumError(ThingsvisionError):
     """Bytes arrived other than they were sent."""
 
 
-def sides(shape: Iterable[int | None]) -> str:
+def format_shape(shape: Iterable[int | None]) -> str:
     """Return a shape as a sentence says it: `3 x 224 x 224`; None is any number."""
     return " x ".join("any" if size is None else str(size) for size in shape)
 
 
-def unfit_shape(model: object, shape: Iterable[int], reason: object) -> InvalidRequestError:
+def input_shape_error(model: object, shape: Iterable[int], reason: object) -> InvalidRequestError:
     """Return the error of a model whose own code fails with inputs of a shape."""
-    sentence = f"{model} can't take inputs of {sides(shape)}: {reason}"
+    sentence = f"{model} can't take inputs of {format_shape(shape)}: {reason}"
     return InvalidRequestError(sentence, field="input")
 
 

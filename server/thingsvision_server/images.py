@@ -81,7 +81,7 @@ class ImageDecoder:
                 self._check_pixels(image, opened.size)
                 return self._rgb(image, opened)
         except UnidentifiedImageError:
-            raise image_error(image, _unidentified(image.encoded)) from None
+            raise image_error(image, _why_unknown(image.encoded)) from None
         # Pillow's decoders report broken files by all of these.
         except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
             raise image_error(image, f"is broken: {error}") from error
@@ -102,7 +102,7 @@ class ImageDecoder:
             raise image_error(image, f"has {width} x {height} pixels; {limit}")
 
 
-def _unidentified(encoded: bytes) -> str:
+def _why_unknown(encoded: bytes) -> str:
     if not encoded:
         return "is empty (0 bytes)"
     return "is not a JPEG, PNG, TIFF, WebP, BMP or GIF image, or its header is broken"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ImageError, InvalidRequestError, sides
+from .errors import ImageError, InvalidRequestError, format_shape
 from .images import EncodedImage, image_error
 
 IMAGE, TEXT = "image", "text"
@@ -78,7 +78,7 @@ class PreprocessingOverrides:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
 
-    def applied_to(self, own: Preprocessing) -> Preprocessing:
+    def apply_to(self, own: Preprocessing) -> Preprocessing:
         """Return a model's preprocessing with these changes; raise where they are impossible."""
         self._check()
         changes: dict[str, Any] = {
@@ -98,8 +98,8 @@ class PreprocessingOverrides:
     def _check(self) -> None:
         for name in ("resize_pixels", "crop_pixels"):
             sizes = getattr(self, name)
-            if len(sizes) > 2 or any(not 1 <= size <= _MOST_PIXELS for size in sizes):
-                sentence = f"{name} is one or two numbers from 1 to {_MOST_PIXELS}, not {sizes}"
+            if len(sizes) > 2 or any(not 1 <= size <= _MAX_PIXELS for size in sizes):
+                sentence = f"{name} is one or two numbers from 1 to {_MAX_PIXELS}, not {sizes}"
                 raise InvalidRequestError(sentence, field=f"overrides.{name}")
         for name in ("mean", "std"):
             if len(getattr(self, name)) not in (0, 3):
@@ -120,7 +120,7 @@ class PreprocessingOverrides:
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 
-_MOST_PIXELS = 4096
+_MAX_PIXELS = 4096
 _CHANNELS = 3
 
 
@@ -145,7 +145,7 @@ class InputTransform:
             taken = f"these modules with this header take {_KINDS[self.takes]}"
             raise image_error(item, f"is {_KINDS[type(item)]}; {taken}")
 
-    def input_of(self, item: RequestItem, content: Any) -> Any:
+    def make_input(self, item: RequestItem, content: Any) -> Any:
         """Return the input that an item's content becomes; an ImageError says of which item.
 
         Raises what else `apply` raises.
@@ -162,11 +162,11 @@ class InputTransform:
         if shape != self.spec.shape:
             raise image_error(
                 item,
-                f"gives an input of {sides(shape)} instead of {sides(self.spec.shape)}: "
-                f"{self._what_fits()}",
+                f"gives an input of {format_shape(shape)} instead of "
+                f"{format_shape(self.spec.shape)}: {self._how_to_fit()}",
             )
 
-    def _what_fits(self) -> str:
+    def _how_to_fit(self) -> str:
         """Return which images give inputs of the shape where nothing is cut to it."""
         resize, shape = self.preprocessing.resize_pixels, self.spec.shape
         pixels = shape[1:] if shape[0] == _CHANNELS else shape[:2]
@@ -174,13 +174,13 @@ class InputTransform:
             why = f"the shorter side becomes {resize[0]} pixels and nothing is cut off"
             valid = "send square images"
         else:
-            why, valid = "nothing is cut off", f"send images of {sides(pixels)} pixels"
+            why, valid = "nothing is cut off", f"send images of {format_shape(pixels)} pixels"
         if self.adapt is None:
             return f"{why}; {valid}"
         return f"{why}; {valid}, or override resize_pixels with height and width, or crop_pixels"
 
 
-def overridden(own: InputTransform, overrides: PreprocessingOverrides) -> InputTransform:
+def override(own: InputTransform, overrides: PreprocessingOverrides) -> InputTransform:
     """Return a model's transform with a request's changes; raise where it takes none."""
     if own.adapt is None:
         raise InvalidRequestError(
@@ -188,24 +188,24 @@ def overridden(own: InputTransform, overrides: PreprocessingOverrides) -> InputT
             "preprocessed yourself",
             field="overrides",
         )
-    return own.adapt(overrides.applied_to(own.preprocessing))
+    return own.adapt(overrides.apply_to(own.preprocessing))
 
 
-def tensors_as_they_are(shape: tuple[int, ...]) -> InputTransform:
+def tensor_transform(shape: tuple[int, ...]) -> InputTransform:
     """Return the transform of tensors that the user preprocessed: only their length is checked."""
     if not shape or any(size < 1 for size in shape):
         sentence = f"the shape of one tensor has numbers from 1, not {list(shape)}"
         raise InvalidRequestError(sentence, field="tensors.shape")
     spec = InputSpec(shape)
-    description = f"none: float32 tensors of {sides(shape)} as they were sent"
+    description = f"none: float32 tensors of {format_shape(shape)} as they were sent"
     preprocessing = Preprocessing(value_range="", description=description, channel_order="")
     return InputTransform(lambda values: values, preprocessing, spec, takes=TensorImage)
 
 
-def tensor_values(item: TensorImage, shape: tuple[int, ...]) -> Any:
+def read_tensor(item: TensorImage, shape: tuple[int, ...]) -> Any:
     """Return the array of a tensor; raise ImageError where its length is another."""
     expected = 4 * prod(shape)
     if len(item.values) != expected:
-        needed = f"a float32 tensor of {sides(shape)} has {expected:,}"
+        needed = f"a float32 tensor of {format_shape(shape)} has {expected:,}"
         raise image_error(item, f"has {len(item.values):,} bytes; {needed}")
     return np.frombuffer(item.values, "<f4").astype(np.float32).reshape(shape)

@@ -20,7 +20,7 @@ class Metrics:
         self._make_grpc()
         self._make_residency()
         self._make_queue()
-        self._make_road()
+        self._make_stages()
 
     def _make_grpc(self) -> None:
         self.grpc_started = self._counter("grpc_server_started", "Calls started", *_GRPC)
@@ -94,7 +94,7 @@ class Metrics:
             buckets=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
         )
 
-    def _make_road(self) -> None:
+    def _make_stages(self) -> None:
         self.decode_seconds = self._histogram(
             "thingsvision_decode_seconds", "Time to decode an image"
         )

@@ -17,7 +17,7 @@ import psutil
 import structlog
 from prometheus_client import start_http_server
 
-from .allocator import give_freed_memory_back
+from .allocator import release_freed_memory
 from .backends.tensorflow.model import TensorFlowRuntime
 from .engine.comparing import Comparer, ComparingLimits
 from .engine.extractor import Extractor
@@ -63,7 +63,7 @@ class RunningServer:
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[RunningServer]:
+async def start_server(settings: Settings) -> AsyncIterator[RunningServer]:
     """Serve while the context lasts; leaving it drains the calls and frees the models."""
     # The frameworks take seconds to import: `--help` and a wrong option need not wait for them.
     from .backends.torch.device import core_count, use_cores
@@ -97,7 +97,7 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
     preparer = ImagePreparer(decoder, images, metrics, threads=threads, initializer=one_core)
     pcas = PCAStore(weights_dir / "pca", settings.pca_quota)
     extractor = Extractor(loader, residency, preparer, pcas)
-    limits = _comparing_limits(settings)
+    limits = _comparison_limits(settings)
     comparer = Comparer(lanes.device, limits)
     uploads = UploadStore(weights.uploads, settings.max_upload_bytes, settings.upload_quota)
     server = GrpcServer(
@@ -140,16 +140,16 @@ def _metrics_page(settings: Settings, metrics: Metrics) -> Iterator[None]:
 
 
 def _device(settings: Settings) -> str:
-    from .backends.torch.device import checked_device, default_device, use_exact_float32
+    from .backends.torch.device import check_device, default_device, use_exact_float32
 
     use_exact_float32()
-    return default_device() if settings.device == "auto" else checked_device(settings.device)
+    return default_device() if settings.device == "auto" else check_device(settings.device)
 
 
 def _lanes(settings: Settings, cores: Cores) -> DeviceLanes:
     device = _device(settings)
     width = min(settings.cpu_lanes, cores.count) if device == "cpu" else 1
-    return DeviceLanes(device, cores, width, on_idle=give_freed_memory_back)
+    return DeviceLanes(device, cores, width, on_idle=release_freed_memory)
 
 
 def _default_budget_bytes(device: str) -> int:
@@ -167,7 +167,7 @@ def _host_budget_bytes(settings: Settings, device: str) -> int:
     return 0 if device == "cpu" else int(psutil.virtual_memory().total // 4)
 
 
-def _comparing_limits(settings: Settings) -> ComparingLimits:
+def _comparison_limits(settings: Settings) -> ComparingLimits:
     rdm_bytes = settings.rdm_memory or psutil.virtual_memory().total // 2
     return ComparingLimits(settings.rdm_features_memory, rdm_bytes, settings.spill_dir)
 
@@ -216,9 +216,9 @@ def _stop_on_signals() -> asyncio.Event:
     return stopped
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve_until_signal(settings: Settings) -> None:
     stopped = _stop_on_signals()
-    async with running(settings) as server:
+    async with start_server(settings) as server:
         # The one line on standard output, for whoever started this process.
         print(f"thingsvision-server listening on {settings.host}:{server.port}", flush=True)
         await stopped.wait()
@@ -230,7 +230,7 @@ def main() -> None:
     settings = read_settings()
     _log_to(sys.stderr, settings)
     try:
-        asyncio.run(_serve(settings))
+        asyncio.run(_serve_until_signal(settings))
     except (OSError, PreconditionError) as error:
         sys.exit(f"thingsvision-server: {error}")
     # Python takes handlers away while it ends; a late second signal is no failure.

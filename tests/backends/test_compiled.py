@@ -13,7 +13,7 @@ import json, sys
 import keras, numpy as np, tensorflow as tf
 from thingsvision_server.backends.tensorflow.child.compiled import (
     CompiledProgram,
-    keep_graphs_as_they_are,
+    disable_graph_optimisers,
 )
 from thingsvision_server.backends.tensorflow.child.graph import flatten
 
@@ -32,7 +32,7 @@ class Doubles(keras.layers.Layer):
     def call(self, inputs):
         return inputs * 2
 
-keep_graphs_as_they_are()
+disable_graph_optimisers()
 keras.utils.set_random_seed(0)
 inputs = keras.Input((16, 16, 3))
 x = keras.layers.Conv2D(8, 3, name="convolution")(inputs)

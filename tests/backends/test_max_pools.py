@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import nn
 
-from thingsvision_server.backends.torch.max_pools import QuickMaxPools, has_max_pools, max_pool2d
+from thingsvision_server.backends.torch.max_pools import FastMaxPool, has_max_pools, max_pool2d
 
 WINDOWS = [
     {
@@ -109,8 +109,8 @@ def test_pools_of_modules_and_functions_are_found(monkeypatch: pytest.MonkeyPatc
         return max_pool2d(images, *args, **kwargs)
 
     quick = {F.max_pool2d: watched, torch.max_pool2d: watched}
-    monkeypatch.setattr("thingsvision_server.backends.torch.max_pools._QUICK", quick)
-    with QuickMaxPools():
+    monkeypatch.setattr("thingsvision_server.backends.torch.max_pools._REPLACEMENTS", quick)
+    with FastMaxPool():
         found = network(images)
     assert seen == [(2, 3, 32, 32), (2, 3, 16, 16), (2, 3, 8, 8)]
     torch.testing.assert_close(found, expected, rtol=0, atol=0)

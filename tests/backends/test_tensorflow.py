@@ -73,7 +73,7 @@ def pixels(count: int) -> Any:
 
 def test_every_call_of_shared_and_nested_layers(runtime: TensorFlowRuntime, networks: Path) -> None:
     network = archive(networks, "shared")
-    structure = runtime.sketch(network).structure
+    structure = runtime.describe(network).structure
     known = {module.name: module for module in structure.modules}
     assert list(known)[:4] == ["", "image", "start", "again"]
     assert [len(known[name].calls) for name in ("again", "inner", "inner/first")] == [3, 2, 2]
@@ -96,7 +96,7 @@ def test_every_call_of_shared_and_nested_layers(runtime: TensorFlowRuntime, netw
 
 
 def test_what_cannot_be_extracted_says_why(runtime: TensorFlowRuntime, networks: Path) -> None:
-    structure = runtime.sketch(archive(networks, "odd")).structure
+    structure = runtime.describe(archive(networks, "odd")).structure
     (whole,) = (module.name for module in structure.modules if module.type == "Argmax")
     (flat,) = (module.name for module in structure.modules if module.type == "Sum")
     with pytest.raises(NotExtractableError, match="type int32, not floating point"):
@@ -107,7 +107,7 @@ def test_what_cannot_be_extracted_says_why(runtime: TensorFlowRuntime, networks:
 
 def test_what_gives_a_dict_names_its_keys(runtime: TensorFlowRuntime, networks: Path) -> None:
     network = archive(networks, "named")
-    structure = runtime.sketch(network).structure
+    structure = runtime.describe(network).structure
     with pytest.raises(NotExtractableError, match=r"a dict of (logits, highest|highest, logits);"):
         taps(structure, [""])
     with pytest.raises(NotExtractableError, match=r"'inner' .* a dict of (most, mean|mean, most);"):
@@ -124,7 +124,7 @@ def test_what_gives_a_dict_names_its_keys(runtime: TensorFlowRuntime, networks: 
 
 def test_no_room_for_a_batch_is_no_crash(runtime: TensorFlowRuntime, networks: Path) -> None:
     network = archive(networks, "odd")
-    structure = runtime.sketch(network).structure
+    structure = runtime.describe(network).structure
     model = runtime.load(network, KerasWeights(), "cpu")
     try:
         pid, batch = runtime.pid, np.zeros((1, 8, 8, 3), np.float32)
@@ -138,7 +138,7 @@ def test_no_room_for_a_batch_is_no_crash(runtime: TensorFlowRuntime, networks: P
 
 
 def test_a_batch_leaves_no_open_file(runtime: TensorFlowRuntime) -> None:
-    structure = runtime.sketch(MOBILENET).structure
+    structure = runtime.describe(MOBILENET).structure
     model = runtime.load(MOBILENET, KerasWeights(seed=1), "cpu")
     try:
         child = psutil.Process(runtime.pid)
@@ -157,7 +157,7 @@ def test_a_batch_leaves_no_open_file(runtime: TensorFlowRuntime) -> None:
 def test_a_crash_fails_its_own_requests_alone_and_the_last_model_ends_it() -> None:
     runtime = TensorFlowRuntime(sys.executable)
     assert runtime.pid is None
-    structure = runtime.sketch(MOBILENET).structure
+    structure = runtime.describe(MOBILENET).structure
     model, other = (runtime.load(MOBILENET, KerasWeights(seed=seed), "cpu") for seed in (1, 2))
     (before,) = run(model, structure, pixels(2), ["Conv1"])
     first_pid = runtime.pid
@@ -211,7 +211,7 @@ def test_an_interpreter_that_is_not_there_is_named() -> None:
     with pytest.raises(
         PreconditionError, match=r"/nowhere/python: No such file.*--tensorflow-python"
     ):
-        TensorFlowRuntime("/nowhere/python").sketch(MOBILENET)
+        TensorFlowRuntime("/nowhere/python").describe(MOBILENET)
 
 
 def test_an_environment_without_tensorflow_is_named(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_an_environment_without_tensorflow_is_named(tmp_path: Path) -> None:
     bare.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S "$@"\n')
     bare.chmod(0o755)
     with pytest.raises(PreconditionError, match=rf"{bare}.*No module named.*Install tensorflow"):
-        TensorFlowRuntime(str(bare)).sketch(MOBILENET)
+        TensorFlowRuntime(str(bare)).describe(MOBILENET)
 
 
 def test_a_seed_that_keras_does_not_take(runtime: TensorFlowRuntime) -> None:

@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from thingsvision_proto.frames import MOST_BYTES, Frame, frame_message, reply_reader, reply_writer
+from thingsvision_proto.frames import (
+    MAX_FRAME_BYTES,
+    Frame,
+    frame_message,
+    reply_reader,
+    reply_writer,
+)
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_proto.wire import FRAME_BYTES, ColumnSpec, FeatureReader, FeatureWriter
 
@@ -33,7 +39,7 @@ def test_protobuf_reads_a_frame_written_by_hand(reply: Any, index: int, length: 
 def test_a_frame_that_is_too_long_is_refused() -> None:
     class Long(bytes):
         def __len__(self) -> int:
-            return MOST_BYTES + 1
+            return MAX_FRAME_BYTES + 1
 
     with pytest.raises(ValueError, match="268,435,444 bytes"):
         frame_message(0, [Long()])

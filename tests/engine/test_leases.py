@@ -18,7 +18,7 @@ import torch
 from torchvision import models
 
 from serving import open_sources
-from thingsvision_server.backends.leaving import HostModel
+from thingsvision_server.backends.offloading import OffloadedModel
 from thingsvision_server.backends.taps import taps
 from thingsvision_server.backends.torch.device import use_cores
 from thingsvision_server.engine.models.loading import LoadedModel, ModelLoader
@@ -51,7 +51,7 @@ class Door:
     came: list[ModelKey] = field(default_factory=list)
     opened: threading.Event = field(default_factory=threading.Event)
 
-    def load(self, key: ModelKey, host: HostModel | None = None) -> LoadedModel:
+    def load(self, key: ModelKey, host: OffloadedModel | None = None) -> LoadedModel:
         self.came.append(key)
         assert self.opened.wait(PATIENCE_SECONDS)
         return self.loader.load(key, host)

@@ -10,10 +10,10 @@ from scipy.spatial.distance import cdist
 from thingsvision_server.errors import InvalidRequestError
 from thingsvision_server.rdm import neighbours
 from thingsvision_server.rdm.compare import compute_rdm
+from thingsvision_server.rdm.computation import Computation
 from thingsvision_server.rdm.gram import gram_matrix
-from thingsvision_server.rdm.metrics import METRICS, metric_named, table
+from thingsvision_server.rdm.metrics import METRICS, find_metric, table
 from thingsvision_server.rdm.rows import ArrayRows
-from thingsvision_server.rdm.work import Work
 
 DISTANCES = ["euclidean", "gaussian"]
 
@@ -265,7 +265,7 @@ def test_wrong_requests_say_what_is_right():
 
 
 def test_duplicate_metrics_are_refused():
-    row = metric_named("cosine")
+    row = find_metric("cosine")
     with pytest.raises(ValueError, match="same name"):
         table(row, row)
 
@@ -273,7 +273,7 @@ def test_duplicate_metrics_are_refused():
 def test_gram_matrix_of_blocks_is_the_product():
     x = features().astype("float64")
     for block_bytes in (1, 1 << 25):
-        gram, stats = gram_matrix(ArrayRows(x), METRICS["cosine"], Work("cpu", block_bytes))
+        gram, stats = gram_matrix(ArrayRows(x), METRICS["cosine"], Computation("cpu", block_bytes))
         np.testing.assert_allclose(np.tril(gram.numpy()), np.tril(x @ x.T), rtol=1e-13)
         np.testing.assert_allclose(stats.sums.numpy(), x.sum(1), rtol=1e-13)
 

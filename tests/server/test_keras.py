@@ -28,9 +28,9 @@ from thingsvision_client.errors import (
     WeightsMissingError,
 )
 from thingsvision_server.backends.modules import Structure
-from thingsvision_server.backends.tensorflow.model import KerasSketch, TensorFlowRuntime
+from thingsvision_server.backends.tensorflow.model import KerasArchitecture, TensorFlowRuntime
 from thingsvision_server.errors import UnknownModelError as ServerUnknownModelError
-from thingsvision_server.inputs import PreprocessingOverrides, overridden
+from thingsvision_server.inputs import PreprocessingOverrides, override
 from thingsvision_server.sources.base import ModelKey, Random
 from thingsvision_server.sources.context import SourceContext
 from thingsvision_server.sources.keras.images import keras_transform
@@ -209,19 +209,19 @@ def test_ready_tensors_are_taken_as_they_are(client: Client) -> None:
 
 def test_overrides_change_the_cut_and_leave_the_familys_values(photos: list[Path]) -> None:
     scale, offset = (1 / 127.5,) * 3, (-1.0,) * 3
-    sketch = KerasSketch(
+    architecture = KerasArchitecture(
         Structure((), 0), (224, 224, 3), None, "some.family", (0, 1, 2), scale, offset
     )
-    own = keras_transform(sketch)
+    own = keras_transform(architecture)
     picture = Pillow.open(photos[1]).convert("RGB")
-    cut = overridden(own, PreprocessingOverrides(resize_pixels=(256,), crop_pixels=(224,)))
+    cut = override(own, PreprocessingOverrides(resize_pixels=(256,), crop_pixels=(224,)))
     left, top = (round((side - 224) / 2) for side in shorter_side(picture, 256).size)
     expected = shorter_side(picture, 256).crop((left, top, left + 224, top + 224))
     assert (cut.spec.dtype, cut.spec.shape) == ("uint8", (224, 224, 3))
     np.testing.assert_array_equal(cut.apply(picture), np.asarray(expected))
     assert "some.family.preprocess_input" in cut.preprocessing.description
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    scaled = overridden(own, PreprocessingOverrides(mean=mean, std=std))
+    scaled = override(own, PreprocessingOverrides(mean=mean, std=std))
     assert (scaled.spec.dtype, scaled.preprocessing.value_range) == ("float32", "0..1")
     expected_values = (own.apply(picture) / 255 - mean) / std
     np.testing.assert_allclose(scaled.apply(picture), expected_values, atol=1e-6)

@@ -15,10 +15,10 @@ from torch import nn
 from torchvision import models
 
 from serving import open_sources
-from thingsvision_server.backends.torch.blank import blank
-from thingsvision_server.backends.torch.copying import copied
+from thingsvision_server.backends.torch.copying import copy_in_thread
 from thingsvision_server.backends.torch.model import TorchModel, state_sha256
-from thingsvision_server.backends.torch.seeding import isolated_random
+from thingsvision_server.backends.torch.seeding import seed_thread
+from thingsvision_server.backends.torch.uninitialised import uninitialised
 from thingsvision_server.errors import WeightsMismatchError
 from thingsvision_server.inputs import IMAGE
 from thingsvision_server.sources.base import ModelKey, Pretrained, Random, Uploaded
@@ -31,7 +31,7 @@ Build = Callable[[StateDict], nn.Module]
 
 
 def seeded(build: Callable[[], nn.Module], seed: int = 3) -> nn.Module:
-    with isolated_random(seed):
+    with seed_thread(seed):
         return build()
 
 
@@ -42,7 +42,7 @@ class Ways:
         self.count = 0
         self._build = build
         self.found = load_network(self._filled, lambda: dict(state))
-        with isolated_random(0):
+        with seed_thread(0):
             self.ordinary = load_state(build(), dict(state))
 
     def _filled(self, state: StateDict) -> nn.Module:
@@ -203,7 +203,7 @@ ODD_TENSORS = [
 
 @pytest.mark.parametrize("tensor", ODD_TENSORS)
 def test_copies_have_the_same_bits_in_memory_of_their_own(tensor: torch.Tensor) -> None:
-    copy = copied(tensor)
+    copy = copy_in_thread(tensor)
     assert (copy.shape, copy.dtype) == (tensor.shape, tensor.dtype)
     bits = [one.contiguous().reshape(-1).view(torch.uint8).tolist() for one in (copy, tensor)]
     assert bits[0] == bits[1]
@@ -343,7 +343,7 @@ def test_other_threads_build_and_load_as_ever() -> None:
         assert network[0].weight is weight, "it was copied to, not replaced"
         return network
 
-    with blank(), ThreadPoolExecutor(1) as others:
+    with uninitialised(), ThreadPoolExecutor(1) as others:
         assert small()[0].weight.is_meta
         network = others.submit(load).result()
     assert not small()[0].weight.is_meta

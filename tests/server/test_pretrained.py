@@ -21,7 +21,7 @@ from torchvision import models
 
 from serving import open_sources
 from thingsvision_server.backends.torch.model import TorchModel, state_sha256
-from thingsvision_server.backends.torch.seeding import isolated_random
+from thingsvision_server.backends.torch.seeding import seed_thread
 from thingsvision_server.errors import WeightsMismatchError, WeightsMissingError
 from thingsvision_server.inputs import IMAGE
 from thingsvision_server.sources import Sources
@@ -219,7 +219,7 @@ def test_loading_draws_nothing_from_the_process(sources: Sources) -> None:
     torch.manual_seed(1)
     digest(sources, "torchvision", "squeezenet1_1", 5)
     assert torch.equal(torch.rand(3), expected)
-    with isolated_random(1):
+    with seed_thread(1):
         assert torch.equal(torch.rand(3), expected)
 
 

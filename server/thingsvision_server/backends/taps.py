@@ -123,7 +123,7 @@ def _check_one_modality(found: Sequence[Tap]) -> None:
 
 def _tap(name: str, known: Mapping[str, ModuleInfo], tokens: TokenExtraction) -> Tap:
     step = None if name in known else _STEP.fullmatch(name)
-    module = _known(step["module"] if step else name, known)
+    module = _find_module(step["module"] if step else name, known)
     if not module.calls:
         sentence = f"module {name!r} can't be extracted: {module.reason}"
         raise ModuleNeverRunsError(sentence, field="modules", subject=name)
@@ -137,10 +137,10 @@ def _tap(name: str, known: Mapping[str, ModuleInfo], tokens: TokenExtraction) ->
         raise _not_extractable(name, f"its calls have different shapes ({listed}); take one, @t=0")
     stacked = bool(step and step["all"])
     tap = Tap(name, module.name, module.modality, calls, stacked, shapes.pop())
-    return tap if tokens is TokenExtraction.NONE else _of_tokens(tap, module, tokens)
+    return tap if tokens is TokenExtraction.NONE else _with_tokens(tap, module, tokens)
 
 
-def _known(name: str, known: Mapping[str, ModuleInfo]) -> ModuleInfo:
+def _find_module(name: str, known: Mapping[str, ModuleInfo]) -> ModuleInfo:
     if name not in known:
         hint = choices(name, filter(None, known))
         raise UnknownModuleError(
@@ -164,7 +164,7 @@ def _calls(name: str, module: ModuleInfo, step: re.Match[str] | None) -> tuple[i
     return (call,)
 
 
-def _of_tokens(tap: Tap, module: ModuleInfo, tokens: TokenExtraction) -> Tap:
+def _with_tokens(tap: Tap, module: ModuleInfo, tokens: TokenExtraction) -> Tap:
     shape = list(tap.call_shape)
     # What is known of tokens is known of the last call.
     if module.prefix_tokens is None or tap.call_shape != module.last.shape:

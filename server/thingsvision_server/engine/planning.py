@@ -14,8 +14,8 @@ from ..inputs import (
     InputSpec,
     InputTransform,
     PreprocessingOverrides,
-    overridden,
-    tensors_as_they_are,
+    override,
+    tensor_transform,
 )
 from ..sources.base import ModelKey
 from .models.loading import ModelLoader
@@ -138,7 +138,7 @@ def _check_memory_format(spec: ExtractSpec, inputs: InputSpec) -> None:
 
 def _images(own: InputTransform, spec: ExtractSpec) -> InputTransform:
     if spec.tensor_shape is not None:
-        return tensors_as_they_are(spec.tensor_shape)
+        return tensor_transform(spec.tensor_shape)
     if spec.overrides is not None:
-        return overridden(own, spec.overrides)
+        return override(own, spec.overrides)
     return own

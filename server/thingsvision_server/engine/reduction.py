@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InvalidRequestError, sides
+from ..errors import InvalidRequestError, format_shape
 
 Array = npt.NDArray[np.float32]
 
@@ -68,7 +68,8 @@ class Reduction:
         if wrong or len(set(self.pool_axes)) < len(self.pool_axes):
             raise InvalidRequestError(
                 f"pool_axes {list(self.pool_axes)} are not different axes of module {module!r}, "
-                f"whose features of one image are {sides(shape)} (axes 0 to {len(shape) - 1})",
+                f"whose features of one image are {format_shape(shape)} "
+                f"(axes 0 to {len(shape) - 1})",
                 field="reduction.pool_axes",
                 subject=module,
             )
@@ -79,8 +80,8 @@ class Reduction:
         wrong = [unit for unit in self.units if unit >= count]
         if wrong:
             raise InvalidRequestError(
-                f"module {module!r} has {count:,} units ({sides(shape)}), from 0 to {count - 1}; "
-                f"there is no unit {wrong[0]}",
+                f"module {module!r} has {count:,} units ({format_shape(shape)}), from 0 to "
+                f"{count - 1}; there is no unit {wrong[0]}",
                 field="reduction.units",
                 subject=module,
             )
@@ -90,7 +91,7 @@ class Reduction:
         if not 1 <= count <= width:
             raise InvalidRequestError(
                 f"a projection of module {module!r} gives 1 to {width:,} components (its features "
-                f"are {sides(shape)}), not {count}",
+                f"are {format_shape(shape)}), not {count}",
                 field="reduction.projection.component_count",
                 subject=module,
             )

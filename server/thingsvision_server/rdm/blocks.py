@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .computation import Computation, strips
 from .metrics import MetricInfo, RowStats
 from .rows import spans
-from .work import Work, strips
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,15 +21,15 @@ COLUMNS_AT_ONCE = 64
 class Blocks:
     """Makes blocks float64 and centred, in memory that it uses again; remembers rows' sums."""
 
-    def __init__(self, row_count: int, metric: MetricInfo, work: Work) -> None:
+    def __init__(self, row_count: int, metric: MetricInfo, computation: Computation) -> None:
         import torch
 
         self._metric = metric
-        self._work = work
-        self._block = fresh(0, 0, work.device)
+        self._computation = computation
+        self._block = fresh(0, 0, computation.device)
         self._is_first = True
         self._sums, self._shift = torch.zeros(
-            (2, row_count), dtype=torch.float64, device=work.device
+            (2, row_count), dtype=torch.float64, device=computation.device
         )
         self._lowest = torch.full_like(self._sums, torch.inf)
         self._highest = torch.full_like(self._sums, -torch.inf)
@@ -40,13 +40,13 @@ class Blocks:
         A row with a NaN or an infinity becomes zeros: it would spoil the mean row.
         """
         if self._block.shape != raw.shape:  # fresh memory costs more than the conversion
-            self._block = fresh(len(raw), raw.shape[1], self._work.device)
+            self._block = fresh(len(raw), raw.shape[1], self._computation.device)
         by_rows = list(strips(len(raw), raw.shape[1]))
-        self._work.each(partial(self._convert, raw), by_rows)
+        self._computation.each(partial(self._convert, raw), by_rows)
         self._is_first = False
         if self._metric.from_differences:
-            self._work.each(self._centre_columns, spans(raw.shape[1], COLUMNS_AT_ONCE))
-        self._work.each(self._centre_rows, by_rows)
+            self._computation.each(self._centre_columns, spans(raw.shape[1], COLUMNS_AT_ONCE))
+        self._computation.each(self._centre_rows, by_rows)
         return self._block
 
     def stats(self, value_count: int, squares: Tensor) -> RowStats:

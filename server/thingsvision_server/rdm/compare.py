@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InvalidRequestError
+from .computation import Computation, strips
 from .gram import gram_matrix
-from .metrics import MetricInfo, RowStats, metric_named
+from .metrics import MetricInfo, RowStats, find_metric
 from .neighbours import recompute_near
 from .rows import Rows, spans
-from .work import Work, strips
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,42 +57,44 @@ def compute_rdm(
     (cosine). The mean of `gaussian` is over the defined rows. InvalidRequestError: no such
     metric, or no values.
     """
-    info = metric_named(metric)
+    info = find_metric(metric)
     if not rows.row_count or not rows.value_count:
         shape = f"{rows.row_count} x {rows.value_count}"
         raise InvalidRequestError(f"an RDM needs at least one row of one value, not {shape}")
-    work = Work(device, block_bytes, on_block)
-    with work.on_all_cores():
-        return _compute(rows, info, work)
+    computation = Computation(device, block_bytes, on_block)
+    with computation.on_all_cores():
+        return _compute(rows, info, computation)
 
 
-def _compute(rows: Rows, metric: MetricInfo, work: Work) -> RDM:
-    matrix, stats = gram_matrix(rows, metric, work)
-    _compare(matrix, stats, metric, work)
+def _compute(rows: Rows, metric: MetricInfo, computation: Computation) -> RDM:
+    matrix, stats = gram_matrix(rows, metric, computation)
+    _compare(matrix, stats, metric, computation)
     if metric.from_differences:
-        recompute_near(matrix, rows, stats, work)
+        recompute_near(matrix, rows, stats, computation)
     undefined = (~metric.is_defined(stats)).nonzero().flatten()
     matrix.fill_diagonal_(0)
     matrix[undefined] = float("nan")
     matrix[:, undefined] = float("nan")
-    _finish(matrix, len(undefined), metric, work)
+    _finish(matrix, len(undefined), metric, computation)
     return RDM(matrix.cpu().numpy(), undefined.tolist())
 
 
-def _compare(matrix: Tensor, stats: RowStats, metric: MetricInfo, work: Work) -> None:
+def _compare(matrix: Tensor, stats: RowStats, metric: MetricInfo, computation: Computation) -> None:
     """Turn the lower triangle of the Gram matrix into (squared) distances."""
 
     def compare(start: int, stop: int) -> None:
         metric.compare(matrix[start:stop, :stop], stats[start:stop], stats[:stop])
 
-    work.each(compare, strips(*matrix.shape))
+    computation.each(compare, strips(*matrix.shape))
 
 
-def _finish(matrix: Tensor, undefined_count: int, metric: MetricInfo, work: Work) -> None:
+def _finish(
+    matrix: Tensor, undefined_count: int, metric: MetricInfo, computation: Computation
+) -> None:
     """Apply the metric's last step to the lower triangle, and mirror it."""
     mean = 0.0
     if metric.from_differences:
-        mean = _mean(matrix, len(matrix) - undefined_count, work)
+        mean = _mean(matrix, len(matrix) - undefined_count, computation)
 
     def finish(start: int, stop: int) -> None:
         metric.finish(matrix[start:stop, :stop], mean)
@@ -102,16 +104,16 @@ def _finish(matrix: Tensor, undefined_count: int, metric: MetricInfo, work: Work
         matrix[start:stop, start:stop] = lower + lower.tril(-1).T
         matrix[:start, start:stop] = matrix[start:stop, :start].T
 
-    work.each(finish, strips(*matrix.shape))
-    work.each(mirror, spans(len(matrix), MIRROR_ROWS))
+    computation.each(finish, strips(*matrix.shape))
+    computation.each(mirror, spans(len(matrix), MIRROR_ROWS))
 
 
-def _mean(matrix: Tensor, defined_count: int, work: Work) -> float:
+def _mean(matrix: Tensor, defined_count: int, computation: Computation) -> float:
     """Return the mean over all pairs of defined rows, from the lower triangle; 0 if none."""
 
     def half_sum(start: int, stop: int) -> float:
         square = matrix[start:stop, start:stop].tril(-1)
         return float(matrix[start:stop, :start].nansum() + square.nansum())
 
-    total = 2 * fsum(work.each(half_sum, strips(*matrix.shape)))
+    total = 2 * fsum(computation.each(half_sum, strips(*matrix.shape)))
     return total / max(1, defined_count) ** 2

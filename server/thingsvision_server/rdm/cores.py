@@ -33,14 +33,14 @@ class Cores:
 @contextmanager
 def all_cores() -> Iterator[Cores]:
     """Give as many threads as numpy's products would use; on leaving, what is left is dropped."""
-    with _products_alone() as count, ThreadPoolExecutor(count, "cores", _be_alone) as pool:
+    with _limit_blas() as count, ThreadPoolExecutor(count, "cores", _use_one_thread) as pool:
         try:
             yield Cores(pool)
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _be_alone() -> None:
+def _use_one_thread() -> None:
     """Have torch use no thread but the calling one in what this one asks for."""
     import torch
 
@@ -48,19 +48,19 @@ def _be_alone() -> None:
 
 
 _lock = threading.Lock()
-_inside: list[_Limit] = []
+_inside: list[_BlasLimit] = []
 """The limit that holds, once for everyone who works now."""
 
 
 @contextmanager
-def _products_alone() -> Iterator[int]:
+def _limit_blas() -> Iterator[int]:
     """Keep every product of numpy to the thread that asks for it, and yield the usual number.
 
     BLAS knows one number for the whole process: the first to come sets it, the last to leave
     sets it back. Where another library's thread holds the number, it stays, and 1 is yielded.
     """
     with _lock:
-        limit = _inside[0] if _inside else _Limit()
+        limit = _inside[0] if _inside else _BlasLimit()
         _inside.append(limit)
     try:
         yield limit.count
@@ -71,7 +71,7 @@ def _products_alone() -> Iterator[int]:
                 limit.close()
 
 
-class _Limit:
+class _BlasLimit:
     """One thread in numpy's products until `close`."""
 
     def __init__(self) -> None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .blocks import Blocks
+from .computation import Computation
 from .metrics import MetricInfo, RowStats
 from .rows import Rows, spans
-from .work import Work
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,20 +21,22 @@ TILE_ROWS = 512
 """Most rows and columns of a tile of the product on a CPU: 2 MiB, which fits a core's cache."""
 
 
-def gram_matrix(rows: Rows, metric: MetricInfo, work: Work) -> tuple[Tensor, RowStats]:
+def gram_matrix(
+    rows: Rows, metric: MetricInfo, computation: Computation
+) -> tuple[Tensor, RowStats]:
     """Return the lower triangle of G = Y @ Y.T (float64, N x N) and what is known of the rows.
 
     Y are the rows as the metric centres them. Above its diagonal G has products as well, or
     zeros. A row with a NaN or an infinity takes no part; its `squares` are NaN.
     """
-    gram = _zeros(rows.row_count, work.device)
-    blocks = Blocks(rows.row_count, metric, work)
-    on_cpu = work.device == "cpu"
+    gram = _zeros(rows.row_count, computation.device)
+    blocks = Blocks(rows.row_count, metric, computation)
+    on_cpu = computation.device == "cpu"
     add = _add_by_numpy if on_cpu else _add_by_torch
-    tiles = list((_squares if on_cpu else _bands)(rows.row_count, work.block_bytes))
-    for index, raw in enumerate(work.blocks(rows)):
+    tiles = list((_squares if on_cpu else _bands)(rows.row_count, computation.block_bytes))
+    for index, raw in enumerate(computation.blocks(rows)):
         block = blocks.prepare(raw)
-        work.each(partial(add, gram, block, index == 0), tiles)
+        computation.each(partial(add, gram, block, index == 0), tiles)
     return gram, blocks.stats(rows.value_count, gram.diagonal().clone())
 
 

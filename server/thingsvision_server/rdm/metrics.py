@@ -62,7 +62,7 @@ class MetricInfo:
     from_differences: bool = False
 
 
-def _keep(block: Tensor, shift: Tensor) -> None:
+def _keep_block(block: Tensor, shift: Tensor) -> None:
     """Do not centre: the cosine sees the origin."""
 
 
@@ -102,7 +102,7 @@ def _squared_distance(tile: Tensor, rows: RowStats, columns: RowStats) -> None:
     tile.mul_(-2).add_(rows.squares[:, None]).add_(columns.squares).clamp_(min=0)
 
 
-def _done(tile: Tensor, mean: float) -> None:
+def _keep_tile(tile: Tensor, mean: float) -> None:
     """Leave the tile as it is."""
 
 
@@ -137,8 +137,8 @@ def table(*rows: MetricInfo) -> Mapping[str, MetricInfo]:
 
 
 METRICS = table(
-    MetricInfo("correlation", "1 - Pearson r", _centre_rows, _pearson, _done, _varies),
-    MetricInfo("cosine", "1 - cosine of the angle", _keep, _cosine, _done, _is_not_zero),
+    MetricInfo("correlation", "1 - Pearson r", _centre_rows, _pearson, _keep_tile, _varies),
+    MetricInfo("cosine", "1 - cosine of the angle", _keep_block, _cosine, _keep_tile, _is_not_zero),
     MetricInfo("euclidean", "|x - y|", _centre_values, _squared_distance, _root, _is_finite, True),
     MetricInfo(
         "gaussian",
@@ -152,7 +152,7 @@ METRICS = table(
 )
 
 
-def metric_named(name: str) -> MetricInfo:
+def find_metric(name: str) -> MetricInfo:
     """Return a row of METRICS; a name that is not there raises InvalidRequestError."""
     if name not in METRICS:
         hint = choices(name, METRICS)

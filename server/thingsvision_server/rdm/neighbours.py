@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from .computation import Computation, strips
 from .metrics import RowStats
 from .rows import Rows, spans
-from .work import Work, strips
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +24,7 @@ PAIRS_PER_PASS = 1 << 20
 """A pass over all values compares about so many pairs, at most twice as many."""
 
 
-def recompute_near(squared: Tensor, rows: Rows, stats: RowStats, work: Work) -> None:
+def recompute_near(squared: Tensor, rows: Rows, stats: RowStats, computation: Computation) -> None:
     """Replace squared distances of near rows, in place, in the lower triangle of N x N.
 
     Rows identical to an earlier one take over its distances: a film of 5,000 black frames has
@@ -33,19 +33,19 @@ def recompute_near(squared: Tensor, rows: Rows, stats: RowStats, work: Work) -> 
     """
     import torch
 
-    later, partners = _closest_partners(squared, stats, work)
+    later, partners = _closest_partners(squared, stats, computation)
     if not len(later):
         return
-    found = _from_differences(rows, later, partners, work)
-    twins = found == 0
+    found = _from_differences(rows, later, partners, computation)
+    duplicates = found == 0
     others = torch.ones(len(squared), dtype=torch.bool, device=squared.device)
-    others[later[twins]] = False
-    for first, second in _near_pairs(squared, stats, later[~twins], others):
-        squared[first, second] = _from_differences(rows, first, second, work)
-    _copy_twins(squared, later[twins].tolist(), partners[twins].tolist())
+    others[later[duplicates]] = False
+    for first, second in _near_pairs(squared, stats, later[~duplicates], others):
+        squared[first, second] = _from_differences(rows, first, second, computation)
+    _copy_to_duplicates(squared, later[duplicates].tolist(), partners[duplicates].tolist())
 
 
-def _suspects(squared: Tensor, stats: RowStats, work: Work) -> Tensor:
+def _suspects(squared: Tensor, stats: RowStats, computation: Computation) -> Tensor:
     """Return the indices of rows that may be near an earlier one; all others are not.
 
     One look at every distance: rows are cleared whose least distance would not even be near if
@@ -60,7 +60,9 @@ def _suspects(squared: Tensor, stats: RowStats, work: Work) -> Tensor:
     squared[:, lost] = float("inf")
     longest = stats.squares.masked_fill(lost, 0).max()
     pieces = strips(*squared.shape)
-    least = torch.cat(work.each(lambda start, stop: squared[start:stop, :stop].amin(1), pieces))
+    least = torch.cat(
+        computation.each(lambda start, stop: squared[start:stop, :stop].amin(1), pieces)
+    )
     return (least < NEAR * (stats.squares + longest)).nonzero().flatten()
 
 
@@ -74,21 +76,23 @@ def _near(squared: Tensor, stats: RowStats, later: Tensor) -> Tensor:
     return (squared[later, :width] < lengths.mul_(NEAR)) & earlier
 
 
-def _closest_partners(squared: Tensor, stats: RowStats, work: Work) -> tuple[Tensor, Tensor]:
+def _closest_partners(
+    squared: Tensor, stats: RowStats, computation: Computation
+) -> tuple[Tensor, Tensor]:
     """Return the rows that are near an earlier one, ascending, and for each the closest of those.
 
-    That finds twins: their distance is rounding, less than what most other rows have.
+    That finds duplicates: their distance is rounding, less than what most other rows have.
     """
     import torch
 
     partners = squared.new_full((len(squared),), -1).long()
-    suspects = _suspects(squared, stats, work)
+    suspects = _suspects(squared, stats, computation)
     for start, stop in strips(len(suspects), len(squared)):
         some = suspects[start:stop]
         near = _near(squared, stats, some)
         least, index = squared[some, : near.shape[1]].masked_fill_(~near, torch.inf).min(dim=1)
         partners[some] = index.where(least.isfinite(), -1)
-        work.tell()
+        computation.report()
     later = (partners >= 0).nonzero().flatten()
     return later, partners[later]
 
@@ -113,14 +117,16 @@ def _near_pairs(
                 yield together[:, 0], together[:, 1]
 
 
-def _from_differences(rows: Rows, first: Tensor, second: Tensor, work: Work) -> Tensor:
+def _from_differences(
+    rows: Rows, first: Tensor, second: Tensor, computation: Computation
+) -> Tensor:
     """Return |x - y|^2 of pairs of rows, in one pass over the values of the rows in them."""
     import torch
 
     needed, places = torch.unique(torch.stack((first, second)), return_inverse=True)
     squared = first.new_zeros(len(first)).double()
-    for block in work.blocks(rows, needed.cpu().numpy()):
-        at_once = max(1, work.block_bytes // (16 * block.shape[1]))
+    for block in computation.blocks(rows, needed.cpu().numpy()):
+        at_once = max(1, computation.block_bytes // (16 * block.shape[1]))
         for start, stop in spans(len(first), at_once):
             difference = block[places[0, start:stop]].double()
             difference -= block[places[1, start:stop]]
@@ -128,10 +134,10 @@ def _from_differences(rows: Rows, first: Tensor, second: Tensor, work: Work) -> 
     return squared
 
 
-def _copy_twins(squared: Tensor, twins: list[int], originals: list[int]) -> None:
+def _copy_to_duplicates(squared: Tensor, duplicates: list[int], originals: list[int]) -> None:
     """Give rows that are identical to an earlier one its distances, in the lower triangle."""
-    for twin, original in zip(twins, originals, strict=True):
-        squared[twin, :original] = squared[original, :original]
-        squared[twin, original] = 0
-        squared[twin, original + 1 : twin] = squared[original + 1 : twin, original]
-        squared[twin + 1 :, twin] = squared[twin + 1 :, original]
+    for duplicate, original in zip(duplicates, originals, strict=True):
+        squared[duplicate, :original] = squared[original, :original]
+        squared[duplicate, original] = 0
+        squared[duplicate, original + 1 : duplicate] = squared[original + 1 : duplicate, original]
+        squared[duplicate + 1 :, duplicate] = squared[duplicate + 1 :, original]

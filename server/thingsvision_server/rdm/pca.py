@@ -10,15 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from .compare import BLOCK_BYTES
+from .computation import Computation
 from .gram import gram_matrix
-from .metrics import metric_named
+from .metrics import find_metric
 from .rows import Array, Rows, spans
-from .work import Work
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-LEAST_SHARE = 1e-10
+MIN_VARIANCE_RATIO = 1e-10
 """Directions with less than this share of the first one's variance are none: axes that are
 computed from sums of squares in float64 would not be at right angles, and features are float32."""
 
@@ -56,33 +56,34 @@ def compute_pca(
 ) -> Components:
     """Return the first components of N x P finite rows; sums are float64.
 
-    They are fewer than `component_count` where the rows vary in fewer directions (LEAST_SHARE).
-    Memory, beside the result and some blocks: (m + k) x m float64, m being the smaller of N and P
-    and k the number of components. `device`: cpu, or a CUDA device of torch. `on_block` is as in
-    `compute_rdm`; the eigenvectors in the middle are one step that can't be cancelled.
+    Returns fewer than `component_count` if the rows vary in fewer directions
+    (MIN_VARIANCE_RATIO). Memory in addition to the result and a few blocks: (m + k) x m float64,
+    where m is the smaller of N and P, and k the number of components. `device`: `cpu`, or a CUDA
+    device of torch. `on_block` is as in `compute_rdm`; the eigendecomposition in the middle is a
+    single step that can't be cancelled.
     """
-    work = Work(device, block_bytes, on_block)
-    find = _of_images if rows.row_count <= rows.value_count else _of_values
-    squares, total, mean, axes = find(rows, component_count, work)
+    computation = Computation(device, block_bytes, on_block)
+    find = _from_rows if rows.row_count <= rows.value_count else _from_columns
+    squares, total, mean, axes = find(rows, component_count, computation)
     freedom = max(1, rows.row_count - 1)
-    return Components(mean, _oriented(axes), squares / freedom, total / freedom)
+    return Components(mean, _orient(axes), squares / freedom, total / freedom)
 
 
-def _of_images(
-    rows: RowBlocks, count: int, work: Work
+def _from_rows(
+    rows: RowBlocks, count: int, computation: Computation
 ) -> tuple[Float64, float, Float64, npt.NDArray[np.float32]]:
     """Find axes through the N x N inner products of the rows, the mean row taken out."""
     import torch
 
-    with work.on_all_cores():
-        gram, _ = gram_matrix(rows, metric_named("euclidean"), work)
+    with computation.on_all_cores():
+        gram, _ = gram_matrix(rows, find_metric("euclidean"), computation)
     total = float(gram.diagonal().sum())
     squares, vectors = _largest(gram, count)
-    weights = torch.from_numpy(vectors / np.sqrt(squares)).to(work.device).T
+    weights = torch.from_numpy(vectors / np.sqrt(squares)).to(computation.device).T
     mean = np.empty(rows.value_count)
     axes = np.empty((len(squares), rows.value_count), np.float32)
     start = 0
-    for raw in work.blocks(rows):
+    for raw in computation.blocks(rows):
         block = raw.double()
         part = slice(start, start + block.shape[1])
         middle = block.mean(0)
@@ -92,33 +93,33 @@ def _of_images(
     return squares, total, mean, axes
 
 
-def _of_values(
-    rows: RowBlocks, count: int, work: Work
+def _from_columns(
+    rows: RowBlocks, count: int, computation: Computation
 ) -> tuple[Float64, float, Float64, npt.NDArray[np.float32]]:
     """Find axes through the P x P products of the values, their means taken out."""
     import torch
 
     width = rows.value_count
-    pieces = list(spans(rows.row_count, max(1, work.block_bytes // (8 * width))))
-    work.total_count += 2 * len(pieces)
-    sums = torch.zeros(width, dtype=torch.float64, device=work.device)
+    pieces = list(spans(rows.row_count, max(1, computation.block_bytes // (8 * width))))
+    computation.total_count += 2 * len(pieces)
+    sums = torch.zeros(width, dtype=torch.float64, device=computation.device)
     for piece in pieces:
-        sums += _block(rows, piece, work).sum(0)
+        sums += _block(rows, piece, computation).sum(0)
     mean = sums / rows.row_count
-    products = torch.zeros((width, width), dtype=torch.float64, device=work.device)
+    products = torch.zeros((width, width), dtype=torch.float64, device=computation.device)
     for piece in pieces:
-        block = _block(rows, piece, work).sub_(mean)
+        block = _block(rows, piece, computation).sub_(mean)
         products.addmm_(block.T, block)
     total = float(products.diagonal().sum())
     squares, vectors = _largest(products, count)
     return squares, total, mean.cpu().numpy(), vectors.T.astype(np.float32)
 
 
-def _block(rows: RowBlocks, piece: tuple[int, int], work: Work) -> Tensor:
+def _block(rows: RowBlocks, piece: tuple[int, int], computation: Computation) -> Tensor:
     values = rows.rows(*piece)
-    work.done_count += 1
-    work.tell()
-    return work.tensor(values).double()
+    computation.done_count += 1
+    computation.report()
+    return computation.tensor(values).double()
 
 
 def _largest(products: Tensor, count: int) -> tuple[Float64, Float64]:
@@ -136,11 +137,11 @@ def _largest(products: Tensor, count: int) -> tuple[Float64, Float64]:
         check_finite=False,
     )
     values, vectors = values[::-1], vectors[:, ::-1]
-    kept = (values > 0) & (values >= LEAST_SHARE * values[0])
+    kept = (values > 0) & (values >= MIN_VARIANCE_RATIO * values[0])
     return values[kept], vectors[:, kept]
 
 
-def _oriented(axes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _orient(axes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Turn each axis, in place, so that its largest value by magnitude is positive."""
     for axis in axes:
         if axis[np.abs(axis).argmax()] < 0:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
-LEAST_VALUES = 512
+MIN_VALUES = 512
 
 Array = npt.NDArray[Any]
 
@@ -64,9 +64,9 @@ class ArrayRows:
 def block_values(rows: Rows, row_count: int, block_bytes: int) -> int:
     """Return how many values of so many rows fit `block_bytes` as float64, in whole tiles.
 
-    At least about `LEAST_VALUES`: adding a product to N x N sums costs the same for any number.
+    At least about `MIN_VALUES`: adding a product to N x N sums costs the same for any number.
     """
-    fitting = max(block_bytes // (8 * row_count), LEAST_VALUES) // rows.tile_values
+    fitting = max(block_bytes // (8 * row_count), MIN_VALUES) // rows.tile_values
     return min(rows.value_count, max(1, fitting) * rows.tile_values)
 
 

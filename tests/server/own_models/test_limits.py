@@ -12,7 +12,7 @@ from own_networks import network
 from thingsvision_client import Client
 from thingsvision_client.errors import InvalidRequestError
 from thingsvision_server.backends.compute_options import MemoryFormat
-from thingsvision_server.backends.leaving import LeavingModel
+from thingsvision_server.backends.offloading import OffloadableModel
 from thingsvision_server.backends.tensorflow.model import TensorFlowRuntime
 from thingsvision_server.sources.own.exported import ExportedModel
 
@@ -44,6 +44,6 @@ def test_a_model_of_exactly_four_images_is_refused_with_the_way_out(
 
 def test_a_program_keeps_its_ways_when_it_left_the_device_and_came_back(programs: Path) -> None:
     model = ExportedModel(programs / "any.pt2", TensorFlowRuntime(sys.executable)).load("cpu")
-    assert isinstance(model, LeavingModel)
-    back = model.leave().back()
+    assert isinstance(model, OffloadableModel)
+    back = model.offload().restore()
     assert (back.memory_formats, back.can_compile) == ((MemoryFormat.CONTIGUOUS,), False)

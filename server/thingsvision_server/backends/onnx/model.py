@@ -23,7 +23,7 @@ from ..base import BatchRun, OutOfDeviceMemoryError, Rows
 from ..compute_options import DEFAULT, ComputeOptions, MemoryFormat, Precision
 from ..taps import Tap
 
-_SESSIONS_KEPT = 4
+_MAX_SESSIONS = 4
 
 OnnxError = (
     failures.Fail,
@@ -58,7 +58,7 @@ class OnnxModel:
         self,
         inputs: Sequence[Any],
         taps: Sequence[Tap],
-        _manner: ComputeOptions = DEFAULT,
+        _options: ComputeOptions = DEFAULT,
     ) -> BatchRun:
         """Return the activations of each tap, images x shape; the pass ends after the last one."""
         started = time.monotonic()
@@ -72,7 +72,7 @@ class OnnxModel:
                 raise
             raise OutOfDeviceMemoryError(str(error)) from error
         by_module = dict(zip((tap.module for tap in _unique(taps)), outputs, strict=True))
-        rows = [_taken(tap, by_module[tap.module], len(batch)) for tap in taps]
+        rows = [_rows(tap, by_module[tap.module], len(batch)) for tap in taps]
         return BatchRun(rows, copied_at - started, time.monotonic() - copied_at)
 
     def _session(self, modules: tuple[str, ...]) -> Any:
@@ -81,7 +81,7 @@ class OnnxModel:
         if modules not in self._sessions:
             self._sessions[modules] = self._graph.session(modules, self._providers)
         self._sessions.move_to_end(modules)
-        while len(self._sessions) > _SESSIONS_KEPT:
+        while len(self._sessions) > _MAX_SESSIONS:
             self._sessions.popitem(last=False)
         return self._sessions[modules]
 
@@ -171,7 +171,7 @@ def _unique(taps: Sequence[Tap]) -> list[Tap]:
     return list({tap.module: tap for tap in taps}.values())
 
 
-def _taken(tap: Tap, output: Any, image_count: int) -> Rows:
+def _rows(tap: Tap, output: Any, image_count: int) -> Rows:
     expected = (image_count, *tap.call_shape)
     if output.shape != expected:
         raise RuntimeError(f"module {tap.name!r} gave {output.shape} instead of {expected}")

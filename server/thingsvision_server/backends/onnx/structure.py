@@ -85,7 +85,7 @@ def _setting(attribute: Any) -> str:
 
 def _values(model: Any, input_name: str, shape: tuple[int, ...]) -> dict[str, _Value]:
     """Return the values of a pass over inputs of a shape, by name."""
-    found = _inferred(model, input_name, shape)
+    found = _infer_values(model, input_name, shape)
     names = [name for node in model.graph.node for name in node.output if name]
     missing = [name for name in names if name not in found]
     if missing:
@@ -96,7 +96,7 @@ def _values(model: Any, input_name: str, shape: tuple[int, ...]) -> dict[str, _V
     return found
 
 
-def _inferred(model: Any, input_name: str, shape: tuple[int, ...]) -> dict[str, _Value]:
+def _infer_values(model: Any, input_name: str, shape: tuple[int, ...]) -> dict[str, _Value]:
     """Return the values whose shapes ONNX can tell from the input's."""
     sized = onnx.ModelProto()
     sized.CopyFrom(model)

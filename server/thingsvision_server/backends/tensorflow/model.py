@@ -27,7 +27,7 @@ from ..base import BatchRun, OutOfDeviceMemoryError
 from ..compute_options import DEFAULT, ComputeOptions, MemoryFormat, Precision
 from ..modules import CallInfo, ModuleInfo, Structure
 from ..taps import Tap
-from .child.channel import Layout, Message, mapped, open_memory
+from .child.channel import Layout, Message, map_memory, open_memory
 from .process import ChildProcess
 
 _IDLE_SECONDS = 60.0
@@ -60,7 +60,7 @@ class KerasFile:
 
 
 @dataclass(frozen=True)
-class KerasSketch:
+class KerasArchitecture:
     """What there is to know of a network without its weights.
 
     Each channel of the family's own preprocessing is `scale` times the channel `source` of a
@@ -104,12 +104,12 @@ class TensorFlowRuntime:
         child = self._child
         return child.pid if child and not child.is_gone else None
 
-    def sketch(self, network: KerasNetwork) -> KerasSketch:
+    def describe(self, network: KerasNetwork) -> KerasArchitecture:
         """Return what there is to know of a network without its weights."""
-        with self._used() as child:
-            reply = child.build("sketch", network=vars(network))
+        with self._use_child() as child:
+            reply = child.build("describe", network=vars(network))
         _check(reply)
-        return _sketch(reply)
+        return _architecture(reply)
 
     def load(self, network: KerasNetwork, weights: KerasWeights, device: str) -> TensorFlowModel:
         """Build a network with weights on a device.
@@ -119,16 +119,16 @@ class TensorFlowRuntime:
         request = {"network": vars(network), "weights": vars(weights), "device": device}
         return TensorFlowModel(self, request)
 
-    def hold(self, model: str, request: Message) -> tuple[ChildProcess, Message]:
+    def acquire(self, model: str, request: Message) -> tuple[ChildProcess, Message]:
         """Load a model into the child, which lives on until it is let go; for TensorFlowModel."""
-        with self._used() as child:
+        with self._use_child() as child:
             reply = child.build("load", model=model, **request)
             _check(reply)
             with self._lock:
                 child.user_count += 1
         return child, reply
 
-    def let_go(self, child: ChildProcess) -> None:
+    def release(self, child: ChildProcess) -> None:
         """Give up a model's hold; the last one ends the process."""
         with self._lock:
             child.user_count -= 1
@@ -136,7 +136,7 @@ class TensorFlowRuntime:
                 child.end()
 
     @contextmanager
-    def _used(self) -> Iterator[ChildProcess]:
+    def _use_child(self) -> Iterator[ChildProcess]:
         with self._lock:
             if self._child is None or self._child.is_gone:
                 self._child = ChildProcess(self.python)
@@ -147,9 +147,9 @@ class TensorFlowRuntime:
         finally:
             with self._lock:
                 child.user_count -= 1
-                self._end_later()
+                self._schedule_end()
 
-    def _end_later(self) -> None:
+    def _schedule_end(self) -> None:
         if self._timer:
             self._timer.cancel()
         self._timer = threading.Timer(_IDLE_SECONDS, self._end_if_idle)
@@ -185,7 +185,7 @@ class TensorFlowModel:
         self._runtime = runtime
         self._request = request
         self._name = uuid.uuid4().hex
-        self._child, reply = runtime.hold(self._name, request)
+        self._child, reply = runtime.acquire(self._name, request)
         self.framework: str = reply["framework"]
         self.model_sha256: str = reply["model_sha256"]
         self.resident_bytes: int = reply["resident_bytes"]
@@ -194,11 +194,11 @@ class TensorFlowModel:
         self,
         inputs: Sequence[Any],
         taps: Sequence[Tap],
-        _manner: ComputeOptions = DEFAULT,
+        _options: ComputeOptions = DEFAULT,
     ) -> BatchRun:
         """Return the activations of each tap, images x shape; the pass ends after the last one."""
         if self._child.is_gone:
-            self._child, _ = self._runtime.hold(self._name, self._request)
+            self._child, _ = self._runtime.acquire(self._name, self._request)
         count, first = len(inputs), inputs[0]
         layout = Layout()
         layout.add(count * first.nbytes)
@@ -206,8 +206,8 @@ class TensorFlowModel:
             layout.add(count * tap.row_bytes)
         descriptor = open_memory(layout.size_bytes)
         try:
-            memory = mapped(descriptor)
-            np.stack(inputs, out=_lying(memory, (count, *first.shape), first.dtype, 0))
+            memory = map_memory(descriptor)
+            np.stack(inputs, out=_array_in(memory, (count, *first.shape), first.dtype, 0))
             reply = self._child.run(
                 "run",
                 memory=descriptor,
@@ -220,7 +220,7 @@ class TensorFlowModel:
             os.close(descriptor)
         _check(reply)
         rows = [
-            _lying(memory, (count, *tap.output_shape), np.float32, place)
+            _array_in(memory, (count, *tap.output_shape), np.float32, place)
             for tap, place in zip(taps, layout.places[1:], strict=True)
         ]
         return BatchRun(rows, reply["copy_seconds"], reply["forward_seconds"])
@@ -230,7 +230,7 @@ class TensorFlowModel:
         if not self._child.is_gone:
             with suppress(BackendCrashedError):
                 self._child.run("close", model=self._name)
-            self._runtime.let_go(self._child)
+            self._runtime.release(self._child)
 
 
 def _tap_message(tap: Tap, offset: int) -> Message:
@@ -243,13 +243,13 @@ def _tap_message(tap: Tap, offset: int) -> Message:
     }
 
 
-def _lying(memory: Any, shape: tuple[int, ...], dtype: Any, offset: int) -> Any:
+def _array_in(memory: Any, shape: tuple[int, ...], dtype: Any, offset: int) -> Any:
     return np.frombuffer(memory, dtype, prod(shape), offset).reshape(shape)
 
 
-def _sketch(reply: Message) -> KerasSketch:
+def _architecture(reply: Message) -> KerasArchitecture:
     file, affine = reply["file"], reply["preprocessing"]
-    return KerasSketch(
+    return KerasArchitecture(
         Structure(tuple(map(_module_info, reply["modules"])), reply["state_bytes"]),
         tuple(reply["input_shape"]),
         KerasFile(**file) if file else None,

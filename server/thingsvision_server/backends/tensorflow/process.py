@@ -37,7 +37,7 @@ _ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "2",
     "TF_FORCE_GPU_ALLOW_GROWTH": "true",
 }
-_LAST_WORDS_BYTES = 2000
+_LAST_OUTPUT_BYTES = 2000
 
 _log = structlog.get_logger(__name__)
 
@@ -50,12 +50,12 @@ class ChildProcess:
         self.user_count = 0
         """Models in it, and requests that it is working on; kept by its owner."""
         self.is_gone = False
-        self._ending = threading.Lock()
-        self._words: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+        self._end_lock = threading.Lock()
+        self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         self._ends, theirs = zip(*(socket.socketpair() for _ in range(3)), strict=True)
         self._build, self._run = (_Line(Channel(end)) for end in self._ends[:2])
         try:
-            self._process = self._started([end.fileno() for end in theirs])
+            self._process = self._start([end.fileno() for end in theirs])
         except OSError as error:
             self._close()
             raise self._unusable(error.strerror or str(error)) from error
@@ -64,15 +64,15 @@ class ChildProcess:
                 end.close()
         self._greet()
 
-    def _started(self, descriptors: list[int]) -> subprocess.Popen[bytes]:
+    def _start(self, descriptors: list[int]) -> subprocess.Popen[bytes]:
         cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
         arguments = [str(_PROGRAM), *map(str, descriptors), str(cores)]
         return subprocess.Popen(  # noqa: S603 - the interpreter is a setting of the server
             [self.python, "-c", _START, *arguments],
             pass_fds=descriptors,
             stdin=subprocess.DEVNULL,
-            stdout=self._words,
-            stderr=self._words,
+            stdout=self._output,
+            stderr=self._output,
             env=os.environ | _ENVIRONMENT | dict(KEEP_FREED_MEMORY),
             start_new_session=True,  # Ctrl-C is the server's: it drains first
         )
@@ -112,10 +112,10 @@ class ChildProcess:
         try:
             return line.ask(request, descriptors)
         except PeerGoneError:
-            raise self._crashed() from None
+            raise self._record_crash() from None
 
-    def _crashed(self) -> BackendCrashedError:
-        with self._ending:
+    def _record_crash(self) -> BackendCrashedError:
+        with self._end_lock:
             if not self.is_gone:
                 self.is_gone = True
                 words = self._close()
@@ -128,7 +128,7 @@ class ChildProcess:
 
     def end(self) -> None:
         """End the process and wait for it."""
-        with self._ending:
+        with self._end_lock:
             if not self.is_gone:
                 self.is_gone = True
                 self._close()
@@ -138,11 +138,11 @@ class ChildProcess:
         """Close all files, which ends the process; return the last that it wrote."""
         for end in self._ends:
             end.close()
-        size = self._words.seek(0, os.SEEK_END)
-        self._words.seek(max(0, size - _LAST_WORDS_BYTES))
-        words = self._words.read().decode(errors="replace")
-        self._words.close()
-        return " ".join(words.split())
+        size = self._output.seek(0, os.SEEK_END)
+        self._output.seek(max(0, size - _LAST_OUTPUT_BYTES))
+        output = self._output.read().decode(errors="replace")
+        self._output.close()
+        return " ".join(output.split())
 
 
 class _Line:
@@ -150,10 +150,10 @@ class _Line:
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
 
     def ask(self, request: Message, descriptors: tuple[int, ...]) -> Message:
-        with self._turn:
+        with self._lock:
             self.channel.send(request, descriptors)
             reply, _ = self.channel.receive()
             return reply

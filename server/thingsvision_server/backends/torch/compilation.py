@@ -28,7 +28,7 @@ Outputs = Mapping[str, Sequence[torch.Tensor]]
 
 _Pass = Callable[[torch.Tensor], Outputs]
 
-_MOST_PASSES = 8
+_MAX_PASSES = 8
 """What was compiled for a network and not used the longest makes room for more."""
 
 _log = structlog.get_logger(__name__)
@@ -37,12 +37,12 @@ _log = structlog.get_logger(__name__)
 class CompiledPasses:
     """What was compiled of one network; threads may share it.
 
-    `twin` makes modules that share all weights with the network: its root and its towers. Hooks
+    `replica` makes modules that share all weights with the network: its root and its towers. Hooks
     stay on them, as they are part of the code.
     """
 
-    def __init__(self, twin: Callable[[], tuple[nn.Module, Mapping[str, nn.Module]]]) -> None:
-        self._twin = twin
+    def __init__(self, replica: Callable[[], tuple[nn.Module, Mapping[str, nn.Module]]]) -> None:
+        self._replicate = replica
         self._passes: OrderedDict[Any, _CompiledPass] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -56,17 +56,17 @@ class CompiledPasses:
         key = (tower, modules, batch.shape, options)
         with self._lock:
             if key not in self._passes:
-                self._passes[key] = _CompiledPass(partial(self._tapped, tower, modules))
+                self._passes[key] = _CompiledPass(partial(self._make_pass, tower, modules))
             self._passes.move_to_end(key)
-            if len(self._passes) > _MOST_PASSES:
+            if len(self._passes) > _MAX_PASSES:
                 self._passes.popitem(last=False)
             found = self._passes[key]
         with torch.inference_mode():
             return found(batch)
 
-    def _tapped(self, tower: str, modules: frozenset[str]) -> _Pass:
-        root, towers = self._twin()
-        return _tapped(towers[tower], {name: root.get_submodule(name) for name in modules})
+    def _make_pass(self, tower: str, modules: frozenset[str]) -> _Pass:
+        root, towers = self._replicate()
+        return _pass_with_taps(towers[tower], {name: root.get_submodule(name) for name in modules})
 
 
 class _CompiledPass:
@@ -101,7 +101,7 @@ def _compile(whole: _Pass, batch: torch.Tensor) -> _Pass:
     return compiled
 
 
-def _tapped(tower: nn.Module, taps: Mapping[str, nn.Module]) -> _Pass:
+def _pass_with_taps(tower: nn.Module, taps: Mapping[str, nn.Module]) -> _Pass:
     """Return a pass that gives the outputs of modules; what comes after them is never computed."""
     outputs: dict[str, list[torch.Tensor]] = {}
 

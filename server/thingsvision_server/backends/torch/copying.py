@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 
-def copied(tensor: torch.Tensor) -> torch.Tensor:
+def copy_in_thread(tensor: torch.Tensor) -> torch.Tensor:
     """Return a contiguous tensor of the CPU in memory of its own, with the same bits."""
     source = tensor.detach().contiguous()
     copy = torch.empty_like(source)

@@ -9,7 +9,7 @@ from functools import cache
 
 import torch
 
-from ...allocator import give_freed_memory_back
+from ...allocator import release_freed_memory
 from ...errors import PreconditionError
 from ..base import OutOfDeviceMemoryError
 from ..compute_options import Precision
@@ -66,7 +66,7 @@ def default_device() -> str:
     return "cuda:0" if torch.cuda.is_available() else "cpu"
 
 
-def checked_device(name: str) -> str:
+def check_device(name: str) -> str:
     """Return the name of a device that works here; raise PreconditionError for any other."""
     count = torch.cuda.device_count()
     usable = ["cpu", *(["cuda"] if count else []), *(f"cuda:{index}" for index in range(count))]
@@ -87,7 +87,7 @@ def device_memory_used_bytes(device: str) -> int:
 
 
 @contextmanager
-def telling_out_of_memory() -> Iterator[None]:
+def translate_out_of_memory() -> Iterator[None]:
     """Have each of PyTorch's errors of this kind be an OutOfDeviceMemoryError."""
     try:
         yield
@@ -99,10 +99,10 @@ def telling_out_of_memory() -> Iterator[None]:
         raise OutOfDeviceMemoryError(str(error)) from error
 
 
-def give_memory_back(device: torch.device) -> None:
+def release_memory(device: torch.device) -> None:
     """Have the device or the system take the memory of what nobody refers to any more."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
     else:
-        give_freed_memory_back()
+        release_freed_memory()

@@ -13,7 +13,7 @@ from ..compute_options import MemoryFormat
 _NEEDS_CONTIGUOUS = "view size is not compatible with input tensor's size and stride"
 
 
-def laid_out(batch: torch.Tensor, memory_format: MemoryFormat) -> torch.Tensor:
+def to_memory_format(batch: torch.Tensor, memory_format: MemoryFormat) -> torch.Tensor:
     """Return images x channels x height x width, contiguous before, so in memory."""
     if memory_format is MemoryFormat.CONTIGUOUS:
         return batch
@@ -22,7 +22,7 @@ def laid_out(batch: torch.Tensor, memory_format: MemoryFormat) -> torch.Tensor:
 
 
 @contextmanager
-def refusing_views(memory_format: MemoryFormat) -> Iterator[None]:
+def translate_view_errors(memory_format: MemoryFormat) -> Iterator[None]:
     """Raise InvalidRequestError where code of a network takes contiguous memory for granted."""
     try:
         yield

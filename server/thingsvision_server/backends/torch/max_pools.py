@@ -23,10 +23,10 @@ _DTYPES = (torch.float32, torch.bfloat16)
 
 _Sizes = int | Sequence[int]
 
-_USUAL: Callable[..., Any] = F.max_pool2d
+_TORCH_MAX_POOL2D: Callable[..., Any] = F.max_pool2d
 
 
-class QuickMaxPools(TorchFunctionMode):
+class FastMaxPool(TorchFunctionMode):
     """While it lasts, max pools that the calling thread asks for are computed here.
 
     It sees every function of a pass, which takes 2 microseconds each: `has_max_pools` tells
@@ -41,7 +41,7 @@ class QuickMaxPools(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Call a function, or what is quicker and gives the same."""
-        return _QUICK.get(func, func)(*args, **(kwargs or {}))
+        return _REPLACEMENTS.get(func, func)(*args, **(kwargs or {}))
 
 
 def has_max_pools(network: nn.Module) -> bool:
@@ -89,18 +89,18 @@ def max_pool2d(
     fits = all(map(_Windows.fit, axes, images.shape[-2:]))
     if return_indices or not is_plain or not fits or not images.numel():
         windows = (kernel_size, stride, padding, dilation, ceil_mode, return_indices)
-        return _USUAL(images, *windows)
-    return _pooled(images, *axes)
+        return _TORCH_MAX_POOL2D(images, *windows)
+    return _pool(images, *axes)
 
 
-def _pooled(images: torch.Tensor, rows: _Windows, columns: _Windows) -> torch.Tensor:
+def _pool(images: torch.Tensor, rows: _Windows, columns: _Windows) -> torch.Tensor:
     planes = images.flatten(0, 1)
     height, width = planes.shape[1:]
     pooled = images.new_empty(len(planes), rows.count(height), columns.count(width))
     at_once = max(1, _CACHED_BYTES * torch.get_num_threads() // planes[0].nbytes)
     pieces = (torch.split(one, at_once) for one in (planes, pooled))
     for some, result in zip(*pieces, strict=True):
-        result.copy_(_pooled_columns(_pooled_rows(some, rows), columns))
+        result.copy_(_pool_columns(_pool_rows(some, rows), columns))
     return pooled.view(*images.shape[:2], *pooled.shape[1:])
 
 
@@ -110,7 +110,7 @@ def _pair(sizes: _Sizes) -> Sequence[int]:
     return each * 2 if len(each) == 1 else each
 
 
-def _pooled_rows(planes: torch.Tensor, windows: _Windows) -> torch.Tensor:
+def _pool_rows(planes: torch.Tensor, windows: _Windows) -> torch.Tensor:
     count = windows.count(planes.shape[1])
     stop = (count - 1) * windows.stride + 1
     below = stop + windows.dilation * (windows.size - 1) - planes.shape[1] - windows.padding
@@ -124,7 +124,7 @@ def _pooled_rows(planes: torch.Tensor, windows: _Windows) -> torch.Tensor:
     return largest
 
 
-def _pooled_columns(planes: torch.Tensor, windows: _Windows) -> torch.Tensor:
+def _pool_columns(planes: torch.Tensor, windows: _Windows) -> torch.Tensor:
     return F.max_pool1d(
         planes,
         windows.size,
@@ -135,8 +135,8 @@ def _pooled_columns(planes: torch.Tensor, windows: _Windows) -> torch.Tensor:
     )
 
 
-_QUICK: Mapping[Callable[..., Any], Callable[..., Any]] = {
-    _USUAL: max_pool2d,
+_REPLACEMENTS: Mapping[Callable[..., Any], Callable[..., Any]] = {
+    _TORCH_MAX_POOL2D: max_pool2d,
     torch.max_pool2d: max_pool2d,
 }
 """Functions, and what is quicker."""

@@ -18,12 +18,12 @@ from torch import nn
 from ...inputs import IMAGE
 from ..base import BatchRun, OutOfDeviceMemoryError
 from ..compute_options import DEFAULT, ComputeOptions, MemoryFormat, Precision
-from ..leaving import HostModel
+from ..offloading import OffloadedModel
 from ..taps import Tap
 from .compilation import CompiledPasses, Outputs
-from .device import arithmetic, give_memory_back, telling_out_of_memory
-from .layout import laid_out, refusing_views
-from .max_pools import QuickMaxPools, has_max_pools
+from .device import arithmetic, release_memory, translate_out_of_memory
+from .layout import to_memory_format, translate_view_errors
+from .max_pools import FastMaxPool, has_max_pools
 from .structure import first_tensor
 
 _HOST = torch.device("cpu")
@@ -64,7 +64,7 @@ class _Copy:
             self._copy(outputs[self.tap.module][call][: len(self.rows)], place)
 
     @property
-    def reached(self) -> bool:
+    def is_complete(self) -> bool:
         return self.calls > self.tap.calls[-1]
 
 
@@ -79,7 +79,7 @@ class _Network:
     def modules(self) -> Mapping[str, nn.Module]:
         return dict(self.root.named_modules())
 
-    def twin(self) -> _Network:
+    def replicate(self) -> _Network:
         """Return modules of their own that share all parameters and buffers with these."""
         shared = {id(one): one for one in [*self.root.parameters(), *self.root.buffers()]}
         root, towers = copy.deepcopy((self.root, dict(self.towers)), shared)
@@ -116,21 +116,21 @@ class TorchModel:
             tuple(Precision) if on_gpu else (Precision.FLOAT32, Precision.BFLOAT16)
         )
         self.model_sha256 = model_sha256 or state_sha256(network)
-        with telling_out_of_memory():
+        with translate_out_of_memory():
             root = network.eval().requires_grad_(False).to(self._device)
         self.resident_bytes = resident_bytes(root)
         self._pools_on_cpu = not on_gpu and has_max_pools(root)
-        # It never runs itself: a twin of it then has neither hooks nor a half-done pass.
+        # It never runs itself: a replica of it then has neither hooks nor a half-done pass.
         self._first: _Network | None = _Network(root, dict(towers or {IMAGE: network}))
         self._forget_passes()
 
     def _forget_passes(self) -> None:
         self._idle: LifoQueue[_Network] = LifoQueue()
-        self._compiled = CompiledPasses(self._open_twin)
+        self._compiled = CompiledPasses(self._make_replica)
 
-    def _open_twin(self) -> tuple[nn.Module, Mapping[str, nn.Module]]:
-        twin = self._open().twin()
-        return twin.root, twin.towers
+    def _make_replica(self) -> tuple[nn.Module, Mapping[str, nn.Module]]:
+        replica = self._open().replicate()
+        return replica.root, replica.towers
 
     @property
     def network(self) -> nn.Module:
@@ -152,19 +152,22 @@ class TorchModel:
     ) -> BatchRun:
         """Return the activations of each tap, images x shape; the pass ends after the last one."""
         started = time.monotonic()
-        with telling_out_of_memory():
+        with translate_out_of_memory():
             filling = [inputs[-1]] * (options.compiled_for - len(inputs))
             # A user's own tensors come as arrays; these share their memory.
             tensors = [torch.as_tensor(one) for one in [*inputs, *filling]]
             batch = torch.stack(tensors).to(self._device, non_blocking=True)
-            batch = laid_out(batch, options.memory_format)
+            batch = to_memory_format(batch, options.memory_format)
             copies = [_Copy(tap, len(inputs), self._device) for tap in taps]
             copied_at = time.monotonic()
-            with arithmetic(self._device, options.precision), refusing_views(options.memory_format):
+            with (
+                arithmetic(self._device, options.precision),
+                translate_view_errors(options.memory_format),
+            ):
                 if options.compiled_for:
                     self._run_compiled(batch, copies, options)
                 else:
-                    self._run_step_by_step(batch, copies)
+                    self._run_eagerly(batch, copies)
             if self._device.type == "cuda":
                 torch.cuda.current_stream(self._device).synchronize()
         rows = [one.rows.numpy() for one in copies]
@@ -178,19 +181,19 @@ class TorchModel:
         for one in copies:
             one.fill(outputs)
 
-    def _run_step_by_step(self, batch: torch.Tensor, copies: list[_Copy]) -> None:
-        quicker = QuickMaxPools() if self._pools_on_cpu else nullcontext()
+    def _run_eagerly(self, batch: torch.Tensor, copies: list[_Copy]) -> None:
+        quicker = FastMaxPool() if self._pools_on_cpu else nullcontext()
         with self._own_network() as network, quicker:
             _forward(network, batch, copies)
 
     @contextmanager
     def _own_network(self) -> Iterator[_Network]:
-        """Give an idle network, or a twin where all are in use."""
+        """Give an idle network, or a replica where all are in use."""
         first, idle = self._open(), self._idle
         try:
             network = idle.get_nowait()
         except Empty:
-            network = first.twin()
+            network = first.replicate()
         try:
             yield network
         finally:
@@ -201,21 +204,21 @@ class TorchModel:
         """Give the memory of the network back to the device and the system."""
         self._first = None
         self._forget_passes()
-        give_memory_back(self._device)
+        release_memory(self._device)
 
-    def leave(self) -> HostModel:
+    def offload(self) -> OffloadedModel:
         """Close the model and keep its weights in the host's memory; raise MemoryError."""
         first = self._open()
         # Twins would hold the buffers on the device, and what they remember of their passes.
         self._first = None
         self._forget_passes()
         try:
-            with telling_out_of_memory():
+            with translate_out_of_memory():
                 root = first.root.to("cpu")
         except OutOfDeviceMemoryError as error:
             raise MemoryError(str(error)) from error
         finally:
-            give_memory_back(self._device)
+            release_memory(self._device)
         again = partial(
             TorchModel,
             root,
@@ -224,14 +227,14 @@ class TorchModel:
             model_sha256=self.model_sha256,
             is_traced=self._is_traced,
         )
-        return HostModel(again, partial(give_memory_back, _HOST))
+        return OffloadedModel(again, partial(release_memory, _HOST))
 
 
 def _forward(network: _Network, batch: torch.Tensor, copies: list[_Copy]) -> None:
     """Run a batch up to the last tap."""
 
     def stop_after_last(_module: nn.Module, _inputs: Any, _output: Any) -> None:
-        if all(one.reached for one in copies):
+        if all(one.is_complete for one in copies):
             raise _LastTapReached
 
     tapped = [(network.modules[one.tap.module], one) for one in copies]
@@ -249,7 +252,7 @@ def _forward(network: _Network, batch: torch.Tensor, copies: list[_Copy]) -> Non
         for handle in handles:
             handle.remove()
     for one in copies:
-        if not one.reached:
+        if not one.is_complete:
             sentence = f"module {one.tap.module!r} ran {one.calls} times; {one.tap.name!r}"
             raise RuntimeError(f"{sentence} needs {one.tap.calls[-1] + 1}")
 

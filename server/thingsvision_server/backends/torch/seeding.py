@@ -1,7 +1,7 @@
 """Random initialisation that no other thread disturbs; knows no network.
 
 PyTorch initialises from one generator of the process. Two models that load at once would
-draw from it in turn, and a seed would mean nothing. Inside `isolated_random` every draw of
+draw from it in turn, and a seed would mean nothing. Inside `seed_thread` every draw of
 this thread comes from a generator of its own, so it gives what `torch.manual_seed` gives alone.
 """
 
@@ -66,7 +66,7 @@ class _OwnGenerator(TorchFunctionMode):
 
 
 @contextmanager
-def isolated_random(seed: int) -> Iterator[None]:
+def seed_thread(seed: int) -> Iterator[None]:
     """Draw this thread's random numbers from a CPU generator with that seed."""
     generator = torch.Generator().manual_seed(seed)
     with _OwnGenerator(generator):

@@ -17,7 +17,7 @@ from typing import Any
 
 from ...errors import InvalidRequestError
 from ...images import EncodedImage, ImageDecoder
-from ...inputs import InputTransform, RequestItem, TensorImage, tensor_values
+from ...inputs import InputTransform, RequestItem, TensorImage, read_tensor
 from ...metrics import Metrics
 from ..passes.stream import BatchStream, PreparedImage
 from .server_images import SentItem, ServerImages
@@ -110,7 +110,7 @@ class ImagePreparer:
         content = self._content(item, transform)
         self._images.keep(item)
         decoded_at = time.monotonic()
-        tensor = transform.input_of(item, content)
+        tensor = transform.make_input(item, content)
         transform.check_shape(item, tuple(tensor.shape))
         ready_at = time.monotonic()
         self._metrics.decode_seconds.observe(decoded_at - started)
@@ -122,7 +122,7 @@ class ImagePreparer:
         if isinstance(item, EncodedImage):
             return self._decoder.decode(item)
         if isinstance(item, TensorImage):
-            return tensor_values(item, transform.spec.shape)
+            return read_tensor(item, transform.spec.shape)
         return item.text
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from ...backends.leaving import HostModel
+from ...backends.offloading import OffloadedModel
 from ...metrics import Metrics
 from ...sources.base import ModelKey, Weights
 
@@ -22,7 +22,7 @@ _log = structlog.get_logger(__name__)
 @dataclass(eq=False)
 class _Kept:
     host_bytes: int
-    host: HostModel | None = None
+    host: OffloadedModel | None = None
     """None while the model is still leaving."""
 
 
@@ -41,7 +41,7 @@ class HostMemory:
         return key in self._kept
 
     async def keep(
-        self, key: ModelKey, needed_bytes: int, leave: Callable[[], Awaitable[HostModel]]
+        self, key: ModelKey, needed_bytes: int, leave: Callable[[], Awaitable[OffloadedModel]]
     ) -> None:
         """Make room, then have a model leave its device, and keep what it leaves.
 
@@ -65,7 +65,7 @@ class HostMemory:
         elif not is_wanted:
             await _close([kept])
 
-    def take(self, key: ModelKey) -> HostModel | None:
+    def take(self, key: ModelKey) -> OffloadedModel | None:
         """Return what a model left, for its way back: it is no longer counted.
 
         None where there is nothing, or the model is still leaving.

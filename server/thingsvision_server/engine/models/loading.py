@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from ...backends.base import OutOfDeviceMemoryError, RunnableModel
-from ...backends.leaving import HostModel, LeavingModel
 from ...backends.modules import Structure
+from ...backends.offloading import OffloadableModel, OffloadedModel
 from ...errors import DeviceMemoryError
 from ...inputs import InputTransform
 from ...metrics import Metrics
@@ -44,15 +44,15 @@ class LoadedModel:
         await self.lanes.run(self.model.close)
 
     @property
-    def leaving(self) -> Callable[[], Awaitable[HostModel]] | None:
+    def leaving(self) -> Callable[[], Awaitable[OffloadedModel]] | None:
         """What frees the device's memory but keeps the weights; None where nothing can."""
-        if not isinstance(self.model, LeavingModel):
+        if not isinstance(self.model, OffloadableModel):
             return None
         return partial(self._leave, self.model)
 
-    async def _leave(self, model: LeavingModel) -> HostModel:
+    async def _leave(self, model: OffloadableModel) -> OffloadedModel:
         await self.batcher.drain()
-        return await self.lanes.run(model.leave)
+        return await self.lanes.run(model.offload)
 
 
 class ModelLoader:
@@ -101,13 +101,15 @@ class ModelLoader:
         """Return the memory that the model will take, bytes; nothing of it is allocated."""
         return self.structure(key).state_bytes
 
-    def load(self, key: ModelKey, host: HostModel | None = None) -> LoadedModel:
+    def load(self, key: ModelKey, host: OffloadedModel | None = None) -> LoadedModel:
         """Load a resolved model from its source, or from what it left in the host's memory.
 
         Raises DeviceMemoryError where what others hold leaves no room for it.
         """
         try:
-            model = host.back() if host else self._sources[key.source].load(key, self._lanes.device)
+            model = (
+                host.restore() if host else self._sources[key.source].load(key, self._lanes.device)
+            )
         except OutOfDeviceMemoryError as error:
             size, reason = self.predict_bytes(key), str(error).partition("\n")[0]
             sentence = f"{self._lanes.device} has no room for the {size:,} bytes of {key}: {reason}"

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from ...backends.leaving import HostModel
+from ...backends.offloading import OffloadedModel
 from ...errors import ModelInUseError, ModelTooLargeError, NotResidentError
 from ...metrics import Metrics
 from ...sources.base import ModelKey, Weights
@@ -25,7 +25,7 @@ class Loading:
     """How a model is loaded: what it will need, and the load itself; both may block."""
 
     predict_bytes: Callable[[ModelKey], int]
-    load: Callable[[ModelKey, HostModel | None], LoadedModel]
+    load: Callable[[ModelKey, OffloadedModel | None], LoadedModel]
     """From what the model left in the host's memory, if it left anything."""
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import PCAMismatchError, sides
+from ...errors import PCAMismatchError, format_shape
 from ...inputs import Preprocessing
 from ..reduction import Reduction
 
@@ -108,7 +108,8 @@ class PCADescription:
             asked, fitted = ", ".join(map(repr, other)), ", ".join(map(repr, mine))
             found.insert(0, f"module was {fitted} and is {asked} here")
         return found + [
-            f"the shape of {name!r} was {sides(mine[name])} and is {sides(shape)} here"
+            f"the shape of {name!r} was {format_shape(mine[name])} and is "
+            f"{format_shape(shape)} here"
             for name, shape in shapes.items()
             if name in mine and mine[name] != shape
         ]

@@ -14,10 +14,10 @@ from torch import nn
 from ...backends.base import RunnableModel
 from ...backends.modules import Structure
 from ...backends.torch.model import TorchModel
-from ...backends.torch.seeding import isolated_random
+from ...backends.torch.seeding import seed_thread
 from ...backends.torch.skeleton import without_parameters
 from ...backends.torch.structure import Tower, describe
-from ...errors import WeightsMismatchError, unfit_shape
+from ...errors import WeightsMismatchError, input_shape_error
 from ...inputs import IMAGE, InputSpec, InputTransform
 from ..base import ModelEntry, ModelKey, Pretrained, PretrainedEntry, Random, Uploaded
 from ..naming import check_name, with_weights
@@ -168,7 +168,7 @@ class PyTorchSource:
         except _DRY_RUN_ERRORS as error:
             if image_shape is None:
                 raise
-            raise unfit_shape(key, image_shape, error) from error
+            raise input_shape_error(key, image_shape, error) from error
 
     def _describe(self, network: nn.Module, specs: Mapping[str, InputSpec]) -> Structure:
         towers = self._catalogue.towers(network)
@@ -176,7 +176,7 @@ class PyTorchSource:
 
     def _skeleton(self, key: ModelKey) -> nn.Module:
         catalogue, weights = self._catalogue, key.weights
-        with isolated_random(0):
+        with seed_thread(0):
             if not isinstance(weights, Pretrained):
                 return catalogue.build(key.name).eval()
             fitting = (
@@ -202,7 +202,7 @@ class PyTorchSource:
     def _network(self, key: ModelKey) -> nn.Module:
         weights = key.weights
         if isinstance(weights, Random):
-            with isolated_random(weights.seed):
+            with seed_thread(weights.seed):
                 return self._catalogue.build(key.name)
         if isinstance(weights, Uploaded):
             path = self._weights.find_upload(weights.sha256)

@@ -125,11 +125,11 @@ class TransformersSource:
         return replace(without_untrained(structure, missing), is_provisional=True)
 
     def _missing(self, folder: ModelFolder) -> Collection[str]:
-        from ...backends.torch.seeding import isolated_random
+        from ...backends.torch.seeding import seed_thread
         from .networks import fill, shapes_only
 
         config, state = self._catalogue.config(folder), shapes_only(folder.shapes())
-        with isolated_random(0):
+        with seed_thread(0):
             missing: Collection[str] = fill(config, state, str(folder.path)).missing
         return missing
 
@@ -140,11 +140,11 @@ class TransformersSource:
     def load(self, key: ModelKey, device: str) -> RunnableModel:
         """Build the network with its weights on a device."""
         from ...backends.torch.model import TorchModel
-        from ...backends.torch.seeding import isolated_random
+        from ...backends.torch.seeding import seed_thread
 
         if isinstance(key.weights, Random):
             return self._networks.load(key, device)
-        with isolated_random(0):
+        with seed_thread(0):
             network = self._filled(key)
         return TorchModel(network, device, self._catalogue.towers(network))
 

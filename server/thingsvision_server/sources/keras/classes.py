@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from ...backends.base import RunnableModel
 from ...backends.modules import Structure
-from ...backends.tensorflow.model import KerasNetwork, KerasSketch, KerasWeights
-from ...errors import InvalidRequestError, InvalidWeightsError, WeightsMismatchError, sides
+from ...backends.tensorflow.model import KerasArchitecture, KerasNetwork, KerasWeights
+from ...errors import InvalidRequestError, InvalidWeightsError, WeightsMismatchError, format_shape
 from ...inputs import IMAGE, InputTransform, Preprocessing
 from ..base import ModelEntry, ModelKey, Pretrained, PretrainedEntry, Random, Uploaded
 from ..context import SourceContext
@@ -59,8 +59,8 @@ class KerasSource:
         self._runtime = context.tensorflow
         self._weights = context.weights
         self._nothing = nothing
-        self._sketches: dict[KerasNetwork, KerasSketch] = {}
-        self._sketching = threading.Lock()
+        self._architectures: dict[KerasNetwork, KerasArchitecture] = {}
+        self._lock = threading.Lock()
 
     def names(self) -> list[str]:
         """Return the names of all classes, sorted."""
@@ -74,7 +74,7 @@ class KerasSource:
     def _entry(self, name: str, weights: WeightsFolder) -> ModelEntry:
         model = self._models[name]
         key = ModelKey(self._source, name, Pretrained(model.tag))
-        known = self._sketches.get(self._network(key))
+        known = self._architectures.get(self._network(key))
         published = model.published or (_published(known) if known else _NAMED_BY_KERAS)
         own = _transform(model, known).preprocessing if known else model.preprocessing
         state = weights.state(key, published)
@@ -91,7 +91,7 @@ class KerasSource:
     def find_published(self, name: str, tag: str) -> PublishedWeights:
         """Tell where the weights of a tag are published; TensorFlow is asked."""
         own = self._models[name].published
-        return own or _published(self._sketch(ModelKey(self._source, name, Pretrained(tag))))
+        return own or _published(self._architecture(ModelKey(self._source, name, Pretrained(tag))))
 
     def resolve(self, key: ModelKey) -> ModelKey:
         """Return the key with its weights named in full; raise where there are none such."""
@@ -100,17 +100,17 @@ class KerasSource:
 
     def structure(self, key: ModelKey, image_shape: tuple[int, ...] | None = None) -> Structure:
         """Return the modules of a resolved model."""
-        sketch = self._sketch(key)
-        own = sketch.input_shape
+        architecture = self._architecture(key)
+        own = architecture.input_shape
         if image_shape is not None and image_shape != own:
-            wanted = f"images of {sides(own)} (height x width x channels)"
-            sentence = f"{key} takes {wanted}, not {sides(image_shape)}"
+            wanted = f"images of {format_shape(own)} (height x width x channels)"
+            sentence = f"{key} takes {wanted}, not {format_shape(image_shape)}"
             raise InvalidRequestError(sentence, field="input")
-        return sketch.structure
+        return architecture.structure
 
     def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:
         """Return how a resolved model's inputs are made."""
-        return {IMAGE: _transform(self._models[key.name], self._sketch(key))}
+        return {IMAGE: _transform(self._models[key.name], self._architecture(key))}
 
     def load(self, key: ModelKey, device: str) -> RunnableModel:
         """Build a resolved model with its weights on a device."""
@@ -138,22 +138,22 @@ class KerasSource:
     def _network(self, key: ModelKey) -> KerasNetwork:
         return self._models[key.name].network(pretrained=isinstance(key.weights, Pretrained))
 
-    def _sketch(self, key: ModelKey) -> KerasSketch:
+    def _architecture(self, key: ModelKey) -> KerasArchitecture:
         network = self._network(key)
-        with self._sketching:
-            if network not in self._sketches:
-                self._sketches[network] = self._runtime.sketch(network)
-            return self._sketches[network]
+        with self._lock:
+            if network not in self._architectures:
+                self._architectures[network] = self._runtime.describe(network)
+            return self._architectures[network]
 
 
-def _transform(model: KerasModel, sketch: KerasSketch) -> InputTransform:
+def _transform(model: KerasModel, architecture: KerasArchitecture) -> InputTransform:
     if model.preprocessing is not None:
         return declared_transform(model.preprocessing)
-    return keras_transform(sketch)
+    return keras_transform(architecture)
 
 
-def _published(sketch: KerasSketch) -> PublishedWeights:
-    file = sketch.file
+def _published(architecture: KerasArchitecture) -> PublishedWeights:
+    file = architecture.file
     if file is None:
         return PublishedWeights(library="keras")
     return PublishedWeights(file.url, cached_as=file.name, library="keras", digest=file.hash)

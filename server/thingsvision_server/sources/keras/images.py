@@ -14,20 +14,20 @@ from typing import Any
 import numpy as np
 from PIL import Image as PillowImage
 
-from ...backends.tensorflow.model import KerasSketch
+from ...backends.tensorflow.model import KerasArchitecture
 from ...inputs import InputSpec, InputTransform, Preprocessing
 from ..preprocessing.geometry import geometry_steps, height_and_width
 
 _RGB = (0, 1, 2)
 
 
-def preprocessing_of(sketch: KerasSketch) -> Preprocessing:
+def preprocessing_of(architecture: KerasArchitecture) -> Preprocessing:
     """Return a network's own preprocessing as data, as probed."""
-    height, width, _ = sketch.input_shape
-    unit_scale = set(_rounded(sketch.scale)) == {1.0}
+    height, width, _ = architecture.input_shape
+    unit_scale = set(_rounded(architecture.scale)) == {1.0}
     per_unit = 1.0 if unit_scale else 255.0
-    std = [1 / (scale * per_unit) for scale in sketch.scale]
-    mean = [-offset * one for offset, one in zip(sketch.offset, std, strict=True)]
+    std = [1 / (scale * per_unit) for scale in architecture.scale]
+    mean = [-offset * one for offset, one in zip(architecture.offset, std, strict=True)]
     return Preprocessing(
         resize_pixels=(height, width),
         interpolation="bilinear",
@@ -35,13 +35,14 @@ def preprocessing_of(sketch: KerasSketch) -> Preprocessing:
         value_range="0..255" if unit_scale else "0..1",
         mean=_rounded(mean) if any(mean) else (),
         std=() if unit_scale else _rounded(std),
-        description=f"keras.utils.load_img to {height} x {width}, {_family(sketch)}",
-        channel_order="RGB" if sketch.source == _RGB else "BGR",
+        description=f"keras.utils.load_img to {height} x {width}, {_family(architecture)}",
+        channel_order="RGB" if architecture.source == _RGB else "BGR",
     )
 
 
-def _family(sketch: KerasSketch) -> str:
-    return f"{sketch.family}.preprocess_input" if sketch.family else "pixels of 0 to 255"
+def _family(architecture: KerasArchitecture) -> str:
+    family = architecture.family
+    return f"{family}.preprocess_input" if family else "pixels of 0 to 255"
 
 
 def _rounded(values: Iterable[float]) -> tuple[float, ...]:
@@ -49,13 +50,13 @@ def _rounded(values: Iterable[float]) -> tuple[float, ...]:
     return tuple(float(f"{value:.6g}") for value in values)
 
 
-def keras_transform(sketch: KerasSketch) -> InputTransform:
+def keras_transform(architecture: KerasArchitecture) -> InputTransform:
     """Return a network's own transform: a Pillow RGB image to height x width x 3 pixels, uint8."""
-    own = preprocessing_of(sketch)
-    height, width, _ = sketch.input_shape
+    own = preprocessing_of(architecture)
+    height, width, _ = architecture.input_shape
     apply = partial(_resized, height=height, width=width)
-    spec = InputSpec(sketch.input_shape, "uint8")
-    return InputTransform(apply, own, spec, adapt=partial(_adapted, sketch))
+    spec = InputSpec(architecture.input_shape, "uint8")
+    return InputTransform(apply, own, spec, adapt=partial(_adapted, architecture))
 
 
 def _resized(picture: Any, *, height: int, width: int) -> Any:
@@ -64,16 +65,16 @@ def _resized(picture: Any, *, height: int, width: int) -> Any:
     return np.array(picture)
 
 
-def _adapted(sketch: KerasSketch, changed: Preprocessing) -> InputTransform:
+def _adapted(architecture: KerasArchitecture, changed: Preprocessing) -> InputTransform:
     """Return the transform of changed preprocessing.
 
     Another mean or std takes the place of the family's own preprocessing: values are scaled to
     0..1 then, of RGB. Without one, the family's own stays.
     """
-    own = preprocessing_of(sketch)
-    adapt = partial(_adapted, sketch)
+    own = preprocessing_of(architecture)
+    adapt = partial(_adapted, architecture)
     if (changed.mean, changed.std) == (own.mean, own.std):
-        data = replace(changed, description=f"{_words(changed)}, {_family(sketch)}")
+        data = replace(changed, description=f"{_words(changed)}, {_family(architecture)}")
         spec, cut = InputSpec(_shape(changed), "uint8"), _cut(changed)
         return InputTransform(lambda picture: np.array(cut(picture)), data, spec, adapt=adapt)
     return _of_unit_values(_scaled(own, changed), adapt)

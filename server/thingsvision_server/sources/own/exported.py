@@ -18,7 +18,7 @@ from ...backends.modules import ModuleInfo, Structure
 from ...backends.tensorflow.model import TensorFlowRuntime
 from ...backends.torch.model import TorchModel
 from ...backends.torch.structure import Tower, describe
-from ...errors import InvalidWeightsError, unfit_shape
+from ...errors import InvalidWeightsError, input_shape_error
 from ...inputs import IMAGE, InputSpec
 from ..uploads.exported_check import image_size, read_program
 from .exported_graph import lift_sizes
@@ -53,7 +53,7 @@ class ExportedModel:
         try:
             structure = describe(network, {IMAGE: Tower(network, InputSpec(shape))}, counts)
         except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-            raise unfit_shape(self._path.name, shape, error) from error
+            raise input_shape_error(self._path.name, shape, error) from error
         modules = (_as_exported(module, parts[module.name]) for module in structure.modules)
         return Structure(tuple(modules), structure.state_bytes)
 

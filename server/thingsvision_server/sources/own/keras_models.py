@@ -7,7 +7,7 @@ from pathlib import Path
 from ...backends.base import RunnableModel
 from ...backends.modules import Structure
 from ...backends.tensorflow.model import KerasNetwork, KerasWeights, TensorFlowRuntime
-from ...errors import InvalidRequestError, InvalidWeightsError, sides
+from ...errors import InvalidRequestError, InvalidWeightsError, format_shape
 from ..uploads.keras_archive import check_keras_archive
 
 
@@ -20,14 +20,14 @@ class KerasArchive:
         check_keras_archive(path, path.name)
         self._tensorflow = tensorflow
         self._network = KerasNetwork(archive=str(path))
-        sketch = tensorflow.sketch(self._network)
-        if None in sketch.input_shape:
+        architecture = tensorflow.describe(self._network)
+        if None in architecture.input_shape:
             raise InvalidWeightsError(
-                f"{path.name} takes inputs of {sides(sketch.input_shape)}: save it with a "
-                "keras.Input of fixed height and width"
+                f"{path.name} takes inputs of {format_shape(architecture.input_shape)}: save it "
+                "with a keras.Input of fixed height and width"
             )
-        self._structure = sketch.structure
-        self.input_shape: tuple[int | None, ...] = sketch.input_shape
+        self._structure = architecture.structure
+        self.input_shape: tuple[int | None, ...] = architecture.input_shape
 
     def structure(self, shape: tuple[int, ...], _counts: tuple[int, int]) -> Structure:
         """Return the layers, as Keras built them for its own size."""

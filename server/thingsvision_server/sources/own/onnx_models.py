@@ -7,7 +7,7 @@ from pathlib import Path
 from ...backends.base import RunnableModel
 from ...backends.modules import Structure
 from ...backends.tensorflow.model import TensorFlowRuntime
-from ...errors import unfit_shape
+from ...errors import input_shape_error
 from ..uploads.onnx_check import image_input, read_onnx
 
 
@@ -30,7 +30,7 @@ class OnnxFile:
         try:
             return describe(model, image_input(model).name, shape, counts)
         except OnnxError as error:
-            raise unfit_shape(self._path.name, shape, error) from error
+            raise input_shape_error(self._path.name, shape, error) from error
 
     def load(self, device: str) -> RunnableModel:
         """Load the model onto a device."""

@@ -17,7 +17,7 @@ from ...errors import (
     UnknownModelError,
     UnknownWeightsError,
     choices,
-    sides,
+    format_shape,
 )
 from ...inputs import IMAGE, InputSpec, InputTransform, Preprocessing
 from ..base import ModelEntry, ModelKey, Pretrained, PretrainedEntry, Uploaded, WeightsState
@@ -172,8 +172,9 @@ def _check_shape(key: ModelKey, model: WholeModel, shape: tuple[int, ...]) -> No
         size not in (None, given) for size, given in zip(own, shape, strict=True)
     ):
         raise InvalidRequestError(
-            f"{key.source}/{key.name} takes inputs of {sides(own)}, not {sides(shape)}: override "
-            "crop_pixels, or delete the upload and declare its preprocessing anew",
+            f"{key.source}/{key.name} takes inputs of {format_shape(own)}, not "
+            f"{format_shape(shape)}: override crop_pixels, or delete the upload and declare its "
+            "preprocessing anew",
             field="input",
         )
 

@@ -49,7 +49,7 @@ def check_declaration(declared: Preprocessing, *, is_model: bool) -> None:
     _check_choice("value_range", declared.value_range or "0..1", RANGES)
     _check_choice("channel_order", declared.channel_order or "RGB", CHANNEL_ORDERS)
     numbers = {name: getattr(declared, name) for name in ("resize_pixels", "crop_pixels")}
-    PreprocessingOverrides(**numbers, mean=declared.mean, std=declared.std).applied_to(declared)
+    PreprocessingOverrides(**numbers, mean=declared.mean, std=declared.std).apply_to(declared)
 
 
 def _check_choice(name: str, value: str, valid: Any) -> None:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import structlog
 from torch import nn
 
-from ...backends.torch.blank import blank, unfilled
-from ...backends.torch.seeding import isolated_random
+from ...backends.torch.seeding import seed_thread
+from ...backends.torch.uninitialised import missing_values, uninitialised
 from ...errors import ThingsvisionError
 from .state_dicts import StateDict
 
@@ -42,20 +42,20 @@ def load_network(
     if network is not None:
         return network
     _log.info("initialised before its weights were copied", reason=reason)
-    with isolated_random(0):
+    with seed_thread(0):
         return build(read())
 
 
 def _blank(
     build: Callable[[StateDict], nn.Module], state: StateDict
 ) -> tuple[nn.Module | None, str]:
-    """Return the network, or None and why it can't be built blank."""
+    """Return the network, or None and why it can't be built uninitialised."""
     try:
-        with blank():  # draws nothing
+        with uninitialised():  # draws nothing
             network = build(state)
     except _OF_NETWORKS as error:
         return None, str(error).partition("\n")[0]
-    without_value = unfilled(network)
+    without_value = missing_values(network)
     if without_value:
         return None, f"the file has no values for {', '.join(without_value[:4])}"
     return network, ""

@@ -109,14 +109,14 @@ def _read_safetensors(path: Path, name: str, mapped: bool) -> Any:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from ...backends.torch.copying import copied
+    from ...backends.torch.copying import copy_in_thread
 
     try:
         tensors = load_file(path)
     except SafetensorError as error:
         sentence = f"{name} is no valid safetensors file: {error}"
         raise InvalidWeightsError(sentence, subject=name) from error
-    return tensors if mapped else {key: copied(tensor) for key, tensor in tensors.items()}
+    return tensors if mapped else {key: copy_in_thread(tensor) for key, tensor in tensors.items()}
 
 
 def _read_torch(path: Path, name: str, mapped: bool) -> Any:

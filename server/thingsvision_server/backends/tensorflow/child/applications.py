@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .files import RefusedError, with_suffix, without_values
+from .files import RefusedError, strip_values, with_suffix
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ class Application:
     def _build(self, weights: str | None) -> Any:
         return self._class()(weights=weights, **self.options)
 
-    def sketch(self, published: bool) -> tuple[Any, dict[str, str]]:
+    def describe(self, published: bool) -> tuple[Any, dict[str, str]]:
         """Return a network without its weights' values, and the file that Keras publishes for it.
 
         With `published`, the network is as Keras builds it for those weights: some differ then.
@@ -53,9 +53,9 @@ class Application:
         base, weights = import_module(self.package).Model, "imagenet" if published else None
         with (
             _files_from(self.package, note),
-            _replaced(base, "load_weights", lambda *_args, **_options: None),
+            _patch(base, "load_weights", lambda *_args, **_options: None),
         ):
-            return _without_values(self.package, lambda: self._build(weights)), asked
+            return _build_without_values(self.package, lambda: self._build(weights)), asked
 
     def build_random(self, seed: int) -> Any:
         """Build the network with the weights that Keras draws from a seed."""
@@ -71,10 +71,10 @@ class Application:
                 return self._build("imagenet" if published else file)
             # Keras and h5py report files that don't fit by all of these.
             except (ValueError, LookupError, OSError, TypeError, AttributeError) as error:
-                raise RefusedError("mismatch", without_values(str(error))) from error
+                raise RefusedError("mismatch", strip_values(str(error))) from error
 
 
-def _without_values(package: str, build: Callable[[], T]) -> T:
+def _build_without_values(package: str, build: Callable[[], T]) -> T:
     """Build without drawing the values of weights, where Keras can: they may be gigabytes."""
     if package != "keras":
         return build()
@@ -95,12 +95,12 @@ def _files_from(package: str, get_file: Callable[..., str]) -> Iterator[None]:
     with ExitStack() as stack:
         for module in ours:
             if "get_file" in vars(module):
-                stack.enter_context(_replaced(module, "get_file", get_file))
+                stack.enter_context(_patch(module, "get_file", get_file))
         yield
 
 
 @contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+def _patch(owner: Any, name: str, value: Any) -> Iterator[None]:
     own = getattr(owner, name)
     setattr(owner, name, value)
     try:

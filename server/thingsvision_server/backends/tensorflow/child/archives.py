@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .files import RefusedError, with_suffix, without_values
+from .files import RefusedError, strip_values, with_suffix
 
 
 def build(path: str) -> Any:
@@ -17,4 +17,4 @@ def build(path: str) -> Any:
             return keras.saving.load_model(file, compile=False, safe_mode=True)
         # Keras reports configs and weights that it can't read by all of these.
         except (ValueError, LookupError, OSError, TypeError, AttributeError) as error:
-            raise RefusedError("mismatch", without_values(str(error))) from error
+            raise RefusedError("mismatch", strip_values(str(error))) from error

@@ -83,6 +83,6 @@ def open_memory(size_bytes: int) -> int:
     return descriptor
 
 
-def mapped(descriptor: int) -> mmap.mmap:
+def map_memory(descriptor: int) -> mmap.mmap:
     """Return the memory of a descriptor, which may be closed then."""
     return mmap.mmap(descriptor, os.fstat(descriptor).st_size)

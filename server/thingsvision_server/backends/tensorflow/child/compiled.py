@@ -9,7 +9,7 @@ import numpy as np
 from .graph import Program
 
 
-def keep_graphs_as_they_are() -> None:
+def disable_graph_optimisers() -> None:
     """Have TensorFlow run the operations of a graph as they stand: merged ones round otherwise."""
     import tensorflow as tf
 

@@ -23,7 +23,7 @@ class RefusedError(Exception):
         self.kind = kind
 
 
-def without_values(message: str) -> str:
+def strip_values(message: str) -> str:
     """Return what Keras says of a file that doesn't fit, without the numbers of its arrays."""
     return " ".join(_VALUES.sub("", message).split())
 

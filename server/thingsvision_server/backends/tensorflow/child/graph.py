@@ -53,7 +53,7 @@ class Module:
 
 
 @dataclass
-class Flattened:
+class FlatNetwork:
     """A whole network as steps in order of execution."""
 
     network: Any
@@ -98,16 +98,16 @@ class Program:
         return [tensors[slot] for slot in self.wanted]
 
 
-def flatten(network: Any) -> Flattened:
+def flatten(network: Any) -> FlatNetwork:
     """Return the steps and modules of a network with one input; raise ValueError for any other."""
     graph = graph_of(network)
     if graph is None:
         raise ValueError("it is no functional or sequential network, so its layers have no order")
     if len(graph.inputs) != 1:
         raise ValueError(f"it has {len(graph.inputs)} inputs; networks of one image have one")
-    flattened = Flattened(network)
+    flattened = FlatNetwork(network)
     whole = flattened.modules[()] = Module((), network)
-    outputs = _lay_open(flattened, graph, (flattened.input,), ())
+    outputs = _flatten(flattened, graph, (flattened.input,), ())
     whole.calls.append(Output(outputs[0], tuple(graph.outputs), _names(graph)))
     return flattened
 
@@ -118,8 +118,8 @@ def graph_of(operation: Any) -> Any | None:
     return inner if getattr(inner, "_nodes_by_depth", None) else None
 
 
-def _lay_open(
-    flattened: Flattened, graph: Any, inputs: tuple[Slot, ...], path: Path
+def _flatten(
+    flattened: FlatNetwork, graph: Any, inputs: tuple[Slot, ...], path: Path
 ) -> tuple[Slot, ...]:
     slots = dict(zip(map(id, graph.inputs), inputs, strict=True))
     for node in _nodes(graph):
@@ -135,7 +135,7 @@ def _lay_open(
         taken = tuple(slots[id(symbol)] for symbol in _inputs(node))
         nested = graph_of(operation)
         if nested is not None and len(nested.inputs) == len(taken):
-            given = _lay_open(flattened, nested, taken, name)
+            given = _flatten(flattened, nested, taken, name)
         else:
             given = _add_step(flattened, node, taken)
         symbols = tuple(_outputs(node))
@@ -151,7 +151,7 @@ def _names(graph: Any | None) -> tuple[str, ...]:
     return tuple(given) if isinstance(given, Mapping) else ()
 
 
-def _add_step(flattened: Flattened, node: Any, inputs: tuple[Slot, ...]) -> tuple[Slot, ...]:
+def _add_step(flattened: FlatNetwork, node: Any, inputs: tuple[Slot, ...]) -> tuple[Slot, ...]:
     first = flattened.slot_count
     outputs = tuple(range(first, first + len(_outputs(node))))
     flattened.slot_count += len(outputs)

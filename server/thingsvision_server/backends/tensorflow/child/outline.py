@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from .graph import Flattened, Module, Output
+from .graph import FlatNetwork, Module, Output
 
 _LEFT_OUT = ("name", "trainable", "dtype", "batch_shape", "batch_input_shape", "seed", "layers")
 """Entries of a layer's config that say nothing of what it computes, or are long."""
 
 
-def modules(flattened: Flattened) -> list[dict[str, Any]]:
+def modules(flattened: FlatNetwork) -> list[dict[str, Any]]:
     """Return the modules in order of execution, the whole network first."""
     return [_module(module) for module in flattened.modules.values()]
 
@@ -89,14 +89,14 @@ def _itemsize(dtype: str) -> int:
 def state_sha256(network: Any) -> str:
     """Return SHA-256 over name, type, shape and bytes of all variables, hex."""
     digest = hashlib.sha256()
-    for name, weight in sorted(_named(weights_of(network)), key=lambda pair: pair[0]):
+    for name, weight in sorted(_with_names(weights_of(network)), key=lambda pair: pair[0]):
         value = np.ascontiguousarray(weight.numpy())
         digest.update(f"{name} {dtype_name(weight.dtype)} {list(value.shape)}\n".encode())
         digest.update(value.tobytes())
     return digest.hexdigest()
 
 
-def _named(weights: Iterable[Any]) -> Iterable[tuple[str, Any]]:
+def _with_names(weights: Iterable[Any]) -> Iterable[tuple[str, Any]]:
     return ((getattr(weight, "path", weight.name), weight) for weight in weights)
 
 

@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 
 from . import outline
-from .channel import Channel, Message, PeerGoneError, mapped
-from .compiled import CompiledProgram, keep_graphs_as_they_are
+from .channel import Channel, Message, PeerGoneError, map_memory
+from .compiled import CompiledProgram, disable_graph_optimisers
 from .files import RefusedError
-from .graph import Flattened, flatten
-from .wanted import Wanted, on_device
+from .graph import FlatNetwork, flatten
+from .network_spec import NetworkSpec, on_device
 
-_PROGRAMS_KEPT = 8
+_MAX_PROGRAMS = 8
 _CPU = "/CPU:0"
 
 
@@ -36,7 +36,7 @@ _CPU = "/CPU:0"
 class ResidentNetwork:
     """A network with weights, and the programs of the modules asked for last."""
 
-    flattened: Flattened
+    flattened: FlatNetwork
     preprocess: Callable[[Any], Any]
     device: str
     programs: OrderedDict[tuple[int, ...], CompiledProgram] = field(default_factory=OrderedDict)
@@ -46,7 +46,7 @@ class ResidentNetwork:
         if slots not in self.programs:
             self.programs[slots] = CompiledProgram(self.flattened.program(slots))
         self.programs.move_to_end(slots)
-        while len(self.programs) > _PROGRAMS_KEPT:
+        while len(self.programs) > _MAX_PROGRAMS:
             self.programs.popitem(last=False)
         return self.programs[slots]
 
@@ -57,14 +57,14 @@ class Service:
     def __init__(self) -> None:
         self._networks: dict[str, ResidentNetwork] = {}
 
-    def sketch(self, request: Message, _descriptors: list[int]) -> Message:
+    def describe(self, request: Message, _descriptors: list[int]) -> Message:
         """Tell the structure of a network without its weights."""
-        wanted = Wanted(**request["network"])
-        network, file = wanted.sketch()
+        spec = NetworkSpec(**request["network"])
+        network, file = spec.describe()
         flattened = flatten(network)
         return {
             "input_shape": list(network.inputs[0].shape)[1:],
-            "preprocessing": outline.affine(wanted.preprocess) | {"family": wanted.family_name},
+            "preprocessing": outline.affine(spec.preprocess) | {"family": spec.family_name},
             "file": file,
             "modules": outline.modules(flattened),
             "state_bytes": outline.state_bytes(network),
@@ -72,22 +72,22 @@ class Service:
 
     def load(self, request: Message, _descriptors: list[int]) -> Message:
         """Build a network with weights, and keep it."""
-        wanted = Wanted(**request["network"])
+        spec = NetworkSpec(**request["network"])
         device = _device(request["device"])
-        network = wanted.build(device, **request["weights"])
-        resident = ResidentNetwork(flatten(network), wanted.preprocess, device)
+        network = spec.build(device, **request["weights"])
+        resident = ResidentNetwork(flatten(network), spec.preprocess, device)
         self._networks[request["model"]] = resident
         on_cpu_instead = device == _CPU and request["device"] != "cpu"
         return {
             "model_sha256": outline.state_sha256(network),
             "resident_bytes": outline.state_bytes(network),
-            "framework": _framework(wanted.package, on_cpu_instead=on_cpu_instead),
+            "framework": _framework(spec.package, on_cpu_instead=on_cpu_instead),
         }
 
     def run(self, request: Message, descriptors: list[int]) -> Message:
         """Run a batch that lies in shared memory, and put the activations there."""
         started = time.monotonic()
-        memory = mapped(descriptors[0])
+        memory = map_memory(descriptors[0])
         os.close(descriptors[0])
         resident = self._networks[request["model"]]
         with on_device(resident.device):
@@ -192,7 +192,7 @@ def _prepare(core_count: int) -> None:
     tf.config.threading.set_intra_op_parallelism_threads(core_count)
     # float32 means float32, as on the other backend.
     tf.config.experimental.enable_tensor_float_32_execution(False)
-    keep_graphs_as_they_are()
+    disable_graph_optimisers()
 
 
 def main(descriptors: list[int], core_count: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-def alone(build: Callable[[], T]) -> T:
+def build_in_thread(build: Callable[[], T]) -> T:
     """Return what `build` makes in a thread of its own.
 
     Keras numbers unnamed layers by thread, from the first on in each.

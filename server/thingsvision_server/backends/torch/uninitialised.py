@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from .copying import copied
+from .copying import copy_in_thread
 from .seeding import draws
 
 _RANDOM_TENSORS = frozenset({torch.rand, torch.randint, torch.randn, torch.randperm})
@@ -33,7 +33,7 @@ class ValueNeededError(RuntimeError):
 
 
 class _Thread(threading.local):
-    builds_blank = False
+    is_uninitialised = False
 
 
 _thread = _Thread()
@@ -85,21 +85,21 @@ def _unset(drawn: list[torch.Tensor]) -> None:
 
 
 @contextmanager
-def blank() -> Iterator[None]:
+def uninitialised() -> Iterator[None]:
     """Have this thread's networks built without values, and take those that they load as theirs.
 
-    Ask `unfilled` of the network afterwards. What a network does that needs a value raises.
+    Ask `missing_values` of the network afterwards. What a network does that needs a value raises.
     """
-    _have_loads_fill()
-    _thread.builds_blank = True
+    _patch_load_state_dict()
+    _thread.is_uninitialised = True
     try:
         with _NoValues():
             yield
     finally:
-        _thread.builds_blank = False
+        _thread.is_uninitialised = False
 
 
-def unfilled(network: nn.Module) -> list[str]:
+def missing_values(network: nn.Module) -> list[str]:
     """Return where a network holds tensors without a value, as parameters or in any attribute."""
     return [
         f"{name}.{place}" if name else place
@@ -127,8 +127,8 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
 
 
 @cache
-def _have_loads_fill() -> None:
-    """Have `load_state_dict` fill networks that are built blank: libraries call it by themselves.
+def _patch_load_state_dict() -> None:
+    """Have `load_state_dict` fill uninitialised networks: libraries call it by themselves.
 
     It stays as it was for all other threads.
     """
@@ -137,13 +137,13 @@ def _have_loads_fill() -> None:
     def load_state_dict(
         self: nn.Module, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
-        if not _thread.builds_blank:
+        if not _thread.is_uninitialised:
             return own(self, state_dict, strict, assign)
         # Nothing is made here: what `_NoValues` would look at, call by call, only takes time.
         with torch._C.DisableTorchFunction():  # noqa: SLF001
             wanted = self.state_dict()
             _refuse_shared(wanted)
-            loaded = own(self, _fitted(state_dict, wanted), strict, assign=True)
+            loaded = own(self, _adopt(state_dict, wanted), strict, assign=True)
             _refuse_other_layouts(self.state_dict(), wanted)
             return loaded
 
@@ -157,11 +157,13 @@ def _refuse_shared(wanted: Mapping[str, torch.Tensor]) -> None:
         raise ValueNeededError("some of its parameters share memory")
 
 
-def _fitted(state: Mapping[str, Any], wanted: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+def _adopt(state: Mapping[str, Any], wanted: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     """Return a file's tensors as copying them into a network would leave them there."""
     taken: set[int] = set()
     return {
-        name: _as_copied(tensor, wanted[name], taken) if _fits(tensor, wanted.get(name)) else tensor
+        name: _own_memory(tensor, wanted[name], taken)
+        if _fits(tensor, wanted.get(name))
+        else tensor
         for name, tensor in state.items()
     }
 
@@ -171,7 +173,7 @@ def _fits(tensor: Any, wanted: torch.Tensor | None) -> bool:
     return is_tensor and wanted is not None and tensor.shape == wanted.shape
 
 
-def _as_copied(tensor: torch.Tensor, wanted: torch.Tensor, taken: set[int]) -> torch.Tensor:
+def _own_memory(tensor: torch.Tensor, wanted: torch.Tensor, taken: set[int]) -> torch.Tensor:
     """Return the tensor itself where it has memory of its own that lies as the copy's would."""
     place = tensor.data_ptr()
     is_whole = tensor.untyped_storage().nbytes() == tensor.nbytes
@@ -182,7 +184,7 @@ def _as_copied(tensor: torch.Tensor, wanted: torch.Tensor, taken: set[int]) -> t
         taken.add(place)
         return tensor.detach()
     if on_cpu and lies_alike and tensor.is_contiguous():
-        return copied(tensor)
+        return copy_in_thread(tensor)
     return torch.empty_like(wanted, device="cpu").copy_(tensor.detach())
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from . import archives
 from .applications import Application
-from .building import alone
+from .build_thread import build_in_thread
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ def on_device(device: str) -> Any:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class NetworkSpec:
     """The network that a request is about."""
 
     package: str
@@ -50,23 +50,23 @@ class Wanted:
         """Return pixels of 0 to 255 as the network takes them."""
         return self._family.preprocess_input(batch) if self._family else batch
 
-    def sketch(self) -> tuple[Any, dict[str, str]]:
+    def describe(self) -> tuple[Any, dict[str, str]]:
         """Return the network without its weights, and the file that Keras publishes for it."""
-        return self._sized(Wanted._sketch)
+        return self._with_size(NetworkSpec._describe)
 
-    def _sketch(self) -> tuple[Any, dict[str, str]]:
+    def _describe(self) -> tuple[Any, dict[str, str]]:
         if self.archive:
             return archives.build(self.archive), {}
-        return self._application.sketch(self.published)
+        return self._application.describe(self.published)
 
     def build(self, device: str, file: str, seed: int) -> Any:
         """Return the network on a device, with the weights of a file, or drawn from a seed."""
 
-        def build(wanted: Wanted) -> tuple[Any, None]:
+        def build(spec: NetworkSpec) -> tuple[Any, None]:
             with on_device(device):
-                return wanted._build(file, seed), None
+                return spec._build(file, seed), None
 
-        return self._sized(build)[0]
+        return self._with_size(build)[0]
 
     def _build(self, file: str, seed: int) -> Any:
         if self.archive:
@@ -75,10 +75,10 @@ class Wanted:
             return self._application.build_from_file(file, self.published)
         return self._application.build_random(seed)
 
-    def _sized(self, make: Callable[[Wanted], tuple[Any, T]]) -> tuple[Any, T]:
+    def _with_size(self, make: Callable[[NetworkSpec], tuple[Any, T]]) -> tuple[Any, T]:
         """Return a network and more, made anew with a size where its class leaves that open."""
-        network, more = alone(lambda: make(self))
+        network, more = build_in_thread(lambda: make(self))
         if self.archive or None not in network.inputs[0].shape[1:]:
             return network, more
         sized = replace(self, options=[*self.options, ("input_shape", _SIZE_WHERE_OPEN)])
-        return alone(lambda: make(sized))
+        return build_in_thread(lambda: make(sized))

@@ -22,7 +22,7 @@ STRIP_BYTES = 1024 * 1024
 
 
 @dataclass
-class Work:
+class Computation:
     """Where and how to compute, and how far it is: `on_block(done, total)` may raise to cancel."""
 
     device: str
@@ -45,7 +45,7 @@ class Work:
             finally:
                 self.cores = None
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """Say how far the work is."""
         if self.on_block is not None:
             self.on_block(self.done_count, self.total_count)
@@ -62,7 +62,7 @@ class Work:
             values = rows.values(*span) if indices is None else rows.values_of(indices, *span)
             yield self.tensor(values)
             self.done_count += 1
-            self.tell()
+            self.report()
 
     def tensor(self, values: Array) -> Tensor:
         """Return values on the device, of their own type; on a CPU they share memory."""
@@ -80,7 +80,7 @@ class Work:
         kept = []
         for result in results:
             kept.append(result)
-            self.tell()
+            self.report()
         return kept
 
 

@@ -13,15 +13,15 @@ from .base import RunnableModel
 
 
 @dataclass(eq=False)
-class HostModel:
+class OffloadedModel:
     """What a model left in the host's memory. It is used up by either method, which may block."""
 
     build: Callable[[], RunnableModel] | None
     """Holds the weights, and puts them on the device again."""
-    give_memory_back: Callable[[], None]
+    release_memory: Callable[[], None]
     """Has the system take what nobody holds any more."""
 
-    def back(self) -> RunnableModel:
+    def restore(self) -> RunnableModel:
         """Return the model, on its device again."""
         build, self.build = self.build, None
         if build is None:
@@ -31,12 +31,12 @@ class HostModel:
     def close(self) -> None:
         """Free the memory."""
         self.build = None
-        self.give_memory_back()
+        self.release_memory()
 
 
 @runtime_checkable
-class LeavingModel(Protocol):
+class OffloadableModel(Protocol):
     """A model that can leave its device and come back with the same weights."""
 
-    def leave(self) -> HostModel:
+    def offload(self) -> OffloadedModel:
         """Close the model and keep its weights; raise MemoryError where the host has no room."""
