@@ -18,7 +18,7 @@ from pathlib import Path
 from walking import walk
 from walks import RUN, Walk, add_walk, read_walks, write_walks
 
-from serving import open_sources
+from support.serving import open_sources
 from thingsvision_server.sources import Sources
 from thingsvision_server.sources.base import ModelKey, Random
 from thingsvision_server.sources.facts import FILE, LIBRARIES, ModelFacts, facts_json

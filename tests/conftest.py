@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import structlog
 
-from checkout import CHECKOUT
-from serving import TestServer, serving
+from support.checkout import CHECKOUT
+from support.serving import TestServer, serving
 from thingsvision_client import Client
 
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from serving import TestServer, open_sources, serving
-from stock_calls import StockCaller, stock_calls
+from support.serving import TestServer, open_sources, serving
+from support.stock_calls import StockCaller, stock_calls
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_server.backends.modules import Structure
 from thingsvision_server.backends.taps import TokenExtraction, taps

@@ -16,6 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
+from support.checkout import SUPPORT
 from thingsvision_server.backends.base import OutOfDeviceMemoryError
 from thingsvision_server.backends.modules import Structure
 from thingsvision_server.backends.taps import taps
@@ -34,7 +35,6 @@ from thingsvision_server.errors import (
     WeightsMismatchError,
 )
 
-TESTS = Path(__file__).resolve().parents[1]
 MOBILENET = KerasNetwork(name="MobileNetV2")
 
 
@@ -42,7 +42,7 @@ MOBILENET = KerasNetwork(name="MobileNetV2")
 def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of `.keras` files, and what plain Keras says of them."""
     folder = tmp_path_factory.mktemp("networks")
-    subprocess.run([sys.executable, TESTS / "keras_networks.py", folder], check=True)
+    subprocess.run([sys.executable, SUPPORT / "keras_networks.py", folder], check=True)
     return folder
 
 

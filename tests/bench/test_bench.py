@@ -18,7 +18,8 @@ from bench.row import Cell, Row
 from bench.rows import chosen_rows
 from bench.worker import KEPT_ROWS
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+from support.checkout import CHECKOUT
+
 ROW, OPTIONS_ROW = "squeezenet1_0-features.12", "options-alexnet-features.10"
 COLUMNS = ["limit", "local", "service", "bare", "peer"]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from serving import TestServer
+from support.serving import TestServer
 from thingsvision_client import Model, get_extractor
 from thingsvision_client.errors import InvalidRequestError
 from thingsvision_client.library.alignment import align, find_transform, read_transform

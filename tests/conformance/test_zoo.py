@@ -18,7 +18,7 @@ import pytest
 from walking import walk
 from walks import FILE, RUN, add_walk, read_walks
 
-from serving import open_sources
+from support.serving import open_sources
 from thingsvision_server.errors import WeightsMissingError
 from thingsvision_server.sources import Sources
 from thingsvision_server.sources.base import ModelEntry, ModelKey, Pretrained, Random, Uploaded

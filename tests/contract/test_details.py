@@ -14,7 +14,7 @@ import torch
 from google.rpc import error_details_pb2
 from PIL import Image as Pillow
 
-from stock_calls import StockCaller, extraction, image, spec, stock_calls
+from support.stock_calls import StockCaller, extraction, image, spec, stock_calls
 from thingsvision_client import Client, Model
 from thingsvision_client import errors as client_errors
 from thingsvision_proto.v1 import thingsvision_pb2 as pb

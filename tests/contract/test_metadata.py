@@ -13,7 +13,7 @@ import grpc
 import numpy as np
 import pytest
 
-from stock_calls import StockCaller, extraction, image, spec, stock_calls
+from support.stock_calls import StockCaller, extraction, image, spec, stock_calls
 from thingsvision_client import Client, Model
 from thingsvision_client.errors import ThingsvisionError
 from thingsvision_proto.v1 import thingsvision_pb2 as pb

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from page_weights import write_weights
 
-from serving import TestServer, serving
+from support.serving import TestServer, serving
 
 
 @pytest.fixture(scope="package")

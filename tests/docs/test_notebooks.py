@@ -9,9 +9,10 @@ import jupytext
 import pytest
 from nbclient import NotebookClient
 
-from serving import TestServer
+from support.checkout import CHECKOUT
+from support.serving import TestServer
 
-FOLDER = Path(__file__).resolve().parents[2] / "docs" / "notebooks"
+FOLDER = CHECKOUT / "docs" / "notebooks"
 SECONDS = 60
 
 

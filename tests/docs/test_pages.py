@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from markdown_blocks import blocks
 
-from serving import TestServer
+from support.checkout import CHECKOUT
+from support.serving import TestServer
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 DOCS = CHECKOUT / "docs"
 
 RUN = {"python", "sh"}

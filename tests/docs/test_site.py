@@ -17,10 +17,10 @@ import typer
 from markdown_blocks import blocks
 
 import thingsvision_client
+from support.checkout import CHECKOUT
 from thingsvision_client.cli import app
 from thingsvision_server.settings import Settings
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 DOCS = CHECKOUT / "docs"
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 TABLE_ROW = re.compile(r"^\| `(?P<old>.+?)` \| `(?P<new>.+?)` \|$", re.MULTILINE)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torchvision import models
 
-from serving import serving
+from support.serving import serving
 from thingsvision_client import Client, Model
 
 SEED = 7

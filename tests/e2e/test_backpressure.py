@@ -20,8 +20,8 @@ import psutil
 import pytest
 from PIL import Image
 
-from server_process import ServerProcess, server_process
-from serving import TestServer, serving
+from support.server_process import ServerProcess, server_process
+from support.serving import TestServer, serving
 from thingsvision_client import Client, errors
 from thingsvision_server.settings import Settings
 

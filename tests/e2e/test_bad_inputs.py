@@ -19,8 +19,8 @@ import torch
 from PIL import Image as Pillow
 from safetensors.torch import save as safetensors_bytes
 
-from serving import TestServer, serving
-from stock_calls import Refusal, StockCaller, extraction, image, spec, stock_calls
+from support.serving import TestServer, serving
+from support.stock_calls import Refusal, StockCaller, extraction, image, spec, stock_calls
 from thingsvision_client import Client
 from thingsvision_client import errors as client_errors
 from thingsvision_proto.v1 import thingsvision_pb2 as pb

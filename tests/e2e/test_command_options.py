@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from serving import TestServer
+from support.serving import TestServer
 from thingsvision_client import Client, PreprocessingOverrides, errors
 from thingsvision_client.cli import app
 from thingsvision_client.formats import FORMATS

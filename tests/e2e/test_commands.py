@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving import TestServer
+from support.checkout import CHECKOUT
+from support.serving import TestServer
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 COMMAND = Path(sys.executable).parent / "thingsvision-client"
 SQUEEZENET = ["--source", "torchvision", "--model-name", "squeezenet1_0", "--no-pretrained"]
 

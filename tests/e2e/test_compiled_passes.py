@@ -10,8 +10,8 @@ import grpc
 import numpy as np
 import pytest
 
-from saved_features import save_squeezenet
-from serving import TestServer
+from support.saved_features import save_squeezenet
+from support.serving import TestServer
 from thingsvision_client import Client, errors, verify
 from thingsvision_client.values.reductions import FeatureOptions
 from thingsvision_proto.v1 import thingsvision_pb2 as pb

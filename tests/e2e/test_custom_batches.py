@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader as TorchDataLoader
 from torch.utils.data import TensorDataset
 from torchvision import transforms
 
-from serving import TestServer
+from support.serving import TestServer
 from thingsvision_client import DataLoader, HDF5Dataset, ImageDataset, connect, get_extractor
 from thingsvision_client.errors import InvalidRequestError, MissingDependencyError
 from thingsvision_client.library.extractor import Extractor

@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import pytest
 
-from server_process import ServerProcess, server_process
+from support.server_process import ServerProcess, server_process
 from thingsvision_client import Client, errors
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits another process's memory")

@@ -17,7 +17,7 @@ import pytest
 import torch
 from torchvision import models
 
-from serving import TestServer
+from support.serving import TestServer
 from thingsvision_client import Client, errors
 
 MODULES = ["features.3", "features.12"]

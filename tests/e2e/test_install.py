@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving import TestServer
+from support.checkout import CHECKOUT
+from support.serving import TestServer
 from thingsvision_client import Client
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 PARTS = ("pyproject.toml", "README.md", "LICENSE", "proto", "server", "client")
 UNREACHABLE = ("dns error", "failed to fetch", "connection refused", "error sending request")
 

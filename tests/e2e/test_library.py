@@ -15,7 +15,7 @@ import torch
 from onnx import helper
 from torchvision.models import squeezenet1_0
 
-from serving import TestServer
+from support.serving import TestServer
 from thingsvision_client import (
     Client,
     DataLoader,

@@ -18,8 +18,8 @@ import torch
 from torch import nn
 from torchvision import models
 
-from saved_features import save_squeezenet
-from serving import TestServer
+from support.saved_features import save_squeezenet
+from support.serving import TestServer
 from thingsvision_client import Client, errors, verify
 from thingsvision_client.images.queue import queue_files
 from thingsvision_client.jobs import Task, extract_to_file

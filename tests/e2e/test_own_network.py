@@ -21,7 +21,7 @@ from torchvision.models import AlexNet_Weights, ViT_B_16_Weights
 from torchvision.transforms import v2
 from torchvision.transforms._presets import ImageClassification, SemanticSegmentation
 
-from serving import TestServer
+from support.serving import TestServer
 from thingsvision_client import get_extractor_from_model
 from thingsvision_client.errors import InvalidRequestError
 from thingsvision_client.library.steps import declared

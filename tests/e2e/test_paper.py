@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torchvision.models import alexnet, squeezenet1_0
 
-from serving import TestServer, serving
+from support.serving import TestServer, serving
 from thingsvision_client import Client, connect, vision
 from thingsvision_client.core.rsa import compute_rdm, correlate_rdms
 from thingsvision_client.errors import (

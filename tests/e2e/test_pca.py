@@ -17,7 +17,8 @@ import pytest
 from PIL import Image
 from sklearn import decomposition
 
-from serving import TestServer
+from support.serving import TestServer
+from support.tiny_photos import write_tiny_photos
 from thingsvision_client import (
     Client,
     DataLoader,
@@ -30,7 +31,6 @@ from thingsvision_client import (
 )
 from thingsvision_client.images.folder import image_names
 from thingsvision_client.values.records import PCA
-from tiny_photos import write_tiny_photos
 
 MODEL = "torchvision/squeezenet1_0@random:0"
 MODULES = ("features.3", "features.5")

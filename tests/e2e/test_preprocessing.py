@@ -15,8 +15,8 @@ from torch import nn
 from torchvision import models, transforms
 from torchvision.transforms import InterpolationMode
 
-from serving import TestServer
-from stock_calls import extraction, image, stock_calls
+from support.serving import TestServer
+from support.stock_calls import extraction, image, stock_calls
 from thingsvision_client import (
     Client,
     DataLoader,

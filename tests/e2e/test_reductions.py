@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from sklearn.random_projection import SparseRandomProjection
 
-from serving import TestServer
+from support.serving import TestServer
 from thingsvision_client import (
     Client,
     DataLoader,

@@ -16,8 +16,8 @@ from PIL import Image
 from torchvision import models
 from torchvision.transforms._presets import ImageClassification
 
-from server_process import server_process
-from serving import TestServer
+from support.server_process import server_process
+from support.serving import TestServer
 from thingsvision_client import Client, errors
 
 MODULE = "features.12"

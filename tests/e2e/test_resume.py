@@ -20,8 +20,9 @@ import pytest
 import torch
 import torchvision
 
-from server_process import ServerProcess, server_process
-from serving import TestServer
+from support.server_process import ServerProcess, server_process
+from support.serving import TestServer
+from support.tiny_photos import write_tiny_photos
 from thingsvision_client import Client, Model, PreprocessingOverrides, errors
 from thingsvision_client.formats import FORMATS
 from thingsvision_client.images.folder import image_names
@@ -30,7 +31,6 @@ from thingsvision_client.jobs import FolderOptions, Task, extract_to_file, extra
 from thingsvision_client.jobs.place import in_folder
 from thingsvision_client.jobs.record import Record
 from thingsvision_client.values.reductions import FeatureOptions
-from tiny_photos import write_tiny_photos
 
 COMMAND = Path(sys.executable).parent / "thingsvision-client"
 BATCH = 8

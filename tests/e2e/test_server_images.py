@@ -13,7 +13,7 @@ import grpc
 import numpy as np
 import pytest
 
-from serving import TestServer
+from support.serving import TestServer
 from thingsvision_client import Client, errors
 from thingsvision_client.images.queue import queue_images
 from thingsvision_client.origins import fingerprinted

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from checkout import CHECKOUT
+from support.checkout import CHECKOUT
 from thingsvision_client import Client
 
 PROTOC = "grpcio-tools==1.76.0"

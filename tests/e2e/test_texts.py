@@ -10,7 +10,7 @@ import open_clip  # before a server in this process opens its sources in another
 import pytest
 import torch
 
-from serving import TestServer
+from support.serving import TestServer
 from thingsvision_client import Client, Model, PreprocessingOverrides, errors, get_extractor
 from thingsvision_client.images.texts import queue_texts
 from thingsvision_client.library.extractor import Extractor

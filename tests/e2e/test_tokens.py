@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving import TestServer
+from support.serving import TestServer
 from thingsvision_client import (
     Client,
     DataLoader,

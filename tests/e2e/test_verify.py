@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from serving import TestServer
+from support.serving import TestServer
+from support.tiny_photos import write_tiny_photos
 from thingsvision_client import Client, Model, PreprocessingOverrides, errors
 from thingsvision_client.cli import app
 from thingsvision_client.formats import FORMATS
@@ -33,7 +34,6 @@ from thingsvision_client.utils.storing import save_features, split_features
 from thingsvision_client.values.reductions import FeatureOptions, Reduction
 from thingsvision_client.verification.verdict import Verification
 from thingsvision_client.verification.verify import Sample, verify
-from tiny_photos import write_tiny_photos
 
 MODULES = ("features.3", "features.5")
 BATCH = 4

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from serving import open_sources
+from support.serving import open_sources
 from thingsvision_server.backends.compute_options import ComputeOptions, MemoryFormat
 from thingsvision_server.backends.modules import Structure
 from thingsvision_server.backends.taps import Tap, taps

@@ -17,7 +17,7 @@ import pytest
 import torch
 from torchvision import models
 
-from serving import open_sources
+from support.serving import open_sources
 from thingsvision_server.backends.offloading import OffloadedModel
 from thingsvision_server.backends.taps import taps
 from thingsvision_server.backends.torch.device import use_cores

@@ -21,7 +21,7 @@ from PIL import Image as Pillow
 from safetensors.torch import save_file
 from torch import nn
 
-from serving import open_sources, serving
+from support.serving import open_sources, serving
 from thingsvision_client import Client
 from thingsvision_client.errors import ImageError, InvalidRequestError, NotExtractableError
 from thingsvision_client.errors import UnknownModelError as ClientUnknownModelError

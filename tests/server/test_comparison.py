@@ -12,7 +12,7 @@ import grpc
 import numpy as np
 import pytest
 
-from stock_calls import stock_calls
+from support.stock_calls import stock_calls
 from thingsvision_client import Client
 from thingsvision_client.errors import ExhaustedError, UndefinedDistanceWarning
 from thingsvision_client.rpc.rdms import METRICS

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from serving import TestServer, open_sources, serving
+from support.serving import TestServer, open_sources, serving
 from thingsvision_client import Client
 from thingsvision_client.errors import ThingsvisionError
 from thingsvision_server.backends.taps import taps

@@ -15,7 +15,7 @@ from PIL import Image as Pillow
 from timm.data import create_transform, resolve_data_config
 from torchvision import models
 
-from serving import open_sources
+from support.serving import open_sources
 from thingsvision_server.errors import ImageError
 from thingsvision_server.images import EncodedImage, ImageDecoder, ImageLimits
 from thingsvision_server.inputs import IMAGE

@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 from torch import nn
 from torchvision import models
 
-from serving import open_sources
+from support.serving import open_sources
 from thingsvision_client import Client
 from thingsvision_client.errors import ImageError, ModuleNeverRunsError, NotExtractableError
 from thingsvision_client.values.preprocessing import PreprocessingOverrides

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision import transforms
 
-from serving import open_sources
+from support.serving import open_sources
 from thingsvision_client import Client
 from thingsvision_client.errors import UnknownModelError, WeightsMissingError
 from thingsvision_server.backends.torch.model import state_sha256

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torchvision import models
 
-from serving import TestServer, open_sources, serving
+from support.serving import TestServer, open_sources, serving
 from thingsvision_client import Client
 from thingsvision_client.errors import ThingsvisionError
 from thingsvision_server.backends.torch.model import TorchModel, state_sha256

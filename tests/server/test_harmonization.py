@@ -14,8 +14,9 @@ import pytest
 import torch
 from PIL import Image as Pillow
 
-from harmonized_weights import EVERY, images, reference, write_weights
-from serving import open_sources
+from support.checkout import SUPPORT
+from support.harmonized_weights import EVERY, images, reference, write_weights
+from support.serving import open_sources
 from thingsvision_server.backends.taps import taps
 from thingsvision_server.errors import (
     InvalidWeightsError,
@@ -25,7 +26,6 @@ from thingsvision_server.errors import (
 from thingsvision_server.sources.base import ModelKey, Pretrained, WeightsState
 from thingsvision_server.sources.custom.harmonization.files import read_weights
 
-TESTS = Path(__file__).resolve().parents[1]
 LAYERS = ["conv1_conv", "conv3_block2_out", "avg_pool", "predictions"]
 FILE = "keras/models/resnet50v2_harmonized"
 CACHE = Path("keras/models")
@@ -51,7 +51,7 @@ def test_a_published_file_gives_what_keras_2_gives(tmp_path: Path, photos: list[
         "save_as": str(tmp_path / "whole.h5"),
     }
     (tmp_path / "tasks.json").write_text(json.dumps([("harmonized", arguments)]))
-    command = [sys.executable, TESTS / "keras_reference.py", "tasks.json", "found.npz"]
+    command = [sys.executable, SUPPORT / "keras_reference.py", "tasks.json", "found.npz"]
     subprocess.run(command, cwd=tmp_path, check=True)
     (tmp_path / "whole.h5").rename(tmp_path / FILE)
     (entry,) = source.entries([key.name])

@@ -16,15 +16,15 @@ from typing import Any
 
 import pytest
 
+from support.tiny_checkpoints import direct, save
 from thingsvision_server.backends.torch.model import state_sha256
-from tiny_checkpoints import direct, save
 
 REPOSITORY, COMMIT = "org/resnet", "1" * 40
 
 USE = """
 import json, sys
 from pathlib import Path
-from serving import open_sources
+from support.serving import open_sources
 from thingsvision_server.errors import ThingsvisionError
 from thingsvision_server.sources.base import ModelKey, Pretrained
 
@@ -96,7 +96,7 @@ def hub(tmp_path: Path) -> Iterator[tuple[str, Path, list[str]]]:
 EXTRACT = """
 import sys
 from pathlib import Path
-from serving import serving
+from support.serving import serving
 from thingsvision_client import Client
 from thingsvision_client.errors import NotExtractableError
 

@@ -16,7 +16,8 @@ import psutil
 import pytest
 from PIL import Image as Pillow
 
-from serving import open_sources, serving
+from support.checkout import SUPPORT
+from support.serving import open_sources, serving
 from thingsvision_client import Client
 from thingsvision_client.errors import (
     BackendCrashedError,
@@ -37,7 +38,6 @@ from thingsvision_server.sources.keras.images import keras_transform
 from thingsvision_server.sources.keras.source import open_source
 from thingsvision_server.sources.weights.folder import WeightsFolder
 
-TESTS = Path(__file__).resolve().parents[1]
 MOBILENET_FILE = "keras-mobilenetv2-imagenet.weights.h5"
 CACHED_AS = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224.h5"
 LAYERS = ["Conv1", "block_4_add", "block_16_project_BN", "predictions"]
@@ -107,7 +107,7 @@ def plain(
         arguments = {"package": package, "name": family, "paths": paths[:2], "size": [size, size]}
         tasks[name] = ("preprocessed", arguments)
     (folder / "tasks.json").write_text(json.dumps(list(tasks.values())))
-    command = [sys.executable, TESTS / "keras_reference.py", "tasks.json", "found.npz"]
+    command = [sys.executable, SUPPORT / "keras_reference.py", "tasks.json", "found.npz"]
     subprocess.run(command, cwd=folder, check=True)
     with np.load(folder / "found.npz") as found:
         arrays = dict(found)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from torchvision import models
 
-from serving import open_sources
+from support.serving import open_sources
 from thingsvision_client import Client
 from thingsvision_client.errors import UnknownSourceError
 from thingsvision_server.sources import SOURCES, Sources, facts
@@ -47,7 +47,7 @@ def known(source: str) -> SourceFacts:
 LIST = """
 import sys
 from pathlib import Path
-from serving import open_sources
+from support.serving import open_sources
 from thingsvision_server.sources.facts import LIBRARIES
 
 before = set(sys.modules)

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
 
-from serving import open_sources
+from support.serving import open_sources
 from thingsvision_server.backends.torch.copying import copy_in_thread
 from thingsvision_server.backends.torch.model import TorchModel, state_sha256
 from thingsvision_server.backends.torch.seeding import seed_thread

@@ -19,8 +19,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from server_process import ServerProcess, server_process
-from stock_calls import extraction, image, stock_calls
+from support.server_process import ServerProcess, server_process
+from support.stock_calls import extraction, image, stock_calls
 from thingsvision_client import Client, Model
 from thingsvision_client.errors import DrainingError, ImageError, UnavailableError
 

@@ -19,7 +19,7 @@ from timm.models import remap_state_dict
 from torch import nn
 from torchvision import models
 
-from serving import open_sources
+from support.serving import open_sources
 from thingsvision_server.backends.torch.model import TorchModel, state_sha256
 from thingsvision_server.backends.torch.seeding import seed_thread
 from thingsvision_server.errors import WeightsMismatchError, WeightsMissingError

@@ -14,7 +14,7 @@ import transformers
 from PIL import Image as Pillow
 from safetensors.torch import save_file
 
-from serving import open_sources, serving
+from support.serving import open_sources, serving
 from thingsvision_client import Client
 from thingsvision_client.errors import InvalidRequestError
 from thingsvision_client.errors import WeightsMissingError as ClientWeightsMissingError

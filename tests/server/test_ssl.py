@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 from torchvision import models
 
-from serving import TestServer, open_sources, serving
+from support.serving import TestServer, open_sources, serving
 from thingsvision_client import Client
 from thingsvision_client.errors import ThingsvisionError
 from thingsvision_server.backends.torch.model import TorchModel, state_sha256

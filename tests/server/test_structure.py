@@ -16,7 +16,7 @@ from PIL import Image as Pillow
 from torch import nn
 from torchvision import models
 
-from serving import open_sources
+from support.serving import open_sources
 from thingsvision_client import Client
 from thingsvision_client.errors import NotExtractableError
 from thingsvision_server.backends.modules import Structure
@@ -181,7 +181,7 @@ def grey() -> bytes:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    from serving import serving
+    from support.serving import serving
 
     with serving(tmp_path_factory.mktemp("weights"), drain_seconds=1.0) as running:
         yield running

@@ -26,8 +26,8 @@ from onnx import helper, numpy_helper
 from safetensors.torch import save, save_file
 from torchvision import models
 
-from serving import TestServer, serving
-from stock_calls import StockCaller, stock_calls
+from support.serving import TestServer, serving
+from support.stock_calls import StockCaller, stock_calls
 from thingsvision_client import Client
 from thingsvision_client.errors import (
     ChecksumError,

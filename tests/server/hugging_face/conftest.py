@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from serving import TestServer, serving
-from tiny_checkpoints import save_all
+from support.serving import TestServer, serving
+from support.tiny_checkpoints import save_all
 
 
 @pytest.fixture(autouse=True)

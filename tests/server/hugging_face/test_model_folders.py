@@ -18,7 +18,8 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from serving import open_sources
+from support.serving import open_sources
+from support.tiny_checkpoints import CHECKPOINTS, TEXT, at, direct, save
 from thingsvision_client import Client, PreprocessingOverrides
 from thingsvision_client.errors import InvalidRequestError, NotExtractableError
 from thingsvision_client.errors import InvalidWeightsError as ClientInvalidWeightsError
@@ -29,7 +30,6 @@ from thingsvision_client.errors import WeightsMissingError as ClientWeightsMissi
 from thingsvision_server.backends.torch.model import state_sha256
 from thingsvision_server.errors import UnknownModelError, UnknownWeightsError
 from thingsvision_server.sources.base import ModelKey, Pretrained, WeightsState
-from tiny_checkpoints import CHECKPOINTS, TEXT, at, direct, save
 
 # ---------------------------------------------------------------- weights that are not there
 

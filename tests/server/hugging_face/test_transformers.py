@@ -15,7 +15,8 @@ import transformers
 from PIL import Image as Pillow
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
-from serving import open_sources, serving
+from support.serving import open_sources, serving
+from support.tiny_checkpoints import CHECKPOINTS, SIDE, VIT, at, direct, save
 from thingsvision_client import Client
 from thingsvision_client.errors import InvalidRequestError, NotExtractableError
 from thingsvision_server.backends.taps import taps
@@ -23,7 +24,6 @@ from thingsvision_server.backends.torch.model import TorchModel, state_sha256
 from thingsvision_server.backends.torch.structure import first_tensor
 from thingsvision_server.inputs import IMAGE
 from thingsvision_server.sources.base import ModelKey, Pretrained, Random
-from tiny_checkpoints import CHECKPOINTS, SIDE, VIT, at, direct, save
 
 
 def own_pixels(path: Path, pictures: list[Pillow.Image]) -> torch.Tensor:

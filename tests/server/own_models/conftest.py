@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from serving import TestServer, serving
+from support.checkout import SUPPORT
+from support.serving import TestServer, serving
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +23,5 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestServer]:
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of the programs that `own_networks` writes."""
     folder = tmp_path_factory.mktemp("programs")
-    script = Path(__file__).parents[2] / "own_networks.py"
-    subprocess.run([sys.executable, script, folder], check=True, timeout=200)
+    subprocess.run([sys.executable, SUPPORT / "own_networks.py", folder], check=True, timeout=200)
     return folder

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from own_files import DECLARED, copied, hooked, inputs, onnx_file
-from own_networks import SEEDS, SIZE, network
+from support.own_files import DECLARED, copied, hooked, inputs, onnx_file
+from support.own_networks import SEEDS, SIZE, network
 from thingsvision_client import Client, Model, PreprocessingOverrides
 from thingsvision_client.errors import (
     InvalidRequestError,

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from own_files import DECLARED, copied, hooked, inputs
-from own_networks import SEEDS, SIZE, Pairs, network
+from support.own_files import DECLARED, copied, hooked, inputs
+from support.own_networks import SEEDS, SIZE, Pairs, network
 from thingsvision_client import Client, PreprocessingOverrides
 from thingsvision_client.errors import NotExtractableError
 

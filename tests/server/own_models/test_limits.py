@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from own_files import DECLARED, copied, onnx_file
-from own_networks import network
+from support.own_files import DECLARED, copied, onnx_file
+from support.own_networks import network
 from thingsvision_client import Client
 from thingsvision_client.errors import InvalidRequestError
 from thingsvision_server.backends.compute_options import MemoryFormat

@@ -12,8 +12,8 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
-from own_files import DECLARED, hooked, inputs, onnx_file
-from own_networks import network
+from support.own_files import DECLARED, hooked, inputs, onnx_file
+from support.own_networks import network
 from thingsvision_client import Client
 from thingsvision_client.errors import InvalidWeightsError, NotExtractableError, UnknownModuleError
 

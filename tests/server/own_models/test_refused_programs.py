@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from own_files import DECLARED, hooked, in_program, inputs, rewritten
-from own_networks import SEEDS, network
+from support.own_files import DECLARED, hooked, in_program, inputs, rewritten
+from support.own_networks import SEEDS, network
 from thingsvision_client import Client
 from thingsvision_client.errors import InvalidRequestError, InvalidWeightsError
 from thingsvision_server.sources.uploads.exported_sizes import is_safe_size

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from serving import TestServer
+from support.serving import TestServer
 from thingsvision_client import DataLoader, ImageDataset, get_extractor, save_features
 
 

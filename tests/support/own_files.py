@@ -15,7 +15,7 @@ from onnx import helper, numpy_helper
 from PIL import Image
 from torch import nn
 
-from own_networks import SIZE, Net
+from support.own_networks import SIZE, Net
 
 DECLARED = {
     "resize_pixels": [40],

@@ -3,7 +3,7 @@
 The libraries have ended, so that no test installs them. To write the file anew:
 
     pip install tf_keras keras-cv-attention-models==1.4.3 efficientnet==1.1.1 vit-keras==0.1.2
-    python tests/harmonized_reference.py
+    python tests/support/harmonized_reference.py
 
 vit-keras imports three more packages that it does not need for this, and gets empty ones.
 """
@@ -20,7 +20,6 @@ from importlib.metadata import version
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
 
 import numpy as np
-
 from harmonized_weights import EVERY, REFERENCE, images, values
 
 
