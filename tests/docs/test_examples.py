@@ -17,7 +17,7 @@ import pytest
 from docstring_sections import code_of, documented_names, sections_of
 from public_objects import public_objects
 
-from serving import TestServer
+from support.serving import TestServer
 
 PUBLIC = public_objects()
 EXAMPLES = {name: sections_of(thing).get("Example") for name, thing in PUBLIC.items()}

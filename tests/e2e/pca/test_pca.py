@@ -1,62 +1,30 @@
-"""PCAs fitted on the server: equal to scikit-learn's, kept, told, refused for other features."""
+"""PCAs fitted on the server: equal to scikit-learn's, told, refused for other features."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 from sklearn import decomposition
 
 from support.serving import TestServer
-from support.tiny_photos import write_tiny_photos
+from support.tiny_pcas import COUNT, MODEL, MODULE, MODULES, NAME, SMALL, extract, fit
 from thingsvision_client import (
     Client,
-    DataLoader,
-    ImageDataset,
     PreprocessingOverrides,
     Reduction,
     errors,
-    get_extractor,
-    verify,
 )
 from thingsvision_client.images.folder import image_names
 from thingsvision_client.values.records import PCA
 
-MODEL = "torchvision/squeezenet1_0@random:0"
-MODULES = ("features.3", "features.5")
-MODULE = MODULES[0]
-SMALL = PreprocessingOverrides(resize=64, crop=64)
 POOL = Reduction(pool="mean", pool_axes=(1, 2))
-COUNT = 30
-NAME = "tiny-30"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, photos: list[Path]) -> Path:
-    """Thirty small photographs."""
-    made: Path = tmp_path_factory.mktemp("tiny")
-    write_tiny_photos(made, photos, COUNT)
-    return made
-
-
-def extract(client: Client, images: Any, modules: Any = MODULES, **options: Any) -> Any:
-    chosen = {"batch_size": 8, "preprocessing": SMALL} | options
-    return client.extract(MODEL, images, modules, **chosen)
-
-
-def fit(client: Client, images: Any, modules: Any = MODULES, **options: Any) -> PCA:
-    chosen = {"batch_size": 8, "preprocessing": SMALL, "components": 5, "name": NAME} | options
-    return client.fit_pca(MODEL, images, modules, **chosen)
 
 
 @pytest.fixture(scope="module")
@@ -318,110 +286,3 @@ def test_an_image_that_spoils_the_axes_is_named(client: Client) -> None:
     images[2][1][0, 5, 5] = np.nan
     with pytest.raises(errors.InvalidRequestError, match="image 'image 2' has features of module"):
         client.fit_pca(MODEL, images, "features.0", components=1)
-
-
-def test_the_library_names_the_pca_beside_its_files(
-    server: TestServer, client: Client, folder: Path, tmp_path: Path
-) -> None:
-    whole = client.fit_pca(MODEL, folder, MODULE, components=4, batch_size=8, name="library")
-    extractor = get_extractor(
-        "squeezenet1_0", False, "cpu", "torchvision",
-        model_parameters={"reduction": {"pca": "library"}}, server=server.address,
-    )  # fmt: skip
-    batches = DataLoader(ImageDataset(folder, tmp_path, "pt"), 8, "pt")
-    scores = extractor.extract_features(batches, MODULE)
-    assert scores.shape == (COUNT, 4)
-    out = tmp_path / "out"
-    extractor.extract_features(batches, MODULE, output_dir=out, save_in_one_file=True)
-    path = out / MODULE / "features.npy"
-    np.testing.assert_array_equal(np.load(path), scores)
-    told = json.loads(path.with_name("features.npy.json").read_text())
-    assert told["pca"]["sha256"] == told["reduction"]["pca"] == whole.sha256
-    assert told["pca"]["images_sha256"] == whole.images_sha256
-    assert told["choices"] == {"reduction": {"pca": "library", "seed": 0}}
-    assert verify(path, server=server.address).holds
-    # The same name, another PCA: the job that began is not gone on with.
-    client.delete_pca("library")
-    client.fit_pca(MODEL, folder, MODULE, components=3, batch_size=8, name="library")
-    with pytest.raises(errors.InvalidRequestError, match=f"pca was '{whole.sha256}' and is"):
-        extractor.extract_features(batches, MODULE, output_dir=out, save_in_one_file=True)
-    client.delete_pca("library")
-
-
-def test_a_pca_outlives_the_server_and_keeps_to_the_quota(
-    start_server: Callable[..., Any], folder: Path, tmp_path: Path
-) -> None:
-    with start_server() as server, Client(server.address) as client:
-        pca = fit(client, folder)
-        scores = extract(client, folder, reduction=Reduction(pca=NAME)).features
-    path = tmp_path / "weights" / "pca" / f"{pca.sha256}.safetensors"
-    with start_server(pca_quota=pca.size_bytes) as server, Client(server.address) as client:
-        assert client.pcas() == [pca]
-        again = extract(client, folder, reduction=Reduction(pca=NAME)).features
-        for module in MODULES:
-            np.testing.assert_array_equal(again[module], scores[module])
-        with pytest.raises(errors.StorageError, match="larger --pca-quota"):
-            fit(client, folder, name="another")
-        assert list(path.parent.iterdir()) == [path]
-        content = bytearray(path.read_bytes())
-        content[-1] ^= 1
-        path.write_bytes(content)
-        with pytest.raises(errors.ChecksumError, match="is not what it was: delete it"):
-            extract(client, folder, reduction=Reduction(pca=NAME))
-        assert client.delete_pca(NAME) == pca.size_bytes
-        assert client.pcas() == []
-
-
-def test_memory_is_bounded(start_server: Callable[..., Any], folder: Path) -> None:
-    with (
-        start_server(rdm_memory=100_000) as server,
-        Client(server.address) as client,
-        pytest.raises(errors.ExhaustedError, match="this server has 100,000 for RDMs and PCAs"),
-    ):
-        fit(client, folder)
-
-
-def test_images_below_the_root_and_kept_ones_have_the_same_digest(
-    start_server: Callable[..., Any], photos: list[Path], tmp_path: Path
-) -> None:
-    root = tmp_path / "root"
-    root.mkdir()
-    for photo in photos:  # large enough to be worth keeping
-        Image.open(photo).convert("RGB").save(root / f"{photo.stem}.bmp")
-    with start_server(image_root=root) as server, Client(server.address) as client:
-        images = {
-            "sent": root,
-            "kept": root,
-            "on the server": client.server_images(),
-        }
-        found = [fit(client, these, components=2, name=name) for name, these in images.items()]
-    assert len({one.images_sha256 for one in found}) == 1
-    assert len({one.sha256 for one in found}) == 3, "the name is part of the file"
-
-
-def test_commands_fit_list_and_delete(server: TestServer, folder: Path, tmp_path: Path) -> None:
-    network = ["--source", "torchvision", "--model-name", "squeezenet1_0", "--no-pretrained"]
-    places = ["--module-name", MODULE, "--image-root", folder, "--resize", "64", "--crop", "64"]
-    made = run(server, "fit-pca", *network, *places, "--components", "2", "--name", "by hand")
-    sha256 = made.stdout.strip()
-    assert len(sha256) == 64
-    assert f"{MODULE}: 2 components explain" in made.stderr
-    listed = run(server, "pcas").stdout.replace("\n", "")
-    assert "by hand" in listed
-    assert MODEL in listed
-    by_pca = json.dumps({"reduction": {"pca": "by hand"}})
-    chosen = ["--model-parameters", by_pca, "--out-path", tmp_path]
-    run(server, "extract-features", *network, *places, *chosen)
-    assert np.load(tmp_path / "features.npy").shape == (COUNT, 2)
-    assert "bytes are free again" in run(server, "delete-pca", "by hand").stdout
-
-
-def run(server: TestServer, *arguments: Any) -> subprocess.CompletedProcess[str]:
-    command = [Path(sys.executable).with_name("thingsvision-client"), *arguments]
-    return subprocess.run(
-        [*map(str, command), "--server", server.address],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"COLUMNS": "300"},
-        check=True,
-    )

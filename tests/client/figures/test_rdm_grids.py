@@ -1,11 +1,10 @@
-"""Figures for papers: what is drawn where, in which colours, and that no letters overlap."""
+"""Figures of RDMs: what is drawn where, in which colours, and that no letters overlap."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -14,39 +13,19 @@ import pytest
 from PIL import Image
 from scipy.stats import rankdata
 
+from support.drawn_figures import (
+    CATEGORIES,
+    COUNT,
+    LONG,
+    assert_nothing_overlaps,
+    names,
+    random_rdm,
+    rdm_axes,
+)
 from thingsvision_client import Client
-from thingsvision_client.analysis import RSAResult, bars, compare_rdms
 from thingsvision_client.core import rsa as core_rsa
-from thingsvision_client.errors import ImageError, InvalidRequestError, MissingDependencyError
-from thingsvision_client.figures import rdm_grid
-from thingsvision_client.figures.lettering import shortened, width_of, wrapped
+from thingsvision_client.errors import ImageError, InvalidRequestError
 from thingsvision_client.figures.rdm_grid import plot_rdms
-from thingsvision_client.rpc.rdms import RDMs
-
-COUNT = 24
-CATEGORIES = ["animal"] * 9 + ["tool with a long name"] * 4 + ["face"] * 11
-LONG = "torchvision/wide_resnet50_2@sha256:0a63eeca57704d64b69f8573a56fe988 layer4.2.relu"
-
-
-def random_rdm(seed: int, count: int = COUNT) -> np.ndarray:
-    upper = np.triu(np.random.default_rng(seed).random((count, count)), k=1)
-    rdm: np.ndarray = upper + upper.T
-    return rdm
-
-
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The figures that are written, to look at their parts."""
-    figures: list[Any] = []
-    for module in (bars, rdm_grid):
-        write = module.write_figure
-
-        def keep(figure: Any, path: Path, write: Any = write) -> None:
-            figures.append(figure)
-            write(figure, path)
-
-        monkeypatch.setattr(module, "write_figure", keep)
-    return figures
 
 
 @pytest.fixture
@@ -61,51 +40,6 @@ def folder(tmp_path: Path) -> Path:
 
 def colour_of(row: int) -> tuple[int, int, int]:
     return (10 * row, 255 - 10 * row, 128)
-
-
-def names() -> list[str]:
-    return [f"{category}/{row:02d}.png" for row, category in enumerate(CATEGORIES)]
-
-
-def rdm_axes(figure: Any) -> list[Any]:
-    return [axes for axes in figure.axes if axes.get_title()]
-
-
-def ticks_out_of_view(figure: Any) -> list[Any]:
-    """Return the labels that matplotlib keeps, but does not draw."""
-    axes = [axis for one in figure.axes for axis in (one.xaxis, one.yaxis)]
-    return [
-        label
-        for axis in axes
-        for tick in axis.get_major_ticks()
-        for label in (tick.label1, tick.label2)
-        if not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())
-    ]
-
-
-def assert_nothing_overlaps(figure: Any) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.text import Text
-
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    renderer = canvas.get_renderer()
-    unseen = ticks_out_of_view(figure)
-    texts = [
-        (text.get_text(), text.get_window_extent(renderer))
-        for text in figure.findobj(Text)
-        if text.get_text() and text.get_visible() and text not in unseen
-    ]
-    assert texts
-    page = figure.bbox
-    for text, box in texts:
-        assert box.x0 >= page.x0 - 1, text
-        assert box.x1 <= page.x1 + 1, text
-        assert box.y0 >= page.y0 - 1, text
-        assert box.y1 <= page.y1 + 1, text
-    for (one, first), (other, second) in combinations(texts, 2):
-        over = first.intersection(first, second)
-        assert over is None or min(over.width, over.height) < 2, (one, other)
 
 
 def test_panels_show_the_values(tmp_path: Path, drawn: list[Any]) -> None:
@@ -337,72 +271,6 @@ def test_what_can_not_be_drawn_is_told(tmp_path: Path, folder: Path) -> None:
     assert not list(tmp_path.glob("*grid*"))
 
 
-@pytest.fixture
-def result(client: Client) -> RSAResult:
-    generator = np.random.default_rng(0)
-    features = {f"layer{n}.conv": generator.normal(size=(COUNT, 30)) for n in range(4)}
-    rdms: RDMs = client.rdm_of(features, names(), dtype="float64")
-    like_last = rdms.rdms["layer3.conv"] + 0.1 * random_rdm(5)
-    subjects = np.stack([like_last + 0.2 * random_rdm(seed) for seed in range(3)])
-    return compare_rdms(rdms, {"one": random_rdm(1), LONG: subjects}, bootstrap=50)
-
-
-def test_bars_are_the_scores(result: RSAResult, tmp_path: Path, drawn: list[Any]) -> None:
-    result.plot(tmp_path / "rsa.png")
-    (figure,) = drawn
-    one, subjects = figure.axes
-    for axes, reference in ((one, "one"), (subjects, LONG)):
-        scores = [score for score in result.scores if score.reference == reference]
-        bars_drawn = [patch for patch in axes.patches if patch.get_width() < 1 - 1e-9]
-        assert [bar.get_height() for bar in bars_drawn] == [score.score for score in scores]
-        intervals = [line.get_segments()[0][:, 1].tolist() for line in axes.collections]
-        assert intervals == [[score.low, score.high] for score in scores]
-    (band,) = [patch for patch in subjects.patches if patch not in bars_drawn]
-    first = result.of(LONG, "layer0.conv")
-    assert band.get_y() == pytest.approx(first.ceiling_low)
-    assert band.get_y() + band.get_height() == pytest.approx(first.ceiling_high)
-    assert result.of(LONG, "layer3.conv").score > 0.5
-    assert one.get_ylabel() == "Spearman's ρ"
-    named = [text.get_text() for text in one.get_xticklabels()]
-    assert named == result.modules
-    assert one.get_ylim() == subjects.get_ylim()
-    assert_nothing_overlaps(figure)
-
-
-def test_bars_of_many_modules_and_references_stay_readable(
-    client: Client, tmp_path: Path, drawn: list[Any]
-) -> None:
-    generator = np.random.default_rng(0)
-    features = {f"{LONG}.{n}": generator.normal(size=(COUNT, 8)) for n in range(45)}
-    rdms = client.rdm_of(features, names())
-    references = {f"area {number}": random_rdm(number) for number in range(2)}
-    compare_rdms(rdms, references, bootstrap=0).plot(tmp_path / "rsa.pdf")
-    assert_nothing_overlaps(drawn[0])
-    assert drawn[0].get_size_inches()[0] == pytest.approx(7.2, abs=0.01)
-    few = compare_rdms(client.rdm_of({"a": features[f"{LONG}.0"]}), references, bootstrap=0)
-    few.plot(tmp_path / "few.svg", width_inches=3.5)
-    assert_nothing_overlaps(drawn[1])
-    assert drawn[1].get_size_inches()[0] <= 3.5
-
-
-def test_results_are_saved_together(result: RSAResult, tmp_path: Path) -> None:
-    result.save(tmp_path, figure="pdf")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["rsa.csv", "rsa.json", "rsa.pdf"]
-    assert (tmp_path / "rsa.csv").read_text() == result.to_csv()
-
-
-def test_letters_are_measured_and_shortened() -> None:
-    assert width_of("mmmm", 7) > width_of("iiii", 7) > 0
-    assert width_of("ab\nmmmm", 7) == width_of("mmmm", 7)
-    assert width_of("m", 14) == pytest.approx(2 * width_of("m", 7), rel=0.05)
-    short = shortened(LONG, 8, 1.5)
-    assert width_of(short, 8) <= 1.5
-    assert short.startswith("torch")
-    assert short.endswith("layer4.2.relu")
-    assert shortened("fits", 8, 1.5) == "fits"
-    assert wrapped("artificial object", 14) == "artificial\nobject"
-
-
 def test_the_librarys_plot_draws_ranks_in_any_format(tmp_path: Path) -> None:
     features = np.random.default_rng(0).normal(size=(12, 30))
     for ending, start in ((".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")):
@@ -417,19 +285,3 @@ def test_the_librarys_plot_draws_ranks_in_any_format(tmp_path: Path) -> None:
     rdm = core_rsa.compute_rdm(features)
     assert len(np.unique(rankdata(rdm))) == 12 * 11 / 2 + 1
     assert len(colours) > 50
-
-
-def test_matplotlib_is_asked_for_where_used(
-    result: RSAResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in [one for one in sys.modules if one.split(".")[0] == "matplotlib"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    path = tmp_path / "figure.png"
-    for call in (
-        lambda: plot_rdms(path, {"a": random_rdm(1)}),
-        lambda: result.plot(path),
-        lambda: core_rsa.plot_rdm(tmp_path, np.eye(4)),
-    ):
-        with pytest.raises(MissingDependencyError, match=r"'thingsvision-service\[plot\]'"):
-            call()

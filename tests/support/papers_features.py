@@ -1,0 +1,35 @@
+"""Features of the paper's scripts, and those of each image in a request of its own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from support.serving import TestServer
+from thingsvision_client import Client
+
+SQUEEZENET = "torchvision/squeezenet1_0@random:0"
+
+
+def environment(server: TestServer) -> dict[str, str]:
+    return {**os.environ, "THINGSVISION_SERVER": server.address, "TERM": "xterm"}
+
+
+def names_in(folder: Path) -> list[str]:
+    return (folder / "file_names.txt").read_text(encoding="utf-8").splitlines()
+
+
+def alone(server: TestServer, model: str, root: Path, names: list[str], module: str) -> np.ndarray:
+    """Return the features of images, each of a request of its own, flattened."""
+    with Client(server.address) as client:
+        found = [client.extract(model, [root / name], module, flatten=True) for name in names]
+    return np.concatenate([one.features[module] for one in found])
+
+
+def assert_same(features: np.ndarray, expected: np.ndarray) -> None:
+    """Other numbers of images in a pass may round otherwise."""
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(features, expected, rtol=0, atol=2e-6 * scale)
+    assert len({row.tobytes() for row in expected}) == len(expected), "images are alike"
