@@ -21,7 +21,7 @@ RUN = {"python", "sh"}
 SHOWN = {"bash", "pycon", "text"}
 """Languages of those that are not: installing, starting servers, prompts, what is printed."""
 
-PAGES = sorted(page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
+PAGES = ["../README.md", *sorted(p.relative_to(DOCS).as_posix() for p in DOCS.rglob("*.md"))]
 RUNNABLE = [page for page in PAGES if any(block.language in RUN for block in blocks(DOCS / page))]
 NEEDS_DATA = {"rsa.md": "rsa92"}
 """Pages of data that are not in this repository, and the folder that they are in."""
