@@ -48,6 +48,21 @@ def frame_message(index: int, pieces: Sequence[bytes | memoryview]) -> bytes:
     return b"".join((head, *pieces))
 
 
+FrameWriter = Callable[[int, Sequence[bytes | memoryview]], bytes]
+"""Makes the message of a reply from a frame's index and the pieces of its bytes."""
+
+
+def frame_writer(reply: Any, *, fast: bool) -> FrameWriter:
+    """Return what writes frames of a class of replies: `frame_message`, or protobuf itself."""
+
+    def write(index: int, pieces: Sequence[bytes | memoryview]) -> bytes:
+        frame = {"index": index, "arrow_ipc": b"".join(pieces)}
+        message: bytes = reply(frame=frame).SerializeToString()
+        return message
+
+    return frame_message if fast else write
+
+
 def reply_reader(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     """Return what reads a reply's messages: frames written as above by hand, others by `parse`."""
 

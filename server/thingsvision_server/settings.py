@@ -108,6 +108,35 @@ class Settings(BaseSettings):
         Path | None,
         Field(description="folder on disk for features that do not fit; default: system's"),
     ] = None
+    fast_max_pool: Annotated[
+        bool,
+        Field(description="compute max pools on a CPU row by row; off: PyTorch's own, same values"),
+    ] = True
+    skip_initialisation: Annotated[
+        bool,
+        Field(
+            description="build networks without the initial values that a file replaces; off: "
+            "initialise them, then copy the file's, same bits"
+        ),
+    ] = True
+    keep_freed_memory: Annotated[
+        bool,
+        Field(
+            description="on Linux, keep memory that a layer frees for the next layer; off: the C "
+            "library's defaults"
+        ),
+    ] = True
+    rdm_thread_pool: Annotated[
+        bool,
+        Field(
+            description="compute RDMs and PCAs on a CPU with one independent thread for each core; "
+            "off: with the threads of BLAS, last bits may differ"
+        ),
+    ] = True
+    fast_frames: Annotated[
+        bool,
+        Field(description="write frames of features without copies; off: protobuf writes them"),
+    ] = True
     drain_seconds: Annotated[
         float, Field(ge=0, description="time that running calls get to finish after SIGTERM")
     ] = 30.0

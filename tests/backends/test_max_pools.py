@@ -11,7 +11,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import nn
 
+from thingsvision_server.backends.taps import taps
 from thingsvision_server.backends.torch.max_pools import FastMaxPool, has_max_pools, max_pool2d
+from thingsvision_server.backends.torch.model import TorchModel
+from thingsvision_server.backends.torch.shortcuts import use_shortcuts
+from thingsvision_server.backends.torch.structure import Tower, describe
+from thingsvision_server.inputs import IMAGE, InputSpec
 
 WINDOWS = [
     {
@@ -114,3 +119,28 @@ def test_pools_of_modules_and_functions_are_found(monkeypatch: pytest.MonkeyPatc
         found = network(images)
     assert seen == [(2, 3, 32, 32), (2, 3, 16, 16), (2, 3, 8, 8)]
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_the_switch_decides_and_changes_no_value(
+    fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = nn.Sequential(nn.MaxPool2d(3, 2), nn.MaxPool2d(2))
+    spec = InputSpec((3, 32, 32))
+    structure = describe(network, {IMAGE: Tower(network, spec)})
+    images = list(torch.randn(4, *spec.shape))
+    count = 0
+
+    def count_calls(images: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        nonlocal count
+        count += 1
+        return max_pool2d(images, *args, **kwargs)
+
+    replacements = {F.max_pool2d: count_calls, torch.max_pool2d: count_calls}
+    monkeypatch.setattr("thingsvision_server.backends.torch.max_pools._REPLACEMENTS", replacements)
+    with use_shortcuts(fast_max_pool=fast, skip_initialisation=True):
+        model = TorchModel(network, "cpu")
+    (rows,) = model.run(images, taps(structure, ["1"])).rows
+    assert count == (2 if fast else 0)
+    expected = F.max_pool2d(F.max_pool2d(torch.stack(images), 3, 2), 2)
+    torch.testing.assert_close(torch.from_numpy(rows), expected, rtol=0, atol=0)

@@ -12,6 +12,7 @@ from thingsvision_proto.frames import (
     MAX_FRAME_BYTES,
     Frame,
     frame_message,
+    frame_writer,
     reply_reader,
     reply_writer,
 )
@@ -34,6 +35,17 @@ def test_protobuf_reads_a_frame_written_by_hand(reply: Any, index: int, length: 
     assert (parsed.frame.index, parsed.frame.arrow_ipc) == (index, payload)
     assert parsed.ByteSize() <= len(message)
     assert reply_reader(reply.FromString)(message) == Frame(index, payload)
+
+
+@pytest.mark.parametrize("reply", REPLIES)
+def test_the_switch_has_protobuf_write_the_same_frames(reply: Any) -> None:
+    by_hand, by_protobuf = (frame_writer(reply, fast=fast) for fast in (True, False))
+    assert by_hand is frame_message
+    frame = pb.ArrowFrame(index=7, arrow_ipc=b"ab" * 90_000)
+    written = by_protobuf(7, [b"ab" * 30_000, memoryview(b"ab" * 60_000)])
+    assert written == reply(frame=frame).SerializeToString()
+    assert reply.FromString(by_hand(7, [frame.arrow_ipc])) == reply.FromString(written)
+    assert reply_reader(reply.FromString)(written).frame == frame
 
 
 def test_a_frame_that_is_too_long_is_refused() -> None:

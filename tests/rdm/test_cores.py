@@ -6,10 +6,15 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from threadpoolctl import ThreadpoolController
 
+from thingsvision_server.rdm.compare import compute_rdm
 from thingsvision_server.rdm.cores import all_cores
+from thingsvision_server.rdm.metrics import METRICS
+from thingsvision_server.rdm.pca import compute_pca
+from thingsvision_server.rdm.rows import ArrayRows
 
 
 def product_threads():
@@ -80,3 +85,30 @@ def test_bits_do_not_depend_on_the_number_of_threads(metric):
         command = [sys.executable, "-c", DIGEST, metric]
         digests.add(subprocess.run(command, env=many, check=True, capture_output=True).stdout)
     assert len(digests) == 1
+
+
+class WholeRows(ArrayRows):
+    def rows(self, start, stop):
+        return self.array[start:stop]
+
+
+@pytest.mark.parametrize("metric", [*METRICS, "pca"])
+def test_without_the_threads_values_are_the_same_to_rounding(metric):
+    usual, threads = product_threads(), {True: [], False: []}
+    x = np.random.default_rng(0).standard_normal((600, 900)).astype("float32")
+    x[7] = x[3]
+
+    def compute(*, thread_pool):
+        def on_block(_done, _total):
+            threads[thread_pool].append(product_threads())
+
+        options = {"on_block": on_block, "thread_pool": thread_pool}
+        if metric == "pca":
+            return compute_pca(WholeRows(x), 5, **options).variances
+        return compute_rdm(ArrayRows(x), metric, **options).distances
+
+    np.testing.assert_allclose(
+        compute(thread_pool=False), compute(thread_pool=True), rtol=1e-9, atol=1e-13
+    )
+    assert all(found == usual for found in threads[False])
+    assert {1} in threads[True]

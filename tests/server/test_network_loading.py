@@ -18,6 +18,7 @@ from support.serving import open_sources
 from thingsvision_server.backends.torch.copying import copy_in_thread
 from thingsvision_server.backends.torch.model import TorchModel, state_sha256
 from thingsvision_server.backends.torch.seeding import seed_thread
+from thingsvision_server.backends.torch.shortcuts import use_shortcuts
 from thingsvision_server.backends.torch.uninitialised import uninitialised
 from thingsvision_server.errors import WeightsMismatchError
 from thingsvision_server.inputs import IMAGE
@@ -110,6 +111,23 @@ BUILDERS: list[Callable[[], nn.Module]] = [
 @pytest.mark.parametrize("build", BUILDERS)
 def test_networks_are_built_once_and_without_initial_values(build: Callable[[], nn.Module]) -> None:
     ways = Ways(build, seeded(build).state_dict())
+    assert ways.count == 1
+    ways.assert_same()
+
+
+@pytest.mark.parametrize("build", BUILDERS)
+def test_without_the_shortcut_networks_are_initialised_and_have_the_same_bits(
+    build: Callable[[], nn.Module],
+) -> None:
+    built: list[nn.Module] = []
+
+    def build_and_note() -> nn.Module:
+        built.append(build())
+        assert not any(tensor.is_meta for tensor in built[-1].parameters())
+        return built[-1]
+
+    with use_shortcuts(fast_max_pool=True, skip_initialisation=False):
+        ways = Ways(build_and_note, seeded(build).state_dict())
     assert ways.count == 1
     ways.assert_same()
 

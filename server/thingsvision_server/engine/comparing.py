@@ -21,6 +21,8 @@ class ComparingLimits:
     features_bytes: int
     rdm_bytes: int
     spill_dir: Path | None
+    thread_pool: bool = True
+    """Whether a CPU computes with one thread for each core, or with those of BLAS."""
 
     def spool(self, columns: Sequence[SpoolColumn]) -> FeatureSpool:
         """Open a place for rows of features: memory first, then a file."""
@@ -65,7 +67,11 @@ class Comparer:
     ) -> list[RDM]:
         return [
             compute_rdm(
-                spool.rows(column), metric, device=self._device, on_block=watch.on_block(part)
+                spool.rows(column),
+                metric,
+                device=self._device,
+                on_block=watch.on_block(part),
+                thread_pool=self._limits.thread_pool,
             )
             for part, column in enumerate(columns)
         ]

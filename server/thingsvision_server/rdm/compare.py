@@ -44,6 +44,7 @@ def compute_rdm(
     device: str = "cpu",
     block_bytes: int = BLOCK_BYTES,
     on_block: Callable[[int, int], None] | None = None,
+    thread_pool: bool = True,
 ) -> RDM:
     """Return the RDM of N x P rows by a metric of METRICS; sums are float64.
 
@@ -61,7 +62,7 @@ def compute_rdm(
     if not rows.row_count or not rows.value_count:
         shape = f"{rows.row_count} x {rows.value_count}"
         raise InvalidRequestError(f"an RDM needs at least one row of one value, not {shape}")
-    computation = Computation(device, block_bytes, on_block)
+    computation = Computation(device, block_bytes, on_block, thread_pool)
     with computation.on_all_cores():
         return _compute(rows, info, computation)
 

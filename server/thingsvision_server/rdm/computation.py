@@ -28,6 +28,8 @@ class Computation:
     device: str
     block_bytes: int
     on_block: Callable[[int, int], None] | None = None
+    thread_pool: bool = True
+    """Whether a CPU's cores take the pieces; without, the calling thread and BLAS's do."""
     cores: Cores | None = field(default=None, init=False)
     """What takes the pieces; without it the calling thread does, as suits a GPU."""
     done_count: int = field(default=0, init=False)
@@ -36,7 +38,7 @@ class Computation:
     @contextmanager
     def on_all_cores(self) -> Iterator[None]:
         """Have all cores of a CPU take the pieces meanwhile."""
-        if self.device != "cpu":
+        if self.device != "cpu" or not self.thread_pool:
             yield
             return
         with all_cores() as self.cores:

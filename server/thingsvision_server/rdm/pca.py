@@ -53,6 +53,7 @@ def compute_pca(
     device: str = "cpu",
     block_bytes: int = BLOCK_BYTES,
     on_block: Callable[[int, int], None] | None = None,
+    thread_pool: bool = True,
 ) -> Components:
     """Return the first components of N x P finite rows; sums are float64.
 
@@ -62,7 +63,7 @@ def compute_pca(
     device of torch. `on_block` is as in `compute_rdm`; the eigendecomposition in the middle is a
     single step that can't be cancelled.
     """
-    computation = Computation(device, block_bytes, on_block)
+    computation = Computation(device, block_bytes, on_block, thread_pool)
     find = _from_rows if rows.row_count <= rows.value_count else _from_columns
     squares, total, mean, axes = find(rows, component_count, computation)
     freedom = max(1, rows.row_count - 1)

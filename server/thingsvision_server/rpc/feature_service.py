@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import grpc
 from structlog.contextvars import bind_contextvars
 
+from thingsvision_proto.frames import frame_writer
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_proto.v1.thingsvision_pb2_grpc import FeatureServiceServicer
 
@@ -29,12 +30,19 @@ class FeatureServicer(FeatureServiceServicer):
     """Lists models and modules, extracts features, computes RDMs."""
 
     def __init__(
-        self, sources: Sources, extractor: Extractor, rdm_reply: RDMReply, metrics: Metrics
+        self,
+        sources: Sources,
+        extractor: Extractor,
+        rdm_reply: RDMReply,
+        metrics: Metrics,
+        *,
+        fast_frames: bool = True,
     ) -> None:
         self._sources = sources
         self._extractor = extractor
         self._rdm_reply = rdm_reply
         self._metrics = metrics
+        self._write_frame = frame_writer(pb.ExtractResponse, fast=fast_frames)
 
     async def ListModels(
         self, request: pb.ListModelsRequest, _context: _Context
@@ -68,7 +76,7 @@ class FeatureServicer(FeatureServiceServicer):
         bind_contextvars(modules=list(header.modules))
         async with self._extractor.open(extract_spec(header)) as extraction:
             columns = feature_columns(extraction)
-            reply = FrameReply(columns, self._metrics)
+            reply = FrameReply(columns, self._metrics, self._write_frame)
             yield pb.ExtractResponse(header=extract_reply_header(extraction, columns))
             try:
                 rows = self._extractor.rows(extraction, request.images())

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from structlog.contextvars import bind_contextvars
 
+from thingsvision_proto.frames import frame_writer
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_proto.wire import ColumnSpec, FeatureReader, WireError
 
@@ -47,10 +48,18 @@ _METRICS: Mapping[pb.Metric, str] = {
 class RDMReply:
     """Answers ComputeRDM."""
 
-    def __init__(self, extractor: Extractor, comparer: Comparer, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        extractor: Extractor,
+        comparer: Comparer,
+        metrics: Metrics,
+        *,
+        fast_frames: bool = True,
+    ) -> None:
         self._extractor = extractor
         self._comparer = comparer
         self._metrics = metrics
+        self._write_frame = frame_writer(pb.ComputeRDMResponse, fast=fast_frames)
 
     async def stream(
         self, header: pb.ComputeRDMHeader, request: RequestStream
@@ -130,7 +139,7 @@ class RDMReply:
     ) -> Any:
         images, extraction = collected.images, collected.extraction
         columns = [ColumnSpec(c.name, (len(images),), dtype) for c in collected.columns]
-        reply = FrameReply(columns, self._metrics)
+        reply = FrameReply(columns, self._metrics, self._write_frame)
         header = pb.ComputeRDMReplyHeader(metric=metric, columns=map(column_message, columns))
         if extraction is not None:
             header.provenance.CopyFrom(provenance(extraction))

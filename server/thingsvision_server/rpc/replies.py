@@ -9,7 +9,7 @@ from typing import Any
 import numpy.typing as npt
 from structlog.contextvars import bind_contextvars
 
-from thingsvision_proto.frames import frame_message
+from thingsvision_proto.frames import FrameWriter
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_proto.wire import ColumnSpec, FeatureWriter
 
@@ -21,10 +21,13 @@ from .messages.extraction import column_message, provenance
 class FrameReply:
     """The frames of one reply stream."""
 
-    def __init__(self, columns: Sequence[ColumnSpec], metrics: Metrics) -> None:
+    def __init__(
+        self, columns: Sequence[ColumnSpec], metrics: Metrics, write_frame: FrameWriter
+    ) -> None:
         self.send_seconds = 0.0
         self._writer = FeatureWriter(columns)
         self._metrics = metrics
+        self._write_frame = write_frame
         self._index = 0
 
     def rows(self, images: Sequence[str], arrays: Sequence[npt.NDArray[Any]]) -> Iterator[bytes]:
@@ -38,7 +41,7 @@ class FrameReply:
     def _responses(self, frames: Iterable[Sequence[memoryview]]) -> Iterator[bytes]:
         started = time.monotonic()
         for frame in frames:
-            message = frame_message(self._index, frame)
+            message = self._write_frame(self._index, frame)
             encoded_at = time.monotonic()
             yield message
             self._index += 1

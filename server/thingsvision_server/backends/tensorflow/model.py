@@ -92,8 +92,9 @@ class TensorFlowRuntime:
     interpreter of an environment that has TensorFlow. Threads may share it.
     """
 
-    def __init__(self, python: str) -> None:
+    def __init__(self, python: str, *, keep_freed_memory: bool = True) -> None:
         self.python = python
+        self._keep_freed_memory = keep_freed_memory
         self._lock = threading.Lock()
         self._child: ChildProcess | None = None
         self._timer: threading.Timer | None = None
@@ -139,7 +140,7 @@ class TensorFlowRuntime:
     def _use_child(self) -> Iterator[ChildProcess]:
         with self._lock:
             if self._child is None or self._child.is_gone:
-                self._child = ChildProcess(self.python)
+                self._child = ChildProcess(self.python, keep_freed_memory=self._keep_freed_memory)
             child = self._child
             child.user_count += 1
         try:

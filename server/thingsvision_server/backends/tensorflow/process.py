@@ -45,8 +45,9 @@ _log = structlog.get_logger(__name__)
 class ChildProcess:
     """The process, from its start until it ended or was ended. Threads may share it."""
 
-    def __init__(self, python: str) -> None:
+    def __init__(self, python: str, *, keep_freed_memory: bool) -> None:
         self.python = python
+        self._allocator = KEEP_FREED_MEMORY if keep_freed_memory else {}
         self.user_count = 0
         """Models in it, and requests that it is working on; kept by its owner."""
         self.is_gone = False
@@ -73,7 +74,7 @@ class ChildProcess:
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=self._output,
-            env=os.environ | _ENVIRONMENT | dict(KEEP_FREED_MEMORY),
+            env={**os.environ, **_ENVIRONMENT, **self._allocator},
             start_new_session=True,  # Ctrl-C is the server's: it drains first
         )
 

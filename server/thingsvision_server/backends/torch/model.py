@@ -24,6 +24,7 @@ from .compilation import CompiledPasses, Outputs
 from .device import arithmetic, release_memory, translate_out_of_memory
 from .layout import to_memory_format, translate_view_errors
 from .max_pools import FastMaxPool, has_max_pools
+from .shortcuts import SHORTCUTS
 from .structure import first_tensor
 
 _HOST = torch.device("cpu")
@@ -119,7 +120,7 @@ class TorchModel:
         with translate_out_of_memory():
             root = network.eval().requires_grad_(False).to(self._device)
         self.resident_bytes = resident_bytes(root)
-        self._pools_on_cpu = not on_gpu and has_max_pools(root)
+        self._fast_max_pool = SHORTCUTS.fast_max_pool and not on_gpu and has_max_pools(root)
         # It never runs itself: a replica of it then has neither hooks nor a half-done pass.
         self._first: _Network | None = _Network(root, dict(towers or {IMAGE: network}))
         self._forget_passes()
@@ -182,8 +183,8 @@ class TorchModel:
             one.fill(outputs)
 
     def _run_eagerly(self, batch: torch.Tensor, copies: list[_Copy]) -> None:
-        quicker = FastMaxPool() if self._pools_on_cpu else nullcontext()
-        with self._own_network() as network, quicker:
+        pools = FastMaxPool() if self._fast_max_pool else nullcontext()
+        with self._own_network() as network, pools:
             _forward(network, batch, copies)
 
     @contextmanager

@@ -89,8 +89,13 @@ class Fitter:
 
     def _fit_one(self, spool: FeatureSpool, column: str, watch: Watch, part: int) -> Components:
         rows, count = spool.rows(column), self._component_count
-        on_block = watch.on_block(part)
-        found = compute_pca(rows, count, device=self._device, on_block=on_block)
+        found = compute_pca(
+            rows,
+            count,
+            device=self._device,
+            on_block=watch.on_block(part),
+            thread_pool=self._limits.thread_pool,
+        )
         if len(found.axes) < count:
             raise InvalidRequestError(
                 f"features of module {column!r} vary over these {spool.row_count:,} images in "

@@ -11,6 +11,7 @@ import structlog
 from torch import nn
 
 from ...backends.torch.seeding import seed_thread
+from ...backends.torch.shortcuts import SHORTCUTS
 from ...backends.torch.uninitialised import missing_values, uninitialised
 from ...errors import ThingsvisionError
 from .state_dicts import StateDict
@@ -38,15 +39,16 @@ def load_network(
     It has the bits of the ordinary way: a network that misses a value, and every error, sends
     the load there, with tensors that nobody has touched yet.
     """
-    network, reason = _blank(build, read())
-    if network is not None:
-        return network
-    _log.info("initialised before its weights were copied", reason=reason)
+    if SHORTCUTS.skip_initialisation:
+        network, reason = _build_uninitialised(build, read())
+        if network is not None:
+            return network
+        _log.info("initialised before its weights were copied", reason=reason)
     with seed_thread(0):
         return build(read())
 
 
-def _blank(
+def _build_uninitialised(
     build: Callable[[StateDict], nn.Module], state: StateDict
 ) -> tuple[nn.Module | None, str]:
     """Return the network, or None and why it can't be built uninitialised."""
