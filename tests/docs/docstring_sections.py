@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from textwrap import dedent
 from typing import Any
 
-NAMES = ("Args", "Attributes", "Returns", "Yields", "Raises", "Example")
+NAMES = ("Args", "Attributes", "Returns", "Yields", "Raises", "Warns", "Example")
 
 _HEAD = re.compile(rf"^({'|'.join(NAMES)}):$")
 _ENTRY = re.compile(r"^(\*{0,2}\w+(?:, \*{0,2}\w+)*): \S")

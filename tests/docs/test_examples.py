@@ -33,18 +33,12 @@ LONGEST_EXAMPLE = 12
 """Lines of code in an example at most."""
 
 MISSING = (
-    "analysis.",
     "client.",
-    "core.",
     "errors.",
-    "figures.",
     "library.",
     "origins.",
-    "paper.",
     "rpc.",
-    "utils.",
     "values.",
-    "verification.",
 )
 """Beginnings of names that still lack sections."""
 

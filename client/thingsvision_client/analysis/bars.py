@@ -47,12 +47,28 @@ def plot_scores(
     width_inches: float = 7.2,
     color: str = _BLUE,
 ) -> None:
-    """Draw the scores into a file, as its ending says; see `RSAResult.plot`.
+    """Draw scores as bars into a file, with a panel per reference; see `RSAResult.plot`.
 
-    `correlation`, a key of AXIS_LABELS, is what the scores are.
+    Args:
+        path: The file; its ending (`.png`, `.svg`, `.pdf`) chooses the format.
+        scores: The scores, such as `RSAResult.scores`.
+        correlation: How RDMs were compared, such as `RSAResult.correlation`; labels the axis.
+        width_inches: Largest width of the figure; panels that don't fit side by side go below.
+        color: Colour of the bars, as matplotlib takes it.
 
-    `width_inches` is the most that the figure may measure: panels that don't fit beside each other
-    go below. Raises MissingDependencyError, InvalidRequestError.
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+        InvalidRequestError: An unknown format.
+
+    Example:
+        ```python
+        from thingsvision_client.analysis.bars import plot_scores
+        from thingsvision_client.analysis.score import Score
+
+        scores = [Score("human IT", "features.3", 0.11), Score("human IT", "features.10", 0.23)]
+        plot_scores("results/scores.svg", scores, "spearman", width_inches=3.5)
+        ```
+
     """
     panels = _by_reference(scores)
     modules = list(dict.fromkeys(score.module for score in scores))

@@ -85,26 +85,57 @@ def rsa(
     progress: Progress | None = None,
     **extraction: Any,
 ) -> RSAResult:
-    """Return how well the RDM of every module fits every reference RDM.
+    """Return how well the RDM of each module fits each reference RDM.
 
-    `images` is all that `Client.rdm` takes, a dataset or a DataLoader of this package. `model` is
-    a Model, `source/name[@weights]`, or an extractor, which brings its server. `reference_rdms` is
-    all that `as_references` takes: arrays, files, objects of rsatoolbox, by name where there are
-    several; they are not sent anywhere. Their rows are in the order of the images, or
-    `reference_images` names them: then they are put in order, and rows too many are left out.
+    The server computes the modules' RDMs; the references stay on this machine. For RDMs of several
+    subjects, a score is the mean over subjects. Pairs of images that are NaN in a reference or in a
+    module's RDM are left out; a module with fewer than three such pairs left, or whose RDM does not
+    vary, scores NaN.
 
-    `metric` is that of the modules' RDMs; `correlation` compares RDMs: `pearson`, `spearman`, or
-    another key of statistics.COMPARISONS. With RDMs of several subjects a score is the mean over
-    subjects, and `noise_ceiling` tells what a perfect model could score. `bootstrap` draws images
-    with replacement that often for an interval of `confidence`; 0 leaves it out. The same `seed`
-    gives the same interval. `extraction` are further arguments of `Client.rdm`, such as
-    `batch_size` or `token_extraction`.
+    Args:
+        images: A folder, files, arrays or an ImageQueue, as in `Client.rdm`; or a dataset or
+            DataLoader of this package.
+        reference_rdms: An RDM (images x images), RDMs of subjects (subjects x images x images), an
+            object of rsatoolbox, the path of a file as `save_features` writes them, a list of
+            paths, or a mapping from names to any of these.
+        model: A Model, `source/name[@weights]`, or an extractor, which brings its server.
+        modules: A module or several.
+        metric: Of the modules' RDMs: `correlation` (1 - Pearson's r), `cosine`, `euclidean` or
+            `gaussian`.
+        correlation: How RDMs are compared: `pearson`, `spearman`, or, with rsatoolbox, `kendall`
+            (tau-b), `tau-a`, `rho-a`, `cosine`, `corr_cov` or `cosine_cov` (both whitened).
+        reference_images: Names of the rows of the reference RDMs. Rows are then put in the order of
+            the images, and rows of other images are left out; without names, rows must already be
+            in that order.
+        bootstrap: Number of samples, of images drawn with replacement, for the interval of a score;
+            0 computes none.
+        confidence: Of the interval, between 0 and 1.
+        seed: The same seed gives the same interval.
+        noise_ceiling: Compute what a perfect model could score, for references of several subjects.
+        server: Address, host:port; by default that of the extractor, or of `Client()`.
+        client: The client to use instead.
+        progress: Called with stage, units done and total (None if unknown).
+        **extraction: Further arguments of `Client.rdm`, such as `batch_size`.
 
-    Pairs of images that are NaN in the reference or in the RDM of the module are left out; a module
-    of which no three are left, or that does not vary, scores NaN. Raises ThingsvisionError:
-    InvalidRequestError for what is no RDM of these images, and MissingDependencyError without
-    rsatoolbox for a bootstrap, a noise ceiling, or another correlation than Pearson's and
-    Spearman's.
+    Returns:
+        The scores and the modules' RDMs, with all that they depend on.
+
+    Raises:
+        InvalidRequestError: An invalid argument, or a reference that is not an RDM of these images.
+        MissingDependencyError: rsatoolbox is not installed, and a bootstrap, a noise ceiling or
+            `correlation` needs it.
+        ThingsvisionError: Whatever else the server reports.
+
+    Example:
+        ```python
+        from thingsvision_client import Client, rsa
+
+        brain = Client().rdm("torchvision/alexnet@random:1", "photos", "features.10").rdms
+        modules = ["features.3", "features.10"]
+        result = rsa("photos", brain, "torchvision/alexnet", modules, bootstrap=0)
+        print(result)
+        ```
+
     """
     comparison = Comparison(correlation, _bootstrap(bootstrap, confidence, seed), noise_ceiling)
     references = as_references(reference_rdms, reference_images)
@@ -130,7 +161,44 @@ def compare_rdms(
     noise_ceiling: bool = True,
     progress: Progress | None = None,
 ) -> RSAResult:
-    """Return the same as `rsa` of RDMs that are there: what `Client.rdm` or `rdm_of` returned."""
+    """Return how well RDMs that are already computed fit each reference RDM, as `rsa` does.
+
+    Args:
+        rdms: What `Client.rdm` or `Client.rdm_of` returned.
+        reference_rdms: An RDM (images x images), RDMs of subjects (subjects x images x images), an
+            object of rsatoolbox, the path of a file as `save_features` writes them, a list of
+            paths, or a mapping from names to any of these.
+        correlation: How RDMs are compared: `pearson`, `spearman`, or, with rsatoolbox, `kendall`
+            (tau-b), `tau-a`, `rho-a`, `cosine`, `corr_cov` or `cosine_cov` (both whitened).
+        reference_images: Names of the rows of the reference RDMs. Rows are then put in the order of
+            the images, and rows of other images are left out; without names, rows must already be
+            in that order.
+        bootstrap: Number of samples, of images drawn with replacement, for the interval of a score;
+            0 computes none.
+        confidence: Of the interval, between 0 and 1.
+        seed: The same seed gives the same interval.
+        noise_ceiling: Compute what a perfect model could score, for references of several subjects.
+        progress: Called with stage, units done and total.
+
+    Returns:
+        The scores, with all that they depend on.
+
+    Raises:
+        InvalidRequestError: An invalid argument, or a reference that is not an RDM of these images.
+        MissingDependencyError: rsatoolbox is not installed, and a bootstrap, a noise ceiling or
+            `correlation` needs it.
+
+    Example:
+        ```python
+        from thingsvision_client import Client, compare_rdms
+
+        client = Client()
+        rdms = client.rdm("torchvision/alexnet", "photos", ["features.3", "features.10"])
+        brain = client.rdm("torchvision/alexnet@random:1", "photos", "features.10").rdms
+        print(compare_rdms(rdms, brain, correlation="pearson", bootstrap=0))
+        ```
+
+    """
     comparison = Comparison(correlation, _bootstrap(bootstrap, confidence, seed), noise_ceiling)
     references = as_references(reference_rdms, reference_images)
     return _scored(rdms, references, comparison, origin=origin_of_rdms(rdms, {}), progress=progress)

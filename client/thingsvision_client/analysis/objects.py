@@ -30,12 +30,30 @@ OTHER_IMAGE = "other_image"
 
 
 def to_dataset(extraction: Extraction, module: str | None = None) -> Any:
-    """Return the features of a module as an rsatoolbox Dataset: images x units, flattened.
+    """Return the features of a module as a Dataset of rsatoolbox.
 
-    `obs_descriptors` has the images' names as `image`; `channel_descriptors` has where a unit lies
-    on each axis of `to_xarray`, and its `index` in C order; `descriptors` tells where the features
-    came from. `module` may be left out where there is one. Raises
-    MissingDependencyError without rsatoolbox, InvalidRequestError.
+    Args:
+        extraction: What `Client.extract` returned.
+        module: Name of the module; may be left out if there is only one.
+
+    Returns:
+        Images x units, flattened. `obs_descriptors` has the names of the images as `image`,
+        `channel_descriptors` the position of each unit on the axes of `to_xarray` and its `index`
+        in C order, `descriptors` the provenance.
+
+    Raises:
+        MissingDependencyError: rsatoolbox is not installed.
+        InvalidRequestError: A module that is not in the extraction.
+
+    Example:
+        ```python
+        from thingsvision_client import Client, to_dataset
+
+        extraction = Client().extract("torchvision/alexnet", "photos", "features.10")
+        dataset = to_dataset(extraction)
+        print(dataset.measurements.shape, dataset.obs_descriptors["image"])
+        ```
+
     """
     toolbox = require_rsatoolbox("A Dataset")
     name = _module(extraction.features, module)
@@ -52,10 +70,26 @@ def to_dataset(extraction: Extraction, module: str | None = None) -> Any:
 
 
 def to_rdms(rdms: RDMs) -> Any:
-    """Return the RDMs of all modules as one object of rsatoolbox.
+    """Return the RDMs of all modules as one RDMs object of rsatoolbox.
 
-    `rdm_descriptors` has `module`, `pattern_descriptors` the images' names as `image`. Raises
-    MissingDependencyError without rsatoolbox.
+    Args:
+        rdms: What `Client.rdm` or `Client.rdm_of` returned.
+
+    Returns:
+        RDMs whose `rdm_descriptors` has `module`, and whose `pattern_descriptors` has the names of
+        the images as `image`.
+
+    Raises:
+        MissingDependencyError: rsatoolbox is not installed.
+
+    Example:
+        ```python
+        from thingsvision_client import Client, to_rdms
+
+        rdms = Client().rdm("torchvision/alexnet", "photos", ["features.3", "features.10"])
+        print(to_rdms(rdms).rdm_descriptors["module"])
+        ```
+
     """
     toolbox = require_rsatoolbox("An object of RDMs")
     return toolbox.rdm.RDMs(
@@ -68,15 +102,34 @@ def to_rdms(rdms: RDMs) -> Any:
 
 
 def to_xarray(record: Extraction | RDMs, module: str | None = None) -> Any:
-    """Return features or RDMs as an xarray Dataset, or a module of them as a DataArray.
+    """Return features or RDMs as an xarray Dataset, or those of one module as a DataArray.
 
-    Axes of features are `image` and `unit`; of maps `channel`, `height` and `width`, in the order
-    that the model has them; of sequences `token` and `unit`; `axis_1` ... where the shape does not
-    tell. In a Dataset, whose modules differ in size, those but `image` have the module's name
-    before them: `features.12.channel`. Axes of RDMs are `image` and `other_image`. Both have the
-    images' names as coordinates, and `attrs` tell where all came from: what is no text or number
-    is JSON there, so that netCDF can hold it. Arrays share memory. Raises MissingDependencyError
-    without xarray, InvalidRequestError for a module that is not there.
+    Axes of features are `image` and `unit`; for maps `image`, `channel`, `height` and `width`, in
+    the model's order; for token sequences `image`, `token` and `unit`; `axis_1` and so on if the
+    shape leaves it open. In a Dataset, all axes but `image` are prefixed with the module's name:
+    `features.12.channel`. Axes of RDMs are `image` and `other_image`.
+
+    Args:
+        record: What `Client.extract`, `Client.rdm` or `Client.rdm_of` returned.
+        module: Name of a module, for a DataArray.
+
+    Returns:
+        A Dataset with a variable per module, or a DataArray. Coordinates are the names of the
+        images, `attrs` the provenance (JSON for anything that netCDF can't hold). The arrays share
+        memory with `record`.
+
+    Raises:
+        MissingDependencyError: xarray is not installed.
+        InvalidRequestError: A module that is not in the record.
+
+    Example:
+        ```python
+        from thingsvision_client import Client, to_xarray
+
+        extraction = Client().extract("torchvision/alexnet", "photos", "features.10")
+        print(to_xarray(extraction, "features.10").mean(dim=["height", "width"]).sizes)
+        ```
+
     """
     try:
         import xarray

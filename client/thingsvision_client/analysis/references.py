@@ -74,13 +74,35 @@ class Reference:
 def as_references(
     given: Any, reference_images: Sequence[str] | None = None
 ) -> tuple[Reference, ...]:
-    """Return what a user calls reference RDMs, by name, checked.
+    """Return reference RDMs, checked, as `rsa` uses them.
 
-    `given` is one RDM (images x images), RDMs of subjects (subjects x images x images), an object
-    of rsatoolbox with an RDM per subject, a file of one of those, or several of them: a mapping
-    from names, or a list of files. Files are any that `save_features` writes; a file of several
-    arrays gives as many references. `reference_images` are the names of the rows. Raises
-    InvalidRequestError; warns of pairs that were not measured.
+    Args:
+        given: An RDM (images x images), RDMs of subjects (subjects x images x images), an object of
+            rsatoolbox with an RDM per subject, the path of a file as `save_features` writes them,
+            a list of paths, or a mapping from names to any of these. A file of several arrays
+            gives as many references.
+        reference_images: Names of the rows; None takes those in an object of rsatoolbox, if any.
+
+    Returns:
+        A reference per RDM or set of subjects: float64, symmetric, with NaN for unmeasured pairs.
+
+    Raises:
+        InvalidRequestError: An array that is not an RDM, or names that don't fit it.
+
+    Warns:
+        UndefinedDistanceWarning: Says how many pairs were not measured.
+
+    Example:
+        ```python
+        import numpy as np
+        from thingsvision_client import compute_rdm
+        from thingsvision_client.analysis.references import as_references
+
+        subjects = np.random.default_rng(0).normal(size=(3, 10, 50))
+        brain = np.stack([compute_rdm(features) for features in subjects])
+        print(as_references({"human IT": brain})[0].subject_count)
+        ```
+
     """
     names = None if reference_images is None else tuple(map(str, reference_images))
     found = [

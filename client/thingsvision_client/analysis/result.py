@@ -28,11 +28,26 @@ _COLUMNS = tuple(one.name for one in fields(Score) if one.name != "by_subject")
 
 @dataclass(frozen=True)
 class RSAResult:
-    """Scores of all modules with all references, in the order asked for, and how they came about.
+    """Scores of all modules with all references, and what they depend on; `print` shows a table.
 
-    `correlation` is how RDMs were compared, a key of statistics.COMPARISONS; `rdms` are those of
-    the modules. `references` tells of each reference its number of subjects and the SHA-256 of its
-    values; `origin` what computed the features, as JSON knows it.
+    Attributes:
+        scores: A Score per reference and module, by reference, modules in the order asked for.
+        rdms: The RDMs of the modules.
+        correlation: How RDMs were compared.
+        bootstrap: How intervals were computed; None without intervals.
+        references: Number of subjects and SHA-256 of the values of each reference.
+        origin: What computed the features, in values that JSON can hold.
+
+    Example:
+        ```python
+        from thingsvision_client import Client, rsa
+
+        brain = Client().rdm("torchvision/alexnet@random:1", "photos", "features.10").rdms
+        result = rsa("photos", brain, "torchvision/alexnet", "features.10", bootstrap=0)
+        print(result.modules, result.scores[0].score)
+        result.save("results")
+        ```
+
     """
 
     scores: tuple[Score, ...]
@@ -48,7 +63,28 @@ class RSAResult:
         return list(self.rdms.rdms)
 
     def of(self, reference: str, module: str) -> Score:
-        """Return one score. Raises InvalidRequestError for a name that is not there."""
+        """Return the score of one module with one reference.
+
+        Args:
+            reference: Name of the reference; `reference` if it was given without a name.
+            module: Name of the module.
+
+        Returns:
+            The score.
+
+        Raises:
+            InvalidRequestError: A name that is not in the result.
+
+        Example:
+            ```python
+            from thingsvision_client import Client, rsa
+
+            brain = Client().rdm("torchvision/alexnet@random:1", "photos", "features.10").rdms
+            result = rsa("photos", brain, "torchvision/alexnet", "features.3", bootstrap=0)
+            print(result.of("features.10", "features.3").score)
+            ```
+
+        """
         for score in self.scores:
             if (score.reference, score.module) == (reference, module):
                 return score
@@ -58,11 +94,43 @@ class RSAResult:
         )
 
     def to_records(self) -> list[dict[str, Any]]:
-        """Return a row per score: the fields of Score but those by subject."""
+        """Return a dict per score: the fields of Score except `by_subject`.
+
+        Returns:
+            The rows of `to_dataframe` and `to_csv`.
+
+        Example:
+            ```python
+            from thingsvision_client import Client, rsa
+
+            brain = Client().rdm("torchvision/alexnet@random:1", "photos", "features.10").rdms
+            result = rsa("photos", brain, "torchvision/alexnet", "features.3", bootstrap=0)
+            for row in result.to_records():
+                print(row["module"], row["score"])
+            ```
+
+        """
         return [{name: getattr(score, name) for name in _COLUMNS} for score in self.scores]
 
     def to_dataframe(self) -> Any:
-        """Return the rows as a pandas DataFrame. Raises MissingDependencyError without pandas."""
+        """Return a pandas DataFrame with a row per score.
+
+        Returns:
+            The fields of Score except `by_subject` as columns.
+
+        Raises:
+            MissingDependencyError: pandas is not installed.
+
+        Example:
+            ```python
+            from thingsvision_client import Client, rsa
+
+            brain = Client().rdm("torchvision/alexnet@random:1", "photos", "features.10").rdms
+            result = rsa("photos", brain, "torchvision/alexnet", "features.3", bootstrap=0)
+            print(result.to_dataframe())
+            ```
+
+        """
         try:
             import pandas
         except ImportError as error:
@@ -72,7 +140,21 @@ class RSAResult:
         return pandas.DataFrame(self.to_records(), columns=list(_COLUMNS))
 
     def to_csv(self) -> str:
-        """Return the rows as text with a head, separated by commas; digits bring back values."""
+        """Return the rows as CSV text with a header; numbers have all their digits.
+
+        Returns:
+            The fields of Score except `by_subject` as columns.
+
+        Example:
+            ```python
+            from thingsvision_client import Client, rsa
+
+            brain = Client().rdm("torchvision/alexnet@random:1", "photos", "features.10").rdms
+            result = rsa("photos", brain, "torchvision/alexnet", "features.3", bootstrap=0)
+            print(result.to_csv())
+            ```
+
+        """
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
         writer.writeheader()
@@ -80,7 +162,22 @@ class RSAResult:
         return text.getvalue()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return scores and all that they depend on, as JSON knows it; NaN is None there."""
+        """Return the scores and all that they depend on, in values that JSON can hold.
+
+        Returns:
+            Scores (with None for NaN), metric, correlation, bootstrap, references, versions,
+            images and the provenance of the features.
+
+        Example:
+            ```python
+            from thingsvision_client import Client, rsa
+
+            brain = Client().rdm("torchvision/alexnet@random:1", "photos", "features.10").rdms
+            result = rsa("photos", brain, "torchvision/alexnet", "features.3", bootstrap=0)
+            print(result.to_dict()["scores"])
+            ```
+
+        """
         return {
             "metric": self.rdms.metric,
             "correlation": self.correlation,
@@ -93,22 +190,71 @@ class RSAResult:
         }
 
     def to_json(self) -> str:
-        """Return the same as text, for the supplement of a paper."""
+        """Return `to_dict` as JSON text, for the supplement of a paper.
+
+        Returns:
+            JSON, indented.
+
+        Example:
+            ```python
+            from thingsvision_client import Client, rsa
+
+            brain = Client().rdm("torchvision/alexnet@random:1", "photos", "features.10").rdms
+            result = rsa("photos", brain, "torchvision/alexnet", "features.3", bootstrap=0)
+            print(result.to_json())
+            ```
+
+        """
         return json.dumps(self.to_dict(), indent=2, allow_nan=False)
 
     def plot(self, path: str | Path, **options: Any) -> None:
-        """Draw the scores of the modules as bars into a file, `.png`, `.svg` or `.pdf`.
+        """Draw the scores as bars into a file, with a panel per reference.
 
-        There is a panel per reference; lines on the bars are the bootstrap's intervals, a grey
-        band is the noise ceiling. `options` are those of `bars.plot_scores`. Raises
-        MissingDependencyError without matplotlib, InvalidRequestError for another ending.
+        Lines on the bars are bootstrap intervals, and a grey band is the noise ceiling.
+
+        Args:
+            path: The file; its ending (`.png`, `.svg`, `.pdf`) chooses the format.
+            **options: `width_inches` and `color`, as in `plot_scores`.
+
+        Raises:
+            MissingDependencyError: matplotlib is not installed.
+            InvalidRequestError: An unknown format.
+
+        Example:
+            ```python
+            from thingsvision_client import Client, rsa
+
+            brain = Client().rdm("torchvision/alexnet@random:1", "photos", "features.10").rdms
+            result = rsa("photos", brain, "torchvision/alexnet", "features.3", bootstrap=0)
+            result.plot("results/scores.svg")
+            ```
+
         """
         from .bars import plot_scores
 
         plot_scores(path, self.scores, self.correlation, **options)
 
     def save(self, folder: str | Path, figure: str = "png") -> None:
-        """Write `rsa.csv`, `rsa.json` and the bars as `rsa.{figure}` to a folder."""
+        """Write the scores to a folder: `rsa.csv`, `rsa.json` and a bar plot `rsa.{figure}`.
+
+        Args:
+            folder: The folder, made if need be.
+            figure: Format of the bar plot: `png`, `svg` or `pdf`.
+
+        Raises:
+            MissingDependencyError: matplotlib is not installed.
+            InvalidRequestError: An unknown format.
+
+        Example:
+            ```python
+            from thingsvision_client import Client, rsa
+
+            brain = Client().rdm("torchvision/alexnet@random:1", "photos", "features.10").rdms
+            result = rsa("photos", brain, "torchvision/alexnet", "features.3", bootstrap=0)
+            result.save("results", figure="svg")
+            ```
+
+        """
         for name, text in (("rsa.csv", self.to_csv()), ("rsa.json", self.to_json())):
             with replacing(Path(folder) / name) as file:
                 file.write(text.encode())

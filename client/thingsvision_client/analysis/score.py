@@ -7,12 +7,29 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Score:
-    """How well the RDM of a module fits a reference.
+    """How well the RDM of one module fits one reference.
 
-    `score` is the correlation, the mean over `by_subject` where there are several. `low` and
-    `high` bound the interval of the bootstrap over images, `ceiling_low` and `ceiling_high` what a
-    perfect model could score; None where they were not asked for. `pair_count` is the number of
-    pairs of images that were compared.
+    Attributes:
+        reference: Name of the reference.
+        module: Name of the module.
+        score: The correlation; for several subjects, its mean over subjects.
+        low: Lower end of the bootstrap interval; None without a bootstrap.
+        high: Upper end of the bootstrap interval.
+        ceiling_low: Lower bound of the noise ceiling; None without a ceiling.
+        ceiling_high: Upper bound of the noise ceiling.
+        pair_count: Number of pairs of images that were compared.
+        by_subject: The correlation with each subject's RDM.
+
+    Example:
+        ```python
+        from thingsvision_client import Client, rsa
+
+        brain = Client().rdm("torchvision/alexnet@random:1", "photos", "features.10").rdms
+        result = rsa("photos", brain, "torchvision/alexnet", "features.3", bootstrap=0)
+        score = result.scores[0]
+        print(score.reference, score.module, score.score, score.pair_count)
+        ```
+
     """
 
     reference: str

@@ -26,10 +26,27 @@ _FEWEST = {False: 2, True: 4}
 
 @dataclass(frozen=True)
 class CKA:
-    """Compares features of the same `m` images, in float64.
+    """Compares features of the same images by centred kernel alignment, in float64.
 
-    `kernel` is a name in KERNELS. `unbiased` takes the unbiased estimator of HSIC. `sigma` is the
-    width of `rbf`; None: the square root of the median of all squared distances that are not 0.
+    Args:
+        m: Number of images: at least 2, and 4 if `unbiased`.
+        kernel: `linear` or `rbf`.
+        unbiased: Use the unbiased estimator of HSIC.
+        sigma: Width of `rbf`; None means the square root of the median of all non-zero squared
+            distances.
+
+    Raises:
+        InvalidRequestError: An unknown kernel, too few images, or a `sigma` that is not positive.
+
+    Example:
+        ```python
+        import numpy as np
+        from thingsvision_client.core.cka import CKA
+
+        features = np.random.default_rng(0).normal(size=(10, 50))
+        print(CKA(m=10, kernel="rbf", sigma=None).compare(features, features[:, :20]))
+        ```
+
     """
 
     m: int
@@ -50,10 +67,30 @@ class CKA:
             )
 
     def compare(self, X: npt.ArrayLike, Y: npt.ArrayLike) -> float:  # noqa: N803
-        """Return HSIC(X, Y) / sqrt(HSIC(X, X) HSIC(Y, Y)) of two arrays of m images x units.
+        """Return HSIC(X, Y) / sqrt(HSIC(X, X) HSIC(Y, Y)), where HSIC is trace(K H L H).
 
-        HSIC is trace(K H L H) of their Gram matrices, which are all that is compared, so that
-        units may differ. NaN where one space has no variance. Raises InvalidRequestError.
+        K and L are the Gram matrices of X and Y, so the numbers of units may differ.
+
+        Args:
+            X: Features, m images x units.
+            Y: Features of the same images in the same order, m x units.
+
+        Returns:
+            The similarity; NaN if `X` or `Y` has no variance.
+
+        Raises:
+            InvalidRequestError: An array that is not m images x units.
+
+        Example:
+            ```python
+            from thingsvision_client import Client, get_cka
+
+            modules = ["features.10", "classifier.5"]
+            found = Client().extract("torchvision/alexnet", "photos", modules, flatten=True)
+            cka = get_cka("numpy", m=len(found.images))
+            print(cka.compare(*found.features.values()))
+            ```
+
         """
         first, second = self._centred("X", X), self._centred("Y", Y)
         scale = np.sum(first * first) * np.sum(second * second)
@@ -79,10 +116,36 @@ def get_cka(
     device: str | None = None,
     verbose: bool = False,
 ) -> CKA:
-    """Return what compares features of `m` images by centred kernel alignment; see CKA.
+    """Return an object that compares features of `m` images by centred kernel alignment.
 
-    Both backends of the library, `numpy` and `torch`, give the same here: numpy computes in
-    float64, on this machine. So `device` and `verbose` change nothing. Raises InvalidRequestError.
+    Args:
+        backend: `numpy` or `torch`, as in the library; here both compute with numpy in float64 on
+            this machine.
+        m: Number of images: at least 2, and 4 if `unbiased`.
+        kernel: `linear` or `rbf`.
+        unbiased: Use the unbiased estimator of HSIC.
+        sigma: Width of `rbf`; None means the square root of the median of all non-zero squared
+            distances.
+        device: Has no effect.
+        verbose: Has no effect.
+
+    Returns:
+        A CKA, whose method `compare` takes two arrays of m images x units.
+
+    Raises:
+        InvalidRequestError: An unknown backend or kernel, too few images, or a `sigma` that is not
+            positive.
+
+    Example:
+        ```python
+        import numpy as np
+        from thingsvision_client import get_cka
+
+        features = np.random.default_rng(0).normal(size=(10, 50))
+        cka = get_cka("numpy", m=10, kernel="linear", unbiased=True)
+        print(cka.compare(features, features[:, :20]))
+        ```
+
     """
     if backend not in BACKENDS:
         raise InvalidRequestError(f"There is no backend {backend!r}; valid: {', '.join(BACKENDS)}.")

@@ -13,17 +13,54 @@ from ..errors import InvalidRequestError, UndefinedDistanceWarning
 
 
 def center_features(X: npt.ArrayLike) -> Array:  # noqa: N803 - the library's own name
-    """Return images x shape minus the mean over images: each unit then has a mean of 0."""
+    """Return features minus their mean over images, so that each unit has a mean of 0.
+
+    Args:
+        X: Features, images x any shape.
+
+    Returns:
+        A new array of the same shape and type; integers become float64.
+
+    Example:
+        ```python
+        import numpy as np
+        from thingsvision_client import center_features
+
+        features = np.random.default_rng(0).normal(size=(10, 50))
+        print(center_features(features).mean(axis=0))
+        ```
+
+    """
     features = _floats(X)
     centred: Array = features - features.mean(axis=0, dtype=np.float64)
     return centred.astype(features.dtype)
 
 
 def normalize_features(X: npt.ArrayLike) -> Array:  # noqa: N803
-    """Return images x units, each row divided by its length (L2 norm): all lengths are then 1.
+    """Return features with each row divided by its length (L2 norm), so that all lengths are 1.
 
-    A row of zeros has no direction: it becomes NaN, with an UndefinedDistanceWarning. Raises
-    InvalidRequestError for features that are not 2-D.
+    Args:
+        X: Features, images x units.
+
+    Returns:
+        A new array of the same shape and type; integers become float64. A row of zeros has no
+        direction and becomes NaN.
+
+    Raises:
+        InvalidRequestError: Features that are not 2-D.
+
+    Warns:
+        UndefinedDistanceWarning: Names the rows of zeros.
+
+    Example:
+        ```python
+        import numpy as np
+        from thingsvision_client import normalize_features
+
+        features = np.random.default_rng(0).normal(size=(10, 50))
+        print(np.linalg.norm(normalize_features(features), axis=1))
+        ```
+
     """
     features = _rows(X)
     lengths = np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
@@ -43,11 +80,32 @@ def compress_features(
     rnd_seed: int | None = None,
     retained_var: float = 0.9,
 ) -> Array:
-    """Return images x components: the fewest principal components with that part of the variance.
+    """Return the fewest principal components that explain a given part of the variance.
 
-    Components are those of the centred features, the largest first; the sign of one is that which
-    makes the largest entry of its axis positive. The decomposition is exact (SVD), so that
-    `rnd_seed`, which the library has, changes nothing. Raises InvalidRequestError.
+    The decomposition is exact (SVD of the centred features). The sign of a component is chosen so
+    that the largest entry of its axis is positive.
+
+    Args:
+        X: Features, images x units.
+        rnd_seed: Has no effect; the library's randomised PCA needs it.
+        retained_var: Part of the variance to explain, above 0 and at most 1.
+
+    Returns:
+        Scores, images x components, in the type of `X`, the component of most variance first.
+
+    Raises:
+        InvalidRequestError: Features that are not 2-D or do not vary, or a `retained_var` out of
+            range.
+
+    Example:
+        ```python
+        import numpy as np
+        from thingsvision_client import compress_features
+
+        features = np.random.default_rng(0).normal(size=(10, 50))
+        print(compress_features(features, retained_var=0.9).shape)
+        ```
+
     """
     if not 0 < retained_var <= 1:
         raise InvalidRequestError(

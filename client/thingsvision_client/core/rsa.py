@@ -27,12 +27,32 @@ def compute_rdm(
     X: npt.ArrayLike,  # noqa: N803 - the library's own name
     method: str = "correlation",
 ) -> Float64Array:
-    """Return the RDM of N x P features: N x N, float64, symmetric, with a diagonal of 0.
+    """Return the representational dissimilarity matrix (RDM) of features, computed in float64.
 
-    `method` is a name in METRICS. A row without a defined distance (all values equal for
-    correlation, all zero for cosine, or not finite) gets NaN in its row and column, diagonal
-    included, and an UndefinedDistanceWarning. Raises InvalidRequestError for features that are
-    not 2-D: flatten them first.
+    Args:
+        X: Features, images x units.
+        method: `correlation` (1 - Pearson's r), `cosine`, `euclidean` or `gaussian`.
+
+    Returns:
+        Images x images, float64, symmetric, with a diagonal of 0. An image without a defined
+        distance (all values equal for `correlation`, all zero for `cosine`, or not finite) has NaN
+        in its row and column, diagonal included.
+
+    Raises:
+        InvalidRequestError: An unknown method, or features that are not 2-D.
+
+    Warns:
+        UndefinedDistanceWarning: Names the rows without a defined distance.
+
+    Example:
+        ```python
+        from thingsvision_client import Client, compute_rdm
+
+        extraction = Client().extract("torchvision/alexnet", "photos", "features.10", flatten=True)
+        rdm = compute_rdm(extraction.features["features.10"], method="correlation")
+        print(rdm.shape)
+        ```
+
     """
     if method not in METRICS:
         raise InvalidRequestError(f"There is no method {method!r}; valid: {', '.join(METRICS)}.")
@@ -68,9 +88,29 @@ def _symmetric(rdm: Float64Array) -> Float64Array:
 def correlate_rdms(
     rdm_1: npt.ArrayLike, rdm_2: npt.ArrayLike, correlation: str = "pearson"
 ) -> float:
-    """Return Pearson's or Spearman's correlation of two RDMs' strict upper triangles.
+    """Return the correlation of two RDMs over their pairs of images (the upper triangles).
 
-    NaN where a triangle has NaN or no variance. Raises InvalidRequestError.
+    Args:
+        rdm_1: Images x images.
+        rdm_2: An RDM of the same images in the same order.
+        correlation: `pearson` or `spearman`.
+
+    Returns:
+        A value from -1 to 1; NaN if an RDM has NaN or no variance.
+
+    Raises:
+        InvalidRequestError: An unknown correlation, or RDMs of different sizes.
+
+    Example:
+        ```python
+        import numpy as np
+        from thingsvision_client import compute_rdm, correlate_rdms
+
+        features = np.random.default_rng(0).normal(size=(2, 10, 50))
+        rdm_1, rdm_2 = map(compute_rdm, features)
+        print(correlate_rdms(rdm_1, rdm_2, correlation="spearman"))
+        ```
+
     """
     first, second = _triangle(rdm_1), _triangle(rdm_2)
     if first.shape != second.shape:
@@ -106,9 +146,28 @@ def plot_rdm(
     colormap: str = "cividis",
     show_plot: bool = False,
 ) -> None:
-    """Draw the ranks of the RDM of N x P features into `rdm{format}` in the folder `out_path`.
+    """Draw the RDM of features, as ranks, into the file `rdm{format}`.
 
-    Raises MissingDependencyError without matplotlib, and what `compute_rdm` raises.
+    Args:
+        out_path: Folder for the file, made if need be.
+        X: Features, images x units.
+        method: Metric of `compute_rdm`.
+        format: Ending of the file: `.png`, `.svg`, `.pdf` or another of matplotlib's.
+        colormap: Name of a colormap of matplotlib.
+        show_plot: Also show the figure in a window.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+        InvalidRequestError: An unknown format or colormap, and all that `compute_rdm` rejects.
+
+    Example:
+        ```python
+        from thingsvision_client import Client, plot_rdm
+
+        extraction = Client().extract("torchvision/alexnet", "photos", "features.10", flatten=True)
+        plot_rdm("results", extraction.features["features.10"], format=".svg")
+        ```
+
     """
     draw_rdm(Path(out_path) / f"rdm{format}", compute_rdm(X, method), colormap, show_plot)
 

@@ -47,20 +47,42 @@ def plot_rdms(
     colormap: str = "cividis",
     width_inches: float = 7.2,
 ) -> None:
-    """Draw a grid of RDMs into a file: `.png`, `.svg`, `.pdf`; the same bytes every time.
+    """Draw a grid of RDMs into a file, which has the same bytes each time.
 
-    `rdms` is what `Client.rdm` returns, a panel per module; or a mapping from titles to RDMs
-    (images x images), or to what `Client.rdm` returns, for models side by side. `images` names the
-    rows where `rdms` does not. `thumbnails` puts pictures on the axes: a folder in which the rows'
-    names are files, or a file per row. `categories` are a label per row, or `folders`, the names of
-    the images' folders; lines part them, and their names stand beside. `sort_by_category` puts rows
-    of a category together; else they are in their order. Without categories and pictures, up to 40
-    images are named.
+    Pairs without a distance are light grey. Without categories and pictures, up to 40 images are
+    named beside the rows.
 
-    `scale` of the colours is `shared` by all panels; `own` for each, usual for Euclidean distances;
-    or `ranks`, percentiles of each panel's pairs. `units` names the values, by their metric without
-    it. Pairs without a distance are light grey. `width_inches` is the most that the figure
-    measures. Raises MissingDependencyError without matplotlib, InvalidRequestError, ImageError.
+    Args:
+        path: The file; its ending (`.png`, `.svg`, `.pdf`) chooses the format.
+        rdms: What `Client.rdm` returned, for a panel per module; or a mapping from titles to RDMs
+            (images x images) or to what `Client.rdm` returned, for models side by side.
+        images: Names of the rows, if `rdms` does not have them.
+        thumbnails: Pictures for the axes: a folder that has the rows' names as files, or a file
+            per row.
+        categories: A label per row, or `folders` for the names of the images' folders; None for no
+            categories. Lines separate categories, and their names stand beside the rows.
+        sort_by_category: Put the rows of a category together, instead of keeping their order.
+        scale: Of the colours: `shared` by all panels, `own` for each panel (the default for
+            Euclidean distances), or `ranks` (percentiles of each panel's pairs).
+        units: What the values are; by default as their metric says.
+        columns: Panels in a row; chosen by their number if None.
+        colormap: Name of a colormap of matplotlib.
+        width_inches: Largest width of the figure.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+        InvalidRequestError: Arrays that are not RDMs, or names, labels, thumbnails or options that
+            don't fit them.
+        ImageError: A thumbnail that can't be read.
+
+    Example:
+        ```python
+        from thingsvision_client import Client, plot_rdms
+
+        rdms = Client().rdm("torchvision/alexnet", "images", ["features.3", "features.10"])
+        plot_rdms("results/rdms.svg", rdms, thumbnails="images", sort_by_category=True)
+        ```
+
     """
     with styled():
         check_format(Path(path))

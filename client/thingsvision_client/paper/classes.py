@@ -33,11 +33,31 @@ def get_cls_mapping_imagenet(
     PATH: str | Path,  # noqa: N803 - the library's own name
     save_as_json: bool = False,
 ) -> dict[int, str]:
-    """Return the names of classes by their numbers, from a file with a class per line.
+    """Return the names of classes by their numbers, from a text file with one class per line.
 
-    The file may be of classes or synsets, with numbers or in their order; of synonyms the first is
-    taken, lower case, with `_` for spaces. `save_as_json` also writes them to
-    `imagenet_idx2class.json` beside the file. Raises InvalidRequestError.
+    Lines may be names or synsets, with numbers or in order. Of synonyms, the first is used, in
+    lower case, with `_` for spaces.
+
+    Args:
+        PATH: The file, such as ImageNet's `LOC_synset_mapping.txt`.
+        save_as_json: Also write the names to `imagenet_idx2class.json` beside the file.
+
+    Returns:
+        Names by number, from 0 on.
+
+    Raises:
+        InvalidRequestError: A file that can't be read, or a number that is missing or there twice.
+
+    Example:
+        ```python
+        from pathlib import Path
+        from thingsvision_client import vision
+
+        lines = ["n01440764 tench, Tinca tinca", "n01443537 goldfish, Carassius auratus"]
+        Path("classes.txt").write_text(chr(10).join(lines))
+        print(vision.get_cls_mapping_imagenet("classes.txt"))
+        ```
+
     """
     path = Path(PATH)
     try:
@@ -61,13 +81,36 @@ def get_class_probabilities(
     top_k: int,
     save_as_json: bool,
 ) -> dict[str, dict[str, float]]:
-    """Return the `top_k` most probable classes of each image, the most probable one first.
+    """Return the most probable classes of each image, the most probable one first.
 
-    `probas` is images x classes, as `Model.extract_features(return_probabilities=True)` returns.
-    Images are named by the `file_names.txt` in `out_path`, classes by `get_cls_mapping_imagenet`;
-    where several have one name (two of ImageNet's are cranes), the number follows: `crane_134`.
-    `save_as_json` also writes them to `class_probabilities.json` in `out_path`. Raises
-    InvalidRequestError where these don't fit each other.
+    Images are named by `file_names.txt` in `out_path`. If several classes have one name (two of
+    ImageNet's are cranes), their number follows: `crane_134`.
+
+    Args:
+        probas: Images x classes, as returned by `Model.extract_features` if
+            `return_probabilities` is True.
+        out_path: Folder of `file_names.txt`.
+        cls_file: File of class names, as for `get_cls_mapping_imagenet`.
+        top_k: Number of classes per image.
+        save_as_json: Also write the result to `class_probabilities.json` in `out_path`.
+
+    Returns:
+        Probabilities by class name, by image name.
+
+    Raises:
+        InvalidRequestError: Numbers of images or classes that don't match, or `top_k` out of range.
+
+    Example:
+        ```python
+        from pathlib import Path
+        from thingsvision_client import load_batches, vision
+
+        load_batches("photos", "results", "pt", batch_size=32)  # writes file_names.txt
+        Path("classes.txt").write_text("tench goldfish".replace(" ", chr(10)))
+        probabilities = [[0.25, 0.75]] * len(list(Path("photos").iterdir()))
+        print(vision.get_class_probabilities(probabilities, "results", "classes.txt", 1, False))
+        ```
+
     """
     rows, folder = as_array(probas), Path(out_path)
     names, classes = listed_names(folder), _distinct(get_cls_mapping_imagenet(cls_file))

@@ -41,17 +41,43 @@ def compare_models(
     *,
     reference_rdms: Mapping[str, npt.ArrayLike] | None = None,
 ) -> Any:
-    """Return a square DataFrame: the correlations of the models' RDMs of the images below `root`.
+    """Return the correlations of models' RDMs of the same images, as a square DataFrame (Figure 2).
 
-    Module i is of model i; rows and columns are called as the models are (with the module, where
-    a model comes several times). RDMs are of the flattened features, by the metric
-    `dissimilarity`; `correlation` is of their upper triangles. `reference_rdms`, images x images by
-    name, come after the models: with RDMs of behaviour and brain regions the table is that of the
-    paper's Figure 2.
+    Args:
+        root: Folder of images, or of class folders.
+        out_path: Folder for `file_names.txt` and the features.
+        model_names: Models, as in `Model`.
+        module_names: A module per model.
+        pretrained: Pretrained weights; False gives random ones, always the same.
+        batch_size: Images in a forward pass.
+        backend: `pt` or `tf`.
+        flatten_acts: Whether saved features are images x units; there is no default.
+        clip: Has no effect, but there is one per model if it is a list.
+        save_features: Write `{out_path}/{model}/{module}/features.npy`.
+        dissimilarity: Metric of the RDMs, which are of flattened features: `correlation`, `cosine`,
+            `euclidean` or `gaussian`.
+        correlation: Of the RDMs' upper triangles: `pearson` or `spearman`.
+        reference_rdms: RDMs (images x images) by name, such as those of behaviour or brain regions,
+            added after the models.
 
-    `save_features` writes `{out_path}/{model}/{module}/features.npy`, flattened if
-    `flatten_acts`. `file_names.txt` in `out_path` has a line per row of them. Raises
-    InvalidRequestError and, without pandas, MissingDependencyError, before anything is sent.
+    Returns:
+        Rows and columns named after the models, with the module if a model is there several times.
+
+    Raises:
+        InvalidRequestError: Arguments that don't fit each other; nothing is sent then.
+        MissingDependencyError: pandas is not installed.
+
+    Example:
+        ```python
+        from thingsvision_client import vision
+
+        table = vision.compare_models(
+            "images", "results", ["alexnet", "squeezenet1_0"], ["features.10", "features.12"],
+            pretrained=True, batch_size=64, flatten_acts=True,
+        )
+        print(table)
+        ```
+
     """
     pandas = _pandas()
     chosen = choices(model_names, module_names, clip)

@@ -44,9 +44,27 @@ class ImageSet:
 
 
 def load_item_names(folder: str | Path = "./data") -> npt.NDArray[np.str_]:
-    """Return the names of THINGS' items: the column `uniqueID` of `item_names.tsv` in a folder.
+    """Return the names of the items of THINGS, from `item_names.tsv`.
 
-    Raises InvalidRequestError.
+    Args:
+        folder: Folder of the file.
+
+    Returns:
+        The column `uniqueID`, items in the order of the file.
+
+    Raises:
+        InvalidRequestError: A file that can't be read, or has no such column.
+
+    Example:
+        ```python
+        from pathlib import Path
+        from thingsvision_client import vision
+
+        Path("data").mkdir()
+        Path("data/item_names.tsv").write_text("uniqueID aardvark abacus".replace(" ", chr(10)))
+        print(vision.load_item_names("data"))
+        ```
+
     """
     import numpy as np
 

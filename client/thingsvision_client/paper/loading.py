@@ -41,21 +41,41 @@ def load_dl(
     file_names: Sequence[str] | None = None,
     transforms: ServerTransforms | None = None,
 ) -> DataLoader:
-    """Return the images below `root` for `Model.extract_features`; their order is in `out_path`.
+    """Return a data loader of the images below a folder, and write their order to `file_names.txt`.
 
-    Folders in `root` are classes, sorted; without folders its sorted files. `file_names`, relative
-    to `root`, gives exactly that order. `file_names.txt` is written to `out_path`, a line per row.
-    `transforms` is what the model's `get_transformations` returned. One of these may be True:
+    At most one of the flags may be True. Lists of THINGS are read from the folder `data`.
 
-    * `imagenet_train`: folders are synsets (some or all), ordered and numbered as in
-      `LOC_synset_mapping.txt` in `root`.
-    * `imagenet_val`: files without folders; `LOC_{name of root}_solution.csv` in `root` has their
-      synsets, numbered as above.
-    * `things`: folders are the concepts in `data/things_concepts.tsv`, in its order.
-    * `things_behavior`: files without folders, `{item}.jpg` for the items in
-      `data/item_names.tsv`, in its order.
+    Args:
+        root: Folder of images, or of class folders, which are then numbered in sorted order.
+        out_path: Folder for `file_names.txt`, which has the name of each row's image.
+        backend: `pt` or `tf`, as in the model.
+        batch_size: Images in a batch, at least 1.
+        imagenet_train: Folders are synsets (some or all), ordered and numbered as in
+            `LOC_synset_mapping.txt` in `root`.
+        imagenet_val: There are no folders; `LOC_{name of root}_solution.csv` in `root` has the
+            synset of each image, numbered as above.
+        things: Folders are the concepts of `data/things_concepts.tsv`, in its order.
+        things_behavior: Images are `{item}.jpg` for the items of `data/item_names.tsv`, in its
+            order.
+        add_ref_imgs: Not supported; the error says what to do instead.
+        file_names: Images relative to `root`, in exactly this order; all, sorted, by default.
+        transforms: What the model's `get_transformations` returned; None means the model's own
+            preprocessing.
 
-    Raises InvalidRequestError, also for `add_ref_imgs`, which took images from outside of `root`.
+    Returns:
+        The batches, for `Model.extract_features`.
+
+    Raises:
+        InvalidRequestError: Files or names that do not exist or don't fit, or several flags.
+
+    Example:
+        ```python
+        from thingsvision_client import vision
+
+        batches = vision.load_dl("images", "results", backend="pt", batch_size=64)
+        print(len(batches), batches.dataset.classes)
+        ```
+
     """
     if add_ref_imgs:
         raise InvalidRequestError(

@@ -47,10 +47,28 @@ def choices(
 
 
 def get_module_names(model: Model, module: str) -> list[str]:
-    """Return the names of all modules in which the pattern `module` is found, in order.
+    """Return the names of all modules that match a pattern, in order of execution.
 
-    It is a regular expression: `conv` finds any name with `conv` in it, `conv$` those that end in
-    it. Raises InvalidRequestError.
+    Args:
+        model: The model.
+        module: A regular expression: `conv` matches any name that contains it, `conv$` names that
+            end in it.
+
+    Returns:
+        The names.
+
+    Raises:
+        InvalidRequestError: `module` is not a regular expression.
+
+    Example:
+        ```python
+        from thingsvision_client import vision
+        from thingsvision_client.model_class import Model
+
+        model = Model("alexnet", pretrained=True, device=None)
+        print(vision.get_module_names(model, "^features"))
+        ```
+
     """
     return [found.name for found in _matching(model.modules(), module)]
 
@@ -66,10 +84,40 @@ def get_features(
     backend: str = "pt",
     flatten_acts: bool | None = None,
 ) -> dict[str, dict[str, Array]]:
-    """Return the features of the images below `root` by model, then module.
+    """Return the features of the same images from several models, with a forward pass per model.
 
-    Module i is of model i. `file_names.txt` in `out_path` has a line per row. All else is as in
-    `Model.extract_features`.
+    Args:
+        root: Folder of images, or of class folders.
+        out_path: Folder for `file_names.txt`, which has the name of each row's image.
+        model_names: Models, as in `Model`.
+        module_names: A module per model.
+        clip: Has no effect, but there is one per model if it is a list.
+        pretrained: Pretrained weights; False gives random ones, always the same.
+        batch_size: Images in a forward pass.
+        backend: `pt` or `tf`.
+        flatten_acts: True gives images x units, False the activations' own shape; there is no
+            default.
+
+    Returns:
+        Features, images x shape, by model and then module.
+
+    Raises:
+        InvalidRequestError: Lists of different lengths, or a missing `flatten_acts`.
+        UnknownModelError: No source has a model.
+        UnknownModuleError: A model has no such module.
+
+    Example:
+        ```python
+        from thingsvision_client import vision
+
+        names, modules = ["alexnet", "squeezenet1_0"], ["features.10", "features.12"]
+        features = vision.get_features(
+            "images", "results", names, modules,
+            clip=False, pretrained=True, batch_size=64, flatten_acts=True,
+        )
+        print(features["alexnet"]["features.10"].shape)
+        ```
+
     """
     chosen = choices(model_names, module_names, clip)
     study = Study(pretrained, batch_size, backend, checked_flattening(flatten_acts))
@@ -88,11 +136,39 @@ def extract_features_across_models_and_datasets(
     flatten_acts: bool | None = None,
     f_format: str = "txt",
 ) -> None:
-    """Write features of every folder of images in `img_paths`, of module i of model i.
+    """Write the features of several folders of images, from one module of each of several models.
 
-    They go to `{out_path}/{img_path}/{model}/{module}/features/features.{f_format}`, with
-    `file_names.txt` beside it, a line per row. Raises InvalidRequestError before anything is
-    extracted where the format can't hold the features.
+    Files are `{out_path}/{img_path}/{model}/{module}/features/features.{f_format}`, with
+    `file_names.txt` beside them.
+
+    Args:
+        out_path: Folder for the files.
+        model_names: Models, as in `Model`.
+        img_paths: Folders of images, or of class folders.
+        module_names: A module per model.
+        clip: Has no effect, but there is one per model if it is a list.
+        pretrained: Pretrained weights; False gives random ones, always the same.
+        batch_size: Images in a forward pass.
+        backend: `pt` or `tf`.
+        flatten_acts: True gives images x units, False the activations' own shape; there is no
+            default.
+        f_format: Format of the files, as in `save_features`.
+
+    Raises:
+        InvalidRequestError: Lists of different lengths, a missing `flatten_acts`, or a format that
+            can't hold the features; nothing is extracted then.
+
+    Example:
+        ```python
+        from thingsvision_client import vision
+
+        vision.extract_features_across_models_and_datasets(
+            "results", ["alexnet", "squeezenet1_0"], ["images", "photos"],
+            ["features.10", "features.12"], clip=False, pretrained=True, batch_size=64,
+            flatten_acts=True, f_format="npy",
+        )
+        ```
+
     """
     study = Study(pretrained, batch_size, backend, checked_flattening(flatten_acts))
     chosen = choices(model_names, module_names, clip)
@@ -111,10 +187,39 @@ def extract_features_across_models_datasets_and_modules(
     flatten_acts: bool | None = None,
     f_format: str = "txt",
 ) -> None:
-    """Do as `extract_features_across_models_and_datasets`, of several modules of each model.
+    """Write the features of several folders of images, from several modules of several models.
 
-    `module_names` has a pattern per model, as `get_module_names` takes it; of the modules that it
-    finds, those that can be extracted are.
+    Files are `{out_path}/{img_path}/{model}/{module}/features/features.{f_format}`, with
+    `file_names.txt` beside them.
+
+    Args:
+        out_path: Folder for the files.
+        model_names: Models, as in `Model`.
+        img_paths: Folders of images, or of class folders.
+        module_names: A pattern per model, as in `get_module_names`; all modules that match it and
+            can be extracted are.
+        clip: Has no effect, but there is one per model if it is a list.
+        pretrained: Pretrained weights; False gives random ones, always the same.
+        batch_size: Images in a forward pass.
+        backend: `pt` or `tf`.
+        flatten_acts: True gives images x units, False the activations' own shape; there is no
+            default.
+        f_format: Format of the files, as in `save_features`.
+
+    Raises:
+        InvalidRequestError: Lists of different lengths, a missing `flatten_acts`, a pattern without
+            a module, or a format that can't hold the features; nothing is extracted then.
+
+    Example:
+        ```python
+        from thingsvision_client import vision
+
+        vision.extract_features_across_models_datasets_and_modules(
+            "results", ["alexnet"], ["photos"], ["^classifier[.][25]$"], clip=False,
+            pretrained=True, batch_size=64, flatten_acts=True, f_format="npy",
+        )
+        ```
+
     """
     study = Study(pretrained, batch_size, backend, checked_flattening(flatten_acts))
     chosen = choices(model_names, module_names, clip)

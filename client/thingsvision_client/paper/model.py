@@ -27,14 +27,36 @@ if TYPE_CHECKING:
 
 
 class Model:
-    """A network on the server, by the names and calls of the paper.
+    """A model on the server, with the names and calls of the THINGSvision paper.
 
-    `model_name` is looked for in torchvision, custom (CORnet and others), ssl, timm for backend
-    `pt`, and in keras, custom for `tf`; the first that has it is taken, `source` takes another.
-    The paper's `clip-ViT` and `clip-RN` are known. `pretrained` False gives random weights, always
-    the same (seed 0). `model_path` is a file of your own weights, which is uploaded. For a `device`
-    that the server lacks there is a warning, and its own is used. `model_parameters` are those of
-    `get_extractor`. Raises UnknownModelError with near matches, and InvalidRequestError.
+    Args:
+        model_name: Name of the model, such as `alexnet`; looked up in torchvision, custom (CORnet
+            and others), ssl and timm for backend `pt`, and in keras and custom for `tf`. The
+            first source that has it is used. The paper's `clip-ViT` and `clip-RN` work too.
+        pretrained: Pretrained weights; False gives random ones, always the same (seed 0).
+        device: Device of the server that you expect, or None. For any other there is a warning, and
+            the server uses its own.
+        model_path: File of your own weights, which is uploaded.
+        backend: `pt` or `tf`.
+        server: Address, host:port; by default that of `Client()`.
+        source: Another source for the model.
+        model_parameters: As in `get_extractor`.
+
+    Attributes:
+        extractor: The Extractor of this model.
+
+    Raises:
+        UnknownModelError: No source has the model; near matches are named.
+        InvalidRequestError: An unknown backend, or one that does not run the model.
+
+    Example:
+        ```python
+        from thingsvision_client.model_class import Model
+
+        model = Model("alexnet", pretrained=True, device=None, backend="pt")
+        print(model)
+        ```
+
     """
 
     def __init__(
@@ -78,15 +100,45 @@ class Model:
     def show(self) -> str:
         """Print the modules, ask for the name of one, and return it.
 
-        TAB completes names at a terminal. Elsewhere the first line of the input is read;
-        UnknownModuleError or InvalidRequestError if that is of no use.
+        At a terminal, TAB completes names. Otherwise the first line of the input is read.
+
+        Returns:
+            The name that was typed.
+
+        Raises:
+            UnknownModuleError: The input is not the name of a module (not at a terminal).
+            InvalidRequestError: There is no input, or the module can't be extracted.
+
+        Example:
+            ```python
+            import io
+            import sys
+            from thingsvision_client.model_class import Model
+
+            sys.stdin = io.StringIO("features.10")  # without this line, you are asked
+            module_name = Model("alexnet", pretrained=True, device=None).show()
+            ```
+
         """
         modules = self.modules()
         print(outline(modules))
         return ask_module(modules)
 
     def modules(self) -> list[ModuleInfo]:
-        """Return what the server knows of the modules, in order of execution."""
+        """Return the modules of the model in order of execution.
+
+        Returns:
+            Names, types, output shapes for one image, and whether a module can be extracted.
+
+        Example:
+            ```python
+            from thingsvision_client.model_class import Model
+
+            model = Model("alexnet", pretrained=True, device=None)
+            print([module.name for module in model.modules() if module.extractable])
+            ```
+
+        """
         return self.extractor.client.modules(self.extractor.model)
 
     def extract_features(
@@ -99,19 +151,41 @@ class Model:
         clip: bool = False,
         return_probabilities: bool = False,
     ) -> tuple[Array, ...]:
-        """Return features, images x shape, float32, and targets, images x 1: numbers of classes.
+        """Return features and the class number of each image, in the order of the data loader.
 
-        `data_loader` is what `vision.load_dl` returns, or any iterable of (images, targets) that
-        you preprocessed. Rows are all images, in its order. `flatten_acts` has no default (section
-        2.4.1 of the paper): True gives images x (everything else, C order), False the activations'
-        own shape. `batch_size` is the data loader's (a warning, if not), `device` the model's,
-        and `clip` tells nothing that the server does not know: leave them out.
+        Args:
+            data_loader: What `vision.load_dl` returned, or any iterable of (images, targets) that
+                you preprocessed.
+            module_name: Name of the module.
+            batch_size: The data loader's, which is used anyway; another one gives a warning.
+            flatten_acts: True gives images x units (C order), False the activations' own shape.
+                There is no default (section 2.4.1 of the paper).
+            device: The model's, which is used anyway; another one gives a warning.
+            clip: Has no effect: the server knows which models are CLIP's.
+            return_probabilities: Also return class probabilities, from the same forward pass: the
+                softmax of the model's output.
 
-        `return_probabilities` adds images x classes, from the same forward pass: the softmax of the
-        model's output.
+        Returns:
+            Features (images x shape, float32), targets (images x 1) and, if asked for,
+            probabilities (images x classes).
 
-        Raises UnknownModuleError and InvalidRequestError (both ValueErrors), and TypeError for
-        what is no data loader.
+        Raises:
+            UnknownModuleError: The model has no such module.
+            InvalidRequestError: `flatten_acts` is missing, or the model or the data loader has no
+                classes.
+            TypeError: `data_loader` is not an iterable of batches.
+
+        Example:
+            ```python
+            from thingsvision_client import vision
+            from thingsvision_client.model_class import Model
+
+            model = Model("alexnet", pretrained=True, device=None)
+            batches = vision.load_dl("images", "results", backend="pt", batch_size=64)
+            features, targets = model.extract_features(batches, "features.10", flatten_acts=True)
+            print(features.shape, targets.shape)
+            ```
+
         """
         flatten = checked_flattening(flatten_acts)
         self._check_choices(data_loader, batch_size, device)
@@ -127,10 +201,24 @@ class Model:
     def get_transformations(
         self, resize_dim: int = 256, crop_dim: int = 224, apply_center_crop: bool = True
     ) -> ServerTransforms:
-        """Return what the server does to images, for `vision.load_dl(transforms=...)`.
+        """Return the preprocessing that the server applies, for `vision.load_dl(transforms=...)`.
 
-        Without arguments it is the model's own preprocessing; sizes are as in the extractor's
-        `get_transformations`.
+        Args:
+            resize_dim: Pixels of the shorter side after resizing.
+            crop_dim: Pixels of the sides of the centre crop.
+            apply_center_crop: Whether to crop.
+
+        Returns:
+            The model's own preprocessing, with changes where an argument is not the default.
+
+        Example:
+            ```python
+            from thingsvision_client.model_class import Model
+
+            model = Model("alexnet", pretrained=True, device=None)
+            print(model.get_transformations(resize_dim=224, apply_center_crop=False))
+            ```
+
         """
         return self.extractor.get_transformations(resize_dim, crop_dim, apply_center_crop)
 

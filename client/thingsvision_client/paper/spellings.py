@@ -16,7 +16,28 @@ if TYPE_CHECKING:
 
 
 def compute_rdm(F: npt.ArrayLike, method: str) -> Float64Array:  # noqa: N803 - the library's own name
-    """Return the RDM of images x units, see `core.rsa.compute_rdm`."""
+    """Return the RDM of features, as `core.rsa.compute_rdm` does.
+
+    Args:
+        F: Features, images x units.
+        method: `correlation` (1 - Pearson's r), `cosine`, `euclidean` or `gaussian`.
+
+    Returns:
+        Images x images, float64, symmetric.
+
+    Raises:
+        InvalidRequestError: An unknown method, or features that are not 2-D.
+
+    Example:
+        ```python
+        import numpy as np
+        from thingsvision_client import vision
+
+        features = np.random.default_rng(0).normal(size=(10, 50))
+        print(vision.compute_rdm(features, method="correlation").shape)
+        ```
+
+    """
     return rsa.compute_rdm(F, method)
 
 
@@ -28,12 +49,55 @@ def plot_rdm(
     colormap: str = "cividis",
     show_plot: bool = False,
 ) -> None:
-    """Draw the RDM of images x units to `rdm{format}` in `out_path`, see `core.rsa.plot_rdm`."""
+    """Draw the RDM of features, as ranks, into the file `rdm{format}`, as `core.rsa.plot_rdm` does.
+
+    Args:
+        out_path: Folder for the file, made if need be.
+        F: Features, images x units.
+        method: Metric of `compute_rdm`.
+        format: Ending of the file: `.png`, `.svg`, `.pdf` or another of matplotlib's.
+        colormap: Name of a colormap of matplotlib.
+        show_plot: Also show the figure in a window.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+        InvalidRequestError: An unknown format or colormap, and all that `compute_rdm` rejects.
+
+    Example:
+        ```python
+        import numpy as np
+        from thingsvision_client import vision
+
+        features = np.random.default_rng(0).normal(size=(10, 50))
+        vision.plot_rdm("results", features, method="correlation", format=".png")
+        ```
+
+    """
     rsa.plot_rdm(out_path, F, method, format, colormap, show_plot)
 
 
 def store_features(PATH: str | Path, features: Features, file_format: str) -> None:  # noqa: N803
-    """Write `features.{suffix}` to the folder `PATH`, see `utils.storing.store_features`."""
+    """Write the file `features.{suffix}`, as `utils.storing.store_features` does.
+
+    Args:
+        PATH: Folder for the file, made if need be.
+        features: An array (or tensor) of images x any shape, or a dict of them by module name.
+        file_format: `npy`, `npz`, `hdf5`, `mat`, `txt`, `pt` or `parquet`.
+
+    Raises:
+        InvalidRequestError: An unknown format, or features that it can't hold.
+        MissingDependencyError: The format needs a package that is not installed.
+
+    Example:
+        ```python
+        import numpy as np
+        from thingsvision_client import vision
+
+        features = np.random.default_rng(0).normal(size=(10, 50))
+        vision.store_features("results", features, file_format="npy")
+        ```
+
+    """
     storing.store_features(PATH, features, file_format)
 
 
@@ -43,10 +107,53 @@ def split_features(
     file_format: str,
     n_splits: int = 10,
 ) -> None:
-    """Write exactly `n_splits` pieces to the folder `PATH`, see `utils.storing.split_features`."""
+    """Write features in exactly `n_splits` pieces, as `utils.storing.split_features` does.
+
+    Args:
+        PATH: Folder for the pieces, made if need be.
+        features: An array (or tensor) of images x any shape, or a dict of them by module name.
+        file_format: `npy`, `npz`, `hdf5`, `mat`, `txt`, `pt` or `parquet`.
+        n_splits: Number of pieces, at most the number of images.
+
+    Raises:
+        InvalidRequestError: An unknown format, or features that it can't hold.
+        MissingDependencyError: The format needs a package that is not installed.
+
+    Example:
+        ```python
+        import numpy as np
+        from thingsvision_client import vision
+
+        features = np.random.default_rng(0).normal(size=(10, 50))
+        vision.split_features("results", features, "npy", n_splits=3)
+        ```
+
+    """
     storing.split_features(PATH, features, file_format, n_splits)
 
 
 def merge_features(PATH: str | Path, file_format: str) -> Array | dict[str, Array]:  # noqa: N803
-    """Return what `split_features` wrote, whole, see `utils.storing.merge_features`."""
+    """Return the features that `split_features` wrote, whole.
+
+    Args:
+        PATH: Folder of the pieces.
+        file_format: Format of the pieces.
+
+    Returns:
+        An array of images x shape, or a dict of them by module name.
+
+    Raises:
+        InvalidRequestError: Missing pieces, or pieces of different splits.
+
+    Example:
+        ```python
+        import numpy as np
+        from thingsvision_client import vision
+
+        features = np.random.default_rng(0).normal(size=(10, 50))
+        vision.split_features("results", features, "npy", n_splits=3)
+        assert np.array_equal(vision.merge_features("results", "npy"), features)
+        ```
+
+    """
     return storing.merge_features(PATH, file_format)

@@ -45,14 +45,33 @@ class ServerTransforms:
 
 
 class ImageDataset:
-    """The images below a folder; writes `file_names.txt` to `out_path`, a line per row.
+    """The images below a folder, in a fixed order that is written to `file_names.txt`.
 
-    Folders in `root` are classes (sorted, or `class_names` in that order), each walked sorted;
-    without folders its sorted files. `file_names`, relative to `root`, gives exactly that order.
-    `transforms` is None for the model's own preprocessing, or what an extractor's
-    `get_transformations` returned; the server applies it. `classes` are the classes' names (in a
-    folder without any every image is its own class). Raises InvalidRequestError, also for names
-    that are not there.
+    Args:
+        root: Folder of images, or of class folders.
+        out_path: Folder for `file_names.txt`, which has the name of each row's image.
+        backend: `pt` or `tf`: the framework of the model, as the extractor's `get_backend()` says.
+        class_names: Class folders to use, in this order; all of them, sorted, by default.
+        file_names: Images relative to `root`, in exactly this order; all, sorted, by default.
+        transforms: What the extractor's `get_transformations` returned; None means the model's own
+            preprocessing. The server applies it.
+
+    Attributes:
+        names: Names of the images relative to `root`, in the order of the rows.
+        classes: Names of the classes; in a folder without class folders, every image is its own
+            class.
+
+    Raises:
+        InvalidRequestError: Names that do not exist, or an unknown backend.
+
+    Example:
+        ```python
+        from thingsvision_client import ImageDataset
+
+        dataset = ImageDataset(root="images", out_path="results", backend="pt")
+        print(len(dataset), dataset.classes, dataset.targets.shape)
+        ```
+
     """
 
     def __init__(
@@ -93,17 +112,56 @@ class ImageDataset:
         return np.array(classes, dtype=np.int64).reshape(-1, 1)
 
     def queue(self, rows: slice = _ALL) -> ImageQueue:
-        """Return the images of rows, to be sent."""
+        """Return the images of some rows, to be sent by a method of `Client`.
+
+        Args:
+            rows: The rows to send; all by default.
+
+        Returns:
+            The images, each read only when it is sent.
+
+        Example:
+            ```python
+            from thingsvision_client import Client, ImageDataset
+
+            dataset = ImageDataset("photos", "results", "pt")
+            first_two = dataset.queue(slice(0, 2))
+            print(Client().extract("torchvision/alexnet", first_two, "features.10").images)
+            ```
+
+        """
         return queue_files(self.root, self.names[rows])
 
 
 class HDF5Dataset:
-    """Images in an array of an HDF5 file (such as NSD's `imgBrick`); a row's name is its index.
+    """Images in an array of an HDF5 file, such as NSD's `imgBrick`; an image's name is its index.
 
-    The array is uint8: images x height x width x channels (grey without; 3: RGB), or images x
-    pixels of square RGB images. `img_indices` gives exactly these images in this order.
-    `transforms` is as in ImageDataset. `file_names.txt` is written where there is an `out_path`.
-    Raises InvalidRequestError, and MissingDependencyError without h5py.
+    Args:
+        hdf5_fp: The HDF5 file.
+        img_ds_key: Name of the array: uint8, images x height x width x channels (3 for RGB, or
+            none for grey), or images x pixels of square RGB images.
+        backend: `pt` or `tf`: the framework of the model, as the extractor's `get_backend()` says.
+        transforms: What the extractor's `get_transformations` returned; None means the model's own
+            preprocessing.
+        img_indices: Images to use, in exactly this order; all by default.
+        out_path: Folder for `file_names.txt`; None writes none.
+
+    Raises:
+        InvalidRequestError: A file or array that can't be read, or an index out of range.
+        MissingDependencyError: h5py is not installed.
+
+    Example:
+        ```python
+        import h5py
+        import numpy as np
+        from thingsvision_client import HDF5Dataset
+
+        with h5py.File("images.h5", "w") as file:
+            file["imgBrick"] = np.zeros((10, 32, 32, 3), "uint8")
+        dataset = HDF5Dataset("images.h5", "imgBrick", "pt", img_indices=[3, 1])
+        print(dataset.names)
+        ```
+
     """
 
     root: Path | None = None
@@ -138,7 +196,27 @@ class HDF5Dataset:
         return [str(index) for index in self.indices]
 
     def queue(self, rows: slice = _ALL) -> ImageQueue:
-        """Return the images of rows, to be sent as PNG files, which lose nothing."""
+        """Return the images of some rows, to be sent by a method of `Client` as PNG files.
+
+        Args:
+            rows: The rows to send; all by default.
+
+        Returns:
+            The images, each read only when it is sent.
+
+        Example:
+            ```python
+            import h5py
+            import numpy as np
+            from thingsvision_client import Client, HDF5Dataset
+
+            with h5py.File("images.h5", "w") as file:
+                file["imgBrick"] = np.arange(4 * 32 * 32 * 3).reshape(4, 32, 32, 3).astype("uint8")
+            dataset = HDF5Dataset("images.h5", "imgBrick", "pt")
+            print(Client().rdm("torchvision/alexnet", dataset.queue(), "features.10").images)
+            ```
+
+        """
         indices = self.indices[rows]
         return ImageQueue(Reread(partial(self._array.images, indices)), len(indices))
 
@@ -160,10 +238,30 @@ class ImageBatch(list[str]):
 
 
 class DataLoader:
-    """A dataset and the number of its images in one forward pass, for reproducible bits.
+    """A dataset, split into batches: one batch is one forward pass, for reproducible bits.
 
-    `len` is the number of batches; iterating gives the names of the images of each, which
+    `len()` is the number of batches. Iterating yields the image names of each batch, which
     `Extractor.extract_batch` takes.
+
+    Args:
+        dataset: An ImageDataset or HDF5Dataset.
+        batch_size: Images in a batch, at least 1; the last batch may have fewer.
+        backend: `pt` or `tf`, as in the dataset.
+
+    Raises:
+        InvalidRequestError: A batch size below 1, or another backend than the dataset's.
+        TypeError: Another kind of dataset.
+
+    Example:
+        ```python
+        from thingsvision_client import DataLoader, ImageDataset, get_extractor
+
+        extractor = get_extractor("alexnet", pretrained=True, device=None, source="torchvision")
+        dataset = ImageDataset("images", "results", extractor.get_backend())
+        batches = DataLoader(dataset, batch_size=32, backend=extractor.get_backend())
+        print(extractor.extract_features(batches, "features.10").shape)
+        ```
+
     """
 
     def __init__(self, dataset: Dataset, batch_size: int, backend: str) -> None:
@@ -201,7 +299,34 @@ def load_batches(
     file_names: Sequence[str] | None = None,
     transforms: ServerTransforms | None = None,
 ) -> DataLoader:
-    """Return a DataLoader of an ImageDataset, in one call."""
+    """Return a DataLoader of an ImageDataset, in one call.
+
+    Args:
+        root: Folder of images, or of class folders.
+        out_path: Folder for `file_names.txt`, which has the name of each row's image.
+        backend: `pt` or `tf`: the framework of the model, as the extractor's `get_backend()` says.
+        batch_size: Images in a batch, at least 1.
+        class_names: Class folders to use, in this order; all of them, sorted, by default.
+        file_names: Images relative to `root`, in exactly this order; all, sorted, by default.
+        transforms: What the extractor's `get_transformations` returned; None means the model's own
+            preprocessing.
+
+    Returns:
+        The batches, for `Extractor.extract_features`.
+
+    Raises:
+        InvalidRequestError: Names that do not exist, an unknown backend, or a batch size below 1.
+
+    Example:
+        ```python
+        from thingsvision_client import get_extractor, load_batches
+
+        extractor = get_extractor("alexnet", pretrained=True, device=None, source="torchvision")
+        batches = load_batches("images", "results", extractor.get_backend(), batch_size=32)
+        print(extractor.extract_features(batches, "features.10").shape)
+        ```
+
+    """
     dataset = ImageDataset(root, out_path, backend, class_names, file_names, transforms)
     return DataLoader(dataset, batch_size, backend)
 

@@ -43,20 +43,35 @@ def save_features(
     *,
     by_image: bool = False,
 ) -> None:
-    """Write `features.{suffix}` into the folder `out_path`, which is made if need be.
+    """Write features to the file `features.{suffix}`, with their provenance beside it.
 
-    `features` is an array (or tensor) of images x ..., or a dict of them by module name.
-    `file_format` is a name in FORMATS: npy, npz, hdf5 (suffix h5), mat, txt, pt, parquet. npy and
-    txt hold one array, txt of two dimensions at most. hdf5, mat and parquet have the names of the
-    rows in the file, too: those of the images that were extracted, else the lines of a
-    `file_names.txt` in `out_path`, if they are as many. `by_image`: in mat, a variable per image,
-    called as it is.
+    The file is replaced only when the new one is complete. `features.{suffix}.json` records where
+    features of an extractor came from. hdf5, mat and parquet also store the names of the rows:
+    those of the extracted images if known, else the lines of `file_names.txt`, if as many.
 
-    `n_splits` is there for scripts of the original, which falls back to `split_features` when
-    memory runs out; files are written in flat memory here, and never split unasked.
+    Args:
+        features: An array (or tensor) of images x any shape, or a dict of them by module name.
+        out_path: Folder for the file, made if need be.
+        file_format: `npy`, `npz`, `hdf5` (suffix h5), `mat`, `txt`, `pt` or `parquet`. npy and txt
+            hold a single array, txt of at most two dimensions.
+        n_splits: Has no effect: the library splits files when memory runs out, this client writes
+            in flat memory.
+        by_image: In mat, write a variable per image, named after it.
 
-    An existing file is replaced only when the new one is complete. `{file}.json` beside it tells
-    where the features came from. Raises InvalidRequestError, MissingDependencyError.
+    Raises:
+        InvalidRequestError: An unknown format, or features that it can't hold.
+        MissingDependencyError: The format needs a package that is not installed.
+
+    Example:
+        ```python
+        from thingsvision_client import get_extractor, load_batches, save_features
+
+        extractor = get_extractor("alexnet", pretrained=True, device=None, source="torchvision")
+        batches = load_batches("images", "results", extractor.get_backend(), batch_size=32)
+        features = extractor.extract_features(batches, "features.10")
+        save_features(features, "results", file_format="hdf5")
+        ```
+
     """
     arrays, folder = as_arrays(features), Path(out_path)
     kind = _format(file_format, len(arrays))
@@ -67,17 +82,51 @@ def save_features(
 
 
 def store_features(root: str | Path, features: Features, file_format: str) -> None:
-    """Write as `save_features` does, but mat with a variable per image, called as it is.
+    """Write features as `save_features` does; in mat, with a variable per image, named after it.
 
-    Raises what `save_features` raises.
+    Args:
+        root: Folder for the file, made if need be.
+        features: An array (or tensor) of images x any shape, or a dict of them by module name.
+        file_format: `npy`, `npz`, `hdf5`, `mat`, `txt`, `pt` or `parquet`.
+
+    Raises:
+        InvalidRequestError: An unknown format, or features that it can't hold.
+        MissingDependencyError: The format needs a package that is not installed.
+
+    Example:
+        ```python
+        from thingsvision_client import Client
+        from thingsvision_client.utils.storing import store_features
+
+        extraction = Client().extract("torchvision/alexnet", "photos", "classifier.5")
+        store_features("results", extraction.features["classifier.5"], file_format="mat")
+        ```
+
     """
     save_features(features, root, file_format, by_image=True)
 
 
 def save_targets(targets: Array, PATH: str | Path, file_format: str) -> None:  # noqa: N803
-    """Write class numbers, images x 1, to `targets.{suffix}` in the folder `PATH`.
+    """Write class numbers to the file `targets.{suffix}`.
 
-    Raises InvalidRequestError, MissingDependencyError.
+    Args:
+        targets: Class numbers, images x 1.
+        PATH: Folder for the file, made if need be.
+        file_format: `npy`, `npz`, `hdf5`, `mat`, `txt`, `pt` or `parquet`.
+
+    Raises:
+        InvalidRequestError: An unknown format, or values that it can't hold.
+        MissingDependencyError: The format needs a package that is not installed.
+
+    Example:
+        ```python
+        from thingsvision_client import ImageDataset
+        from thingsvision_client.utils.storing import save_targets
+
+        dataset = ImageDataset("images", "results", "pt")
+        save_targets(dataset.targets, "results", file_format="npy")
+        ```
+
     """
     kind = _format(file_format, 1)
     arrays = {_TARGETS: savable_array(targets, _TARGETS)}
@@ -92,16 +141,36 @@ def split_features(
     *,
     by_image: bool = False,
 ) -> None:
-    """Write the rows in exactly `n_splits` pieces, of sizes as by `numpy.array_split`.
+    """Write features in exactly `n_splits` pieces, which `merge_features` puts together again.
 
-    Pieces are files `features_01.{suffix}` ... in the folder `root`, with more digits from 100 on.
-    Of several modules each piece holds all, where the format can (npz, mat, pt, parquet); where it
-    can't (npy, txt) they are files `{module}/features_01.{suffix}`, `/` and the like in names as
-    in URLs. hdf5 has the pieces as datasets in one file, `features_01` or `{module}/features_01`.
+    Sizes of pieces are those of `numpy.array_split`. Pieces are files `features_01.{suffix}`,
+    `features_02.{suffix}` and so on (more digits from 100 on). Of several modules, each piece
+    holds all if the format can (npz, mat, pt, parquet); otherwise (npy, txt) each module has its
+    own folder, `{module}/features_01.{suffix}`, with `/` and the like as in URLs. hdf5 has the
+    pieces as datasets of one file. All pieces appear together, once they are complete, and replace
+    those of an earlier split.
 
-    Pieces appear together, when all are complete, and take away those of an earlier split.
-    `merge_features` notices pieces that are not of one set. The features may come first and the
-    folder second, as in `save_features`. Raises what `save_features` raises.
+    Args:
+        root: Folder for the pieces, made if need be.
+        features: An array (or tensor) of images x any shape, or a dict of them by module name. May
+            be given before the folder, as in `save_features`.
+        file_format: `npy`, `npz`, `hdf5`, `mat`, `txt`, `pt` or `parquet`.
+        n_splits: Number of pieces, at most the number of images.
+        by_image: In mat, write a variable per image, named after it.
+
+    Raises:
+        InvalidRequestError: An unknown format, features that it can't hold, or too many pieces.
+        MissingDependencyError: The format needs a package that is not installed.
+
+    Example:
+        ```python
+        from thingsvision_client import Client, merge_features, split_features
+
+        extraction = Client().extract("torchvision/alexnet", "photos", "features.10")
+        split_features("results", extraction.features["features.10"], "npy", n_splits=3)
+        print(merge_features("results", "npy").shape)
+        ```
+
     """
     from .splitting import stops_of, write_in_one, write_pieces
 
@@ -115,12 +184,33 @@ def split_features(
 
 
 def merge_features(root: str | Path, file_format: str) -> Array | dict[str, Array]:
-    """Return what `split_features` wrote to the folder `root`: an array, or a dict by module.
+    """Return the features that `split_features` wrote, whole.
 
-    Pieces of other programs are read as well, if numbered from 1 without a gap; without pieces
-    the file `features.{suffix}` is. Values and shapes are as they were, but txt gives float64,
-    and mat n x 1 for one dimension. Raises InvalidRequestError where pieces are missing, or of
-    different splits, or where a whole file is newer than they are.
+    Pieces written by other programs are read too, if they are numbered from 1 without a gap.
+    Without pieces, the file `features.{suffix}` is read.
+
+    Args:
+        root: Folder of the pieces.
+        file_format: Format of the pieces.
+
+    Returns:
+        An array of images x shape, or a dict of them by module name. Values and shapes are those
+        that were split, but txt gives float64, and mat gives n x 1 for one dimension.
+
+    Raises:
+        InvalidRequestError: Missing pieces, pieces of different splits, or a whole file that is
+            newer than the pieces.
+
+    Example:
+        ```python
+        import numpy as np
+        from thingsvision_client import merge_features, split_features
+
+        features = np.random.default_rng(0).normal(size=(10, 50))
+        split_features("results", features, "npy", n_splits=3)
+        assert np.array_equal(merge_features("results", "npy"), features)
+        ```
+
     """
     from ..formats.pieces import find_pieces
     from .splitting import join
@@ -140,10 +230,28 @@ def merge_features(root: str | Path, file_format: str) -> Array | dict[str, Arra
 
 
 def tensor2slices(PATH: str | Path, file_name: str, features: Array) -> None:  # noqa: N803
-    """Write an array of three dimensions or more as text to the file `file_name` in `PATH`.
+    """Write an array of three or more dimensions to a text file, as matrices of its last two.
 
-    The first line has its shape; matrices of the last two dimensions follow, a comment behind
-    each. There are as many digits as bring back the very values. Raises InvalidRequestError.
+    The first line has the shape, and a comment follows each matrix. Values have enough digits to be
+    read back exactly.
+
+    Args:
+        PATH: Folder for the file, made if need be.
+        file_name: Name of the file.
+        features: The array, images x at least two dimensions.
+
+    Raises:
+        InvalidRequestError: An array of fewer than three dimensions.
+
+    Example:
+        ```python
+        from thingsvision_client import Client
+        from thingsvision_client.utils.storing import tensor2slices
+
+        extraction = Client().extract("torchvision/alexnet", "photos", "features.10")
+        tensor2slices("results", "features.txt", extraction.features["features.10"])
+        ```
+
     """
     from ..formats.slices import write_slices
     from ..origins import write_origin
@@ -161,9 +269,28 @@ def tensor2slices(PATH: str | Path, file_name: str, features: Array) -> None:  #
 
 
 def slices2tensor(PATH: str | Path, file: str) -> Array:  # noqa: N803
-    """Return the array that `tensor2slices` wrote: same shape, type and values.
+    """Return the array that `tensor2slices` wrote, with the same shape, type and values.
 
-    Files of the original have no type: float64. Raises InvalidRequestError.
+    Args:
+        PATH: Folder of the file.
+        file: Name of the file.
+
+    Returns:
+        The array; float64 for files of the original library, which record no type.
+
+    Raises:
+        InvalidRequestError: A file that can't be read or is not complete.
+
+    Example:
+        ```python
+        import numpy as np
+        from thingsvision_client.utils.storing import slices2tensor, tensor2slices
+
+        features = np.random.default_rng(0).normal(size=(4, 8, 6, 6))
+        tensor2slices("results", "features.txt", features)
+        assert np.array_equal(slices2tensor("results", "features.txt"), features)
+        ```
+
     """
     from ..formats.slices import read_slices
 

@@ -28,10 +28,27 @@ _SENTENCES = {
 
 @dataclass(frozen=True)
 class ModuleCheck:
-    """How the rows of one array of a file compare with those recomputed.
+    """How the rows of one array of a file compare with the recomputed ones.
 
-    `name` is that in the file. `largest_difference` is a part of the largest activation, `rounding`
-    the largest that is no fault.
+    Attributes:
+        name: Name of the array in the file.
+        module: Name of the module.
+        row_count: Number of recomputed rows.
+        is_equal: Whether they are equal bit for bit.
+        largest_difference: Largest difference, relative to the largest activation.
+        rounding: Largest difference, relative as well, that counts as rounding.
+
+    Example:
+        ```python
+        from thingsvision_client import get_extractor, load_batches, save_features, verify
+
+        extractor = get_extractor("alexnet", pretrained=True, device=None, source="torchvision")
+        batches = load_batches("photos", "results", extractor.get_backend(), batch_size=2)
+        save_features(extractor.extract_features(batches, "features.10"), "results", "npy")
+        found = verify("results/features.npy")
+        print([(module.name, module.verdict) for module in found.modules])
+        ```
+
     """
 
     name: str
@@ -58,7 +75,26 @@ class ModuleCheck:
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found of a file: its modules, what is wrong, and what is worth knowing."""
+    """What `verify` found out about a file.
+
+    Attributes:
+        path: The file.
+        modules: How the rows of each array compare with the recomputed ones.
+        faults: What is wrong.
+        notes: What differs without being wrong, such as another version of a library.
+
+    Example:
+        ```python
+        from thingsvision_client import get_extractor, load_batches, save_features, verify
+
+        extractor = get_extractor("alexnet", pretrained=True, device=None, source="torchvision")
+        batches = load_batches("photos", "results", extractor.get_backend(), batch_size=2)
+        save_features(extractor.extract_features(batches, "features.10"), "results", "npy")
+        found = verify("results/features.npy")
+        print(found.holds, found.faults, found.notes)
+        ```
+
+    """
 
     path: Path
     modules: tuple[ModuleCheck, ...]
@@ -72,7 +108,24 @@ class Verification:
         return not self.faults and all(module.verdict in good for module in self.modules)
 
     def lines(self) -> Iterator[str]:
-        """Yield what to print."""
+        """Yield the verdict as sentences to print.
+
+        Yields:
+            A line per module, note and fault, and one that says whether the file holds.
+
+        Example:
+            ```python
+            from thingsvision_client import get_extractor, load_batches, save_features, verify
+
+            extractor = get_extractor("alexnet", pretrained=True, device=None, source="torchvision")
+            batches = load_batches("photos", "results", extractor.get_backend(), batch_size=2)
+            save_features(extractor.extract_features(batches, "features.10"), "results", "npy")
+            found = verify("results/features.npy")
+            for line in found.lines():
+                print(line)
+            ```
+
+        """
         yield from map(str, self.modules)
         yield from (f"Note: {note}." for note in self.notes)
         yield from (f"Wrong: {fault}." for fault in self.faults)

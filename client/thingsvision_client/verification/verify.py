@@ -30,7 +30,27 @@ _MOST_NAMED = 5
 
 @dataclass(frozen=True)
 class Sample:
-    """Which images are run again: the batches of `count` of them, drawn by `seed`."""
+    """Which images `verify` recomputes: the whole batches of some images drawn at random.
+
+    Args:
+        count: Number of images drawn, at least 1.
+        seed: The same seed draws the same images.
+
+    Raises:
+        InvalidRequestError: A count below 1.
+
+    Example:
+        ```python
+        from thingsvision_client import get_extractor, load_batches, save_features, verify
+        from thingsvision_client.verification.verify import Sample
+
+        extractor = get_extractor("alexnet", pretrained=True, device=None, source="torchvision")
+        batches = load_batches("photos", "results", extractor.get_backend(), batch_size=2)
+        save_features(extractor.extract_features(batches, "features.10"), "results", "npy")
+        print(verify("results/features.npy", sample=Sample(count=2, seed=1)).holds)
+        ```
+
+    """
 
     count: int = 8
     seed: int = 0
@@ -48,11 +68,35 @@ def verify(
     image_root: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Verification:
-    """Return whether a file of features is what its model makes of its images today.
+    """Check a file of features: itself, its images, its model, and a recomputed sample of its rows.
 
-    The file and all images are compared with their SHA-256; the batches of a sample of images are
-    run again as they were. `image_root` is where the images lie, if not where they lay. Raises
-    ThingsvisionError where that can't be found out.
+    The file and all images are compared with the SHA-256 recorded beside the file. The batches of a
+    sample of images are then run again exactly as they were.
+
+    Args:
+        path: The file; its metadata is `{path}.json`.
+        server: Address, host:port; by default that of `Client()`.
+        sample: Which images to recompute; the batches of 8 images by default.
+        image_root: Folder of the images, if they moved.
+        progress: Called with stage, units done and total.
+
+    Returns:
+        A verdict per module, what is wrong, and what is worth knowing.
+
+    Raises:
+        InvalidRequestError: A file without metadata, or images that no file holds.
+        ThingsvisionError: Whatever else the server reports.
+
+    Example:
+        ```python
+        from thingsvision_client import get_extractor, load_batches, save_features, verify
+
+        extractor = get_extractor("alexnet", pretrained=True, device=None, source="torchvision")
+        batches = load_batches("photos", "results", extractor.get_backend(), batch_size=32)
+        save_features(extractor.extract_features(batches, "features.10"), "results", "npy")
+        assert verify("results/features.npy").holds
+        ```
+
     """
     file = Path(path)
     document = read_origin(file)
