@@ -28,7 +28,7 @@ from thingsvision_server.errors import WeightsMissingError as ServerWeightsMissi
 from thingsvision_server.inputs import IMAGE
 from thingsvision_server.sources import Sources
 from thingsvision_server.sources.base import ModelKey, Pretrained, Random
-from thingsvision_server.sources.custom.dreamsim.files import with_adapter
+from thingsvision_server.sources.custom.dreamsim.files import merge_adapter
 
 RANK, ALPHA = 4, 2.0
 """Of the adapters made here; an adapter's own configuration tells them."""
@@ -225,7 +225,7 @@ def test_an_adapter_that_can_not_be_added_is_refused(
         for block in range(12)
     }
     with pytest.raises(InvalidWeightsError, match=what):
-        with_adapter(state, tensors, {"r": RANK, "lora_alpha": ALPHA} | config)
+        merge_adapter(state, tensors, {"r": RANK, "lora_alpha": ALPHA} | config)
 
 
 def test_features_over_the_wire_are_not_normalised_and_repeat(

@@ -24,11 +24,11 @@ _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 def open_source(context: SourceContext) -> PyTorchSource:
     """Open the source."""
-    return PyTorchSource(TimmCatalogue(), context.weights, convert=_unwrapped)
+    return PyTorchSource(TimmCatalogue(), context.weights, convert=_strip_wrapper)
 
 
 class TimmCatalogue:
-    """What timm knows of its models."""
+    """A NetworkCatalogue of timm's models."""
 
     source = "timm"
 
@@ -37,14 +37,14 @@ class TimmCatalogue:
         return sorted(timm.list_models())
 
     def task(self, name: str) -> str:
-        """Return `features` where it has no classifier; outputs that are no classes say nothing."""
+        """Return `features`, `classification`, or nothing if the outputs aren't known classes."""
         config = get_pretrained_cfg(name).to_dict()
         if not config["num_classes"]:
             return "features"
         return "classification" if infer_imagenet_subset(config) else ""
 
     def tags(self, name: str) -> list[str]:
-        """Return the tags with weights, the default first."""
+        """Return the tags that have weights, the default first."""
         configs = get_arch_pretrained_cfgs(name)
         default = get_pretrained_cfg(name).tag
         tags = [config.tag for config in configs.values() if config.has_weights]
@@ -55,9 +55,9 @@ class TimmCatalogue:
         config = get_pretrained_cfg(_full_name(name, tag))
         files = (config.hf_hub_filename,) if config.hf_hub_filename else _HUB_FILES
         repository, url = config.hf_hub_id or "", config.url or ""
-        # What JAX saved is not read here, and the hub has it converted.
-        is_read = not (repository and url.endswith(".npz"))
-        return PublishedWeights(url if is_read else "", repository, files if repository else ())
+        # Files saved by JAX can't be read here, and the hub has them converted.
+        is_readable = not (repository and url.endswith(".npz"))
+        return PublishedWeights(url if is_readable else "", repository, files if repository else ())
 
     def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:
         """Return timm's own evaluation transform for the tag's data config."""
@@ -67,7 +67,7 @@ class TimmCatalogue:
         return {IMAGE: image_transform(compose, preprocessing, tuple(config["input_size"]))}
 
     def towers(self, network: nn.Module) -> Mapping[str, nn.Module]:
-        """Return the network: all of it sees images."""
+        """Return the whole network as the image tower."""
         return {IMAGE: network}
 
     def _data_config(self, key: ModelKey) -> dict[str, Any]:
@@ -87,17 +87,17 @@ class TimmCatalogue:
         return network
 
     def build_pretrained(self, name: str, tag: str, state: StateDict) -> nn.Module:
-        """Build the network as timm does for the tag: it converts old layouts of files."""
+        """Build the network as timm does for the tag, so that it converts old layouts of files."""
         network: nn.Module = timm.create_model(
             _full_name(name, tag), pretrained=True, pretrained_cfg_overlay={"state_dict": state}
         )
-        # timm keeps what it was given with the model: a second copy of the weights.
+        # timm keeps the state dict in the model's config: a second copy of the weights.
         vars(network)["pretrained_cfg"]["state_dict"] = None
         return network
 
 
-def _unwrapped(_name: str, state: StateDict) -> StateDict:
-    """Take off what I-JEPA's encoder was wrapped in for several GPUs; timm expects other names."""
+def _strip_wrapper(_name: str, state: StateDict) -> StateDict:
+    """Remove the multi-GPU wrapper's prefix from I-JEPA's keys; timm expects them without it."""
     is_wrapped = "module.patch_embed.proj.weight" in state
     return without_prefix("module.")(state) if is_wrapped else state
 

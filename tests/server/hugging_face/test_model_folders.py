@@ -230,7 +230,7 @@ CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 UNUSABLE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "code": (
         lambda path: changed(path, CONFIG, auto_map={"AutoModel": "own.Network"}),
-        r"brings Python code of its own \(auto_map\), and this server runs no code",
+        r"needs Python code of its own \(auto_map\), and this server never runs code",
     ),
     "code-of-processor": (
         lambda path: changed(path, PROCESSOR, auto_map={"AutoImageProcessor": "own.Processor"}),
@@ -242,7 +242,7 @@ UNUSABLE: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "no-type": (
         lambda path: changed(path, CONFIG, model_type=None),
-        r"config\.json names no model_type",
+        r"config\.json does not name a model_type",
     ),
     "quantized": (
         lambda path: changed(path, CONFIG, quantization_config={"quant_method": "gptq"}),
@@ -341,7 +341,7 @@ def test_shards_outside_the_folder_are_refused(client: Client, folder: Path) -> 
 def test_paths_are_no_names(client: Client, name: str) -> None:
     from thingsvision_client.values.model import Model
 
-    with pytest.raises(InvalidRequestError, match=r"a name is that of a folder in .*; no path"):
+    with pytest.raises(InvalidRequestError, match=r"the name must be a folder in .*, not a path"):
         client.modules(Model("transformers", name))
 
 

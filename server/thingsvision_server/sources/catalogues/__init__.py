@@ -1,1 +1,1 @@
-"""What sources of PyTorch networks share: names, weights, modules, loads."""
+"""Model sources over catalogues of PyTorch networks."""

@@ -1,4 +1,4 @@
-"""A catalogue of networks of which each has one published checkpoint; knows none of them."""
+"""A catalogue of networks that have one published checkpoint each."""
 
 from __future__ import annotations
 
@@ -17,24 +17,27 @@ from .pytorch import PyTorchSource
 
 
 def without_prefix(prefix: str) -> Callable[[StateDict], StateDict]:
-    """Return what takes a prefix off the names of tensors that have it."""
+    """Return a function that removes a prefix from the keys of a state dict."""
     return lambda state: {name.removeprefix(prefix): tensor for name, tensor in state.items()}
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One network, and the file of its weights."""
+    """One network, and its weight file."""
 
     build: Callable[[], nn.Module]
-    """Builds it with initialised weights."""
+    """Builds the network with initialised weights."""
     weights: PublishedWeights
     parameter_count: int
     convert: Callable[[StateDict], StateDict] = dict
-    """Turns the file's tensors into those of the network; names that it does not know stay."""
+    """Converts the file's state dict to the network's; unknown keys are kept."""
 
 
 class CheckpointCatalogue:
-    """A row for each network; all have one preprocessing, ImageNet's 256 / 224 bilinear."""
+    """A NetworkCatalogue over checkpoints that share one preprocessing, by default ImageNet's.
+
+    That is 256 / 224 pixels, bilinear.
+    """
 
     def __init__(
         self,
@@ -57,15 +60,15 @@ class CheckpointCatalogue:
         return [self._tag]
 
     def find_published(self, name: str, tag: str) -> PublishedWeights:
-        """Tell where the checkpoint is published."""
+        """Return where the checkpoint is published."""
         return self._rows[name].weights
 
     def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:
-        """Return the preprocessing of all these networks."""
+        """Return the preprocessing of all networks."""
         return {IMAGE: transform_of(self._preprocessing)}
 
     def towers(self, network: nn.Module) -> Mapping[str, nn.Module]:
-        """Return the network: all of it sees images."""
+        """Return the whole network as the image tower."""
         return {IMAGE: network}
 
     def build(self, name: str) -> nn.Module:
@@ -73,11 +76,11 @@ class CheckpointCatalogue:
         return self._rows[name].build()
 
     def build_pretrained(self, name: str, tag: str, state: StateDict) -> nn.Module:
-        """Build the network with the tensors of its file, converted."""
+        """Build the network with the converted tensors of its file."""
         return load_state(self.build(name), state)
 
-    def converted(self, name: str, state: StateDict) -> StateDict:
-        """Return the tensors of a file under the network's own names."""
+    def convert(self, name: str, state: StateDict) -> StateDict:
+        """Return a file's tensors under the network's names."""
         return self._rows[name].convert(state)
 
     def parameter_counts(self) -> dict[str, int]:
@@ -92,12 +95,15 @@ def checkpoint_source(
     *,
     read: FileReader = read_state_dict,
 ) -> PyTorchSource:
-    """Return the source of a catalogue; `refused` has names that users may know, and why not."""
+    """Return the source of a catalogue.
+
+    `refused` maps names that users may know from elsewhere to why there is no such model.
+    """
     return PyTorchSource(
         catalogue,
         context.weights,
         read=read,
-        convert=catalogue.converted,
+        convert=catalogue.convert,
         parameter_counts=catalogue.parameter_counts(),
         refused=refused or {},
     )

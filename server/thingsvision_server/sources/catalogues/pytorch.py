@@ -1,4 +1,4 @@
-"""Makes a source of models from a catalogue of PyTorch networks; knows no particular library."""
+"""A model source over any catalogue of PyTorch networks."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from ...errors import WeightsMismatchError, input_shape_error
 from ...inputs import IMAGE, InputSpec, InputTransform
 from ..base import ModelEntry, ModelKey, Pretrained, PretrainedEntry, Random, Uploaded
 from ..naming import check_name, with_weights
+from ..weights.loading import load_network
 from ..weights.folder import PublishedWeights, WeightsFolder
 from ..weights.key_mismatches import key_mismatches
-from ..weights.loading import load_network
 from ..weights.state_dicts import FileReader, StateDict, load_state, read_state_dict
 
 _DRY_RUN_ERRORS = (RuntimeError, NotImplementedError, ValueError, TypeError, AssertionError)
@@ -32,7 +32,7 @@ _log = structlog.get_logger(__name__)
 
 
 class NetworkCatalogue(Protocol):
-    """What a library of PyTorch networks knows of its models."""
+    """The models of a library of PyTorch networks, and how to build them."""
 
     source: str
 
@@ -49,26 +49,26 @@ class NetworkCatalogue(Protocol):
         """Return the model's own preprocessing, by modality."""
 
     def towers(self, network: nn.Module) -> Mapping[str, nn.Module]:
-        """Return the part of a network that sees each modality; called with a batch of inputs."""
+        """Return the part of a network that takes each modality, to be called with a batch."""
 
     def build(self, name: str) -> nn.Module:
         """Build the network with initialised weights, as the library does without pretraining."""
 
     def build_pretrained(self, name: str, tag: str, state: StateDict) -> nn.Module:
-        """Build the network as the library does for this tag, with these tensors for its file."""
+        """Build the network as the library does for this tag, with this state dict as its file."""
 
 
 @runtime_checkable
 class TaskCatalogue(Protocol):
-    """A catalogue that knows what its models were made for."""
+    """A catalogue that knows the tasks of its models."""
 
     def task(self, name: str) -> str:
-        """Return what a model was made for, e.g. `classification`."""
+        """Return a model's task, e.g. `classification`."""
 
 
 @runtime_checkable
 class TaggedCatalogue(Protocol):
-    """A catalogue whose networks differ with the weights that they are for."""
+    """A catalogue whose networks differ between the tags of their weights."""
 
     def build_for(self, name: str, tag: str) -> nn.Module:
         """Build the network that the weights of a tag fit, with initialised weights."""
@@ -76,22 +76,22 @@ class TaggedCatalogue(Protocol):
 
 @runtime_checkable
 class FittingCatalogue(Protocol):
-    """A catalogue whose networks have parts that a file of theirs may lack."""
+    """A catalogue whose networks have optional parts, which a state dict may lack."""
 
     def build_fitting(self, name: str, state: StateDict) -> nn.Module:
         """Build the network with the parts that a state dict has, with initialised weights."""
 
 
-def _as_it_is(_name: str, state: StateDict) -> StateDict:
+def _identity(_name: str, state: StateDict) -> StateDict:
     return state
 
 
 class PyTorchSource:
     """A ModelSource over a catalogue.
 
-    `read` reads a file; `convert` turns its tensors, published or uploaded, into those of the
-    named network; `parameter_counts` are known without building; `refused` has names that users
-    may know from elsewhere, and why there is no such model.
+    `read` reads a weight file; `convert` converts its state dict, published or uploaded, to the
+    named network's; `parameter_counts` are known without building; `refused` maps names that
+    users may know from elsewhere to why there is no such model.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class PyTorchSource:
         weights: WeightsFolder,
         *,
         read: FileReader = read_state_dict,
-        convert: Callable[[str, StateDict], StateDict] = _as_it_is,
+        convert: Callable[[str, StateDict], StateDict] = _identity,
         parameter_counts: Mapping[str, int] | None = None,
         refused: Mapping[str, str] | None = None,
     ) -> None:
@@ -146,20 +146,21 @@ class PyTorchSource:
         return self._catalogue.find_published(name, tag)
 
     def resolve(self, key: ModelKey) -> ModelKey:
-        """Return the key with its weights named in full; raise where there are none such."""
+        """Return the key with its weights named in full; raise if there are no such weights."""
         check_name(key, self._names, refused=self._refused)
         return with_weights(key, self._weights, self._catalogue.tags)
 
     def structure(self, key: ModelKey, image_shape: tuple[int, ...] | None = None) -> Structure:
-        """Return the modules of a model, from passes that compute shapes only where that works."""
-        specs = {kind: one.spec for kind, one in self._catalogue.transforms(key).items()}
+        """Return the modules of a model, from a forward pass on the `meta` device if possible."""
+        transforms = self._catalogue.transforms(key)
+        specs = {modality: transform.spec for modality, transform in transforms.items()}
         if image_shape is not None:
             specs[IMAGE] = replace(specs[IMAGE], shape=image_shape)
-        for build in (self._skeleton, self._skeleton_with_numbers):
+        for build in (self._skeleton, self._skeleton_with_values):
             try:
                 with torch.device("meta"):
                     return self._describe(build(key), specs)
-            # A network that looks at values can't run on `meta`; what it raises is its own.
+            # A network that depends on values can't run on `meta`; the error is its own.
             except _DRY_RUN_ERRORS as error:
                 reason = str(error).partition("\n")[0]
         _log.info("dry run on the CPU", model=str(key), reason=reason)
@@ -172,21 +173,24 @@ class PyTorchSource:
 
     def _describe(self, network: nn.Module, specs: Mapping[str, InputSpec]) -> Structure:
         towers = self._catalogue.towers(network)
-        return describe(network, {kind: Tower(towers[kind], spec) for kind, spec in specs.items()})
+        return describe(
+            network,
+            {modality: Tower(towers[modality], spec) for modality, spec in specs.items()},
+        )
 
     def _skeleton(self, key: ModelKey) -> nn.Module:
         catalogue, weights = self._catalogue, key.weights
         with seed_thread(0):
             if not isinstance(weights, Pretrained):
                 return catalogue.build(key.name).eval()
-            fitting = (
+            network = (
                 catalogue.build_for(key.name, weights.tag)
                 if isinstance(catalogue, TaggedCatalogue)
                 else catalogue.build(key.name)
             )
-            return catalogue.build_pretrained(key.name, weights.tag, fitting.state_dict()).eval()
+            return catalogue.build_pretrained(key.name, weights.tag, network.state_dict()).eval()
 
-    def _skeleton_with_numbers(self, key: ModelKey) -> nn.Module:
+    def _skeleton_with_values(self, key: ModelKey) -> nn.Module:
         with without_parameters():
             return self._skeleton(key).to("meta")
 
@@ -206,24 +210,24 @@ class PyTorchSource:
                 return self._catalogue.build(key.name)
         if isinstance(weights, Uploaded):
             path = self._weights.find_upload(weights.sha256)
-            # A file of that name never changes, so the model may lie in it.
+            # An uploaded file never changes, so the weights may stay memory-mapped.
             return load_network(
-                lambda state: _with_state(self._fitting(key.name, state), state, key),
+                lambda state: _load_uploaded(self._build_fitting(key.name, state), state, key),
                 lambda: self._read(key.name, path, mapped=True),
             )
         path = self._weights.locate(key, self._catalogue.find_published(key.name, weights.tag))
         return load_network(
-            lambda state: self._pretrained(key, weights.tag, state, path),
+            lambda state: self._build_pretrained(key, weights.tag, state, path),
             lambda: self._read(key.name, path, mapped=False),
         )
 
-    def _fitting(self, name: str, state: StateDict) -> nn.Module:
+    def _build_fitting(self, name: str, state: StateDict) -> nn.Module:
         catalogue = self._catalogue
         if isinstance(catalogue, FittingCatalogue):
             return catalogue.build_fitting(name, state)
         return catalogue.build(name)
 
-    def _pretrained(self, key: ModelKey, tag: str, state: StateDict, path: Path) -> nn.Module:
+    def _build_pretrained(self, key: ModelKey, tag: str, state: StateDict, path: Path) -> nn.Module:
         try:
             return self._catalogue.build_pretrained(key.name, tag, state)
         except RuntimeError as error:
@@ -233,11 +237,11 @@ class PyTorchSource:
         return self._convert(name, self._read_file(path, mapped=mapped))
 
 
-def _with_state(network: nn.Module, state: StateDict, key: ModelKey) -> nn.Module:
+def _load_uploaded(network: nn.Module, state: StateDict, key: ModelKey) -> nn.Module:
     try:
         return load_state(network, state)
     except RuntimeError as error:
-        # PyTorch's own message lists all missing keys first, which leaves no room for the others.
+        # PyTorch's own message lists all missing keys first, which leaves no room for the rest.
         raise WeightsMismatchError(
             f"the uploaded state dict does not fit {key.source}/{key.name}: "
             f"{key_mismatches(network, state) or error}",

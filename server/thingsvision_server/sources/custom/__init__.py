@@ -1,1 +1,1 @@
-"""Families of models that each have a source of their own, under the name `custom`."""
+"""Model families, each a source of its own, that the source `custom` offers together."""

@@ -1,7 +1,7 @@
 """The model `Kakaobrain_Align` of the source `custom`: ALIGN of `transformers`, both towers.
 
-Jia et al. 2021 (arXiv:2102.05918), trained anew by Kakao Brain on COYO-700M: an EfficientNet-B7
-sees images, a BERT texts.
+Jia et al. 2021 (arXiv:2102.05918), retrained by Kakao Brain on COYO-700M: an EfficientNet-B7 for
+images, a BERT for texts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ...inputs import IMAGE, TEXT, InputTransform, Preprocessing
 from ..base import ModelKey
 from ..catalogues.pytorch import PyTorchSource
 from ..context import SourceContext
-from ..hugging_face.image_processors import transform_when_asked
+from ..hugging_face.image_processors import lazy_processor_transform
 from ..hugging_face.text_tokenizers import TextTokenizer, open_tokenizer
 from ..weights.folder import PublishedWeights, WeightsFolder
 from ..weights.state_dicts import StateDict, load_state
@@ -29,7 +29,7 @@ _TOKENIZER_FILES = (("tokenizer_config.json",), ("tokenizer.json", "vocab.txt"))
 _PARAMETER_COUNT = 172_117_841
 _TEXT_TOKENS = 64
 _VISION = {"image_size": 289, "hidden_dim": 640}
-"""Where its EfficientNet-B7 differs from the library's."""
+"""The settings in which its EfficientNet-B7 differs from the library's defaults."""
 
 _PREPROCESSING = Preprocessing(
     resize_pixels=(346, 346),
@@ -48,25 +48,25 @@ def open_source(context: SourceContext) -> PyTorchSource:
     return PyTorchSource(
         catalogue,
         context.weights,
-        convert=catalogue.converted,
+        convert=catalogue.convert,
         parameter_counts={_NAME: _PARAMETER_COUNT},
     )
 
 
 class AlignCatalogue:
-    """One network."""
+    """A NetworkCatalogue of one network."""
 
     source = "custom"
 
     def __init__(self, weights: WeightsFolder) -> None:
         self._weights = weights
         shape = (3, *_PREPROCESSING.crop_pixels)
-        images = transform_when_asked(_processor, _PREPROCESSING, shape)
-        texts = TextTokenizer(self._tokenizer, _TEXT_TOKENS).transform(_REPOSITORY)
+        images = lazy_processor_transform(_open_processor, _PREPROCESSING, shape)
+        texts = TextTokenizer(self._open_tokenizer, _TEXT_TOKENS).transform(_REPOSITORY)
         self._transforms = {IMAGE: images, TEXT: texts}
 
     def names(self) -> list[str]:
-        """Return its name."""
+        """Return the one name."""
         return [_NAME]
 
     def tags(self, name: str) -> list[str]:
@@ -78,11 +78,11 @@ class AlignCatalogue:
         return PublishedWeights("", _REPOSITORY, _HUB_FILES)
 
     def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:
-        """Return how images and texts become inputs; texts need the repository's tokenizer."""
+        """Return the transforms of images and texts; texts need the repository's tokenizer."""
         return self._transforms
 
     def towers(self, network: Any) -> Mapping[str, nn.Module]:
-        """Return the parts of the network that see images and texts."""
+        """Return the image tower and the text tower."""
         from ..hugging_face.networks import image_tower, text_tower
 
         return {IMAGE: image_tower(network), TEXT: text_tower(network)}
@@ -100,16 +100,16 @@ class AlignCatalogue:
         """Build the network with the tensors of its file."""
         return load_state(self.build(name), state)
 
-    def converted(self, name: str, state: StateDict) -> StateDict:
-        """Return the tensors without the numbers of positions, which older libraries saved."""
+    def convert(self, name: str, state: StateDict) -> StateDict:
+        """Remove the position ids, which older versions of the library saved."""
         return {key: tensor for key, tensor in state.items() if not key.endswith(".position_ids")}
 
-    def _tokenizer(self) -> Any:
+    def _open_tokenizer(self) -> Any:
         folder = hub_folder(self._weights, _REPOSITORY, _TOKENIZER_FILES, purpose="texts")
         return open_tokenizer(folder)
 
 
-def _processor() -> Any:
+def _open_processor() -> Any:
     from PIL import Image
     from transformers import EfficientNetImageProcessor
 

@@ -1,4 +1,4 @@
-"""Torchvision's networks trained on ecoset, a family of the source `custom`; knows no other model.
+"""A family of the source `custom`: torchvision's networks trained on ecoset.
 
 Mehrer et al. 2021 (PNAS 118:e2011417118): 565 categories that matter to humans.
 """
@@ -23,7 +23,7 @@ from ..weights.folder import PublishedWeights
 from ..weights.state_dicts import StateDict
 
 _CLASSES = 565
-_plain = without_prefix("module.")
+_convert = without_prefix("module.")
 
 
 def open_source(context: SourceContext) -> PyTorchSource:
@@ -39,29 +39,29 @@ def _weights(osf_id: str, name: str) -> PublishedWeights:
     return PublishedWeights(f"https://osf.io/{osf_id}/download", cached_as=name)
 
 
-def _without_auxiliary_head(state: StateDict) -> StateDict:
-    """Leave out the head that Inception has for its training alone."""
-    return {k: v for k, v in _plain(state).items() if not k.startswith("AuxLogits.")}
+def _convert_inception(state: StateDict) -> StateDict:
+    """Remove Inception's training-only head."""
+    return {k: v for k, v in _convert(state).items() if not k.startswith("AuxLogits.")}
 
 
 _NETWORKS: Mapping[str, Checkpoint] = {
     "Alexnet_ecoset": Checkpoint(
-        _network("alexnet"), _weights("t6h3c", "Alexnet_ecoset"), 59_318_645, _plain
+        _network("alexnet"), _weights("t6h3c", "Alexnet_ecoset"), 59_318_645, _convert
     ),
     "VGG16_ecoset": Checkpoint(
-        _network("vgg16"), _weights("z5uf3", "VGG16_ecoset"), 136_575_349, _plain
+        _network("vgg16"), _weights("z5uf3", "VGG16_ecoset"), 136_575_349, _convert
     ),
     "VGG16bn_ecoset": Checkpoint(
-        _network("vgg16_bn"), _weights("fe7s5", "VGG16bn_ecoset"), 136_583_797, _plain
+        _network("vgg16_bn"), _weights("fe7s5", "VGG16bn_ecoset"), 136_583_797, _convert
     ),
     "Resnet50_ecoset": Checkpoint(
-        _network("resnet50"), _weights("gd9kn", "Resnet50_ecoset"), 24_665_717, _plain
+        _network("resnet50"), _weights("gd9kn", "Resnet50_ecoset"), 24_665_717, _convert
     ),
     "Inception_ecoset": Checkpoint(
         _network("inception_v3", aux_logits=False, init_weights=True),
         _weights("zn24d", "Inception_ecoset"),
         22_943_253,
-        _without_auxiliary_head,
+        _convert_inception,
     ),
 }
-"""VGG16 has a name of its own in the cache: THINGSvision keeps it under VGG16bn's."""
+"""VGG16 is cached under its own name; THINGSvision caches it under that of VGG16bn."""

@@ -1,4 +1,4 @@
-"""AlexNet fine-tuned on salient object subitizing, of the source `custom`; knows no other model."""
+"""A family of the source `custom`: AlexNet fine-tuned on salient object subitizing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..context import SourceContext
 from ..weights.folder import PublishedWeights
 
 _CLASSES = 565
-"""Subitizing has five classes, but the last layer of the published file has this many."""
+"""Subitizing has five classes, but the last layer in the published file has 565."""
 
 
 def open_source(context: SourceContext) -> PyTorchSource:

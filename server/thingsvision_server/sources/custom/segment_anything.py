@@ -1,6 +1,6 @@
-"""The family `SegmentAnything` of the source `custom`: its image encoders, of `transformers`.
+"""The family `SegmentAnything` of the source `custom`: its image encoders, from `transformers`.
 
-Kirillov et al. 2023 (arXiv:2304.02643). The parts that see points and masks are left out.
+Kirillov et al. 2023 (arXiv:2304.02643). The prompt encoder and the mask decoder are left out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ...inputs import IMAGE, InputTransform, Preprocessing
 from ..base import ModelKey
 from ..catalogues.pytorch import PyTorchSource
 from ..context import SourceContext
-from ..hugging_face.image_processors import transform_when_asked
+from ..hugging_face.image_processors import lazy_processor_transform
 from ..preprocessing.transforms import IMAGENET
 from ..weights.folder import PublishedWeights
 from ..weights.state_dicts import StateDict, load_state
@@ -52,11 +52,11 @@ _WEIGHTS: Mapping[str, PublishedWeights] = {
     "vit_l": PublishedWeights(f"{_URL}/sam_vit_l_0b3195.pth", "facebook/sam-vit-large", _HUB_FILES),
     "vit_h": PublishedWeights(f"{_URL}/sam_vit_h_4b8939.pth", "facebook/sam-vit-huge", _HUB_FILES),
 }
-"""Meta's own files, and the same tensors under the library's names."""
+"""Meta's own files, and repositories with the same tensors under the library's names."""
 
 _PARAMETER_COUNTS = {"vit_b": 89_670_912, "vit_l": 308_278_272, "vit_h": 637_026_048}
 
-_RENAMED: Mapping[str, str] = {
+_LIBRARY_NAMES: Mapping[str, str] = {
     r"^image_encoder\.": _ENCODER,
     r"\.patch_embed\.proj\.": ".patch_embed.projection.",
     r"\.blocks\.": ".layers.",
@@ -66,7 +66,7 @@ _RENAMED: Mapping[str, str] = {
     r"\.neck\.2\.": ".neck.conv2.",
     r"\.neck\.3\.": ".neck.layer_norm2.",
 }
-"""Meta's names of tensors of the image encoder, and the library's."""
+"""Patterns in Meta's tensor names of the image encoder, and the library's names."""
 
 _PREPROCESSING = Preprocessing(
     interpolation="bilinear",
@@ -83,7 +83,7 @@ def open_source(context: SourceContext) -> PyTorchSource:
     counts = {_full_name(variant): count for variant, count in _PARAMETER_COUNTS.items()}
     catalogue = SegmentAnythingCatalogue()
     return PyTorchSource(
-        catalogue, context.weights, convert=catalogue.converted, parameter_counts=counts
+        catalogue, context.weights, convert=catalogue.convert, parameter_counts=counts
     )
 
 
@@ -92,14 +92,14 @@ def _full_name(variant: str) -> str:
 
 
 class SegmentAnythingCatalogue:
-    """Three sizes of one encoder."""
+    """A NetworkCatalogue of three sizes of one encoder."""
 
     source = "custom"
 
     def __init__(self) -> None:
         self._variants = {_full_name(variant): variant for variant in _SIZES}
         shape = (3, _SIDE, _SIDE)
-        self._images = transform_when_asked(_processor, _PREPROCESSING, shape)
+        self._images = lazy_processor_transform(_open_processor, _PREPROCESSING, shape)
 
     def names(self) -> list[str]:
         """Return the names of all models, sorted."""
@@ -114,15 +114,15 @@ class SegmentAnythingCatalogue:
         return _WEIGHTS[self._variants[name]]
 
     def task(self, name: str) -> str:
-        """Return what the models were made for."""
+        """Return the task of all models."""
         return "segmentation"
 
     def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:
-        """Return the processor's own preprocessing, which no other size can replace."""
+        """Return the image processor's transform, whose size is fixed."""
         return {IMAGE: self._images}
 
     def towers(self, network: nn.Module) -> Mapping[str, nn.Module]:
-        """Return the network: all of it sees images."""
+        """Return the whole network as the image tower."""
         return {IMAGE: network}
 
     def build(self, name: str) -> nn.Module:
@@ -135,23 +135,23 @@ class SegmentAnythingCatalogue:
         return network
 
     def build_pretrained(self, name: str, tag: str, state: StateDict) -> nn.Module:
-        """Build the network with the tensors of its file, converted."""
+        """Build the network with the converted tensors of its file."""
         return load_state(self.build(name), state)
 
-    def converted(self, name: str, state: StateDict) -> StateDict:
+    def convert(self, name: str, state: StateDict) -> StateDict:
         """Return the tensors of the image encoder under the library's names."""
-        renamed = {_renamed(key): tensor for key, tensor in state.items()}
+        renamed = {_library_name(key): tensor for key, tensor in state.items()}
         return {key: tensor for key, tensor in renamed.items() if key.startswith(_ENCODER)}
 
 
-def _renamed(key: str) -> str:
+def _library_name(key: str) -> str:
     if key.startswith("image_encoder."):
-        for pattern, replacement in _RENAMED.items():
+        for pattern, replacement in _LIBRARY_NAMES.items():
             key = re.sub(pattern, replacement, key)
     return key
 
 
-def _processor() -> Any:
+def _open_processor() -> Any:
     from transformers import SamImageProcessor
 
     return SamImageProcessor()

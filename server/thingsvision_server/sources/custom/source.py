@@ -1,4 +1,4 @@
-"""The source `custom`: families of models that each have a source of their own, under one name."""
+"""The source `custom`: model families, each a source of its own, under one name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FAMILIES: Sequence[str] = (
     "salobjsub:open_source",
     "segment_anything:open_source",
 )
-"""`module:function` (below this package) that opens a family as a source of its own."""
+"""The function that opens each family as a source, as `module:function` below this package."""
 
 _NOWHERE = PublishedWeights()
 
@@ -46,7 +46,7 @@ class CustomSource:
         return sorted(self._family_of)
 
     def entries(self, names: list[str]) -> Iterator[ModelEntry]:
-        """Yield what there is to say of these models without building them."""
+        """Yield the entries of these models without building them."""
         for family, of_family in groupby(names, self._family_of.__getitem__):
             yield from family.entries(list(of_family))
 
@@ -58,7 +58,7 @@ class CustomSource:
         )
 
     def resolve(self, key: ModelKey) -> ModelKey:
-        """Return the key with its weights named in full; raise where there are none such."""
+        """Return the key with its weights named in full; raise if there are no such weights."""
         check_name(key, self._family_of)
         return self._family_of[key.name].resolve(key)
 

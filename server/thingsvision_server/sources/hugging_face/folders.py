@@ -1,7 +1,7 @@
 """Finds checkpoints of the library `transformers` on disk, and reads them without the library.
 
-A checkpoint is a folder with a config, a processor of images and weights, as `save_pretrained`
-writes them. It lies in one of:
+A checkpoint is a folder with a config, an image processor and weights, as `save_pretrained`
+writes it, in one of:
 
     {weights}/transformers/{name}                              put there by hand
     {weights}/huggingface/hub/models--{owner}--{name}/...      like ~/.cache/huggingface
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,62 +31,65 @@ from ..weights.state_dicts import StateDict, read_state_dict
 CONFIG = "config.json"
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
+LOCAL_ONLY: Mapping[str, bool] = {"local_files_only": True, "trust_remote_code": False}
+"""Arguments of `from_pretrained`: nothing is downloaded, and no code of a checkpoint is run."""
+
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _DESCRIPTIONS = ("*.json", "*.txt", "*.model")
-_OF_FORMAT = (
+_WEIGHT_PATTERNS = (
     ("model.safetensors", "model-*-of-*.safetensors"),
     ("pytorch_model.bin", "pytorch_model-*-of-*.bin"),
 )
 _NAME = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?", re.ASCII)
-"""A folder, or a folder in a folder: nothing that leads out of where we look."""
+"""A folder, or a folder in a folder: never a path that leaves the folder of checkpoints."""
 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """One checkpoint; what its files say is read when asked for."""
+    """One checkpoint; its files are read lazily."""
 
     name: str
     path: Path
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """What its config says; empty where there is none that can be read."""
+        """The content of its config; empty if the file is missing or unreadable."""
         return _read_json(self.path / CONFIG)
 
     @cached_property
     def processor(self) -> dict[str, Any]:
-        """What is said of the preprocessing of its images; empty where nothing is."""
+        """The settings of its image processor; empty if the checkpoint has none."""
         alone, nested = (_read_json(self.path / file) for file in PROCESSORS)
         found: dict[str, Any] = alone or nested.get("image_processor") or {}
         return found
 
     @property
     def why_not(self) -> str:
-        """Why it can't be served; empty where it can."""
+        """Why it can't be served; empty if it can."""
         return next((reason for found, reason in self._obstacles() if found), "")
 
     def _obstacles(self) -> Iterator[tuple[object, str]]:
         yield (
             "auto_map" in self.config or "auto_map" in self.processor,
-            "it brings Python code of its own (auto_map), and this server runs no code of a "
+            "it needs Python code of its own (auto_map), and this server never runs code from a "
             "checkpoint",
         )
-        yield not self.config.get("model_type"), f"its {CONFIG} names no model_type"
+        yield not self.config.get("model_type"), f"its {CONFIG} does not name a model_type"
         yield (
             "quantization_config" in self.config,
-            "its weights are quantized; put the checkpoint with float weights there",
+            "its weights are quantized; use a checkpoint with float weights instead",
         )
         yield (
             not self.processor,
-            f"it has no {PROCESSORS[0]}, which says how images become inputs; put one into "
+            f"it has no {PROCESSORS[0]}, which defines how images are preprocessed; put one into "
             f"{self.path}",
         )
         sound = "sampling_rate" in self.processor
-        yield sound, f"its {PROCESSORS[0]} is about sounds, not images"
+        yield sound, f"its {PROCESSORS[0]} is for audio, not images"
 
     @property
     def weight_files(self) -> list[Path]:
-        """Its files of weights, safetensors before torch's own; empty where they are not here."""
+        """Its weight files, safetensors preferred; empty if they are not on this server."""
         for name in _WEIGHTS:
             shards = self._shards(name)
             if shards and all(shard.is_file() for shard in shards):
@@ -103,7 +106,7 @@ class ModelFolder:
         return [self.path / shard for shard in names]
 
     def state(self) -> StateDict:
-        """Return the tensors of its weights; raise InvalidWeightsError where a file has others."""
+        """Return the tensors of its weights; raise InvalidWeightsError for an unreadable file."""
         state: StateDict = {}
         for file in self.weight_files:
             state |= read_state_dict(file, called=f"{self.name}/{file.name}")
@@ -118,7 +121,7 @@ class ModelFolder:
 
 
 class ModelFolders:
-    """The checkpoints on this server; found anew each time, so that one may be added any time."""
+    """The checkpoints on this server; each call searches anew, so they can be added at any time."""
 
     def __init__(self, weights: WeightsFolder) -> None:
         self._weights = weights
@@ -126,8 +129,8 @@ class ModelFolders:
         self._cache = weights.root / "huggingface" / "hub"
 
     def names(self) -> list[str]:
-        """Return the names of all that can be served, sorted."""
-        found = {**dict(self._cached()), **dict(self._own())}
+        """Return the names of all checkpoints that can be served, sorted."""
+        found = {**dict(self._in_hub_caches()), **dict(self._in_home())}
         return sorted(
             name
             for name, path in found.items()
@@ -135,34 +138,34 @@ class ModelFolders:
         )
 
     def find(self, name: str) -> ModelFolder:
-        """Return the checkpoint of that name, its descriptions fetched if need be.
+        """Return a checkpoint by its name; fetch its config files if necessary.
 
-        Raises InvalidRequestError for what is no name, UnknownModelError where there is none,
-        PreconditionError where it can't be served.
+        Raises InvalidRequestError for an invalid name, UnknownModelError if there is no such
+        checkpoint, PreconditionError if it can't be served.
         """
         if not _is_name(name):
             sentence = (
-                f"transformers has no model {name!r}: a name is that of a folder in {self.home}, "
-                "or a repository's owner/name; no path"
+                f"transformers has no model {name!r}: the name must be a folder in {self.home} or "
+                "a repository's owner/name, not a path"
             )
             raise InvalidRequestError(sentence, field="model.name", subject=name)
-        folder = ModelFolder(name, self._path(name) or self._fetched(name, _DESCRIPTIONS))
+        folder = ModelFolder(name, self._path(name) or self._fetch(name, _DESCRIPTIONS))
         if folder.why_not:
             sentence = f"the checkpoint transformers/{name} can't be served: {folder.why_not}"
             raise PreconditionError(sentence, field="model.name", subject=name)
         return folder
 
-    def with_weights(self, folder: ModelFolder) -> ModelFolder:
-        """Return the checkpoint with its weights here, fetched if that is allowed."""
-        for patterns in _OF_FORMAT:
+    def fetch_weights(self, folder: ModelFolder) -> ModelFolder:
+        """Return the checkpoint with its weights, which are fetched if missing and allowed."""
+        for patterns in _WEIGHT_PATTERNS:
             if folder.weight_files or not self.can_fetch(folder):
                 break
-            path = self._fetched(folder.name, (*_DESCRIPTIONS, *patterns))
+            path = self._fetch(folder.name, (*_DESCRIPTIONS, *patterns))
             folder = ModelFolder(folder.name, path)
         return folder
 
     def can_fetch(self, folder: ModelFolder) -> bool:
-        """Tell whether weights that are not here can be fetched: not for a folder put here."""
+        """Tell whether missing weights can be fetched: never for a folder put there by hand."""
         return self._weights.allows_download and self.home not in folder.path.parents
 
     def _path(self, name: str) -> Path | None:
@@ -172,12 +175,12 @@ class ModelFolders:
         repositories = (cache / _repository_folder(name) for cache in self._caches())
         return next((path for path in map(_snapshot, repositories) if path), None)
 
-    def _own(self) -> Iterator[tuple[str, Path]]:
+    def _in_home(self) -> Iterator[tuple[str, Path]]:
         for pattern in (f"*/{CONFIG}", f"*/*/{CONFIG}"):
             for file in self.home.glob(pattern):
                 yield file.parent.relative_to(self.home).as_posix(), file.parent
 
-    def _cached(self) -> Iterator[tuple[str, Path]]:
+    def _in_hub_caches(self) -> Iterator[tuple[str, Path]]:
         for cache in self._caches():
             for repository in cache.glob("models--*"):
                 path = _snapshot(repository)
@@ -189,9 +192,9 @@ class ModelFolders:
 
         return [self._cache, Path(constants.HF_HUB_CACHE)]
 
-    def _fetched(self, name: str, patterns: Sequence[str]) -> Path:
+    def _fetch(self, name: str, patterns: Sequence[str]) -> Path:
         if not self._weights.allows_download:
-            raise self._unknown(name, "this server does not download")
+            raise self._unknown_model(name, "this server does not download")
         from huggingface_hub import snapshot_download
 
         try:
@@ -200,15 +203,15 @@ class ModelFolders:
             )
         except (OSError, ValueError) as error:  # no such repository, no access to it, no network
             reason = str(error).partition("\n")[0]
-            raise self._unknown(name, f"it could not be fetched ({reason})") from error
+            raise self._unknown_model(name, f"it could not be fetched ({reason})") from error
 
-    def _unknown(self, name: str, why: str) -> UnknownModelError:
+    def _unknown_model(self, name: str, why: str) -> UnknownModelError:
         known = self.names()
         hint = choices(name, known) if known else ""
         return UnknownModelError(
             f"transformers has no model {name!r} on this server, and {why}. Put the checkpoint's "
-            f"folder ({CONFIG}, {PROCESSORS[0]}, {_WEIGHTS[0]}) into {self.home / name}, or its "
-            f"repository as huggingface_hub caches it into {self._cache}. {hint}".strip(),
+            f"files ({CONFIG}, {PROCESSORS[0]}, {_WEIGHTS[0]}) into {self.home / name}, or its "
+            f"repository, as huggingface_hub caches it, into {self._cache}. {hint}".strip(),
             field="model.name",
             subject=name,
         )
@@ -246,7 +249,7 @@ def _shapes(path: Path, called: str) -> dict[str, tuple[int, ...]]:
         with safe_open(path, framework="numpy") as file:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        sentence = f"{called} is no valid safetensors file: {error}"
+        sentence = f"{called} is not a valid safetensors file: {error}"
         raise InvalidWeightsError(sentence, subject=called) from error
 
 

@@ -1,6 +1,6 @@
-"""Transforms of images by a processor of the library `transformers`; knows no checkpoint.
+"""Transforms images with an image processor of the library `transformers`.
 
-The processor itself is run, so its result is exact; the data are read off it.
+The processor itself runs, so the result is exact; the `Preprocessing` is read from its settings.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from ..preprocessing.transforms import transform_of
 _SAMPLE_SIZE = 64, 64
 _PROBE_SIZE = 97, 131
 _PROBE_DIFFERENCE = 0.01
-"""Of the range of values, on average: libraries round pixels after resizing, or do not."""
+"""Mean difference allowed, as a share of the value range: some libraries round resized pixels."""
 
 _INTERPOLATIONS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
-"""Pillow's numbers."""
+"""Pillow's constants for resampling filters."""
 
 _BYTE = 255
 
 
-def transform_by(processor: Any) -> InputTransform:
-    """Return the transform that runs an image processor; raise what it raises for a grey image."""
+def processor_transform(processor: Any) -> InputTransform:
+    """Return the transform that runs an image processor; raise its own error for a grey image."""
     apply = partial(_pixel_values, processor)
     spec = InputSpec(tuple(apply(Image.new("RGB", _SAMPLE_SIZE, "grey")).shape))
     preprocessing = _preprocessing(processor)
-    adapt = transform_of if _says_it_all(preprocessing, apply) else None
+    adapt = transform_of if _is_complete(preprocessing, apply) else None
     return InputTransform(apply, preprocessing, spec, adapt=adapt)
 
 
-def transform_when_asked(
+def lazy_processor_transform(
     open_processor: Callable[[], Any], preprocessing: Preprocessing, shape: tuple[int, ...]
 ) -> InputTransform:
-    """Return the transform by a processor that is opened on first use: a list needs none."""
+    """Return the transform of a processor that is opened on first use: listing needs none."""
     opened = cache(open_processor)
     return InputTransform(
         lambda image: _pixel_values(opened(), image), preprocessing, InputSpec(shape)
@@ -92,19 +92,19 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any]], _Read]] = {
     "do_rescale": _rescale,
     "do_normalize": _normalize,
 }
-"""Switches of a step, and what its fields say in our words."""
+"""The switch of each step, and the function that reads the step's fields."""
 
 
 def _pixels(size: Any) -> tuple[int, ...]:
-    """Return one number for the shorter edge, height and width, or nothing for other rules."""
+    """Return (shorter edge,), (height, width), or an empty tuple for any other rule."""
     known = {} if size is None else {k: v for k, v in dict(size).items() if v is not None}
     if set(known) == {"shortest_edge"}:
         return (known["shortest_edge"],)
     return (known["height"], known["width"]) if set(known) == {"height", "width"} else ()
 
 
-def _says_it_all(preprocessing: Preprocessing, apply: Callable[[Any], torch.Tensor]) -> bool:
-    """Tell whether the data alone, followed to the letter, give what the processor gives."""
+def _is_complete(preprocessing: Preprocessing, apply: Callable[[Any], torch.Tensor]) -> bool:
+    """Tell whether the `Preprocessing` alone reproduces what the processor computes."""
     if not (preprocessing.crop_pixels or preprocessing.resize_pixels):
         return False
     if preprocessing.resize_pixels and not preprocessing.interpolation:

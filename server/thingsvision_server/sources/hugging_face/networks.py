@@ -1,7 +1,7 @@
-"""Builds networks of the library `transformers` and fills them; knows no folder and no source.
+"""Builds networks of the library `transformers`, loads their weights, and finds their towers.
 
-The library patches functions of the whole process while it fills a network, so one is built at
-a time.
+The library patches functions of the whole process while it loads weights, so networks are built
+one at a time.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _lock = threading.Lock()
 
 
 @contextmanager
-def _building() -> Iterator[None]:
+def _exclusive_build() -> Iterator[None]:
     with _lock:
-        # The library would print a bar and a report for every network onto the server's log.
+        # Otherwise the library prints a progress bar and a report for every network to the log.
         logging.set_verbosity_error()
         logging.disable_progress_bar()
         yield
@@ -37,7 +37,7 @@ def _building() -> Iterator[None]:
 
 def build(config: PreTrainedConfig) -> PreTrainedModel:
     """Build the network that `AutoModel` takes for a config, with initialised weights."""
-    with _building(), unusable(config.model_type):
+    with _exclusive_build(), translate_errors(config.model_type):
         network: PreTrainedModel = AutoModel.from_config(
             config, trust_remote_code=False, dtype=torch.float32
         )
@@ -45,42 +45,42 @@ def build(config: PreTrainedConfig) -> PreTrainedModel:
 
 
 @dataclass(frozen=True)
-class FilledNetwork:
-    """A network with the tensors of a file, and what did not fit."""
+class LoadedNetwork:
+    """A network with the tensors of a state dict, and the keys that did not match."""
 
     network: PreTrainedModel
     missing: frozenset[str]
-    """Tensors of the network that the file lacks: they hold random numbers."""
+    """Keys of the network that the state dict lacks: their weights are random."""
     unexpected: frozenset[str]
-    """Tensors of the file that the network has no place for."""
+    """Keys of the state dict that the network does not have."""
 
 
-def fill(config: PreTrainedConfig, state: StateDict, called: str) -> FilledNetwork:
-    """Build a config's network with these tensors, renamed as the library renames old ones.
+def build_from_state(config: PreTrainedConfig, state: StateDict, called: str) -> LoadedNetwork:
+    """Build a config's network with these tensors; the library renames the keys of old layouts.
 
-    Raises WeightsMismatchError where a tensor has another shape than the network wants.
+    Raises WeightsMismatchError if a tensor's shape differs from the network's.
     """
-    kind = kind_of(config)
-    with _building():
+    kind = network_class(config)
+    with _exclusive_build():
         try:
             network, found = kind.from_pretrained(
                 None, config=config, state_dict=state, dtype=torch.float32, output_loading_info=True
             )
-        # Its message only points to a report on the log.
+        # The error's own message only refers to a report in the log.
         except RuntimeError as error:
-            sentence = f"{called} does not fit: {_misfits(kind, config, state) or error}"
+            sentence = f"{called} does not fit: {_shape_mismatches(kind, config, state) or error}"
             raise WeightsMismatchError(sentence, field="model.weights") from error
-    missing, unexpected = (frozenset(found[f"{one}_keys"]) for one in ("missing", "unexpected"))
-    return FilledNetwork(network.eval(), missing, unexpected)
+    missing, unexpected = (frozenset(found[f"{kind}_keys"]) for kind in ("missing", "unexpected"))
+    return LoadedNetwork(network.eval(), missing, unexpected)
 
 
-def kind_of(config: PreTrainedConfig) -> Any:
-    """Return the class of network that `AutoModel` takes for a config."""
+def network_class(config: PreTrainedConfig) -> Any:
+    """Return the class that `AutoModel` takes for a config."""
     with torch.device("meta"):
         return type(build(config))
 
 
-def _misfits(kind: Any, config: PreTrainedConfig, state: StateDict) -> str:
+def _shape_mismatches(kind: Any, config: PreTrainedConfig, state: StateDict) -> str:
     _, found = kind.from_pretrained(
         None,
         config=config,
@@ -95,19 +95,19 @@ def _misfits(kind: Any, config: PreTrainedConfig, state: StateDict) -> str:
 
 
 @contextmanager
-def unusable(subject: str) -> Iterator[None]:
-    """Turn what the library raises for a checkpoint that it can't use into PreconditionError."""
+def translate_errors(subject: str) -> Iterator[None]:
+    """Turn the library's errors for a checkpoint that it can't use into PreconditionError."""
     from huggingface_hub.errors import StrictDataclassError
 
     try:
         yield
     except (AttributeError, ImportError, LookupError, OSError, TypeError, ValueError) as error:
-        raise _unusable(subject, error) from error
+        raise _cannot_use(subject, error) from error
     except StrictDataclassError as error:
-        raise _unusable(subject, error) from error
+        raise _cannot_use(subject, error) from error
 
 
-def _unusable(subject: str, error: Exception) -> PreconditionError:
+def _cannot_use(subject: str, error: Exception) -> PreconditionError:
     reason = str(error).strip().partition("\n")[0]
     version = transformers.__version__
     sentence = f"transformers {version} can't use {subject}: {reason or type(error).__name__}"
@@ -115,11 +115,11 @@ def _unusable(subject: str, error: Exception) -> PreconditionError:
 
 
 class Tower(nn.Module):
-    """A call of a network with named inputs, as a module that is no part of that network."""
+    """A module that calls a network with named inputs, without having it as a child."""
 
     def __init__(self, call: Callable[..., Any], inputs: Sequence[str] = ()) -> None:
         super().__init__()
-        self._call = (call,)  # not as a child
+        self._call = (call,)  # in a tuple: a module as an attribute would become a child
         self._inputs = tuple(inputs)
 
     def forward(self, batch: torch.Tensor) -> Any:
@@ -127,35 +127,35 @@ class Tower(nn.Module):
         if not self._inputs:
             return self._call[0](pixel_values=batch)
         inputs = dict(zip(self._inputs, batch.unbind(1), strict=True))
-        if batch.is_meta:  # the library looks at a mask's values, unless it is one for each token
+        if batch.is_meta:  # the library inspects a mask's values, unless it has one row per token
             mask = inputs["attention_mask"].bool()
             inputs["attention_mask"] = mask[:, None, None, :].expand(-1, 1, mask.shape[1], -1)
         return self._call[0](**inputs)
 
 
 def image_tower(network: PreTrainedModel) -> Tower:
-    """Return the part of a network that sees images; raise PreconditionError where none does."""
-    of_images = getattr(network, "get_image_features", None)
-    if of_images is not None:
-        return Tower(of_images)
+    """Return the part of a network that takes images; raise PreconditionError if it has none."""
+    get_image_features = getattr(network, "get_image_features", None)
+    if get_image_features is not None:
+        return Tower(get_image_features)
     if network.main_input_name != "pixel_values":
         sentence = f"{type(network).__name__} takes {network.main_input_name}, not images"
         raise PreconditionError(sentence, field="model.name")
-    return Tower(network if not _hides_patches(network) else _unhidden(network))
+    return Tower(_unmask(network) if _masks_patches(network) else network)
 
 
-def _hides_patches(network: PreTrainedModel) -> bool:
+def _masks_patches(network: PreTrainedModel) -> bool:
     return hasattr(getattr(network, "embeddings", None), "random_masking")
 
 
-def _unhidden(network: PreTrainedModel) -> Callable[..., Any]:
-    """Have a masked autoencoder see every patch, in its place: trained, it hides most at random."""
+def _unmask(network: PreTrainedModel) -> Callable[..., Any]:
+    """Have a masked autoencoder see all patches in order: in training it masks most at random."""
     network.config.mask_ratio = 0.0
-    # Not a function within this one: whoever copies the network copies what it is called by, too.
-    return partial(_call_in_order, network)
+    # A partial, not a closure: a deep copy of the tower then calls the copied network.
+    return partial(_call_with_ordered_patches, network)
 
 
-def _call_in_order(network: PreTrainedModel, pixel_values: torch.Tensor) -> Any:
+def _call_with_ordered_patches(network: PreTrainedModel, pixel_values: torch.Tensor) -> Any:
     height, width = network.get_submodule("embeddings.patch_embeddings").patch_size
     count = (pixel_values.shape[-2] // height) * (pixel_values.shape[-1] // width)
     order = torch.arange(count, dtype=torch.float32, device=pixel_values.device)
@@ -163,15 +163,15 @@ def _call_in_order(network: PreTrainedModel, pixel_values: torch.Tensor) -> Any:
 
 
 def text_tower(network: PreTrainedModel) -> Tower:
-    """Return the part of a network that sees texts."""
+    """Return the part of a network that takes texts."""
     return Tower(network.get_text_features, TOKENIZED)
 
 
 def sees_texts(network: PreTrainedModel | type[PreTrainedModel]) -> bool:
-    """Tell whether a part of a network, or of a class of them, sees texts alone."""
+    """Tell whether a network, or a class of networks, has a text tower."""
     return hasattr(network, "get_text_features")
 
 
-def shapes_only(shapes: Mapping[str, Sequence[int]]) -> StateDict:
+def placeholders(shapes: Mapping[str, Sequence[int]]) -> StateDict:
     """Return tensors of these shapes that take no memory."""
     return {name: torch.zeros(()).expand(tuple(shape)) for name, shape in shapes.items()}

@@ -1,4 +1,4 @@
-"""Makes token ids of texts by a tokenizer of the library `transformers`; knows no network."""
+"""Turns texts into token ids with a tokenizer of the library `transformers`."""
 
 from __future__ import annotations
 
@@ -13,37 +13,36 @@ import torch
 from ...errors import PreconditionError
 from ...inputs import TEXT, InputSpec, InputTransform, Preprocessing, Text
 from ..preprocessing.token_limit import check_token_count
+from .folders import LOCAL_ONLY
 
 TOKENIZED = ("input_ids", "attention_mask")
-"""The rows of one text's input, in the library's words."""
+"""The rows of one text's input, by the library's names."""
 
 
 class TextTokenizer:
-    """A tokenizer, opened on first use, that pads every text to one length; threads may share it.
+    """A tokenizer, opened on first use, that pads every text to one length; thread-safe.
 
-    `length` counts tokens with a text's start and its end.
+    `length` is in tokens and includes the start and end tokens.
     """
 
     def __init__(self, open_it: Callable[[], Any], length: int) -> None:
         self._open = open_it
         self._length = length
-        # Tokenizers keep the settings of a call in themselves.
+        # A call changes a tokenizer's own settings.
         self._lock = threading.Lock()
 
     def transform(self, called: str) -> InputTransform:
-        """Return the transform of texts; it raises what opening raises when it is applied."""
+        """Return the transform of texts; applying it raises the errors of opening the tokenizer."""
         description = f"{self._length} token ids of {called} and their mask; no text is cut"
-        preprocessing = Preprocessing(value_range="", description=description, channel_order="")
-        spec = InputSpec((len(TOKENIZED), self._length), "int64", TEXT)
-        return InputTransform(self.tokens, preprocessing, spec, takes=Text)
+        return text_transform(self.tokenize, description, (len(TOKENIZED), self._length))
 
-    def tokens(self, text: str) -> torch.Tensor:
-        """Return ids and mask of a text, 2 x length of int64; raise where they are too many."""
+    def tokenize(self, text: str) -> torch.Tensor:
+        """Return a text's ids and mask, int64 [2, length]; raise ImageError if it is too long."""
         with self._lock:
             found = self._tokenizer(text, padding="max_length", max_length=self._length)
         ids = found["input_ids"]
         check_token_count(text, len(ids), self._length)
-        # Models whose tokenizer makes no mask were trained to see the padding.
+        # Models whose tokenizer returns no mask were trained to attend to the padding.
         return torch.tensor([ids, found.get("attention_mask", [1] * len(ids))])
 
     @cached_property
@@ -51,20 +50,26 @@ class TextTokenizer:
         return self._open()
 
 
+def text_transform(
+    tokenize: Callable[[str], torch.Tensor], description: str, shape: tuple[int, ...]
+) -> InputTransform:
+    """Return the transform from a text to its token ids, int64 of this shape."""
+    preprocessing = Preprocessing(value_range="", description=description, channel_order="")
+    return InputTransform(tokenize, preprocessing, InputSpec(shape, "int64", TEXT), takes=Text)
+
+
 def open_tokenizer(folder: Path) -> Any:
     """Open the tokenizer in a folder.
 
-    Raises PreconditionError where the folder has none that the library reads by itself.
+    Raises PreconditionError if the folder has none that the library can read without extra code.
     """
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL_ONLY)
     except (AttributeError, ImportError, LookupError, OSError, TypeError, ValueError) as error:
         raise _no_tokenizer(folder) from error
-    # Without its files, the library makes some tokenizers up from a few letters.
+    # For some kinds, the library makes up a tokenizer of a few letters if the files are missing.
     if not any((folder / file).is_file() for file in tokenizer.vocab_files_names.values()):
         raise _no_tokenizer(folder)
     return tokenizer

@@ -1,4 +1,4 @@
-"""Makes a source of models from classes of Keras' applications; knows none of them by name."""
+"""A model source over classes of Keras' applications."""
 
 from __future__ import annotations
 
@@ -8,42 +8,42 @@ from dataclasses import dataclass
 
 from ...backends.base import RunnableModel
 from ...backends.modules import Structure
-from ...backends.tensorflow.model import KerasArchitecture, KerasNetwork, KerasWeights
+from ...backends.tensorflow.model import KerasNetwork, KerasArchitecture, KerasWeights
 from ...errors import InvalidRequestError, InvalidWeightsError, WeightsMismatchError, format_shape
 from ...inputs import IMAGE, InputTransform, Preprocessing
 from ..base import ModelEntry, ModelKey, Pretrained, PretrainedEntry, Random, Uploaded
 from ..context import SourceContext
 from ..naming import check_name, with_weights
 from ..weights.folder import PublishedWeights, WeightsFolder
-from .images import declared_transform, keras_transform
+from .images import keras_transform, unit_range_transform
 
-_NAMED_BY_KERAS = PublishedWeights(url="named by Keras when it builds the model", library="keras")
+_BY_KERAS = PublishedWeights(url="named by Keras when it builds the model", library="keras")
 
 
 @dataclass(frozen=True)
 class KerasModel:
-    """A class of a package's `applications`, and whose weights and preprocessing it has."""
+    """A class of a package's `applications`, with its weights and preprocessing."""
 
     package: str
     application: str
     tag: str = "imagenet"
     published: PublishedWeights | None = None
-    """Where the tag's weights are; None: where Keras itself says."""
+    """Where the tag's weights are; None means where Keras itself finds them."""
     preprocessing: Preprocessing | None = None
-    """None: the class's own family's."""
+    """None means the preprocessing of the class's own family."""
     options: tuple[tuple[str, str | None], ...] = ()
     """Arguments for the class."""
 
     def network(self, *, pretrained: bool) -> KerasNetwork:
-        """Return what is to be built."""
+        """Return the network to build."""
         by_keras = pretrained and self.published is None
         return KerasNetwork(self.package, self.application, by_keras, options=self.options)
 
 
 class KerasSource:
-    """A ModelSource over a table of models; `nothing` says why there is none, where there is none.
+    """A ModelSource over a table of models; `nothing` is the reason if the table is empty.
 
-    TensorFlow is asked on first use, and once for each network.
+    TensorFlow is started on first use, and describes each network once.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class KerasSource:
         return sorted(self._models)
 
     def entries(self, names: list[str]) -> Iterator[ModelEntry]:
-        """Yield what there is to say of these models; more of those that were asked for before."""
+        """Yield the entries of these models, with more details for models whose architecture is known."""
         weights = self._weights.snapshot()
         return (self._entry(name, weights) for name in names)
 
@@ -75,7 +75,7 @@ class KerasSource:
         model = self._models[name]
         key = ModelKey(self._source, name, Pretrained(model.tag))
         known = self._architectures.get(self._network(key))
-        published = model.published or (_published(known) if known else _NAMED_BY_KERAS)
+        published = model.published or (_weights_location(known) if known else _BY_KERAS)
         own = _transform(model, known).preprocessing if known else model.preprocessing
         state = weights.state(key, published)
         return ModelEntry(
@@ -89,12 +89,13 @@ class KerasSource:
         )
 
     def find_published(self, name: str, tag: str) -> PublishedWeights:
-        """Tell where the weights of a tag are published; TensorFlow is asked."""
+        """Tell where the weights of a tag are published; this may start TensorFlow."""
         own = self._models[name].published
-        return own or _published(self._architecture(ModelKey(self._source, name, Pretrained(tag))))
+        key = ModelKey(self._source, name, Pretrained(tag))
+        return own or _weights_location(self._architecture(key))
 
     def resolve(self, key: ModelKey) -> ModelKey:
-        """Return the key with its weights named in full; raise where there are none such."""
+        """Return the key with its weights named in full; raise if there are no such weights."""
         check_name(key, self._models, nothing=self._nothing)
         return with_weights(key, self._weights, lambda name: [self._models[name].tag])
 
@@ -103,18 +104,20 @@ class KerasSource:
         architecture = self._architecture(key)
         own = architecture.input_shape
         if image_shape is not None and image_shape != own:
-            wanted = f"images of {format_shape(own)} (height x width x channels)"
-            sentence = f"{key} takes {wanted}, not {format_shape(image_shape)}"
+            sentence = (
+                f"images for {key} must be {format_shape(own)} (height x width x channels), "
+                f"got {format_shape(image_shape)}"
+            )
             raise InvalidRequestError(sentence, field="input")
         return architecture.structure
 
     def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:
-        """Return how a resolved model's inputs are made."""
+        """Return the transform of a resolved model's images."""
         return {IMAGE: _transform(self._models[key.name], self._architecture(key))}
 
     def load(self, key: ModelKey, device: str) -> RunnableModel:
         """Build a resolved model with its weights on a device."""
-        network, weights = self._network(key), self._located(key)
+        network, weights = self._network(key), self._weights_of(key)
         file = "the uploaded file" if isinstance(key.weights, Uploaded) else weights.file
         try:
             return self._runtime.load(network, weights, device)
@@ -122,10 +125,10 @@ class KerasSource:
             sentence = f"{file} does not fit {key.source}/{key.name}: {error}"
             raise WeightsMismatchError(sentence, field=error.field) from error
         except InvalidWeightsError as error:
-            sentence = f"{file} can't be read as weights of Keras: {error}"
+            sentence = f"{file} can't be read as Keras weights: {error}"
             raise InvalidWeightsError(sentence, field=error.field) from error
 
-    def _located(self, key: ModelKey) -> KerasWeights:
+    def _weights_of(self, key: ModelKey) -> KerasWeights:
         match key.weights:
             case Random(seed):
                 return KerasWeights(seed=seed)
@@ -148,11 +151,11 @@ class KerasSource:
 
 def _transform(model: KerasModel, architecture: KerasArchitecture) -> InputTransform:
     if model.preprocessing is not None:
-        return declared_transform(model.preprocessing)
+        return unit_range_transform(model.preprocessing)
     return keras_transform(architecture)
 
 
-def _published(architecture: KerasArchitecture) -> PublishedWeights:
+def _weights_location(architecture: KerasArchitecture) -> PublishedWeights:
     file = architecture.file
     if file is None:
         return PublishedWeights(library="keras")

@@ -1,7 +1,7 @@
 """The source `keras`: every class of `keras.applications`, with its own family's preprocessing.
 
-The classes are read off the package's files, so that nothing is imported before a model is asked
-for. Classes that Keras 3 has no more (RegNet, ResNet-RS) come from its predecessor `tf_keras`.
+The classes are read from the package's files, so that nothing is imported until a model is used.
+Classes that Keras 3 no longer has (RegNet, ResNet-RS) come from its predecessor `tf_keras`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _log = structlog.get_logger(__name__)
 
 
 def open_source(context: SourceContext) -> KerasSource:
-    """Open the source; TensorFlow starts when a model is asked for."""
+    """Open the source; TensorFlow starts when a model is first used."""
     python = context.tensorflow.python
     models = {name: KerasModel(package, name) for name, package in _applications(python).items()}
     nothing = f"Keras isn't installed for the interpreter {python}."
@@ -35,7 +35,7 @@ def open_source(context: SourceContext) -> KerasSource:
 
 
 def _applications(python: str) -> dict[str, str]:
-    """Return the package of each class of `applications`: the first one that has it."""
+    """Return the first package that has each class of `applications`."""
     found: dict[str, str] = {}
     for package, folder in _package_folders(python).items():
         for name in _classes(folder / "applications" / "__init__.py", package):
@@ -44,7 +44,7 @@ def _applications(python: str) -> dict[str, str]:
 
 
 def _classes(file: Path, package: str) -> Iterator[str]:
-    """Yield the classes that a package's own file imports from its `src.applications`."""
+    """Yield the classes that this file imports from the package's `src.applications`."""
     if not file.is_file():
         return
     for statement in ast.parse(file.read_text()).body:
@@ -55,7 +55,7 @@ def _classes(file: Path, package: str) -> Iterator[str]:
 
 
 def _package_folders(python: str) -> dict[str, Path]:
-    """Return where an interpreter has the packages, without importing them."""
+    """Return the folders of the packages in an interpreter, without importing them."""
     origins = _own_origins() if python == sys.executable else _origins_of(python)
     found = zip(_PACKAGES, origins, strict=True)
     return {package: Path(origin).parent for package, origin in found if origin}
@@ -72,6 +72,6 @@ def _origins_of(python: str) -> list[str | None]:
         run = subprocess.run(command, capture_output=True, check=True)  # noqa: S603 - a setting
         origins: list[str | None] = json.loads(run.stdout)
     except (OSError, subprocess.CalledProcessError, ValueError) as error:
-        _log.warning("no models of Keras: its interpreter fails", python=python, error=str(error))
+        _log.warning("no Keras models: its interpreter fails", python=python, error=str(error))
         return [None] * len(_PACKAGES)
     return origins

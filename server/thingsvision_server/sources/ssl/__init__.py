@@ -1,1 +1,1 @@
-"""The source of self-supervised networks, and the layouts of their published files."""
+"""The source of self-supervised networks, and the conversion of their published files."""

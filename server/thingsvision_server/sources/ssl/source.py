@@ -1,7 +1,8 @@
-"""The source `ssl`: networks that were trained without labels; knows no other model.
+"""The source `ssl`: self-supervised networks.
 
-Architectures are those of torchvision and timm. The network ends where its publisher's does: a
-ResNet-50 in `avgpool` (its `fc` passes 2048 values on), a transformer in its class token.
+The architectures come from torchvision and timm. A network ends where the published one does: a
+ResNet-50 with `avgpool` (its `fc` is the identity on 2048 values), a transformer with its class
+token.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from .layouts import dino_resnet, dinov2, mae, vissl, xcit
 _SITE = "https://dl.fbaipublicfiles.com"
 
 _NO_TINY = (
-    "THINGSvision's README lists it, but its code can't reach it: no weights of that size were "
-    "ever published. Take dino-vit-small-p8 or dino-vit-small-p16."
+    "THINGSvision's README lists it, but its code can't load it: no weights of that size were "
+    "ever published. Use dino-vit-small-p8 or dino-vit-small-p16."
 )
 _REFUSED: Mapping[str, str] = dict.fromkeys(
     ("dino-vit-tiny", "dino-vit-tiny-p8", "dino-vit-tiny-p16"), _NO_TINY
@@ -52,7 +53,7 @@ def _resnet(
 
 
 def _vissl(name: str, path: str) -> Checkpoint:
-    """Return a row; the names of VISSL's files say nothing of the model, three are the same."""
+    """Return a checkpoint of VISSL, cached by our name: three of its files have the same name."""
     return _resnet(f"vissl/model_zoo/{path}", convert=vissl, cached_as=f"{name}.torch")
 
 
@@ -75,7 +76,7 @@ def _dino(
 
 
 def _dinov2(size: str, letter: str, parameter_count: int) -> Checkpoint:
-    """Return a row; built for the 224 pixels of the preprocessing, not the 518 of training."""
+    """Return a checkpoint built for the preprocessing's 224 pixels, not the 518 of training."""
     file = f"dinov2/dinov2_vit{letter}14/dinov2_vit{letter}14_pretrain.pth"
     architecture = f"vit_{size}_patch14_dinov2"
     return _transformer(architecture, file, parameter_count, convert=dinov2, img_size=224)

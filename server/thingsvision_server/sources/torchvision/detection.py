@@ -1,6 +1,6 @@
-"""The part of torchvision's networks for detection whose outputs are still of images.
+"""The part of torchvision's detection networks that still has one output per image.
 
-What follows it sees boxes: their number depends on what is in the images.
+The layers after it process boxes, whose number depends on the content of the images.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from torch import nn
 
 
 class UpToDetections(nn.Module):
-    """Runs a network of `torchvision.models.detection` as it runs itself, up to its first head."""
+    """Runs a network of `torchvision.models.detection` up to its first head."""
 
     def __init__(self, network: Any) -> None:
         super().__init__()
         self._network = network
 
     def forward(self, batch: torch.Tensor) -> Any:
-        """Return what the head that sees whole images gives for images (values 0 to 1)."""
+        """Return the outputs of the first head for a batch of images (values 0 to 1)."""
         network = self._network
         images, _ = network.transform(list(batch))
         features = network.backbone(images.tensors)
@@ -30,7 +30,7 @@ class UpToDetections(nn.Module):
         return head(list(features.values()))
 
 
-def detection_side(resizing: Any) -> int:
-    """Return the side of the square images that a network's own resizing leaves as they are."""
-    height, width = resizing.fixed_size or (resizing.min_size[-1],) * 2
+def detection_side(transform: Any) -> int:
+    """Return the side of square images that a network's own transform does not resize, pixels."""
+    height, width = transform.fixed_size or (transform.min_size[-1],) * 2
     return int(min(height, width))

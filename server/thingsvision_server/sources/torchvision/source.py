@@ -1,4 +1,4 @@
-"""The source `torchvision`: every model of the library that images suffice for, by reflection."""
+"""The source `torchvision`: every model of the library whose only input is images."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -35,15 +36,18 @@ _TASKS: Mapping[str, Any] = {
     "detection": torchvision.models.detection,
     "segmentation": torchvision.models.segmentation,
 }
-"""The parts of the library; its other models take videos or pairs of images, or are quantized."""
+"""The modules with models; all other models take videos or pairs of images, or are quantized."""
 
 _WITH_AUX_LOGITS = ("googlenet", "inception_v3")
-"""Networks with heads that their builders do not name, but hand on."""
+"""Networks whose builders pass `aux_logits` on without naming it in their signature."""
 
 _IMAGENET = ImageClassification(crop_size=224)
 
 _ARCHITECTURE = {"weights": None, "weights_backbone": None, "aux_loss": True}
-"""How builders make what the published weights fit, without these; each takes some of it."""
+"""Options of builders for the published weights' architecture, without loading any weights.
+
+Each builder takes some of them.
+"""
 
 
 def open_source(context: SourceContext) -> PyTorchSource:
@@ -52,7 +56,7 @@ def open_source(context: SourceContext) -> PyTorchSource:
 
 
 class TorchvisionCatalogue:
-    """What torchvision knows of its models."""
+    """A NetworkCatalogue of torchvision's models."""
 
     source = "torchvision"
 
@@ -60,14 +64,14 @@ class TorchvisionCatalogue:
         self._tasks = {
             name: task for task, part in _TASKS.items() for name in models.list_models(module=part)
         }
-        self._building: defaultdict[Any, threading.Lock] = defaultdict(threading.Lock)
+        self._locks: defaultdict[Any, threading.Lock] = defaultdict(threading.Lock)
 
     def names(self) -> list[str]:
         """Return the names of all models, sorted."""
         return sorted(self._tasks)
 
     def task(self, name: str) -> str:
-        """Return what a model was made for."""
+        """Return a model's task."""
         return self._tasks[name]
 
     def tags(self, name: str) -> list[str]:
@@ -82,14 +86,14 @@ class TorchvisionCatalogue:
         return PublishedWeights(url=_member(name, tag).url)
 
     def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:
-        """Return `weights.transforms()` of the weights in use (else of the default ones)."""
+        """Return `weights.transforms()` of the weights in use, or else of the default weights."""
         preset = _preset(key)
         preprocessing, side_pixels = _READERS[type(preset)](preset, key.name)
         crop = preprocessing.crop_pixels or (side_pixels, side_pixels)
         return {IMAGE: image_transform(preset, preprocessing, (3, *crop))}
 
     def towers(self, network: nn.Module) -> Mapping[str, nn.Module]:
-        """Return the network, or what it is up to where its outputs are no longer of images."""
+        """Return the network; for detection, only the part with one output per image."""
         detects = type(network).__module__.startswith(_TASKS["detection"].__name__)
         return {IMAGE: UpToDetections(network) if detects else network}
 
@@ -99,39 +103,39 @@ class TorchvisionCatalogue:
 
     def build_for(self, name: str, tag: str) -> nn.Module:
         """Build the network that the weights of a tag fit, with initialised weights."""
-        if _fixed_side(name) is None:
+        if _required_side(name) is None:
             return _build(name)
         (side,) = _member(name, tag).transforms().crop_size
         return _build(name, image_size=side)
 
     def build_fitting(self, name: str, state: StateDict) -> nn.Module:
-        """Build the network with heads for training alone only where the state dict has them."""
+        """Build the network with training-only heads only if the state dict has them."""
         has_heads = any(key.lower().startswith("aux") for key in state)
         return _build(name) if has_heads else _build(name, **_without_heads(name))
 
     def build_pretrained(self, name: str, tag: str, state: StateDict) -> nn.Module:
         """Build the network as torchvision does for these weights.
 
-        Its builders set more than parameters by them (Inception and GoogLeNet rescale their
-        input), so they are run with the enum's member, which is handed our tensors.
+        Its builders change more than parameters for them (Inception and GoogLeNet rescale their
+        input), so they are called with the enum's member, patched to return our tensors.
         """
         weights = _member(name, tag)
-        # The one class that refuses a state dict without a version.
-        told = with_version(state, models.MNASNet._version)  # noqa: SLF001
-        with self._building[weights], _state_dict_of(weights, told):
+        # MNASNet is the one class that rejects a state dict without a version.
+        versioned = with_version(state, models.MNASNet._version)  # noqa: SLF001
+        with self._locks[weights], _patch_state_dict(weights, versioned):
             network: nn.Module = models.get_model_builder(name)(weights=weights)
             return network
 
 
 def _build(name: str, **options: int) -> nn.Module:
-    taken = _parameters(name)
-    known = {option: value for option, value in _ARCHITECTURE.items() if option in taken}
-    network: nn.Module = models.get_model_builder(name)(**{**known, **options})
+    parameters = _parameters(name)
+    defaults = {option: value for option, value in _ARCHITECTURE.items() if option in parameters}
+    network: nn.Module = models.get_model_builder(name)(**{**defaults, **options})
     return network
 
 
 def _without_heads(name: str) -> dict[str, int]:
-    """Return the options of a builder that leave out what is for training alone."""
+    """Return a builder's options that leave out training-only heads."""
     if name in _WITH_AUX_LOGITS:
         return {"aux_logits": False}
     return {"aux_loss": False} if "aux_loss" in _parameters(name) else {}
@@ -142,7 +146,7 @@ def _parameters(name: str) -> Mapping[str, inspect.Parameter]:
 
 
 @contextmanager
-def _state_dict_of(weights: WeightsEnum, state: StateDict) -> Iterator[None]:
+def _patch_state_dict(weights: WeightsEnum, state: StateDict) -> Iterator[None]:
     vars(weights)["get_state_dict"] = lambda *_args, **_kwargs: state
     try:
         yield
@@ -166,26 +170,19 @@ def _preset(key: ModelKey) -> Any:
     else:
         preset = _preset_without_weights(key.name)
     if type(preset) not in _READERS:
-        raise TypeError(f"{key} has the unknown transform {preset}")
+        known = ", ".join(kind.__name__ for kind in _READERS)
+        raise TypeError(f"the transform of {key} must be one of {known}, got {preset}")
     return preset
 
 
-def _read_classification(preset: Any, _name: str) -> tuple[Preprocessing, int]:
+def _read_classification(preset: Any, name: str) -> tuple[Preprocessing, int]:
+    uncropped, _ = _read_segmentation(preset, name)
     crop = list(preset.crop_size)
-    preprocessing = Preprocessing(
-        resize_pixels=tuple(preset.resize_size),
-        interpolation=preset.interpolation.value,
-        antialias=bool(preset.antialias),
-        crop_pixels=tuple(crop if len(crop) == 2 else crop * 2),
-        mean=tuple(preset.mean),
-        std=tuple(preset.std),
-        description=repr(preset),
-    )
-    return preprocessing, crop[0]
+    return replace(uncropped, crop_pixels=tuple(crop if len(crop) == 2 else crop * 2)), crop[0]
 
 
 def _read_segmentation(preset: Any, _name: str) -> tuple[Preprocessing, int]:
-    """Read a preset that makes the shorter side one length and crops nothing."""
+    """Read a preset that resizes the shorter side and does not crop."""
     preprocessing = Preprocessing(
         resize_pixels=tuple(preset.resize_size),
         interpolation=preset.interpolation.value,
@@ -199,38 +196,38 @@ def _read_segmentation(preset: Any, _name: str) -> tuple[Preprocessing, int]:
 
 def _read_detection(preset: Any, name: str) -> tuple[Preprocessing, int]:
     """Read a preset that only makes tensors; the network itself resizes and normalises them."""
-    own = " ".join(str(_resizing(name)).split())
+    own = " ".join(str(_own_transform(name)).split())
     return Preprocessing(description=f"{preset!r}, then the network's own {own}"), _side(name)
 
 
 @cache
 def _preset_without_weights(name: str) -> Any:
-    """Return the default weights' preset, or the first of the size that the network is built for.
+    """Return the preset of the default weights, or else the first that fits the network's size.
 
-    ViT-H/14 is built for 224 x 224, its default weights are for 518 x 518.
+    ViT-H/14 is built for 224 x 224 by default, but its default weights are for 518 x 518.
     """
-    weights = [*_default(name), *models.get_model_weights(name)]
-    presets = [one.transforms() for one in weights]
-    side = _fixed_side(name)
-    fitting = (one for one in presets if side is None or one.crop_size == [side])
+    members = [*_default(name), *models.get_model_weights(name)]
+    presets = [member.transforms() for member in members]
+    side = _required_side(name)
+    fitting = (preset for preset in presets if side is None or preset.crop_size == [side])
     return next(fitting, _IMAGENET)
 
 
 @cache
-def _fixed_side(name: str) -> int | None:
-    """Return the side of the images that a network is built for; None where it takes several."""
+def _required_side(name: str) -> int | None:
+    """Return the side of images that a network is built for, pixels; None if it takes any size."""
     with without_parameters():
         return getattr(_build(name), "image_size", None)
 
 
 @cache
-def _resizing(name: str) -> nn.Module:
+def _own_transform(name: str) -> nn.Module:
     with without_parameters():
         return _build(name).get_submodule("transform")
 
 
 def _side(name: str) -> int:
-    return detection_side(_resizing(name))
+    return detection_side(_own_transform(name))
 
 
 _READERS: Mapping[type, Callable[[Any, str], tuple[Preprocessing, int]]] = {
@@ -238,4 +235,5 @@ _READERS: Mapping[type, Callable[[Any, str], tuple[Preprocessing, int]]] = {
     ObjectDetection: _read_detection,
     SemanticSegmentation: _read_segmentation,
 }
-"""By the type of a preset: what reads it, and the side of the square images that it suits."""
+"""For each type of preset: a function that returns its preprocessing, and the side of square
+images for the model, pixels."""

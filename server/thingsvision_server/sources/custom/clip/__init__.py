@@ -1,1 +1,1 @@
-"""The family of CLIP and OpenCLIP: its source, texts, and what open_clip can build."""
+"""The family of CLIP and OpenCLIP: its source, its tokenizers, and open_clip's networks."""

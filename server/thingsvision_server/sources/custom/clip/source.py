@@ -1,7 +1,7 @@
 """The family `clip/...` and `OpenCLIP/...` of the source `custom`: all networks of open_clip.
 
-Each has a child `visual`, which sees images, and a child `text`, which sees texts; their outputs
-are the features of open_clip's `encode_image` and `encode_text`, not normalised.
+Each has an image tower `visual` and a text tower `text`; their outputs are the features of
+open_clip's `encode_image` and `encode_text`, not normalised.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from ...weights.state_dicts import StateDict
 from .texts import TextTokenizer, hub_folder
 from .variants import open_clip_variants
 
-_NO_WEIGHTS = ("input_resolution", "context_length", "vocab_size")
-"""Numbers among the tensors of OpenAI's own files."""
+_METADATA = ("input_resolution", "context_length", "vocab_size")
+"""Keys in OpenAI's own files that are not weights."""
 
-_loading = threading.Lock()
+_load_lock = threading.Lock()
 
 
 def open_source(context: SourceContext) -> PyTorchSource:
     """Open the family."""
-    return PyTorchSource(ClipCatalogue(context.weights), context.weights, convert=_converted)
+    return PyTorchSource(ClipCatalogue(context.weights), context.weights, convert=_convert)
 
 
 class ClipCatalogue:
-    """What open_clip knows of its networks."""
+    """A NetworkCatalogue of open_clip's networks."""
 
     source = "custom"
 
@@ -51,11 +51,11 @@ class ClipCatalogue:
         return sorted(self._variants)
 
     def tags(self, name: str) -> list[str]:
-        """Return the pretrained tags in open_clip's order; its first one is the default."""
+        """Return the pretrained tags in open_clip's order; the first is the default."""
         return list(self._variants[name].pretrained)
 
     def task(self, name: str) -> str:
-        """Return what all are made for."""
+        """Return the task of all models."""
         return "image-text similarity"
 
     def find_published(self, name: str, tag: str) -> PublishedWeights:
@@ -63,13 +63,13 @@ class ClipCatalogue:
         return self._variants[name].find_published(tag)
 
     def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:
-        """Return how images and texts become inputs with these weights (else the default's)."""
+        """Return the transforms for these weights, or else for the default weights."""
         tag = key.weights.tag if isinstance(key.weights, Pretrained) else ""
         images = transform_of(self._variants[key.name].preprocessing(tag))
         return {IMAGE: images, TEXT: self._tokenizers[key.name].transform()}
 
     def towers(self, network: nn.Module) -> Mapping[str, nn.Module]:
-        """Return the network's two towers."""
+        """Return the image tower and the text tower."""
         return {IMAGE: network.get_submodule("visual"), TEXT: network.get_submodule("text")}
 
     def build(self, name: str) -> nn.Module:
@@ -77,7 +77,7 @@ class ClipCatalogue:
         return self._build(name)
 
     def build_pretrained(self, name: str, tag: str, state: StateDict) -> nn.Module:
-        """Build the network as the weights of a tag want it, and load them as open_clip does."""
+        """Build the network that the weights of a tag fit, and load them as open_clip does."""
         network = self._build(name, tag)
         _load_checkpoint(network, state)
         return network
@@ -90,13 +90,13 @@ class ClipCatalogue:
         config.pop("custom_text", None)
         config["quick_gelu"] = variant.has_quick_gelu(tag)
         if "hf_model_name" in config["text_cfg"]:
-            self._take_text_tower_from_hub(config["text_cfg"])
-        # Of open_clip's classes, those whose text tower is a module of its own.
+            self._use_local_text_config(config["text_cfg"])
+        # Of open_clip's classes, the ones with the text tower as a module of its own.
         kind = open_clip.CoCa if "multimodal_cfg" in config else open_clip.CustomTextCLIP
         network: nn.Module = kind(**config)
         return network
 
-    def _take_text_tower_from_hub(self, text: dict[str, Any]) -> None:
+    def _use_local_text_config(self, text: dict[str, Any]) -> None:
         files = (("config.json",),)
         folder = hub_folder(self._weights, text["hf_model_name"], files, purpose="its text tower")
         text |= {"hf_model_name": str(folder), "hf_model_pretrained": False}
@@ -106,34 +106,34 @@ def _load_checkpoint(network: nn.Module, state: StateDict) -> None:
     from open_clip.factory import load_checkpoint
 
     try:
-        with _files_hold(state):
-            load_checkpoint(network, "the tensors at hand")
-    # What open_clip raises where a key that it converts is not there.
+        with _patch_file_reader(state):
+            load_checkpoint(network, "the tensors in memory")
+    # open_clip raises these if a key that it converts is missing.
     except (KeyError, AttributeError, AssertionError) as error:
         raise RuntimeError(f"open_clip can't convert it: {error!r}") from error
 
 
 @contextmanager
-def _files_hold(state: StateDict) -> Iterator[None]:
-    """Have open_clip read these tensors from any file: its conversion takes only a path."""
+def _patch_file_reader(state: StateDict) -> Iterator[None]:
+    """Make open_clip read these tensors from any path: its conversion only takes a path."""
     from open_clip import factory
 
-    with _loading:
-        own = factory.load_state_dict
+    with _load_lock:
+        original = factory.load_state_dict
         factory.load_state_dict = lambda *_args, **_kwargs: state
         try:
             yield
         finally:
-            factory.load_state_dict = own
+            factory.load_state_dict = original
 
 
-def _converted(_name: str, state: StateDict) -> StateDict:
-    """Return tensors by our names: files are of open_clip's other class, too, and of OpenAI."""
+def _convert(_name: str, state: StateDict) -> StateDict:
+    """Rename the tensors of OpenAI's files, and of open_clip's other class, to our layout."""
     from open_clip.model import convert_to_custom_text_state_dict
 
-    # Training on several devices puts a prefix before every name.
+    # Training on several devices adds a prefix to every name.
     plain = {key.removeprefix("module."): tensor for key, tensor in state.items()}
-    plain = {key: tensor for key, tensor in plain.items() if key not in _NO_WEIGHTS}
+    plain = {key: tensor for key, tensor in plain.items() if key not in _METADATA}
     if "positional_embedding" not in plain:
         return plain
     converted: StateDict = convert_to_custom_text_state_dict(plain)

@@ -1,4 +1,4 @@
-"""Makes token ids of texts as open_clip does, but cuts none off; knows no network."""
+"""Turns texts into token ids as open_clip does, but rejects long texts instead of truncating."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from ....errors import WeightsMissingError
-from ....inputs import TEXT, InputSpec, InputTransform, Preprocessing, Text
+from ....inputs import InputTransform
 from ...base import ModelKey, Pretrained
+from ...hugging_face.text_tokenizers import text_transform
 from ...preprocessing.token_limit import check_token_count
 from ...weights.folder import PublishedWeights, WeightsFolder
 from .variants import Variant
@@ -21,31 +22,29 @@ _TOKENIZER_FILES = (
     ("tokenizer_config.json",),
     ("tokenizer.json", "spiece.model", "sentencepiece.bpe.model"),
 )
-"""What a tokenizer of the hub is read from: of each row one file."""
+"""The files that a tokenizer from the hub needs: one of each row."""
 
-_ADVICE = "Shorten it: open_clip itself would cut off its end without a word"
+_ADVICE = "Shorten it: open_clip itself would truncate it silently"
 
 
 class TextTokenizer:
-    """The tokenizer of one variant, opened on first use; threads may share it."""
+    """The tokenizer of one variant, opened on first use; thread-safe."""
 
     def __init__(self, variant: Variant, weights: WeightsFolder) -> None:
         self._variant = variant
         self._weights = weights
-        # The tokenizers of the hub keep the settings of a call in themselves.
+        # A call changes the own settings of a tokenizer from the hub.
         self._lock = threading.Lock()
 
     def transform(self) -> InputTransform:
-        """Return the transform of texts; it may raise WeightsMissingError when it is applied."""
+        """Return the transform of texts; applying it may raise WeightsMissingError."""
         length = self._variant.context_length
         origin = self._variant.text.get("hf_tokenizer_name") or "CLIP's own byte pairs"
         description = f"{length} token ids of {origin}; longer texts are refused"
-        preprocessing = Preprocessing(value_range="", description=description, channel_order="")
-        spec = InputSpec((length,), "int64", TEXT)
-        return InputTransform(self.token_ids, preprocessing, spec, takes=Text)
+        return text_transform(self.tokenize, description, (length,))
 
-    def token_ids(self, text: str) -> torch.Tensor:
-        """Return a text's token ids, [context length] of int64; raise where they are too many."""
+    def tokenize(self, text: str) -> torch.Tensor:
+        """Return a text's token ids, int64 [context length]; raise ImageError if it is too long."""
         with self._lock:
             count = _COUNTERS[type(self._tokenizer).__name__](self._tokenizer, text)
             check_token_count(text, count, self._variant.context_length, advice=_ADVICE)
@@ -73,16 +72,16 @@ def _count_byte_pairs(tokenizer: Any, text: str) -> int:
     return len(tokenizer.encode(text)) + 2
 
 
-def _count_of_hub(tokenizer: Any, text: str) -> int:
+def _count_hub_tokens(tokenizer: Any, text: str) -> int:
     """Count as `HFTokenizer` does: in its mode `clips` it adds start, end and class itself."""
-    own = 3 if tokenizer.tokenizer_mode == "clips" else 0
-    ids = tokenizer.tokenizer(tokenizer.clean_fn(text), add_special_tokens=not own).input_ids
-    return len(ids) + own
+    added = 3 if tokenizer.tokenizer_mode == "clips" else 0
+    ids = tokenizer.tokenizer(tokenizer.clean_fn(text), add_special_tokens=not added).input_ids
+    return len(ids) + added
 
 
 _COUNTERS: Mapping[str, Callable[[Any, str], int]] = {
     "SimpleTokenizer": _count_byte_pairs,
-    "HFTokenizer": _count_of_hub,
+    "HFTokenizer": _count_hub_tokens,
 }
 
 
@@ -92,9 +91,9 @@ def hub_folder(
     files: tuple[tuple[str, ...], ...],
     purpose: str,
 ) -> Path:
-    """Return the folder of a hub's repository that has these files (of each row one).
+    """Return the folder of a hub repository that has these files (one of each row).
 
-    Raises WeightsMissingError where it is neither in a cache nor may be fetched.
+    Raises WeightsMissingError if it is neither in a cache nor can be fetched.
     """
     key = ModelKey("huggingface", repository, Pretrained())
     try:
@@ -102,10 +101,10 @@ def hub_folder(
     except WeightsMissingError as error:
         listed = ", ".join("/".join((repository, row[0])) for row in files)
         raise WeightsMissingError(
-            f"for {purpose}, this model needs files of the Hugging Face repository {repository} "
-            f"that are not on this server, and it could not fetch them: {listed}. Put the "
-            f"repository into {weights.root / 'huggingface' / 'hub'} as huggingface_hub caches "
-            "it, or start the server with --allow-download",
+            f"for {purpose}, this model needs files from the Hugging Face repository {repository} "
+            f"that are not on this server and could not be fetched: {listed}. Put the repository, "
+            f"as huggingface_hub caches it, into {weights.root / 'huggingface' / 'hub'}, or start "
+            "the server with --allow-download",
             field="model.name",
             subject=repository,
         ) from error

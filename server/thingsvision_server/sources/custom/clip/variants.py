@@ -1,6 +1,6 @@
-"""What open_clip can build and where its weights are, read off its files; never imports it.
+"""Reads open_clip's networks and weights from its files, without importing it.
 
-Its import takes many seconds, and listing models must not wait for it.
+The import takes many seconds, and listing models must not wait for it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from ...weights.folder import PublishedWeights
 
 _OPENAI = "openai"
 _QUICK_GELU = "-quickgelu"
-_NEEDED = ("embed_dim", "vision_cfg", "text_cfg")
-"""What makes a JSON file the configuration of a network of two towers."""
+_REQUIRED = ("embed_dim", "vision_cfg", "text_cfg")
+"""The keys of a JSON file that configures a network with two towers."""
 
 _Size = tuple[int, int]
 
@@ -34,16 +34,16 @@ _RESIZE_MODES: Mapping[str, Callable[[_Size], dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Variant:
-    """One network: open_clip's name and configuration of it, and its pretrained tags."""
+    """One network: its name and configuration in open_clip, and its pretrained tags."""
 
     architecture: str
     config: Mapping[str, Any]
     pretrained: Mapping[str, Mapping[str, Any]]
     hub_files: tuple[str, ...]
-    """Names of a file of weights in a repository that names none, the preferred first."""
+    """Weight files to look for in a repository if the tag names no file, the preferred first."""
 
     def configuration(self) -> dict[str, Any]:
-        """Return a copy of the configuration that may be changed."""
+        """Return a copy of the configuration that the caller may change."""
         return deepcopy(dict(self.config))
 
     @property
@@ -54,26 +54,26 @@ class Variant:
 
     @property
     def context_length(self) -> int:
-        """Return how many token ids a text becomes."""
+        """Return the number of token ids of every text."""
         return int(self.text.get("context_length", 77))
 
     @property
     def image_size(self) -> _Size:
-        """Return height and width of an image as an input, pixels."""
+        """Return height and width of an input image, in pixels."""
         size = self.config["vision_cfg"].get("image_size", 224)
         return (size, size) if isinstance(size, int) else (size[0], size[1])
 
     def has_quick_gelu(self, tag: str = "") -> bool:
-        """Tell whether the network computes with QuickGELU: its configuration or its tag says so.
+        """Tell whether the configuration or the tag says that the network uses QuickGELU.
 
-        open_clip itself goes by the configuration alone, and warns where weights of a tag were
-        trained with QuickGELU and the network has another activation.
+        open_clip itself only reads the configuration, and warns if a tag's weights were trained
+        with QuickGELU but the network has another activation.
         """
         of_tag = self.pretrained.get(tag, {}).get("quick_gelu", False)
         return bool(self.config.get("quick_gelu", False) or of_tag)
 
     def preprocessing(self, tag: str = "") -> Preprocessing:
-        """Return how images become inputs with a tag's weights (else with the first tag's)."""
+        """Return the preprocessing of images for a tag, or else for the first tag."""
         settings = self.pretrained.get(tag) or next(iter(self.pretrained.values()), _DEFAULTS)
         return Preprocessing(
             interpolation=settings["interpolation"],
@@ -89,9 +89,9 @@ class Variant:
         owner, name, file = (*settings["hf_hub"].split("/"), "", "", "")[:3]
         if not owner:
             return PublishedWeights(url=settings["url"])
-        # A safetensors file beside one that holds pickles is preferred.
-        named = (f"{Path(file).stem}.safetensors", file) if file else self.hub_files
-        return PublishedWeights(hub_repository=f"{owner}/{name}", hub_files=named)
+        # A safetensors file is preferred to a pickle of the same name.
+        files = (f"{Path(file).stem}.safetensors", file) if file else self.hub_files
+        return PublishedWeights(hub_repository=f"{owner}/{name}", hub_files=files)
 
 
 _DEFAULTS: Mapping[str, Any] = {
@@ -100,18 +100,18 @@ _DEFAULTS: Mapping[str, Any] = {
     "mean": (0.48145466, 0.4578275, 0.40821073),
     "std": (0.26862954, 0.26130258, 0.27577711),
 }
-"""open_clip's preprocessing of a network without a tag: OpenAI's."""
+"""open_clip's preprocessing for a network without a tag: OpenAI's."""
 
 
 def open_clip_variants() -> dict[str, Variant]:
     """Return all networks by name: `clip/...` with OpenAI's weights, `OpenCLIP/...` with any."""
     folder = _package_folder()
-    table = _pretrained_table(folder)
+    table = _import_tag_table(folder)
     hub_files = (table.HF_SAFE_WEIGHTS_NAME, table.HF_WEIGHTS_NAME)
     found: dict[str, Variant] = {}
     for path in (folder / "model_configs").glob("*.json"):
         config = json.loads(path.read_text("utf-8"))
-        if any(key not in config for key in _NEEDED):
+        if any(key not in config for key in _REQUIRED):
             continue
         tags = table.list_pretrained_tags_by_model(path.stem)
         pretrained = {tag: table.get_pretrained_cfg(path.stem, tag) for tag in tags}
@@ -130,8 +130,8 @@ def _package_folder() -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def _pretrained_table(folder: Path) -> Any:
-    """Run the one file that has the tags, in a package of its own without an `__init__`."""
+def _import_tag_table(folder: Path) -> Any:
+    """Import only the module with the tags, through a stand-in package without an `__init__`."""
     package = ModuleType(f"{__package__}.open_clip_files")
     package.__path__ = [str(folder)]
     sys.modules[package.__name__] = package

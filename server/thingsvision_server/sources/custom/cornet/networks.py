@@ -1,8 +1,8 @@
-"""The networks CORnet-Z, -R, -RT and -S; knows no files of weights.
+"""The networks CORnet-Z, -R, -RT and -S.
 
-Kubilius et al. 2018 (bioRxiv 408385) and 2019 (NeurIPS). Names of modules are those of the
-published weights. Areas V1, V2, V4 and IT put out 64, 128, 256 and 512 channels of 56, 28, 14
-and 7 pixels a side for an image of 3 x 224 x 224; the decoder puts out 1000 classes.
+Kubilius et al. 2018 (bioRxiv 408385) and 2019 (NeurIPS). Modules are named as in the published
+weights. For an image of 3 x 224 x 224, the areas V1, V2, V4 and IT output 64, 128, 256 and 512
+channels of 56, 28, 14 and 7 pixels a side; the decoder outputs 1000 classes.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 _STEPS = 5
-"""Steps of CORnet-R and -RT."""
+"""Time steps of CORnet-R and -RT."""
 
 
 def cornet_z() -> nn.Module:
     """Build CORnet-Z: one convolution per area, no recurrence."""
-    network = _areas_in_turn(
+    network = _feedforward(
         _AreaZ(3, 64, kernel=7, stride=2), _AreaZ(64, 128), _AreaZ(128, 256), _AreaZ(256, 512)
     )
     for module in network.modules():
@@ -30,18 +30,18 @@ def cornet_z() -> nn.Module:
 
 
 def cornet_r() -> nn.Module:
-    """Build CORnet-R: an area sees what the one below puts out in the same step."""
+    """Build CORnet-R: an area's input is the output of the area below in the same step."""
     return _CORnetR(is_delayed=False)
 
 
 def cornet_rt() -> nn.Module:
-    """Build CORnet-RT: an area sees what the one below put out in the step before."""
+    """Build CORnet-RT: an area's input is the output of the area below in the previous step."""
     return _CORnetR(is_delayed=True)
 
 
 def cornet_s() -> nn.Module:
     """Build CORnet-S: a bottleneck per area that runs 2, 4 and 2 times with a skip."""
-    network = _areas_in_turn(
+    network = _feedforward(
         _first_area_s(), _AreaS(64, 128, 2), _AreaS(128, 256, 4), _AreaS(256, 512, 2)
     )
     for module in network.modules():
@@ -50,7 +50,7 @@ def cornet_s() -> nn.Module:
     return network
 
 
-def _areas_in_turn(v1: nn.Module, v2: nn.Module, v4: nn.Module, it: nn.Module) -> nn.Sequential:
+def _feedforward(v1: nn.Module, v2: nn.Module, v4: nn.Module, it: nn.Module) -> nn.Sequential:
     decoder = _decoder()
     decoder.add_module("output", nn.Identity())
     return nn.Sequential(OrderedDict(V1=v1, V2=v2, V4=v4, IT=it, decoder=decoder))
@@ -78,7 +78,7 @@ class _AreaZ(nn.Module):
 
 
 class _AreaR(nn.Module):
-    """One area of CORnet-R and -RT; its output is its state, and comes back in the next step."""
+    """One area of CORnet-R and -RT; its output is its state, which is fed back in the next step."""
 
     def __init__(self, below: int, channels: int, *, kernel: int = 3, stride: int = 2) -> None:
         super().__init__()
@@ -91,24 +91,24 @@ class _AreaR(nn.Module):
         self.output = nn.Identity()
 
     def forward(self, below: Tensor | None, state: Tensor) -> Tensor:
-        """Return the next state; `below` None: nothing has arrived from there yet."""
+        """Return the next state; `below` is None while no input has arrived from the area below."""
         if below is not None:
             state = self.nonlin_input(self.norm_input(self.conv_input(below))) + state
         following: Tensor = self.output(self.nonlin1(self.norm1(self.conv1(state))))
         return following
 
-    def silence(self, below: Tensor) -> Tensor:
-        """Return the state before the first step: zeros, as large as what `below` would give."""
+    def initial_state(self, below: Tensor) -> Tensor:
+        """Return the state before the first step: zeros, shaped like the output for `below`."""
         stride = self.conv_input.stride[0]
         rows, columns = (-(-side // stride) for side in below.shape[-2:])
         return below.new_zeros(len(below), self.conv_input.out_channels, rows, columns)
 
 
 class _CORnetR(nn.Module):
-    """CORnet-R and -RT, which differ in the step of which an area sees the one below.
+    """CORnet-R and -RT: an area's input is the current or the previous output of the area below.
 
-    In the first step nothing has arrived above V1 yet: the outputs of V2, V4 and IT then depend
-    on weights only and are the same for all images.
+    In the first step no input has reached the areas above V1 yet: the outputs of V2, V4 and IT
+    then depend only on the weights and are the same for all images.
     """
 
     def __init__(self, *, is_delayed: bool) -> None:
@@ -124,7 +124,7 @@ class _CORnetR(nn.Module):
         areas = (self.V1, self.V2, self.V4, self.IT)
         states = [image]
         for area in areas:
-            states.append(area.silence(states[-1]))
+            states.append(area.initial_state(states[-1]))
         for step in range(_STEPS):
             following = [image]
             for number, area in enumerate(areas):
@@ -151,15 +151,15 @@ def _first_area_s() -> nn.Sequential:
     )
 
 
-class _SteppedConv2d(nn.Conv2d):
-    """A convolution that is told its stride with every call."""
+class _VariableStrideConv2d(nn.Conv2d):
+    """A convolution whose stride is an argument of each call."""
 
     def forward(self, below: Tensor, stride: int = 1) -> Tensor:
-        return functional.conv2d(below, self.weight, self.bias, stride, self.padding)
+        return functional.conv2d(below, self.weight, self.bias, stride=stride, padding=self.padding)
 
 
 class _AreaS(nn.Module):
-    """V2, V4 and IT of CORnet-S: convolutions are shared over time, normalisations are not."""
+    """V2, V4 or IT of CORnet-S: convolutions are shared over time, normalisations are not."""
 
     scale = 4
 
@@ -172,7 +172,7 @@ class _AreaS(nn.Module):
         self.norm_skip = nn.BatchNorm2d(channels)
         self.conv1 = nn.Conv2d(channels, wide, 1, bias=False)
         self.nonlin1 = nn.ReLU()
-        self.conv2 = _SteppedConv2d(wide, wide, 3, padding=1, bias=False)
+        self.conv2 = _VariableStrideConv2d(wide, wide, 3, padding=1, bias=False)
         self.nonlin2 = nn.ReLU()
         self.conv3 = nn.Conv2d(wide, channels, 1, bias=False)
         self.nonlin3 = nn.ReLU()

@@ -1,4 +1,4 @@
-"""The CORnet family of the source `custom`, with its published weights; knows no other model."""
+"""The CORnet family of the source `custom`, with its published weights."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def open_source(context: SourceContext) -> PyTorchSource:
     return checkpoint_source(context, CheckpointCatalogue("custom", "imagenet", _NETWORKS))
 
 
-def _published(build: Callable[[], nn.Module], file: str, parameter_count: int) -> Checkpoint:
-    """Return a row; the files were saved from `DataParallel`, and before PyTorch counted batches.
+def _checkpoint(build: Callable[[], nn.Module], file: str, parameter_count: int) -> Checkpoint:
+    """Return the checkpoint of a file saved from `DataParallel`.
 
-    The missing counters of BatchNorm are filled in by PyTorch itself.
+    The files predate BatchNorm's batch counters, which PyTorch itself adds.
     """
     weights = PublishedWeights(f"https://s3.amazonaws.com/cornet-models/{file}")
     return Checkpoint(build, weights, parameter_count, without_prefix("module."))
 
 
 _NETWORKS: Mapping[str, Checkpoint] = {
-    "cornet-z": _published(cornet_z, "cornet_z-5c427c9c.pth", 2_071_656),
-    "cornet-r": _published(cornet_r, "cornet_r-5930a990.pth", 5_208_936),
-    "cornet-rt": _published(cornet_rt, "cornet_rt-933c001c.pth", 5_208_936),
-    "cornet-s": _published(cornet_s, "cornet_s-1d3f7974.pth", 53_416_616),
+    "cornet-z": _checkpoint(cornet_z, "cornet_z-5c427c9c.pth", 2_071_656),
+    "cornet-r": _checkpoint(cornet_r, "cornet_r-5930a990.pth", 5_208_936),
+    "cornet-rt": _checkpoint(cornet_rt, "cornet_rt-933c001c.pth", 5_208_936),
+    "cornet-s": _checkpoint(cornet_s, "cornet_s-1d3f7974.pth", 53_416_616),
 }

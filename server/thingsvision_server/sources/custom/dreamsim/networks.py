@@ -1,7 +1,7 @@
-"""The networks of DreamSim: vision transformers whose features stand side by side; no weights.
+"""The networks of DreamSim: vision transformers whose features are concatenated.
 
-After Fu et al. 2023, "DreamSim: Learning New Dimensions of Human Visual Similarity using
-Synthetic Data". The names of modules end as they do in the package `dreamsim`.
+Fu et al. 2023, "DreamSim: Learning New Dimensions of Human Visual Similarity using Synthetic
+Data". Module names have the same endings as in the package `dreamsim`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _OPENAI = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577
 
 @dataclass(frozen=True)
 class BackboneKind:
-    """What tells one backbone from another: all are ViT-B."""
+    """The settings in which the backbones differ; all are ViT-B."""
 
     architecture: str
     activation: str
     mean_and_std: tuple[tuple[float, ...], tuple[float, ...]]
     is_clip: bool
-    """Whether tokens are normalised before the first block, and the features projected."""
+    """Whether tokens are normalised before the first block, and features are projected."""
 
 
 BACKBONES: Mapping[str, BackboneKind] = {
@@ -50,7 +50,7 @@ VARIANTS: Mapping[str, Sequence[str]] = {
 
 
 class Backbone(nn.Module):
-    """One vision transformer, for images of values 0..1: normalises them itself."""
+    """One vision transformer; it normalises images of values 0..1 itself."""
 
     mean: torch.Tensor
     std: torch.Tensor
@@ -65,13 +65,13 @@ class Backbone(nn.Module):
         self.register_buffer("std", std, persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return features, images x 512 of CLIP (projected), images x 768 of DINO."""
+        """Return features: [N, 512] for CLIP (projected), [N, 768] for DINO."""
         features: torch.Tensor = self.model((images - self.mean) / self.std)
         return features if self.proj is None else features @ self.proj
 
 
 def _transformer(kind: BackboneKind) -> nn.Module:
-    """Return a ViT that gives its class token: of DINO as the last block leaves it."""
+    """Return a ViT that outputs its class token, for DINO without the final normalisation."""
     import timm
 
     norm = partial(nn.LayerNorm, eps=1e-5 if kind.is_clip else 1e-6)
@@ -83,13 +83,13 @@ def _transformer(kind: BackboneKind) -> nn.Module:
         final_norm=kind.is_clip,
     )
     if kind.is_clip:
-        # timm's own way, `pre_norm`, takes the bias of the patches away, which files have.
+        # timm's own option, `pre_norm`, drops the bias of the patch embedding; the files have it.
         network.add_module("norm_pre", norm(_WIDTH))
     return network
 
 
 class DreamSim(nn.Module):
-    """Backbones side by side; `mlp` gives the embedding, not normalised."""
+    """Parallel backbones; `mlp` outputs the embedding, not normalised."""
 
     def __init__(self, backbones: Sequence[str]) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class DreamSim(nn.Module):
         self.mlp = nn.Identity()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the embeddings of images, N x 3 x 224 x 224 of 0..1, as N x width."""
+        """Return the embeddings, [N, width], of images [N, 3, 224, 224] with values 0..1."""
         features = [extractor(images) for extractor in self.extractor_list]
         embedding: torch.Tensor = self.mlp(torch.cat(features, dim=-1))
         return embedding

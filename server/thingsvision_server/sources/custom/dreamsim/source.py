@@ -1,4 +1,4 @@
-"""The family `DreamSim/...` of the source `custom`: networks tuned to judgements of similarity."""
+"""The family `DreamSim/...` of `custom`: networks fine-tuned on similarity judgements."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from .networks import VARIANTS, DreamSim
 _FAMILY = "DreamSim/"
 
 _TAG = "nights"
-"""The data set of judgements of similarity on which the backbones were tuned."""
+"""The data set of similarity judgements on which the backbones were fine-tuned."""
 
 _ARCHIVES = "https://github.com/ssundaram21/dreamsim/releases/download/v0.2.0-checkpoints"
 _PREPROCESSING = Preprocessing(resize_pixels=(224, 224), interpolation="bicubic", antialias=True)
-"""The network normalises by itself: each backbone its own way."""
+"""Without mean and std: each backbone normalises its own input."""
 
 
 def open_source(context: SourceContext) -> PyTorchSource:
@@ -33,7 +33,7 @@ def open_source(context: SourceContext) -> PyTorchSource:
 
 
 class DreamSimCatalogue:
-    """The networks, and where their archives are."""
+    """A NetworkCatalogue of the published networks."""
 
     source = "custom"
 
@@ -46,7 +46,7 @@ class DreamSimCatalogue:
         return [_TAG]
 
     def task(self, name: str) -> str:
-        """Return what all are made for."""
+        """Return the task of all models."""
         return "image similarity"
 
     def find_published(self, name: str, tag: str) -> PublishedWeights:
@@ -59,7 +59,7 @@ class DreamSimCatalogue:
         return {IMAGE: transform_of(_PREPROCESSING)}
 
     def towers(self, network: nn.Module) -> Mapping[str, nn.Module]:
-        """Return the network: all of it sees images."""
+        """Return the whole network as the image tower."""
         return {IMAGE: network}
 
     def build(self, name: str) -> nn.Module:
@@ -67,5 +67,5 @@ class DreamSimCatalogue:
         return DreamSim(VARIANTS[name.removeprefix(_FAMILY)])
 
     def build_pretrained(self, name: str, tag: str, state: StateDict) -> nn.Module:
-        """Build the network with these tensors, which bear its own names."""
+        """Build the network with these tensors."""
         return load_state(self.build(name), state)

@@ -1,10 +1,10 @@
-"""From the names and shapes of layers in published files to timm's.
+"""Converts the names and shapes of tensors in the published files to timm's.
 
-Pure functions on state dicts, whose tensors are called `layer/name`. A tensor that a function does
-not know it leaves, for the network that is to load it to list; no function knows a network.
+Pure functions on state dicts, whose tensors are called `layer/name`. Unknown tensors are kept, so
+that the network lists them as unexpected keys.
 
-The layers are those of keras_cv_attention_models (LeViT, MaxViT, ConvNeXt), of vit_keras, and of
-the package efficientnet, whose names `keras.applications` has taken over.
+The layers are named as in keras_cv_attention_models (LeViT, MaxViT, ConvNeXt), vit_keras, and
+efficientnet, whose names `keras.applications` adopted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 from ...weights.state_dicts import StateDict
 
 _Rows = tuple[tuple[str, str], ...]
-"""Layers and modules. A `#` is a number; in the module it is counted from 0, or `%`, as it was."""
+"""Layers and modules. `#` is a number; in the module it counts from 0, and `%` is unchanged."""
 
 _LEVIT: _Rows = (
     ("stem_#_conv", "stem.conv%.linear"),
@@ -115,12 +115,12 @@ _EFFICIENTNET: _Rows = (
     ("probs", "classifier"),
     ("predictions", "classifier"),
 )
-"""The first block of all expands nothing. The row that fits first counts."""
+"""The very first block has no expansion. The first matching row applies."""
 
 
 def levit(state: StateDict) -> StateDict:
-    """Convert LeViT: its biases of positions have a row for each head."""
-    named = _named(_LEVIT, state)
+    """Convert LeViT: its position biases get a row for each head."""
+    named = _rename(_LEVIT, state)
     own = "positional_embedding"
     return {
         name.replace(own, "attention_biases"): tensor.T if name.endswith(own) else tensor
@@ -129,9 +129,9 @@ def levit(state: StateDict) -> StateDict:
 
 
 def maxvit(state: StateDict) -> StateDict:
-    """Convert MaxViT: a layer over pixels is linear, biases of positions lie in a square."""
+    """Convert MaxViT: 1 x 1 convolutions become linear layers, position biases square tables."""
     converted: StateDict = {}
-    for name, tensor in _named(_MAXVIT, state).items():
+    for name, tensor in _rename(_MAXVIT, state).items():
         if name.endswith("attn.qkv.weight"):
             converted[name] = tensor.flatten(1)
         elif name.endswith("positional_embedding"):
@@ -143,9 +143,9 @@ def maxvit(state: StateDict) -> StateDict:
 
 
 def _squares(biases: Tensor) -> Tensor:
-    """Return heads x (side x side) as heads x side x side, counted from the other end.
+    """Return [heads, side * side] as [heads, side, side] with both axes reversed.
 
-    There a place is the query's less the key's, in timm the key's less the query's.
+    The files index by query minus key position, timm by key minus query position.
     """
     side = isqrt(biases.shape[-1])
     return biases.reshape(-1, side, side).flip(1, 2)
@@ -153,13 +153,13 @@ def _squares(biases: Tensor) -> Tensor:
 
 def convnext(state: StateDict) -> StateDict:
     """Convert ConvNeXt."""
-    named = _named(_CONVNEXT, state)
+    named = _rename(_CONVNEXT, state)
     return {name.replace(".gamma.weight", ".gamma"): tensor for name, tensor in named.items()}
 
 
 def vit(state: StateDict) -> StateDict:
-    """Convert a vision transformer: queries, keys and values are computed by one layer."""
-    named = _named(_VIT, state)
+    """Convert a vision transformer: queries, keys and values come from one layer in timm."""
+    named = _rename(_VIT, state)
     for query in [name for name in named if ".attn.query." in name]:
         names = [query.replace(".query.", f".{part}.") for part in ("query", "key", "value")]
         if all(name in named for name in names):
@@ -173,9 +173,9 @@ def vit(state: StateDict) -> StateDict:
 
 
 def efficientnet(state: StateDict) -> StateDict:
-    """Convert EfficientNet: the blocks of a stage have letters there."""
+    """Convert EfficientNet: the files label the blocks of a stage by letters."""
     numbered = {_LETTER.sub(_number, name): tensor for name, tensor in state.items()}
-    return _named(_EFFICIENTNET, numbered)
+    return _rename(_EFFICIENTNET, numbered)
 
 
 _LETTER = re.compile(r"(?<=^block\d)[a-z](?=_)")
@@ -185,7 +185,7 @@ def _number(letter: re.Match[str]) -> str:
     return f"_{ord(letter[0]) - ord('a') + 1}"
 
 
-def _named(rows: Iterable[tuple[str, str]], state: StateDict) -> StateDict:
+def _rename(rows: Iterable[tuple[str, str]], state: StateDict) -> StateDict:
     patterns = [(_pattern(layer), module) for layer, module in rows]
     return {_name(patterns, name): tensor for name, tensor in state.items()}
 
@@ -199,9 +199,9 @@ def _name(patterns: list[tuple[re.Pattern[str], str]], name: str) -> str:
     for pattern, module in patterns:
         found = pattern.fullmatch(layer)
         if found:
-            return f"{_numbered(module, map(int, found.groups()))}.{own}"
+            return f"{_fill_numbers(module, map(int, found.groups()))}.{own}"
     return name
 
 
-def _numbered(module: str, numbers: Iterator[int]) -> str:
-    return re.sub("[#%]", lambda place: str(next(numbers) - (place[0] == "#")), module)
+def _fill_numbers(module: str, numbers: Iterator[int]) -> str:
+    return re.sub("[#%]", lambda mark: str(next(numbers) - (mark[0] == "#")), module)

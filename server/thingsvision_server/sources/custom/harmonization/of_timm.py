@@ -1,4 +1,4 @@
-"""The networks of the family that timm has: their authors took them from libraries of Keras.
+"""The networks of the family that come from Keras libraries and are rebuilt with timm.
 
 A model's modules have timm's names, and its output is the logits.
 """
@@ -17,12 +17,12 @@ from ...context import SourceContext
 from ...weights.state_dicts import StateDict
 from .files import read_weights
 from .layouts import convnext, efficientnet, levit, maxvit, vit
-from .published import FAMILY, PREPROCESSING, TAG, published
+from .shared import FAMILY, PREPROCESSING, TAG, weights_at
 
 
 def open_source(context: SourceContext) -> PyTorchSource:
     """Open this part of the family."""
-    networks = {f"{FAMILY}{name}": one for name, one in _NETWORKS.items()}
+    networks = {f"{FAMILY}{name}": checkpoint for name, checkpoint in _NETWORKS.items()}
     catalogue = CheckpointCatalogue("custom", TAG, networks, PREPROCESSING)
     return checkpoint_source(context, catalogue, read=read_weights)
 
@@ -36,7 +36,7 @@ def _network(
     **options: Any,
 ) -> Checkpoint:
     build = partial(timm.create_model, architecture, **options)
-    return Checkpoint(build, published(file, cached_as), parameter_count, convert)
+    return Checkpoint(build, weights_at(file, cached_as), parameter_count, convert)
 
 
 _NETWORKS: Mapping[str, Checkpoint] = {

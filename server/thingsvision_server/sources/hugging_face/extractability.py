@@ -1,6 +1,6 @@
-"""Bars modules of a structure from extraction, with a reason; knows no network.
+"""Marks modules of a structure as not extractable, with a reason.
 
-What a network computes is only worth having where all its weights came with the checkpoint.
+The output of a module is only meaningful if all weights that it depends on are in the checkpoint.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from dataclasses import replace
 from ...backends.modules import ModuleInfo, Structure
 
 _LISTED = 4
-"""Names of missing weights that a reason gives."""
+"""How many missing weights a reason names."""
 
 
-def barred(structure: Structure, reason_of: Callable[[ModuleInfo], str]) -> Structure:
-    """Return a structure in which modules with a reason can't be extracted for that reason."""
-    return replace(
-        structure, modules=tuple(_barred_module(m, reason_of) for m in structure.modules)
-    )
+def not_extractable(structure: Structure, reason_of: Callable[[ModuleInfo], str]) -> Structure:
+    """Return the structure with every module that has a reason marked as not extractable.
+
+    `reason_of` returns an empty string for modules that stay as they are.
+    """
+    return replace(structure, modules=tuple(_mark(m, reason_of) for m in structure.modules))
 
 
-def _barred_module(module: ModuleInfo, reason_of: Callable[[ModuleInfo], str]) -> ModuleInfo:
+def _mark(module: ModuleInfo, reason_of: Callable[[ModuleInfo], str]) -> ModuleInfo:
     reason = reason_of(module)
     if not reason:
         return module
@@ -29,10 +30,10 @@ def _barred_module(module: ModuleInfo, reason_of: Callable[[ModuleInfo], str]) -
     return replace(module, calls=calls, reason=reason)
 
 
-def without_untrained(structure: Structure, missing: Collection[str]) -> Structure:
-    """Bar what computes with random numbers: modules that lack weights, and all that follow them.
+def exclude_untrained(structure: Structure, missing: Collection[str]) -> Structure:
+    """Mark modules that depend on random weights: those with missing keys, and all after them.
 
-    A module that has such a part, or begins after one, may put out what depends on it.
+    The output of a module that contains such a module, or starts after one, may depend on it.
     """
     owners = {name.rpartition(".")[0] for name in missing}
     places = {module.name: place for place, module in enumerate(structure.modules)}
@@ -50,4 +51,4 @@ def without_untrained(structure: Structure, missing: Collection[str]) -> Structu
         listed = ", ".join(sorted(missing)[:_LISTED])
         return f"the checkpoint has no weights for it or for what it follows ({listed})"
 
-    return barred(structure, reason_of)
+    return not_extractable(structure, reason_of)

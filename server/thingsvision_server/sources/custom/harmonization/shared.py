@@ -1,4 +1,4 @@
-"""What all networks of the family have alike: names, files, preprocessing; knows no library."""
+"""The name prefix, tag, preprocessing and weight locations shared by all networks of the family."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ...weights.folder import PublishedWeights
 FAMILY = "Harmonization/"
 
 TAG = "clickme"
-"""The data set of where people look, on which the networks were trained beside ImageNet."""
+"""The data set of where people look, on which the networks were trained in addition to ImageNet."""
 
 PREPROCESSING = Preprocessing(
     resize_pixels=(224, 224),
@@ -21,6 +21,6 @@ PREPROCESSING = Preprocessing(
 _SITE = "https://storage.googleapis.com/serrelab/prj_harmonization/models"
 
 
-def published(file: str, cached_as: str = "") -> PublishedWeights:
-    """Tell where a file lies; Keras' cache has it as its authors' package names it, unsuffixed."""
+def weights_at(file: str, cached_as: str = "") -> PublishedWeights:
+    """Return a file's location; it is cached under its authors' name for it, without a suffix."""
     return PublishedWeights(f"{_SITE}/{file}.h5", cached_as=cached_as or file, library="keras")
