@@ -1,8 +1,8 @@
 """Measure the service against its rivals, side by side, in turn, in one run.
 
-Columns are processes that do the same work on the same files with the same seeded weights. The
-rows say what they compare; `--rows` takes their names or patterns such as `rdm-*`. It takes about a
-quarter of an hour on two cores, which nothing else should use meanwhile.
+Columns are processes that do the same work on the same files with the same seeded weights. Each
+row says what it compares; `--rows` takes names of rows or patterns such as `rdm-*`. A run takes
+about a quarter of an hour on two cores, which should be otherwise idle.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .plots import draw
 from .process import PROJECT, ColumnError
 from .report import Report
 from .row import Cell, Row
-from .rows import ROWS, Measure, chosen_rows
+from .rows import ROWS, Measure, select_rows
 from .screen import show
 from .session import Choices, open_session
 
@@ -45,9 +45,9 @@ def main() -> None:
     if options.list:
         print("\n".join(row.id for row in ROWS))
         return
-    # Ends as an exception, so that server, columns and the temporary folder go too.
+    # Exit with an exception, so that server, columns and the temporary folder are cleaned up.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    rows: Sequence[Measure] = chosen_rows(options.rows, quick=options.quick, full=options.full)
+    rows: Sequence[Measure] = select_rows(options.rows, quick=options.quick, full=options.full)
     if options.against:
         rows = versions_rows(rows, build(options.against))
     choices = _choices(options)
@@ -57,18 +57,18 @@ def main() -> None:
     folder = options.out or RESULTS_DIR / str(machine["time"]).replace(":", "").partition("+")[0]
     measured: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="thingsvision-bench-") as scratch:
-        with closing(_measured(rows, choices, Path(scratch))) as found:
+        with closing(_measure(rows, choices, Path(scratch))) as found:
             for row in found:
                 measured.append(row)
                 report = Report(machine, _as_text(options), measured, time.monotonic() - began)
-                paths = report.write(folder)  # each time: who interrupts the bench keeps its rows
+                paths = report.write(folder)  # after each row: an interrupted bench keeps its rows
         if any(cell.missing for row in measured for cell in row.cells.values()):
             _save_logs(Path(scratch), folder / "logs")
     show(report)
     print("Written:", *paths, *draw(measured, folder), sep="\n  ")
 
 
-def _measured(
+def _measure(
     rows: Sequence[Measure], choices: Choices, scratch: Path
 ) -> Generator[Row, None, None]:
     with open_session(choices, scratch) as session:
@@ -85,7 +85,7 @@ def _measured(
 
 
 def _save_logs(scratch: Path, folder: Path) -> None:
-    """Keep what the processes said, for whoever asks why a figure is missing."""
+    """Keep the logs of the processes, which say why a figure is missing."""
     folder.mkdir(parents=True, exist_ok=True)
     for log in scratch.glob("*.log"):
         shutil.copy(log, folder)
@@ -112,21 +112,21 @@ def _options() -> argparse.Namespace:
     add("--list", action="store_true", help="print the names of all rows")
     add("--quick", action="store_true", help="some rows, small: about five minutes")
     add("--full", action="store_true", help="all rows, more rounds: more than an hour")
-    add("--rounds", type=int, help=f"rounds of A B A B at most ({ROUNDS})")
-    add("--seconds", type=float, help=f"no new round for a column that took so long ({SECONDS})")
-    add("--images", type=int, help="photographs of each row of features (and rows of streams)")
+    add("--rounds", type=int, help=f"maximum number of rounds of A B A B ({ROUNDS})")
+    add("--seconds", type=float, help=f"no new round for a column after this time ({SECONDS})")
+    add("--images", type=int, help="photographs per row of features (and rows per stream)")
     add("--photos", type=Path, help="folder of photographs")
     add(
         "--against",
         metavar="COMMIT",
-        help="measure only the service, of that commit and of this checkout in turn",
+        help="measure only the service, at that commit and in this checkout in turn",
     )
     add("--device", help="device of all columns, e.g. cpu (default: a GPU if there is one)")
     add(
         "--peer",
         action=argparse.BooleanOptionalAction,
-        help="make the peer's environment first (6 GB); without it, the peer is measured if it is "
-        "there; --no-peer leaves it out",
+        help="make the peer's environment first (6 GB); by default the peer is measured if its "
+        "environment exists; --no-peer leaves it out",
     )
     add("--out", type=Path, help="folder for figures and plots (default: in bench/results)")
     return parser.parse_args()

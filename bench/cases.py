@@ -1,4 +1,4 @@
-"""What a column is told to do; plain data, so that every Python can read it."""
+"""The cases that columns run; plain data, so that every Python can read them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 TAG = "IMAGENET1K_V1"
-"""Torchvision's weights with the preprocessing that most scripts have: 256, 224, ImageNet's."""
+"""Torchvision's weights with the most common preprocessing: 256, 224, ImageNet's mean and std."""
 
 
 @dataclass(frozen=True)
@@ -15,25 +15,25 @@ class FeatureCase:
     """Features of photographs."""
 
     network: str
-    """As its library calls it, e.g. `alexnet`."""
+    """The library's name for it, e.g. `alexnet`."""
     model: str
-    """As the service calls it, e.g. `torchvision/alexnet@IMAGENET1K_V1`."""
+    """The service's name for it, e.g. `torchvision/alexnet@IMAGENET1K_V1`."""
     modules: list[str]
     images: list[str]
-    """Paths of files in one folder, in the order of their names."""
+    """Paths of files in one folder, sorted by name."""
     weights: str
-    """A file with the network's weights: of PyTorch, or arrays for Keras (.npz)."""
+    """A file with the network's weights: a PyTorch file, or arrays for Keras (.npz)."""
     weights_dir: str
-    """The folder of weights of the server."""
+    """The server's weights folder."""
     address: str
     device: str = "cpu"
     batch_size: int = 32
     inputs: str = "files"
-    """`files`, or `tensors`: images that were preprocessed before."""
+    """`files`, or `tensors` for images that are already preprocessed."""
     merges: bool = False
-    """Whether the service may merge batches with those of other requests."""
+    """Whether the service may merge batches of several requests."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Further arguments of `Client.extract`, of the service alone."""
+    """Further arguments of `Client.extract`, for the service only."""
 
     @property
     def folder(self) -> str:
@@ -53,7 +53,7 @@ class RDMCase:
 
 @dataclass(frozen=True)
 class StreamCase:
-    """Activations of an early layer: `count` rows of `shape`, of a network that costs little."""
+    """Activations of an early layer: `count` rows of `shape`, from a network cheap to run."""
 
     model: str
     module: str
@@ -65,11 +65,11 @@ class StreamCase:
     device: str = "cpu"
     batch_size: int = 32
     pause_seconds: float = 0.0
-    """Pause of the reader after each part of the reply."""
+    """The reader's pause after each part of the reply."""
 
     @property
     def byte_count(self) -> int:
-        """Return the length of all activations, bytes."""
+        """Return the size of all activations, bytes."""
         count = 4 * self.count
         for size in self.shape:
             count *= size

@@ -1,4 +1,4 @@
-"""An earlier commit of this project, built so that it can be measured beside today's."""
+"""Builds an earlier commit of this project, to compare it with this checkout."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BUILDS = PROJECT / ".cache" / "bench" / "commits"
 
 @dataclass(frozen=True)
 class Earlier:
-    """A commit: its files, and the packages of its wheel, in which the stubs are compiled."""
+    """A commit: its files, and the packages of its wheel, with compiled stubs."""
 
     commit: str
     tree: Path
@@ -26,13 +26,13 @@ class Earlier:
 
     @property
     def variables(self) -> Mapping[str, str]:
-        """Return what makes a Python process use this commit's packages."""
+        """Return environment variables that make Python use this commit's packages."""
         others = os.environ.get("PYTHONPATH")
         return {"PYTHONPATH": os.pathsep.join(filter(None, (str(self.packages), others)))}
 
 
 def build(revision: str) -> Earlier:
-    """Return a commit, built once and kept. Raises SystemExit if git or the build fails."""
+    """Build a commit, or reuse its earlier build. Raises SystemExit if git or the build fails."""
     commit = _run("git", "rev-parse", "--verify", f"{revision}^{{commit}}").strip()
     folder = _BUILDS / commit[:12]
     found = Earlier(commit, folder / "tree", folder / "packages")
@@ -53,7 +53,7 @@ def _build_packages(earlier: Earlier) -> None:
     for wheel in wheels.glob("*.whl"):
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(unfinished)
-    unfinished.rename(earlier.packages)  # what was begun and not finished is built again
+    unfinished.rename(earlier.packages)  # an interrupted build starts over
 
 
 def _run(*command: str) -> str:

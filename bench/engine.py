@@ -1,6 +1,6 @@
-"""The server's engine in this process: images to features without gRPC; knows no column.
+"""The server's engine in this process: images to features without gRPC.
 
-The wiring is the server's own, `thingsvision_server.wiring`; nobody calls its socket.
+It is wired by the server's own `thingsvision_server.wiring`; its socket is not used.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ class Engine:
         self._extractor: Extractor | None = None
 
     def open(self, weights_dir: str, device: str) -> Extractor:
-        """Return the extractor, made when it is first asked for."""
+        """Return the extractor, opened on first use."""
         if self._extractor is None:
             opening = self._stack.enter_async_context(_extractor(Path(weights_dir), device))
             self._extractor = self.run(opening)
         return self._extractor
 
     def run(self, coroutine: Any) -> Any:
-        """Run a coroutine to its end in the engine's loop."""
+        """Run a coroutine to completion in the engine's loop."""
         return self._runner.run(coroutine)
 
     def close(self) -> None:
@@ -45,7 +45,7 @@ class Engine:
 
 
 def engine_key(model: str) -> ModelKey:
-    """Return what the engine calls a model."""
+    """Return the engine's key of a model."""
     return model_key(as_model(model).to_spec())
 
 
@@ -55,6 +55,6 @@ async def _extractor(weights_dir: Path, device: str) -> AsyncIterator[Extractor]
         weights_dir=weights_dir, device=device, port=0, metrics_port=0, allow_download=False
     )
     async with start_server(settings) as server:
-        # Imports go on in the background else.
+        # Otherwise imports would continue in the background.
         await asyncio.to_thread(server.sources.open_all)
         yield server.extractor

@@ -1,4 +1,4 @@
-"""What the figures should be, row by row; knows no way of measuring."""
+"""The goals for the figures of each row, and whether they were reached."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from .row import Row
 
 @dataclass(frozen=True)
 class Goal:
-    """A ratio of two columns of a row that should be at least so much.
+    """The least ratio of two columns of a row.
 
-    Ratios are of goodness: 2 is twice as many images a second, or half the seconds.
+    A ratio says how many times better: 2 is twice as many images a second, or half the seconds.
     """
 
     row: str
@@ -23,7 +23,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Ceiling:
-    """A figure that should be at most so much, in the row's unit; `less` is taken off it first."""
+    """The most that a figure may be, in the row's unit, after subtracting the column `less`."""
 
     row: str
     column: str
@@ -33,7 +33,7 @@ class Ceiling:
 
 @dataclass(frozen=True)
 class NoteCeiling:
-    """A note of a cell that should be at most so much."""
+    """The most that a note of a cell may be."""
 
     row: str
     column: str
@@ -43,7 +43,7 @@ class NoteCeiling:
 
 @dataclass(frozen=True)
 class ErrorCeiling:
-    """A difference that should be at most so much."""
+    """The most that a difference may be."""
 
     row: str
     column: str
@@ -55,7 +55,7 @@ AnyGoal = Goal | Ceiling | NoteCeiling | ErrorCeiling
 
 @dataclass(frozen=True)
 class Outcome:
-    """A goal in words, what was seen, and whether that is enough; None: it was not measured."""
+    """A goal in words, the measured figure, and whether it reaches the goal; None: not measured."""
 
     row: str
     goal: str
@@ -97,7 +97,7 @@ GOALS: Sequence[AnyGoal] = (
 
 
 def outcomes(rows: Sequence[Row]) -> Iterator[Outcome]:
-    """Yield what became of the goals of these rows."""
+    """Yield the outcomes of the goals for these rows."""
     by_id = {row.id: row for row in rows}
     for goal in GOALS:
         if goal.row in by_id and goal.column in by_id[goal.row].cells:
@@ -111,7 +111,7 @@ def _outcome(goal: AnyGoal, row: Row) -> Outcome:
             return Outcome(row.id, words, seen, None if seen is None else seen >= least)
         case Ceiling(_, column, most, less):
             minus = f" - {less}" if less else ""
-            words, seen = f"{column}{minus} <= {most:g} {row.unit}", _above(row, column, less)
+            words, seen = f"{column}{minus} <= {most:g} {row.unit}", _subtract(row, column, less)
         case NoteCeiling(_, column, note, most):
             words, seen = f"{note} of {column} <= {most:g}", row.cells[column].notes.get(note)
         case ErrorCeiling(_, column, most):
@@ -119,7 +119,7 @@ def _outcome(goal: AnyGoal, row: Row) -> Outcome:
     return Outcome(row.id, words, seen, None if seen is None else seen <= most)
 
 
-def _above(row: Row, column: str, less: str) -> float | None:
+def _subtract(row: Row, column: str, less: str) -> float | None:
     figure = row.cells[column].median
     base = row.cells[less].median if less else 0.0
     return None if figure is None or base is None else figure - base

@@ -1,4 +1,4 @@
-"""Runs rival ways of doing one thing in turn, so that a machine's moods hit all alike."""
+"""Runs rival implementations in turn, so that changes in the machine's speed affect all equally."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 Arms = Mapping[str, Callable[[], float]]
-"""The rivals: what each is called, and the work, which returns its figure."""
+"""The rivals by name: each is a function that does the work and returns its figure."""
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How often each arm runs: at most `rounds` times, and not again once it took `seconds`."""
+    """How often each arm runs: at most `rounds` times, and not again after `seconds` in all."""
 
     rounds: int
     seconds: float

@@ -1,4 +1,4 @@
-"""Describes where a measurement was made: machine, versions, commit."""
+"""Describes the conditions of a measurement: machine, versions, commit."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def describe_machine(device: str) -> dict[str, object]:
 
 
 def peer_versions(python: Path) -> dict[str, str]:
-    """Return the versions of an environment's distributions, as its own Python tells them."""
+    """Return the versions of an environment's distributions, by running its own Python."""
     ask = [str(python), "-c", _PRINT_VERSIONS, *PEER_DISTRIBUTIONS]
     done = subprocess.run(ask, capture_output=True, text=True, check=True)
     versions: dict[str, str] = json.loads(done.stdout)
@@ -69,7 +69,7 @@ def core_count() -> int:
 
 
 def has_gpu() -> bool:
-    """Tell whether NVIDIA's driver shows a GPU."""
+    """Tell whether NVIDIA's driver lists a GPU."""
     return bool(_gpu_name())
 
 

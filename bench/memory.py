@@ -1,4 +1,4 @@
-"""The peak of a process's memory while something runs; knows not what. Linux alone tells it."""
+"""Measures a process's peak memory in a `with` block, on Linux only."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ _RESET_PEAK = "5"
 
 @dataclass
 class Peak:
-    """Resident memory before, and the most of it since, bytes."""
+    """Resident memory at the start, and its peak since, bytes."""
 
     before_bytes: int
     most_bytes: int = 0
 
     @property
     def growth_bytes(self) -> int:
-        """Return by how much the peak was above what there was before."""
+        """Return how far the peak was above the memory at the start."""
         return self.most_bytes - self.before_bytes
 
 
 @contextmanager
 def peak_of(process: int | str) -> Iterator[Peak]:
-    """Watch a process (its number, or `self`) while the context lasts; zeros where none can."""
+    """Watch a process (a PID, or `self`) in a `with` block; zeros if the system can't tell."""
     clear = Path(f"/proc/{process}/clear_refs")
     if not clear.exists():
         yield Peak(0)
@@ -38,7 +38,7 @@ def peak_of(process: int | str) -> Iterator[Peak]:
 
 
 def can_watch() -> bool:
-    """Tell whether this system tells peaks."""
+    """Tell whether this system reports peaks."""
     return Path("/proc/self/clear_refs").exists()
 
 

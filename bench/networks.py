@@ -1,6 +1,6 @@
 """Networks with seeded random weights, in files that every column reads.
 
-Run by itself it writes one: `python -m bench.networks torchvision/alexnet FOLDER`.
+As a script it writes one: `python -m bench.networks torchvision/alexnet FOLDER`.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from .process import PROJECT, command, environment
 
 SEED = 0
 EARLY_INPUT, EARLY_OUTPUT = (3, 55, 55), (64, 55, 55)
-"""Shapes of an image of the network `early`: its activations are as large as AlexNet's first."""
+"""Shapes per image of the network `early`, whose activations are as large as AlexNet's first."""
 
 EARLY_MODULE = "conv"
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A network's files in a folder that can be a server's weights folder."""
+    """A network's files, relative to a folder that can serve as a server's weights folder."""
 
     model: str
-    """As the service calls it; without a name for an upload."""
+    """The service's name for it; empty for an upload."""
     file: str
-    """What the server reads, below the folder."""
+    """The file that the server reads."""
     arrays: str = ""
-    """What other columns read, where that is another file."""
+    """The file that other columns read, if it is a different one."""
 
 
 def weights_of(source: str, network: str) -> Weights:
-    """Return where a network's weights are."""
-    return _PLACES[source](network)
+    """Return the files of a network's weights."""
+    return _FILES[source](network)
 
 
-_PLACES: Mapping[str, Callable[[str], Weights]] = {
+_FILES: Mapping[str, Callable[[str], Weights]] = {
     "torchvision": lambda name: Weights(
         f"torchvision/{name}@{TAG}", f"torchvision/{name}.{TAG}.pth"
     ),
@@ -53,21 +53,21 @@ _PLACES: Mapping[str, Callable[[str], Weights]] = {
 
 
 def weights_folder() -> Path:
-    """Return the folder with the networks' weights, which is kept for the next time."""
+    """Return the folder with the networks' weights, which is kept between runs."""
     versions = f"torch-{version('torch')}-keras-{version('keras')}"
     return PROJECT / ".cache" / "bench" / "weights" / versions
 
 
 def make_weights(source: str, network: str, folder: Path) -> Weights:
-    """Write a network's weights unless they are there; its framework stays out of this process."""
+    """Write a network's weights unless they exist; a child process imports the framework."""
     weights = weights_of(source, network)
     if not (folder / weights.file).is_file():
-        # What was begun and not finished must not be taken for weights.
+        # A partly written file must never be mistaken for weights.
         unfinished = folder.with_name(f"{folder.name}.unfinished")
         make = [*command("bench.networks"), f"{source}/{network}", str(unfinished)]
         done = subprocess.run(make, cwd=PROJECT, env=environment(), stderr=subprocess.PIPE)
         if done.returncode:
-            raise RuntimeError(f"no weights of {network}: {done.stderr.decode()[-2000:]}")
+            raise RuntimeError(f"can't make weights of {network}: {done.stderr.decode()[-2000:]}")
         for file in filter(None, (weights.arrays, weights.file)):
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             (unfinished / file).rename(folder / file)
@@ -76,7 +76,7 @@ def make_weights(source: str, network: str, folder: Path) -> Weights:
 
 
 def torch_network(name: str, weights: str) -> Any:
-    """Return a torchvision network in evaluation mode with weights from a file."""
+    """Return a torchvision network with weights from a file, in evaluation mode."""
     import torch
     import torchvision
 
@@ -122,7 +122,7 @@ def _write_keras(name: str, weights: Weights, folder: Path) -> None:
 
 
 def _write_early(_name: str, weights: Weights, folder: Path) -> None:
-    """Write a network whose activations are large and cost next to nothing: one 1 x 1 filter."""
+    """Write a network whose large activations cost almost nothing: one 1 x 1 convolution."""
     import torch
 
     torch.manual_seed(SEED)
@@ -143,7 +143,7 @@ _WRITERS: Mapping[str, Callable[[str, Weights, Path], None]] = {
 
 
 def main() -> None:
-    """Write the weights of the network that the command line names."""
+    """Write the weights of the network named on the command line."""
     (source, _, name), folder = sys.argv[1].partition("/"), Path(sys.argv[2])
     weights = weights_of(source, name)
     (folder / weights.file).parent.mkdir(parents=True, exist_ok=True)

@@ -10,22 +10,22 @@ from .process import PROJECT
 
 PEER = "thingsvision==2.7.3"
 PYTHONS = ">=3.10,<3.12"
-"""It asks for 3.10; the torchvision 0.15.2 that it pins has no wheels from 3.12 on."""
+"""It requires 3.10; the torchvision 0.15.2 that it pins has no wheels from 3.12 on."""
 
 FOLDER = PROJECT / ".cache" / "bench" / "peer"
 _COMPLETE = FOLDER / ".complete"
 
 
 def peer_python() -> Path | None:
-    """Return the interpreter of the peer's environment; None where it was not made."""
+    """Return the interpreter of the peer's environment, or None if it was not made."""
     is_complete = _COMPLETE.is_file() and _COMPLETE.read_text() == PEER
     return FOLDER / "bin" / "python" if is_complete else None
 
 
 def make_peer_environment() -> Path:
-    """Make the environment (about 6 GB) unless it is there, and return its interpreter.
+    """Make the environment (about 6 GB) unless it exists, and return its interpreter.
 
-    Raises SystemExit where no fitting Python is found, or the packages can't be installed.
+    Raises SystemExit if no suitable Python is found, or the packages can't be installed.
     """
     known = peer_python()
     if known is not None:

@@ -1,4 +1,4 @@
-"""The photographs that all columns see: copies in one folder, as many as asked for."""
+"""The photographs for all columns: copies in one folder, as many as requested."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LEAST_PIXELS = 64
 
 
 def photograph_folder(chosen: Path | None) -> Path:
-    """Return the folder named, else the reference data's, else scikit-image's."""
+    """Return the chosen folder, or else the reference data's, or else scikit-image's."""
     shared = Path(os.environ.get("THINGSVISION_SHARED_DATA", PROJECT.parent / "shared" / "data"))
     if chosen is not None:
         return chosen
@@ -23,9 +23,9 @@ def photograph_folder(chosen: Path | None) -> Path:
 
 
 def copy_photographs(source: Path, count: int, folder: Path) -> list[Path]:
-    """Copy `count` photographs (again from the first, where there are fewer); return their paths.
+    """Copy `count` photographs, starting over if there are fewer, and return the copies' paths.
 
-    Their names sort in this order, so that a library which lists the folder sees the same.
+    Their names sort in this order, so that libraries that list the folder see the same order.
     """
     found = [path for path in sorted(source.iterdir()) if _is_photograph(path)]
     if not found:

@@ -1,4 +1,4 @@
-"""Rows as bars, in SVG for pages and PNG for everything else; knows no way of measuring."""
+"""Draws rows as bar charts, in SVG for pages and in PNG for everything else."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ _OTHERS = ("#1f618d", "#7fb3d5", "#e59866", "#a04000", "#b8b8b8")
 
 @dataclass(frozen=True)
 class Plot:
-    """A picture of the rows whose names begin in some ways."""
+    """A chart of the rows whose names begin with one of `beginnings`."""
 
     name: str
     title: str
     beginnings: tuple[str, ...]
     relative_to: str = ""
-    """A column that is 1 in every row; empty: figures as they are."""
+    """The column that is scaled to 1 in every row; empty: no scaling."""
     is_logarithmic: bool = False
 
 
@@ -63,7 +63,7 @@ PLOTS = (
 
 
 def draw(rows: Sequence[Row], folder: Path) -> list[Path]:
-    """Draw what there are rows of, and return the pictures' paths."""
+    """Draw the charts that have rows, and return their paths."""
     paths = []
     for plot in PLOTS:
         chosen = [row for row in rows if row.id.startswith(plot.beginnings)]
@@ -109,7 +109,7 @@ def _draw_rows(axes: Axes, plot: Plot, rows: Sequence[Row]) -> None:
 
 
 def _bars(plot: Plot, row: Row) -> dict[str, tuple[float, str]]:
-    """Return length and label of each column's bar."""
+    """Return the length and label of each column's bar."""
     bars = {}
     for name, cell in row.cells.items():
         length = row.ratio(name, plot.relative_to) if plot.relative_to else cell.median

@@ -1,4 +1,4 @@
-"""A column's process as the bench sees it: started, told what to do, ended; knows no case."""
+"""Starts, commands and ends the process of a column."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ _QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
 
 
 class ColumnError(RuntimeError):
-    """A column could not do its work; the sentence ends with what its process said last."""
+    """A column failed; the message ends with the last lines of its process's log."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a run took: seconds of each repetition, and when they began and ended (monotonic)."""
+    """A run: the seconds of each repetition, and when the first began and the last ended.
+
+    Both are monotonic times.
+    """
 
     seconds: list[float]
     began: float
@@ -62,8 +65,8 @@ class ColumnProcess:
             )
 
     @property
-    def is_gone(self) -> bool:
-        """Tell whether the process ended."""
+    def has_ended(self) -> bool:
+        """Tell whether the process has ended."""
         return self._process.poll() is not None
 
     def prepare(self, case: Mapping[str, Any]) -> None:
@@ -72,16 +75,16 @@ class ColumnProcess:
         self._receive()
 
     def run(self, times: int = 1, keep: Path | None = None) -> Run:
-        """Run the case; `keep` is a file for the first rows of the result. Raises ColumnError."""
+        """Run the case; the result's first rows go to the file `keep`. Raises ColumnError."""
         self.start(times, keep)
         return self.finish()
 
     def start(self, times: int = 1, keep: Path | None = None) -> None:
-        """Begin a run without waiting for it."""
+        """Start a run without waiting for it."""
         self._send({"do": "run", "times": times, "keep": str(keep or "")})
 
     def finish(self) -> Run:
-        """Wait for the run that was begun."""
+        """Wait for the run that was started. Raises ColumnError."""
         return Run(**self._receive())
 
     def __enter__(self) -> ColumnProcess:
@@ -91,7 +94,7 @@ class ColumnProcess:
         self.close()
 
     def close(self) -> None:
-        """Let the process end, or end it."""
+        """End the process; kill it after `END_SECONDS`."""
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
@@ -119,7 +122,7 @@ class ColumnProcess:
 
     def _error(self) -> ColumnError:
         self._process.wait(END_SECONDS)
-        return ColumnError(f"{self.module} ended; it said:\n{last_lines(self._log_path)}")
+        return ColumnError(f"{self.module} ended; its log:\n{last_lines(self._log_path)}")
 
 
 def command(module: str, python: Path | None = None) -> list[str]:
@@ -128,7 +131,7 @@ def command(module: str, python: Path | None = None) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of columns: ours, with libraries that say less."""
+    """Return the environment variables of columns: ours, with quieter libraries."""
     return os.environ | _QUIET
 
 

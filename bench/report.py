@@ -1,4 +1,4 @@
-"""Rows and goals as text: a table for the terminal, Markdown for the docs, JSON for all else."""
+"""Rows and goals as JSON, as Markdown for the docs, and as text for a table's cells."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .goals import Outcome, outcomes
 from .row import Cell, Row
 
 BASE = "service"
-"""The column whose ratio to the others stands in brackets."""
+"""The column whose ratio to each other column is shown in brackets."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """All that one run of the bench found."""
+    """The results of one run of the bench."""
 
     machine: dict[str, Any]
     options: dict[str, Any]
@@ -37,9 +37,9 @@ class Report:
         yield from self._heading()
         yield "## Figures"
         yield ""
-        yield "Medians; in brackets how many times better `service` is; below, the largest"
-        yield "difference of the result (0 where all bits are equal)."
-        for columns, rows in grouped(self.rows):
+        yield "Medians; in brackets, how many times better `service` is; below, the largest"
+        yield "difference of the result (0 if bit-identical)."
+        for columns, rows in group_rows(self.rows):
             yield ""
             yield from _table(["row", "unit", *columns], [_cells(row, columns) for row in rows])
         yield from self._goals()
@@ -79,8 +79,8 @@ class Report:
                     yield f"* {name}: {_last_line(cell.missing) or notes}"
 
 
-def grouped(rows: Iterable[Row]) -> Iterator[tuple[list[str], list[Row]]]:
-    """Yield rows whose columns are alike, with all their columns."""
+def group_rows(rows: Iterable[Row]) -> Iterator[tuple[list[str], list[Row]]]:
+    """Yield groups of consecutive rows that can share a table, with all their columns."""
     groups: list[tuple[list[str], list[Row]]] = []
     for row in rows:
         names = list(row.cells)
@@ -110,7 +110,7 @@ def _cells(row: Row, columns: Sequence[str]) -> list[str]:
 
 
 def cell_text(row: Row, column: str) -> str:
-    """Return a cell in up to two lines: figure and ratio, difference."""
+    """Return a cell in up to two lines: figure and ratio, then difference."""
     cell = row.cells.get(column)
     if cell is None or cell.median is None:
         return "" if cell is None else "missing"
@@ -120,7 +120,7 @@ def cell_text(row: Row, column: str) -> str:
 
 
 def figure_text(value: float) -> str:
-    """Return a figure with three digits, never with an exponent."""
+    """Return a figure with three significant digits, never with an exponent."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 

@@ -1,4 +1,4 @@
-"""One line of the report: what was compared, and each column's figures; knows no columns."""
+"""One row of the report: what was compared, and each column's figures."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 @dataclass
 class Cell:
-    """One column's figures in a row; `missing` says why there are none."""
+    """One column's figures in a row; `missing` is the reason if there are none."""
 
     values: list[float] = field(default_factory=list)
     difference: float | None = None
-    """Largest difference of its result to the row's reference, relative."""
+    """Largest relative difference of its result from the row's reference."""
     notes: dict[str, Any] = field(default_factory=dict)
     missing: str = ""
 
@@ -25,7 +25,7 @@ class Cell:
 
 @dataclass
 class Row:
-    """A row: its figures are in `unit`, and `says` tells what is compared with what."""
+    """A row: its figures are in `unit`, and `says` describes what is compared."""
 
     id: str
     says: str
@@ -33,10 +33,10 @@ class Row:
     cells: dict[str, Cell]
     more_is_better: bool = True
     differs_from: str = "local, of its largest value"
-    """What `difference` of a cell is relative to."""
+    """The reference of each cell's `difference`, and its scale."""
 
     def ratio(self, column: str, other: str) -> float | None:
-        """Return how many times better a column is than another; None where one is missing."""
+        """Return how many times better a column is than another; None if either is missing."""
         mine, theirs = self._median(column), self._median(other)
         if not mine or not theirs:
             return None

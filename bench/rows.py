@@ -1,4 +1,4 @@
-"""The table of all rows, and which of them a run measures."""
+"""The table of all rows, and the selection of rows for a run."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Protocol
 
-from .measures import crowd, features, loads, options, rdms, streams
+from .measures import concurrency, features, loads, options, rdms, streams
 from .row import Row
 from .session import Session
 
 
 class Measure(Protocol):
-    """A row before it was measured."""
+    """A row that can be measured."""
 
     @property
     def id(self) -> str:
-        """Its name."""
+        """The row's name."""
 
     def measure(self, session: Session) -> Row:
-        """Measure it."""
+        """Measure the row."""
 
 
 ROWS: Sequence[Measure] = (
     *features.ROWS,
     *options.ROWS,
     *loads.ROWS,
-    *crowd.ROWS,
+    *concurrency.ROWS,
     *rdms.ROWS,
     *streams.ROWS,
 )
@@ -45,15 +45,15 @@ QUICK = (
 )
 
 
-def chosen_rows(patterns: Sequence[str], *, quick: bool, full: bool) -> list[Measure]:
-    """Return the rows that match one of the patterns (`rdm-*`); without any, those of the run.
+def select_rows(patterns: Sequence[str], *, quick: bool, full: bool) -> list[Measure]:
+    """Return the rows that match a pattern such as `rdm-*`; without patterns, the default rows.
 
-    Raises SystemExit for a pattern that matches nothing.
+    Raises SystemExit for a pattern that matches no row.
     """
     for pattern in patterns:
         if not any(fnmatchcase(row.id, pattern) for row in ROWS):
             names = ", ".join(row.id for row in ROWS)
-            raise SystemExit(f"No row is called {pattern!r}; there are: {names}")
+            raise SystemExit(f"No row matches {pattern!r}. Rows: {names}")
     if patterns:
         return [row for row in ROWS if any(fnmatchcase(row.id, one) for one in patterns)]
     if quick:

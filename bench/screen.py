@@ -1,4 +1,4 @@
-"""The report on a terminal."""
+"""Prints the report on a terminal."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from rich.console import Console
 from rich.table import Table
 
 from .goals import Outcome, outcomes
-from .report import Report, cell_text, grouped
+from .report import Report, cell_text, group_rows
 from .row import Row
 
 _PIPE_WIDTH = 140
-"""A pipe has no width of its own; wrapped cells would be hard to read."""
+"""The width for a pipe, which has none of its own: wrapped cells would be hard to read."""
 
 _MARKS = {None: "", True: "yes", False: "[bold red]no[/]"}
 
 
 def show(report: Report) -> None:
-    """Print all figures, what is missing and why, and the goals."""
+    """Print all figures, the reasons for missing ones, and the goals."""
     console = Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
-    for columns, rows in grouped(report.rows):
+    for columns, rows in group_rows(report.rows):
         console.print(_figures(columns, rows))
     for row in report.rows:
         for name, cell in row.cells.items():
@@ -42,7 +42,7 @@ def _figures(columns: Sequence[str], rows: Sequence[Row]) -> Table:
 
 def _goals(found: Sequence[Outcome]) -> Table:
     table = Table("row", "goal", "seen", "reached")
-    for one in found:
-        seen = "not measured" if one.seen is None else f"{one.seen:.3g}"
-        table.add_row(one.row, one.goal, seen, _MARKS[one.reached])
+    for outcome in found:
+        seen = "not measured" if outcome.seen is None else f"{outcome.seen:.3g}"
+        table.add_row(outcome.row, outcome.goal, seen, _MARKS[outcome.reached])
     return table

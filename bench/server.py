@@ -1,4 +1,4 @@
-"""Runs `thingsvision-server` as a process of its own for as long as a measurement needs it."""
+"""Runs `thingsvision-server` in its own process while a measurement needs it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ IDLE_SECONDS, IDLE_PERCENT = 1.0, 5.0
 
 
 @dataclass(frozen=True)
-class Served:
-    """A server that runs: its address, and its process."""
+class ServerProcess:
+    """The address and process of a running server."""
 
     address: str
     pid: int
 
     def wait_until_idle(self) -> None:
-        """Wait while the server works: it imports its libraries for seconds after its start."""
+        """Wait until the server is idle: after its start it imports libraries for some seconds."""
         process, deadline = psutil.Process(self.pid), time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and process.cpu_percent(IDLE_SECONDS) > IDLE_PERCENT:
             pass
@@ -36,8 +36,8 @@ class Served:
 @contextmanager
 def serve(
     log_path: Path, *options: str, variables: Mapping[str, str] | None = None
-) -> Iterator[Served]:
-    """Run a server with these options on a free port. RuntimeError where it does not start.
+) -> Iterator[ServerProcess]:
+    """Run a server with these options on a free port. Raises RuntimeError if it doesn't start.
 
     `variables` are added to the environment.
     """
@@ -54,7 +54,7 @@ def serve(
             command, stdout=log, stderr=log, env=os.environ | dict(variables or {})
         )
     try:
-        yield Served(_address(server, log_path), server.pid)
+        yield ServerProcess(_address(server, log_path), server.pid)
     finally:
         server.terminate()
         try:
@@ -71,4 +71,4 @@ def _address(server: subprocess.Popen[bytes], log_path: Path) -> str:
             if line.startswith(READY_LINE):
                 return line.removeprefix(READY_LINE).strip()
         time.sleep(0.05)
-    raise RuntimeError(f"the server did not start; it said:\n{log_path.read_text()}")
+    raise RuntimeError(f"the server did not start; its log:\n{log_path.read_text()}")

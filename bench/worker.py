@@ -1,6 +1,7 @@
-"""The process of one column: prepares and runs what it is told to; knows no other column.
+"""The process of one column: prepares and runs the cases that it receives.
 
-It speaks JSON, a line each way, and must run under the Python of every column, the peer's too.
+Orders and replies are JSON, one line each. The module must run under every column's Python,
+including the peer's.
 """
 
 from __future__ import annotations
@@ -14,35 +15,35 @@ from pathlib import Path
 from typing import IO, Any
 
 KEPT_ROWS = 32
-"""Rows of a result that are kept, to be compared with other columns'."""
+"""How many rows of a result are kept, to be compared with other columns'."""
 
 Case = Mapping[str, Any]
 Result = Mapping[str, Any]
-"""Arrays by name; the first axis is that of the images."""
+"""Arrays by name; the first axis is images."""
 
 
 class Column:
-    """One way of doing the work."""
+    """One implementation of the work."""
 
     def prepare(self, case: Case) -> None:
-        """Get ready for a case: what a user does once is not timed."""
+        """Get ready for a case; untimed, as a user does this once."""
         raise NotImplementedError
 
     def run(self) -> Result:
-        """Do the work of the case once; it is timed."""
+        """Do the work of the case once, timed."""
         raise NotImplementedError
 
     def notes(self) -> dict[str, Any]:
-        """Return what a reader should know of the last run."""
+        """Return what a reader should know about the last run."""
         return {}
 
     def close(self) -> None:
-        """End what was started."""
+        """Free the column's resources."""
 
 
 def main(make: Callable[[], Column]) -> None:
-    """Work off orders from standard input; or with `--once CASE.json` run one case and end."""
-    replies = _own_output()
+    """Execute orders from standard input; with `--once CASE.json`, run one case and exit."""
+    replies = _redirect_output()
     column = make()
     try:
         if sys.argv[1:2] == ["--once"]:
@@ -50,14 +51,14 @@ def main(make: Callable[[], Column]) -> None:
             column.run()
             return
         for order in _orders(sys.stdin):
-            replies.write(json.dumps(_obey(column, order)) + "\n")
+            replies.write(json.dumps(_execute(column, order)) + "\n")
             replies.flush()
     finally:
         column.close()
 
 
-def _own_output() -> IO[str]:
-    """Take standard output for the replies: what libraries print goes to standard error."""
+def _redirect_output() -> IO[str]:
+    """Reserve standard output for replies; the output of libraries goes to standard error."""
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     return replies
@@ -68,7 +69,7 @@ def _orders(lines: IO[str]) -> Iterator[dict[str, Any]]:
         yield json.loads(line)
 
 
-def _obey(column: Column, order: dict[str, Any]) -> dict[str, Any]:
+def _execute(column: Column, order: dict[str, Any]) -> dict[str, Any]:
     if order["do"] == "prepare":
         column.prepare(order["case"])
         return {}

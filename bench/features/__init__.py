@@ -1,1 +1,1 @@
-"""Columns that extract features of images: a file each, a process each."""
+"""Columns that extract features of images: one file and one process each."""

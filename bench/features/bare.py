@@ -1,7 +1,7 @@
 """A bare script, as an expert writes it for one network: torchvision and a DataLoader.
 
-`create_feature_extractor` leaves out what comes after the modules, and as many worker processes as
-there are cores decode ahead; they live on between runs, so their start is not timed.
+`create_feature_extractor` drops all layers after the modules, and one worker process per core
+decodes ahead; the workers persist between runs, so their start is not timed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class _Photographs(Dataset[torch.Tensor]):
 
 
 class Bare(Column):
-    """Twenty lines without any library of ours or the peer's."""
+    """Twenty lines without our libraries or the peer's."""
 
     def prepare(self, case: Case) -> None:
         """Build the network and the loader."""
@@ -61,7 +61,7 @@ class Bare(Column):
         return {name: torch.cat([part[name] for part in parts]).numpy() for name in names}
 
     def notes(self) -> dict[str, Any]:
-        """Tell how many processes decode."""
+        """Return how many processes decode."""
         return {"num_workers": self._worker_count}
 
 

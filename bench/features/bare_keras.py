@@ -14,7 +14,7 @@ from ..worker import Case, Column, Result, main
 
 
 class BareKeras(Column):
-    """Twenty lines without any library of ours or the peer's."""
+    """Twenty lines without our libraries or the peer's."""
 
     def prepare(self, case: Case) -> None:
         """Build the part of the network and the pipeline."""

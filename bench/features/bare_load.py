@@ -1,4 +1,4 @@
-"""A network with weights from a file, as a script loads it: built, read, copied; nothing is run."""
+"""A network loaded as a script does it: built, and its weights read and copied; nothing is run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class BareLoad(Column):
     """Two lines of PyTorch."""
 
     def prepare(self, case: Case) -> None:
-        """Load once, as what is imported meanwhile is not meant."""
+        """Load once, so that the imports are not timed."""
         self._case = FeatureCase(**case)
         self.run()
 

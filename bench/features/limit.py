@@ -1,6 +1,6 @@
-"""The limit: preloaded tensors, the forward pass up to the last module, the rows kept.
+"""The limit: preloaded tensors, the forward pass up to the last module, and storing the rows.
 
-Nothing else is done. Of one lane with all cores and a lane per core, the faster is taken.
+Nothing else. It uses the faster of one lane with all cores and one lane per core.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from ..worker import Case, Column, Result, main
 
 
 class _Stop(Exception):  # noqa: N818 - not an error
-    """Ends a forward pass after the modules that were wanted."""
+    """Ends a forward pass after the last requested module."""
 
 
-class _Tapped:
-    """A network whose passes end after the last of some modules; threads may share it."""
+class _TruncatedNetwork:
+    """A network whose forward passes end after the last of some modules; thread-safe."""
 
     def __init__(self, network: torch.nn.Module, modules: Sequence[str]) -> None:
         self._network = network
-        self._missing = threading.local()
+        self._pass = threading.local()
         for place, name in enumerate(modules):
             network.get_submodule(name).register_forward_hook(self._hook(place))
 
@@ -39,15 +39,15 @@ class _Tapped:
         self, batch: torch.Tensor, take: Callable[[int, torch.Tensor], None], count: int
     ) -> None:
         """Hand each module's output to `take`, before a later operation can overwrite it."""
-        self._missing.count, self._missing.take = count, take
+        self._pass.remaining, self._pass.take = count, take
         with suppress(_Stop):
             self._network(batch)
 
     def _hook(self, place: int) -> Callable[..., None]:
         def keep(_module: torch.nn.Module, _inputs: Any, output: torch.Tensor) -> None:
-            self._missing.take(place, output)
-            self._missing.count -= 1
-            if not self._missing.count:
+            self._pass.take(place, output)
+            self._pass.remaining -= 1
+            if not self._pass.remaining:
                 raise _Stop
 
         return keep
@@ -55,7 +55,7 @@ class _Tapped:
 
 @dataclass(frozen=True)
 class _Lanes:
-    """Threads that run batches side by side, each with some cores."""
+    """Threads that run batches in parallel, each with some cores."""
 
     count: int
     cores: int
@@ -68,7 +68,7 @@ class _Lanes:
 
 
 class Limit(Column):
-    """What the hardware can do with this network, this batch size and PyTorch's operations."""
+    """The hardware's limit for this network, this batch size and PyTorch's operations."""
 
     def prepare(self, case: Case) -> None:
         """Make tensors, and find the faster lanes."""
@@ -76,19 +76,19 @@ class Limit(Column):
         self._device = torch.device(self._case.device)
         _use_exact_float32()
         network = torch_network(self._case.network, self._case.weights).to(self._device)
-        self._tapped = _Tapped(network, self._case.modules)
+        self._truncated = _TruncatedNetwork(network, self._case.modules)
         inputs = torch.from_numpy(torch_inputs(self._case))
         pinned = inputs.pin_memory() if self._device.type == "cuda" else inputs
         self._batches: Any = torch.split(pinned, self._case.batch_size)
-        self._shapes = self._measured_shapes()
-        self._lanes = self._fastest_lanes()
+        self._shapes = self._find_shapes()
+        self._lanes = self._find_fastest_lanes()
 
     def run(self) -> Result:
         """Run all batches, and fill an array for each module."""
         return self._run(self._lanes)
 
     def notes(self) -> dict[str, Any]:
-        """Tell which lanes were taken."""
+        """Return which lanes were used."""
         return {"lanes": self._lanes.count, "cores_per_lane": self._lanes.cores}
 
     def _run(self, lanes: _Lanes) -> Result:
@@ -108,25 +108,25 @@ class Limit(Column):
             places[place].copy_(output, non_blocking=True)
 
         if self._device.type != "cuda":
-            self._tapped.run(batch, take, len(places))
+            self._truncated.run(batch, take, len(places))
             return
-        # Each lane's own stream: one copies while another computes.
+        # Each lane has its own stream, so that one can copy while another computes.
         stream: Any = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         with torch.cuda.stream(stream):
-            self._tapped.run(batch.to(self._device, non_blocking=True), take, len(places))
+            self._truncated.run(batch.to(self._device, non_blocking=True), take, len(places))
         stream.synchronize()
 
-    def _measured_shapes(self) -> list[torch.Size]:
+    def _find_shapes(self) -> list[torch.Size]:
         shapes = [torch.Size()] * len(self._case.modules)
 
         def take(place: int, output: torch.Tensor) -> None:
             shapes[place] = output.shape[1:]
 
         with torch.inference_mode():
-            self._tapped.run(self._batches[0][:1].to(self._device), take, len(shapes))
+            self._truncated.run(self._batches[0][:1].to(self._device), take, len(shapes))
         return shapes
 
-    def _fastest_lanes(self) -> _Lanes:
+    def _find_fastest_lanes(self) -> _Lanes:
         cores = torch.get_num_threads()
         sides = (
             [(1, cores), (2, cores)] if self._device.type == "cuda" else [(1, cores), (cores, 1)]
@@ -143,7 +143,7 @@ class Limit(Column):
 
 
 def _use_exact_float32() -> None:
-    """Have float32 mean float32, as the service does."""
+    """Switch off reduced precision for float32, as the service does."""
     torch.backends.fp32_precision = "ieee"  # type: ignore[attr-defined]
     torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
 

@@ -1,4 +1,4 @@
-"""The limit for Keras: preloaded inputs, the layers up to the last module, the rows kept."""
+"""The limit for Keras: preloaded inputs, the layers up to the last module, and storing the rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..worker import Case, Column, Result, main
 
 
 class LimitKeras(Column):
-    """What the hardware can do with this network, this batch size and TensorFlow as it is."""
+    """The hardware's limit for this network, this batch size and stock TensorFlow."""
 
     def prepare(self, case: Case) -> None:
         """Make the inputs, and compile the part of the network."""

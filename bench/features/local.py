@@ -1,4 +1,4 @@
-"""Our engine without the network: files are read, decoded and run in this one process."""
+"""Our engine without gRPC: files are read, decoded and run in this one process."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ Array = npt.NDArray[Any]
 
 
 class Local(Column):
-    """The service's own engine; rows are copied into an array per module, as the client does."""
+    """The service's engine; rows are copied into one array per module, as the client does."""
 
     def __init__(self) -> None:
         self._engine = Engine()
 
     def prepare(self, case: Case) -> None:
-        """Open the engine; the model is loaded by the first run."""
+        """Open the engine; the first run loads the model."""
         self._case = FeatureCase(**case)
         self._extractor = self._engine.open(self._case.weights_dir, self._case.device)
         tensors = self._case.inputs == "tensors"
@@ -41,7 +41,7 @@ class Local(Column):
         return result
 
     def notes(self) -> dict[str, Any]:
-        """Tell the batch size."""
+        """Return the batch size."""
         return {"batch_size": self._batch_size}
 
     async def _extract(self) -> Result:

@@ -1,4 +1,4 @@
-"""The peer: THINGSvision from PyPI as its documentation uses it, under its own Python."""
+"""The peer: THINGSvision from PyPI, used as in its documentation, under its own Python."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _SOURCES = {"torchvision": "pt", "keras": "tf"}
 
 
 class Peer(Column):
-    """The same files, module and batch size; it runs the whole network, whatever the module."""
+    """The same files, module and batch size; it always runs the whole network."""
 
     def prepare(self, case: Case) -> None:
-        """Make its extractor and its loader."""
+        """Make the peer's extractor and data loader."""
         extractors: Any = import_module("thingsvision")
         data: Any = import_module("thingsvision.utils.data")
         self._case = FeatureCase(**case)

@@ -1,1 +1,1 @@
-"""What is measured, a file for each kind of rows; they know the columns by name only."""
+"""The rows that can be measured, one file per kind; columns are named by their modules."""

@@ -1,4 +1,4 @@
-"""Rows about many clients at once: all images per second, and how alike they are served."""
+"""Rows about concurrent clients: total images per second, and how evenly clients are served."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .features import FeatureRow
 
 CLIENT = "bench.features.service"
 REQUESTS = {1: 24, 4: 24, 16: 24}
-"""How many requests each client sends, by how many clients there are; a p95 of few is the worst."""
+"""Requests of each client, by number of clients; with few requests the p95 is the slowest one."""
 
 QUICK_REQUESTS = {1: 4, 4: 2}
 
 
 @dataclass
-class _Crowd:
-    """Some clients at once, and how long each waited for its answers."""
+class _ClientGroup:
+    """Concurrent clients, and how long each waited for its replies."""
 
     clients: list[ColumnProcess]
     request_count: int
@@ -30,7 +30,7 @@ class _Crowd:
     waits: list[list[float]] = field(default_factory=list)
 
     def run(self) -> float:
-        """Have all clients ask at once, and return images per second of all together."""
+        """Run all clients at once, and return their total images per second."""
         for client in self.clients:
             client.start(self.request_count)
         runs: list[Run] = [client.finish() for client in self.clients]
@@ -41,14 +41,14 @@ class _Crowd:
         return len(runs) * self.request_count * self.image_count / seconds
 
     def notes(self) -> dict[str, float]:
-        """Tell the slowest client's p95 of a request, and how far the clients' are apart."""
+        """Return the largest p95 of a request over clients, and its ratio to the smallest."""
         p95 = [float(np.percentile(wait, 95)) for wait in self.waits]
         return {"p95_seconds": round(max(p95), 3), "p95_spread": round(max(p95) / min(p95), 3)}
 
 
 @dataclass(frozen=True)
-class CrowdRow:
-    """Clients in processes of their own that ask for the same model, or each for another."""
+class ConcurrencyRow:
+    """Clients in processes of their own that use the same model, or one model each."""
 
     id: str
     network: str
@@ -61,18 +61,18 @@ class CrowdRow:
         requests = QUICK_REQUESTS if session.choices.quick else REQUESTS
         clients = self._clients(session, max(requests))
         try:
-            crowds = {
-                f"{count} client{'s' if count > 1 else ''}": _Crowd(
+            groups = {
+                f"{count} client{'s' if count > 1 else ''}": _ClientGroup(
                     clients[:count], each, self.image_count
                 )
                 for count, each in requests.items()
             }
-            arms: dict[str, Callable[[], float]] = {n: crowd.run for n, crowd in crowds.items()}
+            arms: dict[str, Callable[[], float]] = {n: group.run for n, group in groups.items()}
             values = interleave(arms, session.choices.patience)
         finally:
             for client in clients:
                 client.close()
-        cells = {n: Cell(values[n], notes=dict(crowds[n].notes())) for n in crowds}
+        cells = {n: Cell(values[n], notes=dict(group.notes())) for n, group in groups.items()}
         return Row(self.id, self._says(), "images/s", cells)
 
     def _clients(self, session: Session, count: int) -> list[ColumnProcess]:
@@ -86,16 +86,16 @@ class CrowdRow:
         return clients
 
     def _says(self) -> str:
-        which = "each for a model of its own" if self.own_models else "all for one model"
+        which = "each with its own model" if self.own_models else "all with one model"
         return (
-            f"Clients in processes of their own ask at once for {self.network}, {self.module}, "
-            f"{which}: {self.image_count} photographs a request, one request after the other, "
-            "the server free to merge batches. Figures are of all clients together; p95_spread is "
-            "the largest of the clients' p95 of a request by the smallest"
+            f"Concurrent clients in processes of their own request {self.network}, {self.module}, "
+            f"{which}: {self.image_count} photographs a request, one request after the other; the "
+            "server may merge batches. Figures are totals over all clients; p95_spread is the "
+            "largest client's p95 of a request divided by the smallest"
         )
 
 
 ROWS = (
-    CrowdRow("clients-one-model", "alexnet", "features.10", own_models=False),
-    CrowdRow("clients-own-models", "mobilenet_v3_small", "features.12", own_models=True),
+    ConcurrencyRow("clients-one-model", "alexnet", "features.10", own_models=False),
+    ConcurrencyRow("clients-own-models", "mobilenet_v3_small", "features.12", own_models=True),
 )

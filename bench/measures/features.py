@@ -1,4 +1,4 @@
-"""Rows about features of photographs: throughput, one warm image, a cold start."""
+"""Rows about features of photographs: throughput, latency of one image, cold start."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
 
 _SAYS = (
     "{count} photographs (JPEG files) through {network}, {modules}, batch size {batch}, float32. "
-    "limit: preloaded tensors, the pass stopped after the module, nothing else; local: our engine "
-    "in one process; service: client and server processes; bare: torchvision (or Keras) and a "
-    "data loader; peer: THINGSvision 2.7.3"
+    "limit: preloaded tensors, a forward pass up to the module, nothing else; local: our engine in "
+    "one process; service: client and server processes; bare: torchvision (or Keras) and a data "
+    "loader; peer: THINGSvision 2.7.3"
 )
 
 
 @dataclass(frozen=True)
 class FeatureRow:
-    """A network, some modules, and how many photographs: measured as images per second."""
+    """A network, some modules and a number of photographs, measured as images per second."""
 
     id: str
     source: str
@@ -48,13 +48,13 @@ class FeatureRow:
     modules: tuple[str, ...]
     count: int = 64
     warm_count: int | None = None
-    """Images of the untimed first run; None: all."""
+    """Images in the untimed first run; None means all."""
     inputs: str = "files"
     only: tuple[str, ...] = ("limit", "local", "service", "bare", "peer")
 
     @property
     def columns(self) -> dict[str, str]:
-        """Return the columns' modules by their names."""
+        """Return the columns' modules by column name."""
         return {name: COLUMNS[self.source][name] for name in self.only}
 
     def measure(self, session: Session) -> Row:
@@ -71,7 +71,7 @@ class FeatureRow:
         return Row(self.id, self._says(case), "images/s", cells)
 
     def service_work(self, session: Session) -> ServiceWork:
-        """Return what the service does."""
+        """Return the service's case and figure."""
         case = self.case(session, session.choices.image_count or self.count)
         count = len(case.images)
         return ServiceWork(
@@ -79,7 +79,7 @@ class FeatureRow:
         )
 
     def case(self, session: Session, count: int) -> FeatureCase:
-        """Return the case of so many photographs."""
+        """Return the case with `count` photographs."""
         weights, file = session.weights(self.source, self.network)
         return FeatureCase(
             network=self.network,
@@ -100,7 +100,7 @@ class FeatureRow:
             modules=" + ".join(self.modules),
             batch=case.batch_size,
         )
-        tensors = "; images come as tensors that were preprocessed before"
+        tensors = "; images are sent as preprocessed tensors"
         return said + (tensors if self.inputs == "tensors" else "")
 
 
@@ -113,7 +113,7 @@ class OneImageRow:
     times: int = 10
 
     def service_work(self, session: Session) -> ServiceWork:
-        """Return what the service does."""
+        """Return the service's case and figure."""
         return ServiceWork(
             self.of.columns["service"],
             self.of.case(session, 1),
@@ -124,15 +124,15 @@ class OneImageRow:
         )
 
     def measure(self, session: Session) -> Row:
-        """Time requests of one image in turn, several at a time."""
+        """Time requests of one image in turn, several per turn."""
         columns = self.of.columns
         cells = session.prepare(columns, asdict(self.of.case(session, 1)))
         _compare(session, columns, cells)
         session.time(columns, cells, lambda seconds: 1000 * seconds, self.times)
         says = (
-            f"One photograph through {self.of.network}, {self.of.modules[0]}, all loaded before; "
-            f"each figure is the median of {self.times} in a row. Columns as for throughput, bare "
-            "without worker processes"
+            f"One photograph through {self.of.network}, {self.of.modules[0]}, with everything "
+            f"loaded; each figure is the median of {self.times} in a row. Columns as for "
+            "throughput, bare without worker processes"
         )
         return Row(self.id, says, "ms", cells, more_is_better=False)
 
@@ -151,8 +151,8 @@ class ColdRow:
         once = partial(_seconds_once, session, case_path)
         columns = self.of.columns
         arms: dict[str, Callable[[], float]] = {
-            "service": partial(self._unloaded, session, partial(once, columns["service"])),
-            "service + server": partial(self._with_server, session, columns["service"]),
+            "service": partial(self._time_unloaded, session, partial(once, columns["service"])),
+            "service + server": partial(self._time_with_server, session, columns["service"]),
             "bare": partial(once, columns["bare"]),
             "peer": partial(once, columns["peer"]),
         }
@@ -164,14 +164,14 @@ class ColdRow:
             cells[name].values = values
         return Row(self.id, self._says(), "s", cells, more_is_better=False)
 
-    def _unloaded(self, session: Session, once: Callable[[], float]) -> float:
-        """Have the server drop the model first."""
+    def _time_unloaded(self, session: Session, once: Callable[[], float]) -> float:
+        """Unload the model from the server first."""
         model = self.of.case(session, 1).model
         if any(resident.model_id == model for resident in session.client.residency().models):
             session.client.unload(model)
         return once()
 
-    def _with_server(self, session: Session, module: str) -> float:
+    def _time_with_server(self, session: Session, module: str) -> float:
         started = time.perf_counter()
         with session.new_server() as server:
             case = replace(self.of.case(session, 1), address=server.address)
@@ -182,15 +182,15 @@ class ColdRow:
 
     def _says(self) -> str:
         return (
-            f"A new process up to the features of one photograph of {self.of.network}, "
-            f"{self.of.modules[0]}: imports, weights from disk (in the system's cache), the pass. "
-            "service: a new client, a running server that does not hold the model; service + "
-            "server: the server's start, too"
+            f"From a new process to the features of one photograph, {self.of.network}, "
+            f"{self.of.modules[0]}: imports, weights from disk (in the system's cache), forward "
+            "pass. service: a new client, and a running server that has not loaded the model; "
+            "service + server: also the server's start"
         )
 
 
 def _seconds_once(session: Session, case_path: Path, module: str) -> float:
-    """Run a column's module as a process of its own, for one case. Raises ColumnError."""
+    """Run a column's module in a new process, for one case. Raises ColumnError."""
     python = session.choices.peer if module.endswith(".peer") else None
     once = [*command(module, python), "--once", str(case_path)]
     log_path = session.scratch / f"{module}.cold.log"
@@ -206,10 +206,10 @@ def _seconds_once(session: Session, case_path: Path, module: str) -> float:
 
 
 def _compare(session: Session, columns: Mapping[str, str], cells: Mapping[str, Cell]) -> None:
-    """Run all columns once, and write their differences to `local` into their cells."""
-    kept = session.warm_up(columns, cells)
-    if REFERENCE in kept:
-        for name, difference in differences(kept, kept[REFERENCE]).items():
+    """Run all columns once, and write their differences from `local` into their cells."""
+    results = session.warm_up(columns, cells)
+    if REFERENCE in results:
+        for name, difference in differences(results, results[REFERENCE]).items():
             cells[name].difference = difference
 
 

@@ -1,4 +1,4 @@
-"""Rows about loads: from weights on disk to a model that is ready, nothing run yet."""
+"""Rows about loading: from weights on disk to a model that is ready to run."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ BARE = "bench.features.bare_load"
 
 @dataclass(frozen=True)
 class LoadRow:
-    """One network, loaded by a running server and by a script that runs already."""
+    """One network, loaded by a running server and by a running script."""
 
     id: str
     network: str
 
     def measure(self, session: Session) -> Row:
-        """Time loads in turn; what each one loads is freed again, untimed."""
+        """Time loads in turn; each model is freed again, untimed."""
         case = FeatureRow(self.id, "torchvision", self.network, ()).case(session, 1)
         uploaded = (
             f"torchvision/{self.network}@sha256:{session.client.upload_weights(case.weights)}"
@@ -34,7 +34,7 @@ class LoadRow:
             "uploaded": lambda: _seconds(session, uploaded),
             "bare": lambda: process.run().median_seconds,
         }
-        for model in (case.model, uploaded):  # what is found out once is not meant
+        for model in (case.model, uploaded):  # the first load caches what later loads reuse
             _seconds(session, model)
         values = interleave(arms, session.choices.patience)
         return Row(
@@ -47,10 +47,10 @@ class LoadRow:
 
     def _says(self) -> str:
         return (
-            f"{self.network} from a file of weights (in the system's cache) to a model that is "
-            "ready. service: a file in the folder of weights, with the SHA-256 of all weights for "
-            "the provenance; uploaded: the same file in the store of uploads; bare: torchvision's "
-            "builder, torch.load and load_state_dict, without a digest"
+            f"{self.network} from a weight file (in the system's cache) to a model that is ready. "
+            "service: a file in the weights folder, including the SHA-256 of all weights for the "
+            "provenance; uploaded: the same file as an upload; bare: torchvision's builder, "
+            "torch.load and load_state_dict, without a digest"
         )
 
 

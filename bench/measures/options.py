@@ -1,4 +1,4 @@
-"""Rows about quicker passes by choice: images per second, and how far features are from usual."""
+"""Rows about options that speed up forward passes: images per second, and feature differences."""
 
 from __future__ import annotations
 
@@ -7,19 +7,17 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from ..cases import FeatureCase
 from ..interleave import interleave
 from ..process import ColumnProcess
 from ..row import Cell, Row
-from ..session import Kept, Session, differences
+from ..session import FirstRows, Session, differences, read_first_rows
 from .features import FeatureRow
 
 CLIENT = "bench.features.service"
-USUAL = "service"
+DEFAULT = "service"
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
-    USUAL: {},
+    DEFAULT: {},
     "channels_last": {"memory_format": "channels_last"},
     "bfloat16": {"precision": "bfloat16"},
     "both": {"memory_format": "channels_last", "precision": "bfloat16"},
@@ -30,7 +28,7 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class OptionsRow:
-    """The service with and without options that make its forward passes quicker."""
+    """The service with and without options that speed up its forward passes."""
 
     id: str
     network: str
@@ -38,13 +36,13 @@ class OptionsRow:
     count: int = 64
 
     def measure(self, session: Session) -> Row:
-        """Time all options in turn; each has run once before, and that is what is compared."""
+        """Time all options in turn; each runs once before, and those first results are compared."""
         count = session.choices.image_count or self.count
         of = FeatureRow(self.id, "torchvision", self.network, (self.module,))
         case = of.case(session, count)
         clients = {name: session.new_process(CLIENT) for name in OPTIONS}
         try:
-            kept = {name: _first(session, clients[name], name, case) for name in OPTIONS}
+            results = {name: _run_first(session, clients[name], name, case) for name in OPTIONS}
             arms: dict[str, Callable[[], float]] = {
                 name: partial(_throughput, client, count) for name, client in clients.items()
             }
@@ -52,27 +50,28 @@ class OptionsRow:
         finally:
             for client in clients.values():
                 client.close()
-        errors = differences(kept, kept[USUAL])
+        errors = differences(results, results[DEFAULT])
         cells = {name: Cell(values[name], errors[name]) for name in OPTIONS}
         said = self._says(case)
-        return Row(self.id, said, "images/s", cells, differs_from=f"{USUAL}, of its largest value")
+        return Row(
+            self.id, said, "images/s", cells, differs_from=f"{DEFAULT}, of its largest value"
+        )
 
     def _says(self, case: FeatureCase) -> str:
         return (
             f"{len(case.images)} photographs (JPEG files) through {self.network}, {self.module}, "
-            f"batch size {case.batch_size}, client and server processes. service: as usual; "
-            "channels_last: memory_format; bfloat16: precision; both: both of them; compiled: code "
-            "by torch.compile, made before"
+            f"batch size {case.batch_size}, client and server processes. service: the defaults; "
+            "channels_last: memory_format; bfloat16: precision; both: both of them; compiled: with "
+            "torch.compile, compiled beforehand"
         )
 
 
-def _first(session: Session, client: ColumnProcess, name: str, case: FeatureCase) -> Kept:
+def _run_first(session: Session, client: ColumnProcess, name: str, case: FeatureCase) -> FirstRows:
     """Run a client for the first time, and return the first rows of its result."""
     client.prepare(asdict(replace(case, options=dict(OPTIONS[name]))))
     path = session.scratch / f"options-{name}.npz"
     client.run(keep=path)
-    with np.load(path) as arrays:
-        return dict(arrays)
+    return read_first_rows(path)
 
 
 def _throughput(client: ColumnProcess, count: int) -> float:

@@ -1,4 +1,4 @@
-"""Rows about RDMs of ready features: seconds, and the error against exact distances."""
+"""Rows about RDMs of given features: seconds, and the error against exact distances."""
 
 from __future__ import annotations
 
@@ -13,43 +13,43 @@ from scipy.spatial.distance import cdist
 
 from ..cases import RDMCase
 from ..row import Cell, Row
-from ..session import Kept, Session
+from ..session import FirstRows, Session
 from ..worker import KEPT_ROWS
 
 Array = npt.NDArray[Any]
 
 VALUES = 4096
 NEAR_DUPLICATES = {1: 1e-2, 3: 1e-3, 5: 1e-4}
-"""Rows that are the row before them, and noise of this size."""
+"""Rows that are the previous row plus noise of this size."""
 
 COLUMNS = {
     name: f"bench.rdm.{name}" for name in ("limit", "local", "service", "client", "peer", "formula")
 }
-STAND_IN, PEER = "formula", "peer"
+FALLBACK, PEER = "formula", "peer"
 
 
 @dataclass(frozen=True)
 class RDMRow:
-    """A metric, and a number of images of 4,096 values."""
+    """A metric, and a number of images with 4,096 values each."""
 
     id: str
     metric: str
     count: int
 
     def measure(self, session: Session) -> Row:
-        """Time all columns in turn; each has computed a small RDM before."""
+        """Time all columns in turn; each computes a small RDM first, untimed."""
         features = self._features(session.scratch)
         case = RDMCase(str(features), self.metric, session.server.address, session.choices.device)
         columns = self._columns(session)
         cells = session.prepare(columns, asdict(case))
-        kept = session.time(columns, cells, lambda seconds: seconds)
-        self._write_errors(kept, np.load(features), cells)
+        results = session.time(columns, cells, lambda seconds: seconds)
+        self._write_errors(results, np.load(features), cells)
         return Row(
             self.id, self._says(), "s", cells, more_is_better=False, differs_from=_DIFFERS_FROM
         )
 
     def _columns(self, session: Session) -> dict[str, str]:
-        left_out = STAND_IN if session.choices.peer else PEER
+        left_out = FALLBACK if session.choices.peer else PEER
         return {name: module for name, module in COLUMNS.items() if name != left_out}
 
     def _features(self, scratch: Path) -> Path:
@@ -59,20 +59,20 @@ class RDMRow:
         return path
 
     def _write_errors(
-        self, kept: Mapping[str, Kept], rows: Array, cells: Mapping[str, Cell]
+        self, results: Mapping[str, FirstRows], rows: Array, cells: Mapping[str, Cell]
     ) -> None:
         exact = EXACT[self.metric](rows.astype(np.float64))
-        for name, arrays in kept.items():
+        for name, arrays in results.items():
             if "rdm" in arrays:
                 cells[name].difference = largest_error(arrays["rdm"], exact)
 
     def _says(self) -> str:
         return (
             f"RDM ({self.metric}) of {self.count:,} x {VALUES:,} float32 features with near "
-            "duplicates. limit: one float64 product of the features alone; local: the server's "
+            "duplicates. limit: only one float64 product of the features; local: the server's "
             "function; service: features uploaded, RDM received as float32; client: the client's "
-            "compute_rdm, no server; peer: THINGSvision's function; formula: without the peer, "
-            "plain numpy"
+            "compute_rdm, without a server; peer: THINGSvision's function; formula: plain numpy if "
+            "the peer is missing"
         )
 
 
@@ -80,7 +80,7 @@ _DIFFERS_FROM = f"exact distances in float64, element by element, {KEPT_ROWS} ro
 
 
 def features(count: int) -> Array:
-    """Return seeded features as after a ReLU, some of their rows near duplicates."""
+    """Return seeded features like those after a ReLU, some rows being near duplicates."""
     random = np.random.default_rng(0)
     rows = np.maximum(random.standard_normal((count, VALUES), dtype=np.float32), 0)
     for row, size in NEAR_DUPLICATES.items():
@@ -90,7 +90,7 @@ def features(count: int) -> Array:
 
 
 def largest_error(rdm: Array, exact: Array) -> float:
-    """Return the largest relative error of the first rows, the diagonal left out."""
+    """Return the largest relative error of the first rows, except on the diagonal."""
     found = rdm[: len(exact)].astype(np.float64)
     apart = exact > 0
     return float((np.abs(found - exact)[apart] / exact[apart]).max())
@@ -101,7 +101,7 @@ def _unit(rows: Array) -> Array:
 
 
 def _cosine(rows: Array) -> Array:
-    """1 - cos = |a - b|^2 / 2 of unit vectors: without the cancellation of the definition."""
+    """Return 1 - cos as |a - b|^2 / 2 of unit vectors, to avoid the definition's cancellation."""
     return _squared(_unit(rows)) / 2
 
 
@@ -130,4 +130,4 @@ ROWS = tuple(
     RDMRow(f"rdm-{count}-{metric}", metric, count) for count in (1854, 10_000) for metric in EXACT
 )
 FULL_ONLY = ("rdm-10000-cosine", "rdm-10000-euclidean", "rdm-10000-gaussian")
-"""The peer's take minutes."""
+"""With these the peer takes minutes."""

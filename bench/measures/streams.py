@@ -1,4 +1,4 @@
-"""Rows about early-layer activations on their way: megabytes per second, and memory."""
+"""Rows about streams of early-layer activations: megabytes per second, and memory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _QUICK_SHARE = 8
 
 
 def stream_case(session: Session, megabytes: int) -> StreamCase:
-    """Return the case of so many megabytes; its network is uploaded where it is not yet."""
+    """Return the case with about this many megabytes; its network is uploaded unless it exists."""
     share = _QUICK_SHARE if session.choices.quick else 1
     count = round(megabytes * 1e6 / share / (4 * prod(EARLY_OUTPUT)))
     return StreamCase(
@@ -49,7 +49,7 @@ def _program() -> Path:
 
 @dataclass(frozen=True)
 class StreamRow:
-    """Activations as large as those of AlexNet's first layer, which cost next to nothing."""
+    """Activations as large as those of AlexNet's first layer, which cost almost nothing."""
 
     id: str
     megabytes: int
@@ -65,7 +65,7 @@ class StreamRow:
         return Row(self.id, self._says(case), "MB/s", cells)
 
     def service_work(self, session: Session) -> ServiceWork:
-        """Return what the service does."""
+        """Return the service's case and figure."""
         case = stream_case(session, self.megabytes)
         return ServiceWork(
             COLUMNS["service"], case, lambda seconds: case.byte_count / 1e6 / seconds, "MB/s"
@@ -76,22 +76,22 @@ class StreamRow:
             f"{case.byte_count / 1e9:.2f} GB of activations ({case.count:,} x 64 x 55 x 55, "
             "float32) of a network of one 1 x 1 convolution on small tensors. tcp: as many zeros "
             "through a socket; stock: zeros in stock-protobuf messages of 1 MiB, malloc untuned; "
-            "flight: ready Arrow batches of 1 MiB; local: our engine without the network; service: "
-            "Client.stream, every row computed, checked and looked at; collected: Client.extract "
+            "flight: ready Arrow batches of 1 MiB; local: our engine without gRPC; service: "
+            "Client.stream, every row computed, checked and counted; collected: Client.extract "
             "into an array"
         )
 
 
 @dataclass(frozen=True)
 class MemoryRow:
-    """Peaks of memory while early-layer activations go from the server to clients."""
+    """Peak memory while early-layer activations go from the server to clients."""
 
     id: str
     megabytes: int
     stream_count: int = 4
 
     def measure(self, session: Session) -> Row:
-        """Measure each way in turn, warm."""
+        """Measure all columns in turn, after a warm-up."""
         cells = {name: Cell() for name in self._arms(session, stream_case(session, 100))}
         if can_watch():
             self._fill(session, cells)
@@ -123,10 +123,10 @@ class MemoryRow:
 
     def _says(self) -> str:
         return (
-            "Peak of resident memory above what there was before, warm. client, collecting: "
+            "Peak resident memory above the start, after a warm-up. client, collecting: "
             "Client.extract, less the result itself; client, streaming: Client.stream; server: its "
-            "growth during one stream, during several by their number, and during one whose reader "
-            "pauses 20 ms after each part"
+            "growth during one stream, during several divided by their number, and during one "
+            "whose reader pauses 20 ms after each part"
         )
 
 

@@ -1,4 +1,4 @@
-"""Rows of this checkout beside an earlier commit: the same work before and after, in turn."""
+"""Rows that compare this checkout with an earlier commit: the same work by both, in turn."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ..earlier import Earlier
 from ..interleave import interleave
 from ..process import ColumnProcess
 from ..row import Cell, Row
-from ..session import Kept, Session, differences, read_kept
+from ..session import FirstRows, Session, differences, read_first_rows
 
 BEFORE, AFTER = "before", "service"
 
 
 @dataclass(frozen=True)
 class ServiceWork:
-    """What the column `service` of a row does, and what its seconds are made into."""
+    """The case of a row's column `service`, and how its seconds become a figure."""
 
     module: str
     case: FeatureCase | StreamCase
@@ -35,22 +35,22 @@ class HasService(Protocol):
 
     @property
     def id(self) -> str:
-        """Its name."""
+        """The row's name."""
 
     def service_work(self, session: Session) -> ServiceWork:
-        """Return what the column does."""
+        """Return the column's case and figure."""
 
 
 @dataclass(frozen=True)
 class VersionsRow:
-    """A row of which only the service is measured, of an earlier commit and of this checkout."""
+    """A row that measures only the service, at an earlier commit and in this checkout."""
 
     of: HasService
     earlier: Earlier
 
     @property
     def id(self) -> str:
-        """Its name: no goal of the plain row is meant."""
+        """The row's name, which differs from the plain row's: goals don't apply to it."""
         return f"{self.of.id}-against-{self.earlier.commit[:7]}"
 
     def measure(self, session: Session) -> Row:
@@ -65,8 +65,8 @@ class VersionsRow:
             addresses = {BEFORE: server.address, AFTER: session.server.address}
             for name, process in processes.items():
                 process.prepare(asdict(replace(work.case, address=addresses[name])))
-            found = {name: _kept(session, name, process) for name, process in processes.items()}
-            if found[BEFORE]:  # streams keep nothing
+            found = {name: _warm_up(session, name, process) for name, process in processes.items()}
+            if found[BEFORE]:  # streams keep no rows
                 for name, difference in differences(found, found[BEFORE]).items():
                     cells[name].difference = difference
             arms = {name: _arm(process, work, cells[name]) for name, process in processes.items()}
@@ -77,33 +77,33 @@ class VersionsRow:
             self._says(),
             work.unit,
             cells,
-            work.more_is_better,
-            f"{BEFORE}, in its kept rows",
+            more_is_better=work.more_is_better,
+            differs_from=f"{BEFORE}, in its kept rows",
         )
 
     def _says(self) -> str:
         return (
-            f"The column `service` of the row {self.of.id}, of commit {self.earlier.commit[:12]} "
-            f"({BEFORE}) and of this checkout ({AFTER}): a server and a client process each"
+            f"The column `service` of the row {self.of.id}, at commit {self.earlier.commit[:12]} "
+            f"({BEFORE}) and in this checkout ({AFTER}): a server and a client process each"
         )
 
 
 def versions_rows(rows: Sequence[Any], earlier: Earlier) -> list[VersionsRow]:
-    """Return the rows that have a repeatable column `service`, to be measured of both.
+    """Return comparison rows for all rows with a repeatable column `service`.
 
     Raises SystemExit if there are none.
     """
     chosen = [VersionsRow(row, earlier) for row in rows if hasattr(row, "service_work")]
     if not chosen:
-        raise SystemExit("None of these rows can be measured of two commits: see bench/measures.")
+        raise SystemExit("None of these rows can compare two commits: see bench/measures.")
     return chosen
 
 
-def _kept(session: Session, name: str, process: ColumnProcess) -> Kept:
+def _warm_up(session: Session, name: str, process: ColumnProcess) -> FirstRows:
     """Run once, untimed, and return the first rows of the result."""
     path = session.scratch / f"versions.{name}.npz"
     process.run(keep=path)
-    return read_kept(path)
+    return read_first_rows(path)
 
 
 def _arm(process: ColumnProcess, work: ServiceWork, cell: Cell) -> Callable[[], float]:

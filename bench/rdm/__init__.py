@@ -1,1 +1,1 @@
-"""Columns that compute an RDM of ready features: a file each, a process each."""
+"""Columns that compute an RDM of given features: one file and one process each."""

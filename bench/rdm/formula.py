@@ -1,6 +1,6 @@
-"""The paper's formulas in plain numpy and scipy: what stands in where the peer is not installed.
+"""The paper's formulas in plain numpy and scipy: the fallback if the peer is not installed.
 
-It is as fast as short code gets, and is called `formula` in the report, not the peer.
+It is as fast as short code gets, and the report calls it `formula`, not `peer`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The limit: one product of the features with themselves in float64, and nothing else."""
+"""The limit: one matrix product of the features with themselves in float64, and nothing else."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from ..worker import Case, Column, Result, main
 
 
 class Limit(Column):
-    """numpy sees that both factors are one array and does half the work (syrk)."""
+    """numpy detects that both factors are the same array and does half the work (syrk)."""
 
     def prepare(self, case: Case) -> None:
-        """Read the features, and make them float64."""
+        """Read the features as float64."""
         self._features = np.load(RDMCase(**case).features).astype(np.float64)
 
     def run(self) -> Result:
-        """Multiply; what comes out is no RDM, so nothing is kept of it."""
+        """Multiply; the product is not an RDM, so it is dropped."""
         np.matmul(self._features, self._features.T)
         return {}
 

@@ -1,4 +1,4 @@
-"""The server's own function, without the network."""
+"""The server's own function, without gRPC."""
 
 from __future__ import annotations
 

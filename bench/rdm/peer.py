@@ -14,7 +14,7 @@ class Peer(Column):
     """THINGSvision from PyPI."""
 
     def prepare(self, case: Case) -> None:
-        """Read the features, and have it compile what it compiles."""
+        """Read the features, and let the peer compile its functions."""
         self._case = RDMCase(**case)
         self._compute_rdm = import_module("thingsvision.core.rsa").compute_rdm
         self._features = np.load(self._case.features)

@@ -1,1 +1,1 @@
-"""Columns that move early-layer activations from one process to another: a file each."""
+"""Columns that move early-layer activations from one process to another: one file each."""

@@ -1,4 +1,4 @@
-"""The service's features in memory: an array that is filled as rows arrive."""
+"""The service's features collected in memory: an array that is filled as rows arrive."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from ..memory import peak_of
 from ..worker import Result, main
-from .inputs import named_inputs
+from .inputs import tensor_inputs
 from .service import Service
 
 
@@ -15,11 +15,10 @@ class Collected(Service):
 
     def run(self) -> Result:
         """Receive all rows into one array."""
-        assert self._client is not None
         case = self._case
-        inputs = list(named_inputs(case))
+        inputs = list(tensor_inputs(case))
         with peak_of("self") as self._peak:
-            extraction = self._client.extract(
+            extraction = self.client.extract(
                 case.model, inputs, case.module, batch_size=case.batch_size
             )
         self._received = extraction.features[case.module].nbytes
@@ -27,7 +26,7 @@ class Collected(Service):
         return {}
 
     def notes(self) -> dict[str, Any]:
-        """Tell this process's peak, and what the result took of it."""
+        """Return this process's peak, and the size of the result."""
         return {**super().notes(), "result_bytes": self._received}
 
 

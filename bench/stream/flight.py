@@ -1,4 +1,4 @@
-"""Arrow Flight: record batches of 1 MiB that are ready, sent by its own C++ server."""
+"""Arrow Flight: ready record batches of 1 MiB, sent by Flight's own C++ server."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Flight(Column):
 
 class _Batches(flight.FlightServerBase):  # type: ignore[misc]
     def do_get(self, _context: Any, ticket: Any) -> Any:
-        """Send as many batches as the ticket says."""
+        """Send the number of batches in the ticket."""
         values = pa.array(np.zeros(MESSAGE_BYTES // 4, np.float32))
         batch = pa.record_batch([values], names=["values"])
         batches = (batch for _ in range(int(ticket.ticket)))

@@ -1,4 +1,4 @@
-"""The inputs of the cheap network: small tensors, as many as asked for, in flat memory."""
+"""The inputs of the cheap network: small tensors, as many as requested, in constant memory."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy.typing as npt
 
 from ..cases import StreamCase
 
-_DIFFERENT = 64
+_DISTINCT = 64
 
 
-def named_inputs(case: StreamCase) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-    """Yield names and float32 tensors; some tens of them, again and again."""
+def tensor_inputs(case: StreamCase) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+    """Yield names and float32 tensors; after 64, the tensors repeat."""
     random = np.random.default_rng(0)
-    shape = (min(case.count, _DIFFERENT), *case.input_shape)
+    shape = (min(case.count, _DISTINCT), *case.input_shape)
     values = random.standard_normal(shape, dtype=np.float32)
     for index in range(case.count):
         yield f"{index:06d}", values[index % len(values)]

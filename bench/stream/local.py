@@ -1,4 +1,4 @@
-"""Our engine without the network: the rows of the cheap network as it gives them."""
+"""Our engine without gRPC: the rows of the cheap network."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from thingsvision_server.inputs import RequestItem, TensorImage
 from ..cases import StreamCase
 from ..engine import Engine, engine_key
 from ..worker import Case, Column, Result, main
-from .inputs import named_inputs
+from .inputs import tensor_inputs
 
 
 class Local(Column):
-    """The engine's rows are looked at and dropped."""
+    """Counts the bytes of the engine's rows and drops them."""
 
     def __init__(self) -> None:
         self._engine = Engine()
@@ -26,7 +26,7 @@ class Local(Column):
         self._extractor = self._engine.open(self._case.weights_dir, self._case.device)
 
     def run(self) -> Result:
-        """Take all rows."""
+        """Receive all rows."""
         self._engine.run(self._extract())
         return {}
 
@@ -42,7 +42,7 @@ class Local(Column):
         assert received == self._case.byte_count
 
     async def _items(self) -> AsyncIterator[RequestItem]:
-        for index, (name, values) in enumerate(named_inputs(self._case)):
+        for index, (name, values) in enumerate(tensor_inputs(self._case)):
             yield TensorImage(index, name, values.tobytes())
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""A server of a rival stream: a process that prints its port, and ends with its standard input."""
+"""A rival's server: a process that prints its port, and ends when its standard input closes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RivalServer:
         self.port = int(self._process.stdout.readline())
 
     def close(self) -> None:
-        """End it."""
+        """End the server."""
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
@@ -33,7 +33,7 @@ class RivalServer:
 
 
 def serve_until_input_ends(port: int) -> None:
-    """Tell the port, and end the process when whoever started it is gone."""
+    """Print the port, and end the process when its parent closes the pipe."""
     print(port, flush=True)
     sys.stdin.read()
     os._exit(0)

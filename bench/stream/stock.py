@@ -1,4 +1,4 @@
-"""Stock gRPC and stock protobuf stubs with messages of 1 MiB, malloc untuned; no features."""
+"""Stock gRPC and stock protobuf stubs with messages of 1 MiB and untuned malloc; no features."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LIMITS = [("grpc.max_receive_message_length", 2 * MESSAGE_BYTES)]
 
 
 class Stock(Column):
-    """Takes an array out of each message, as the simplest client would."""
+    """Reads an array from each message, as the simplest client would."""
 
     _server: RivalServer | None = None
 
@@ -50,7 +50,7 @@ class Stock(Column):
 
 class _Frames(pb_grpc.FeatureServiceServicer):
     def Extract(self, request_iterator: Any, context: Any) -> Iterator[pb.ExtractResponse]:  # noqa: N802
-        """Send as many messages as the header's batch size says."""
+        """Send as many messages as the header's batch size."""
         header = next(request_iterator).header
         payload = np.zeros(MESSAGE_BYTES // 4, np.float32)
         for index in range(header.batch_size):

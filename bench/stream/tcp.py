@@ -1,4 +1,4 @@
-"""Bytes over a plain socket of the loopback interface: what the system itself moves."""
+"""Bytes over a plain socket of the loopback interface: the system's own limit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LENGTH_BYTES = 8
 
 
 class TCP(Column):
-    """Receives into one buffer again and again."""
+    """Receives into one reused buffer."""
 
     _server: RivalServer | None = None
 

@@ -15,7 +15,7 @@ from bench.measures.options import OPTIONS
 from bench.measures.rdms import EXACT, NEAR_DUPLICATES, features, largest_error
 from bench.rdm.formula import METRICS
 from bench.row import Cell, Row
-from bench.rows import chosen_rows
+from bench.rows import select_rows
 from bench.worker import KEPT_ROWS
 
 from support.checkout import CHECKOUT
@@ -108,14 +108,14 @@ def test_errors_are_told_for_near_duplicates_too(metric: str) -> None:
 
 
 def test_rows_are_chosen_by_pattern() -> None:
-    names = [row.id for row in chosen_rows(["rdm-1854-*"], quick=False, full=False)]
+    names = [row.id for row in select_rows(["rdm-1854-*"], quick=False, full=False)]
     assert names == [f"rdm-1854-{metric}" for metric in METRICS]
-    default = [row.id for row in chosen_rows([], quick=False, full=False)]
-    everything = [row.id for row in chosen_rows([], quick=False, full=True)]
+    default = [row.id for row in select_rows([], quick=False, full=False)]
+    everything = [row.id for row in select_rows([], quick=False, full=True)]
     assert set(default) < set(everything)
     assert ROW in everything
     with pytest.raises(SystemExit, match=r"nonsense.*alexnet"):
-        chosen_rows(["nonsense"], quick=False, full=False)
+        select_rows(["nonsense"], quick=False, full=False)
 
 
 def test_an_earlier_commit_is_measured_beside_this_checkout(

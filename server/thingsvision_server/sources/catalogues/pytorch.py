@@ -21,9 +21,9 @@ from ...errors import WeightsMismatchError, input_shape_error
 from ...inputs import IMAGE, InputSpec, InputTransform
 from ..base import ModelEntry, ModelKey, Pretrained, PretrainedEntry, Random, Uploaded
 from ..naming import check_name, with_weights
-from ..weights.loading import load_network
 from ..weights.folder import PublishedWeights, WeightsFolder
 from ..weights.key_mismatches import key_mismatches
+from ..weights.loading import load_network
 from ..weights.state_dicts import FileReader, StateDict, load_state, read_state_dict
 
 _DRY_RUN_ERRORS = (RuntimeError, NotImplementedError, ValueError, TypeError, AssertionError)
