@@ -1,7 +1,7 @@
-"""Write the zoo down: what servers list of models, and the table for readers.
+"""Write the zoo's files: the facts that servers list of models, and the table for readers.
 
-Both come from the libraries installed here. What needs a built network (parameters, modules) comes
-from the walks in docs/zoo.jsonl; models that were not walked yet are listed by this script.
+Both come from the libraries installed here. Parameters and modules, which need a built network,
+come from the walks in docs/zoo.jsonl; this script lists models that were not walked yet.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TABLE = Path(__file__).resolve().parents[1] / "docs" / "zoo.md"
 
 
 def main() -> None:
-    """List what was not walked yet, then write the file of facts, the walks and the table."""
+    """List models that were not walked yet, then write the facts, the walks and the table."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--source", default="", help="list only models of this source")
     chosen = options.parse_args()
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def list_missing(sources: Sources, wanted: Iterable[str]) -> dict[str, str]:
-    """List the modules of models that have no walk; return those that can't be, and why."""
+    """List the modules of models that have no walk; return the failed models and their errors."""
     failures: dict[str, str] = {}
     for source in wanted:
         known = read_walks()
@@ -53,25 +53,25 @@ def list_missing(sources: Sources, wanted: Iterable[str]) -> dict[str, str]:
             print(f"{source} {number + 1}/{len(names)} {name}", flush=True)
             try:
                 add_walk(walk(sources, ModelKey(source, name, Random(0)), run=False))
-            except Exception as error:  # whatever a library raises is told in the table
-                failures[f"{source}/{name}"] = _in_short(error)
+            except Exception as error:  # the table shows any error of a library
+                failures[f"{source}/{name}"] = _summarise(error)
     return failures
 
 
-def _in_short(error: Exception) -> str:
-    """Return the first sentence of an error: what comes after it is about this machine."""
+def _summarise(error: Exception) -> str:
+    """Return the first sentence of an error; the rest is about this machine."""
     sentence = re.split(r"[\n.] ?(?=[A-Z]|$)", str(error))[0]
     return f"{type(error).__name__}: {sentence}"
 
 
 def facts(sources: Sources, walks: Mapping[str, Walk]) -> Iterator[ModelFacts]:
-    """Yield what the libraries say of all models, with the parameters and sizes of the walks."""
+    """Yield the libraries' facts about all models, with the parameters and sizes of the walks."""
     for source in LIBRARIES:
         opened = sources[source]
         if not isinstance(opened, PublishingSource):
-            sys.exit(f"the source {source} can't tell where its weights are")
+            sys.exit(f"the source {source} does not say where its weights are published")
         for name in opened.names():
-            # Asked first: Keras' source knows more of a model that was asked for before.
+            # `find_published` comes first: Keras then has more details of the model's entry.
             (entry,) = opened.entries([name])
             published = tuple(opened.find_published(name, one.tag) for one in entry.pretrained)
             (entry,) = opened.entries([name])
@@ -88,10 +88,10 @@ def table(walks: Mapping[str, Walk], failures: Mapping[str, str]) -> Iterator[st
     yield "# The zoo\n"
     yield (
         "Every model of every source, walked with random weights. **run**: two inputs went through "
-        "the model, and every extractable module gave, to the bit, what a plain forward hook sees "
-        "(Keras: finite values of the listed shape). **listed**: only its modules and their shapes "
-        "were found, without a forward pass of numbers: models with more than 2 GB of weights, and "
-        "some whose texts need files of the hub. `scripts/test --all` walks, `scripts/zoo` "
+        "the model, and every extractable module's output was bit-identical to a plain forward "
+        "hook's (Keras: finite values of the listed shape). **listed**: only its modules and their "
+        "shapes were determined, without computing values: models with more than 2 GB of weights, "
+        "and some whose texts need files from the hub. `scripts/test --all` walks, `scripts/zoo` "
         "writes this page; the walks themselves are in [zoo.jsonl](zoo.jsonl).\n"
     )
     yield from _summary(walks)
@@ -130,16 +130,16 @@ def _of_source(source: str, walks: list[Walk]) -> Iterator[str]:
         yield ""
     yield "| model | parameters | input | extractable / all | why not | walked | on |"
     yield "|---|---|---|---|---|---|---|"
-    yield from (_row(one, letters) for one in sorted(walks, key=lambda one: one.name))
+    yield from (_row(walk, letters) for walk in sorted(walks, key=lambda walk: walk.name))
 
 
-def _row(one: Walk, letters: Mapping[str, str]) -> str:
-    why = " ".join(f"{letters.get(reason, '…')}:{count}" for reason, count in one.reasons.items())
-    size, run_size = (" x ".join(map(str, shape)) for shape in (one.input_shape, one.run_shape))
-    walked = f"{one.walked} at {run_size}" if run_size not in ("", size) else one.walked
+def _row(walk: Walk, letters: Mapping[str, str]) -> str:
+    why = " ".join(f"{letters.get(reason, '…')}:{count}" for reason, count in walk.reasons.items())
+    size, run_size = (" x ".join(map(str, shape)) for shape in (walk.input_shape, walk.run_shape))
+    walked = f"{walk.walked} at {run_size}" if run_size not in ("", size) else walk.walked
     return (
-        f"| `{one.name}` | {one.parameters:,} | {size} | {one.extractable} / {one.modules} "
-        f"| {why} | {walked} | {one.date} |"
+        f"| `{walk.name}` | {walk.parameters:,} | {size} | {walk.extractable} / {walk.modules} "
+        f"| {why} | {walked} | {walk.date} |"
     )
 
 

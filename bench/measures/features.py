@@ -219,11 +219,11 @@ def _with_differences(cells: dict[str, Cell], known: Mapping[str, Cell]) -> dict
     return cells
 
 
-ALEXNET = FeatureRow("alexnet-features.10", "torchvision", "alexnet", ("features.10",), 128)
+ALEXNET = FeatureRow("alexnet-features.10", "torchvision", "alexnet", ("features.10",), count=128)
 
 ROWS = (
     ALEXNET,
-    FeatureRow("alexnet-features.0", "torchvision", "alexnet", ("features.0",), 128),
+    FeatureRow("alexnet-features.0", "torchvision", "alexnet", ("features.0",), count=128),
     FeatureRow("resnet50-layer3.5", "torchvision", "resnet50", ("layer3.5",), warm_count=32),
     FeatureRow("resnet50-avgpool", "torchvision", "resnet50", ("avgpool",), warm_count=32),
     FeatureRow(

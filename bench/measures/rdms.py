@@ -102,27 +102,27 @@ def _unit(rows: Array) -> Array:
 
 def _cosine(rows: Array) -> Array:
     """Return 1 - cos as |a - b|^2 / 2 of unit vectors, to avoid the definition's cancellation."""
-    return _squared(_unit(rows)) / 2
+    return _square_distances(_unit(rows)) / 2
 
 
 def _correlation(rows: Array) -> Array:
     return _cosine(rows - rows.mean(1, keepdims=True))
 
 
-def _squared(rows: Array) -> Array:
+def _square_distances(rows: Array) -> Array:
     return np.asarray(cdist(rows[:KEPT_ROWS], rows, "sqeuclidean"))
 
 
 def _gaussian(rows: Array) -> Array:
     # The mean of all squared distances is twice the sum of the values' variances.
     mean = 2 * rows.var(0).sum()
-    return np.asarray(-np.expm1(-_squared(rows) / mean))
+    return np.asarray(-np.expm1(-_square_distances(rows) / mean))
 
 
 EXACT: Mapping[str, Callable[[Array], Array]] = {
     "correlation": _correlation,
     "cosine": _cosine,
-    "euclidean": lambda rows: np.sqrt(_squared(rows)),
+    "euclidean": lambda rows: np.sqrt(_square_distances(rows)),
     "gaussian": _gaussian,
 }
 

@@ -51,7 +51,7 @@ class TimmCatalogue:
         return sorted(tags, key=lambda tag: (tag != default, tag))
 
     def find_published(self, name: str, tag: str) -> PublishedWeights:
-        """Tell where the weights of a tag are published."""
+        """Return where the weights of a tag are published."""
         config = get_pretrained_cfg(_full_name(name, tag))
         files = (config.hf_hub_filename,) if config.hf_hub_filename else _HUB_FILES
         repository, url = config.hf_hub_id or "", config.url or ""

@@ -43,7 +43,7 @@ class NetworkCatalogue(Protocol):
         """Return the tags of a model's pretrained weights, the default first."""
 
     def find_published(self, name: str, tag: str) -> PublishedWeights:
-        """Tell where the weights of a tag are published."""
+        """Return where the weights of a tag are published."""
 
     def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:
         """Return the model's own preprocessing, by modality."""
@@ -142,7 +142,7 @@ class PyTorchSource:
         )
 
     def find_published(self, name: str, tag: str) -> PublishedWeights:
-        """Tell where the weights of a tag are published."""
+        """Return where the weights of a tag are published."""
         return self._catalogue.find_published(name, tag)
 
     def resolve(self, key: ModelKey) -> ModelKey:

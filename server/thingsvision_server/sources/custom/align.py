@@ -74,7 +74,7 @@ class AlignCatalogue:
         return [_TAG]
 
     def find_published(self, name: str, tag: str) -> PublishedWeights:
-        """Tell where the weights are published."""
+        """Return where the weights are published."""
         return PublishedWeights("", _REPOSITORY, _HUB_FILES)
 
     def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:

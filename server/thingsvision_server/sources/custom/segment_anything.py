@@ -110,7 +110,7 @@ class SegmentAnythingCatalogue:
         return [_TAG]
 
     def find_published(self, name: str, tag: str) -> PublishedWeights:
-        """Tell where the weights are published."""
+        """Return where the weights are published."""
         return _WEIGHTS[self._variants[name]]
 
     def task(self, name: str) -> str:

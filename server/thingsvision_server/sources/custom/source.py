@@ -51,7 +51,7 @@ class CustomSource:
             yield from family.entries(list(of_family))
 
     def find_published(self, name: str, tag: str) -> PublishedWeights:
-        """Tell where the weights of a tag are published."""
+        """Return where the weights of a tag are published."""
         family = self._family_of[name]
         return (
             family.find_published(name, tag) if isinstance(family, PublishingSource) else _NOWHERE

@@ -1,1 +1,1 @@
-"""Sources whose networks are those of the library `transformers`."""
+"""The source of checkpoints of the library `transformers`, and what `custom` reuses of it."""

@@ -119,10 +119,10 @@ class _Inputs:
 
 
 def _fingerprint(folder: ModelFolder) -> _Fingerprint:
-    return folder.path, tuple(_modified_ns(folder.path / file) for file in _DESCRIPTIONS)
+    return folder.path, tuple(_mtime_ns(folder.path / file) for file in _DESCRIPTIONS)
 
 
-def _modified_ns(path: Path) -> int:
+def _mtime_ns(path: Path) -> int:
     return path.stat().st_mtime_ns if path.is_file() else 0
 
 

@@ -194,7 +194,7 @@ class ModelFolders:
 
     def _fetch(self, name: str, patterns: Sequence[str]) -> Path:
         if not self._weights.allows_download:
-            raise self._unknown_model(name, "this server does not download")
+            raise self._no_such_model(name, "this server does not download")
         from huggingface_hub import snapshot_download
 
         try:
@@ -203,9 +203,9 @@ class ModelFolders:
             )
         except (OSError, ValueError) as error:  # no such repository, no access to it, no network
             reason = str(error).partition("\n")[0]
-            raise self._unknown_model(name, f"it could not be fetched ({reason})") from error
+            raise self._no_such_model(name, f"it could not be fetched ({reason})") from error
 
-    def _unknown_model(self, name: str, why: str) -> UnknownModelError:
+    def _no_such_model(self, name: str, why: str) -> UnknownModelError:
         known = self.names()
         hint = choices(name, known) if known else ""
         return UnknownModelError(

@@ -89,7 +89,7 @@ class KerasSource:
         )
 
     def find_published(self, name: str, tag: str) -> PublishedWeights:
-        """Tell where the weights of a tag are published; this may start TensorFlow."""
+        """Return where the weights of a tag are published; this may start TensorFlow."""
         own = self._models[name].published
         key = ModelKey(self._source, name, Pretrained(tag))
         return own or _weights_location(self._architecture(key))

@@ -82,7 +82,7 @@ class TorchvisionCatalogue:
         return [member.name for member in members]
 
     def find_published(self, name: str, tag: str) -> PublishedWeights:
-        """Tell where the weights of a tag are published."""
+        """Return where the weights of a tag are published."""
         return PublishedWeights(url=_member(name, tag).url)
 
     def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:
@@ -103,7 +103,7 @@ class TorchvisionCatalogue:
 
     def build_for(self, name: str, tag: str) -> nn.Module:
         """Build the network that the weights of a tag fit, with initialised weights."""
-        if _required_side(name) is None:
+        if _input_side(name) is None:
             return _build(name)
         (side,) = _member(name, tag).transforms().crop_size
         return _build(name, image_size=side)
@@ -208,13 +208,13 @@ def _preset_without_weights(name: str) -> Any:
     """
     members = [*_default(name), *models.get_model_weights(name)]
     presets = [member.transforms() for member in members]
-    side = _required_side(name)
+    side = _input_side(name)
     fitting = (preset for preset in presets if side is None or preset.crop_size == [side])
     return next(fitting, _IMAGENET)
 
 
 @cache
-def _required_side(name: str) -> int | None:
+def _input_side(name: str) -> int | None:
     """Return the side of images that a network is built for, pixels; None if it takes any size."""
     with without_parameters():
         return getattr(_build(name), "image_size", None)

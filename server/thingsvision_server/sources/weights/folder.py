@@ -74,7 +74,7 @@ class PublishingSource(Protocol):
     """A source of models that can tell where weights are published."""
 
     def find_published(self, name: str, tag: str) -> PublishedWeights:
-        """Tell where the weights of a tag are published."""
+        """Return where the weights of a tag are published."""
 
 
 class WeightsFolder:

@@ -59,7 +59,7 @@ class ClipCatalogue:
         return "image-text similarity"
 
     def find_published(self, name: str, tag: str) -> PublishedWeights:
-        """Tell where the weights of a tag are published."""
+        """Return where the weights of a tag are published."""
         return self._variants[name].find_published(tag)
 
     def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:

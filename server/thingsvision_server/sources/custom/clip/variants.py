@@ -84,7 +84,7 @@ class Variant:
         )
 
     def find_published(self, tag: str) -> PublishedWeights:
-        """Tell where the weights of a tag are published: open_clip prefers a hub's repository."""
+        """Return where the weights of a tag are published: open_clip prefers a hub's repository."""
         settings = self.pretrained[tag]
         owner, name, file = (*settings["hf_hub"].split("/"), "", "", "")[:3]
         if not owner:

@@ -50,7 +50,7 @@ class DreamSimCatalogue:
         return "image similarity"
 
     def find_published(self, name: str, tag: str) -> PublishedWeights:
-        """Tell where the archive is published."""
+        """Return where the archive is published."""
         variant = name.removeprefix(_FAMILY)
         return PublishedWeights(f"{_ARCHIVES}/dreamsim_{variant}_checkpoint.zip")
 
