@@ -16,10 +16,8 @@ from .catalogues.checkpoints import without_prefix
 from .catalogues.pytorch import PyTorchSource
 from .context import SourceContext
 from .preprocessing.transforms import image_transform, read_steps
-from .weights.folder import PublishedWeights
+from .weights.folder import HUB_FILES, PublishedWeights
 from .weights.state_dicts import StateDict
-
-_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def open_source(context: SourceContext) -> PyTorchSource:
@@ -53,7 +51,7 @@ class TimmCatalogue:
     def find_published(self, name: str, tag: str) -> PublishedWeights:
         """Return where the weights of a tag are published."""
         config = get_pretrained_cfg(_full_name(name, tag))
-        files = (config.hf_hub_filename,) if config.hf_hub_filename else _HUB_FILES
+        files = (config.hf_hub_filename,) if config.hf_hub_filename else HUB_FILES
         repository, url = config.hf_hub_id or "", config.url or ""
         # Files saved by JAX can't be read here, and the hub has them converted.
         is_readable = not (repository and url.endswith(".npz"))

@@ -17,14 +17,13 @@ from ..catalogues.pytorch import PyTorchSource
 from ..context import SourceContext
 from ..hugging_face.image_processors import lazy_processor_transform
 from ..hugging_face.text_tokenizers import TextTokenizer, open_tokenizer
-from ..weights.folder import PublishedWeights, WeightsFolder
+from ..weights.folder import HUB_FILES, PublishedWeights, WeightsFolder
 from ..weights.state_dicts import StateDict, load_state
 from .clip.texts import hub_folder
 
 _NAME = "Kakaobrain_Align"
 _TAG = "coyo700m"
 _REPOSITORY = "kakaobrain/align-base"
-_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 _TOKENIZER_FILES = (("tokenizer_config.json",), ("tokenizer.json", "vocab.txt"))
 _PARAMETER_COUNT = 172_117_841
 _TEXT_TOKENS = 64
@@ -75,7 +74,7 @@ class AlignCatalogue:
 
     def find_published(self, name: str, tag: str) -> PublishedWeights:
         """Return where the weights are published."""
-        return PublishedWeights("", _REPOSITORY, _HUB_FILES)
+        return PublishedWeights("", _REPOSITORY, HUB_FILES)
 
     def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:
         """Return the transforms of images and texts; texts need the repository's tokenizer."""

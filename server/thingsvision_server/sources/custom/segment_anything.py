@@ -17,12 +17,11 @@ from ..catalogues.pytorch import PyTorchSource
 from ..context import SourceContext
 from ..hugging_face.image_processors import lazy_processor_transform
 from ..preprocessing.transforms import IMAGENET
-from ..weights.folder import PublishedWeights
+from ..weights.folder import HUB_FILES, PublishedWeights
 from ..weights.state_dicts import StateDict, load_state
 
 _TAG = "sa1b"
 _URL = "https://dl.fbaipublicfiles.com/segment_anything"
-_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 _SIDE = 1024
 _ENCODER = "vision_encoder."
 
@@ -48,9 +47,9 @@ _SIZES: Mapping[str, dict[str, Any]] = {
 }
 
 _WEIGHTS: Mapping[str, PublishedWeights] = {
-    "vit_b": PublishedWeights(f"{_URL}/sam_vit_b_01ec64.pth", "facebook/sam-vit-base", _HUB_FILES),
-    "vit_l": PublishedWeights(f"{_URL}/sam_vit_l_0b3195.pth", "facebook/sam-vit-large", _HUB_FILES),
-    "vit_h": PublishedWeights(f"{_URL}/sam_vit_h_4b8939.pth", "facebook/sam-vit-huge", _HUB_FILES),
+    "vit_b": PublishedWeights(f"{_URL}/sam_vit_b_01ec64.pth", "facebook/sam-vit-base", HUB_FILES),
+    "vit_l": PublishedWeights(f"{_URL}/sam_vit_l_0b3195.pth", "facebook/sam-vit-large", HUB_FILES),
+    "vit_h": PublishedWeights(f"{_URL}/sam_vit_h_4b8939.pth", "facebook/sam-vit-huge", HUB_FILES),
 }
 """Meta's own files, and repositories with the same tensors under the library's names."""
 

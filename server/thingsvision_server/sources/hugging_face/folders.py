@@ -25,7 +25,7 @@ from ...errors import (
     UnknownModelError,
     choices,
 )
-from ..weights.folder import WeightsFolder
+from ..weights.folder import HUB_FILES, WeightsFolder, user_hub_cache
 from ..weights.state_dicts import StateDict, read_state_dict
 
 CONFIG = "config.json"
@@ -34,7 +34,6 @@ PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 LOCAL_ONLY: Mapping[str, bool] = {"local_files_only": True, "trust_remote_code": False}
 """Arguments of `from_pretrained`: nothing is downloaded, and no code of a checkpoint is run."""
 
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _DESCRIPTIONS = ("*.json", "*.txt", "*.model")
 _WEIGHT_PATTERNS = (
     ("model.safetensors", "model-*-of-*.safetensors"),
@@ -90,7 +89,7 @@ class ModelFolder:
     @property
     def weight_files(self) -> list[Path]:
         """Its weight files, safetensors preferred; empty if they are not on this server."""
-        for name in _WEIGHTS:
+        for name in HUB_FILES:
             shards = self._shards(name)
             if shards and all(shard.is_file() for shard in shards):
                 return shards
@@ -126,7 +125,7 @@ class ModelFolders:
     def __init__(self, weights: WeightsFolder) -> None:
         self._weights = weights
         self.home = weights.root / "transformers"
-        self._cache = weights.root / "huggingface" / "hub"
+        self._cache = weights.hub_cache
 
     def names(self) -> list[str]:
         """Return the names of all checkpoints that can be served, sorted."""
@@ -188,9 +187,7 @@ class ModelFolders:
                     yield repository.name.removeprefix("models--").replace("--", "/", 1), path
 
     def _caches(self) -> list[Path]:
-        from huggingface_hub import constants
-
-        return [self._cache, Path(constants.HF_HUB_CACHE)]
+        return [self._cache, Path(user_hub_cache())]
 
     def _fetch(self, name: str, patterns: Sequence[str]) -> Path:
         if not self._weights.allows_download:
@@ -210,7 +207,7 @@ class ModelFolders:
         hint = choices(name, known) if known else ""
         return UnknownModelError(
             f"transformers has no model {name!r} on this server, and {why}. Put the checkpoint's "
-            f"files ({CONFIG}, {PROCESSORS[0]}, {_WEIGHTS[0]}) into {self.home / name}, or its "
+            f"files ({CONFIG}, {PROCESSORS[0]}, {HUB_FILES[0]}) into {self.home / name}, or its "
             f"repository, as huggingface_hub caches it, into {self._cache}. {hint}".strip(),
             field="model.name",
             subject=name,

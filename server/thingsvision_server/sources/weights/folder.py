@@ -34,6 +34,12 @@ _SUFFIXES: Mapping[str, tuple[str, ...]] = {
 _CACHES: Mapping[str, str] = {"torch": "torch/hub/checkpoints", "keras": "keras/models"}
 """Folders below the root with the files that each library fetches from a URL."""
 
+HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+"""The usual weight files of a Hugging Face repository, the preferred first."""
+
+_HUB_CACHE = Path("huggingface", "hub")
+"""The cache of Hugging Face repositories, below the root."""
+
 _MD5_DIGITS = 32
 _DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")
 """Shorter ones are words of a name, such as the `600e` of I-JEPA's epochs."""
@@ -87,6 +93,11 @@ class WeightsFolder:
         self.uploads = root / "uploads"
         self._allow_download = allow_download
         self._snapshot = snapshot
+
+    @property
+    def hub_cache(self) -> Path:
+        """The cache of Hugging Face repositories in this folder."""
+        return self.root / _HUB_CACHE
 
     @property
     def allows_download(self) -> bool:
@@ -154,7 +165,7 @@ class WeightsFolder:
             folders = [self.root / _CACHES[published.library], _OWN_CACHES[published.library]()]
             yield from (f"{folder}{os.sep}{published.file_name}" for folder in folders)
         if published.hub_repository:
-            for cache in (str(self.root / "huggingface" / "hub"), _hub_cache()):
+            for cache in (str(self.hub_cache), user_hub_cache()):
                 yield from self._in_hub_cache(published, cache)
 
     def _in_hub_cache(self, published: PublishedWeights, cache: str) -> Iterator[str | None]:
@@ -168,7 +179,8 @@ class WeightsFolder:
             yield found if isinstance(found, str) else None
 
 
-def _hub_cache() -> str:
+def user_hub_cache() -> str:
+    """Return the cache of Hugging Face repositories of the user who runs the server."""
     from huggingface_hub import constants
 
     return constants.HF_HUB_CACHE
@@ -229,7 +241,7 @@ def _fetch_from_hub(published: PublishedWeights, root: Path) -> Path:
     missing: EntryNotFoundError | None = None
     for file in published.hub_files:
         try:
-            cache = root / "huggingface" / "hub"
+            cache = root / _HUB_CACHE
             return Path(hf_hub_download(published.hub_repository, file, cache_dir=cache))
         except LocalEntryNotFoundError as error:
             raise OSError("the hub can't be reached, or it is switched off here") from error

@@ -103,8 +103,8 @@ def hub_folder(
         raise WeightsMissingError(
             f"for {purpose}, this model needs files from the Hugging Face repository {repository} "
             f"that are not on this server and could not be fetched: {listed}. Put the repository, "
-            f"as huggingface_hub caches it, into {weights.root / 'huggingface' / 'hub'}, or start "
-            "the server with --allow-download",
+            f"as huggingface_hub caches it, into {weights.hub_cache}, or start the "
+            "server with --allow-download",
             field="model.name",
             subject=repository,
         ) from error
