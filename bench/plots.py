@@ -54,7 +54,7 @@ PLOTS = (
     ),
     Plot("latency", "From request to features of one image, ms", ("one-image",)),
     Plot("cold-start", "New process to features of one image, s", ("cold-start",)),
-    Plot("options", "Images per second, as usual = 1", ("options",), relative_to="service"),
+    Plot("options", "Images per second, default options = 1", ("options",), relative_to="service"),
     Plot("clients", "Images per second of all clients together", ("clients",)),
     Plot("rdm", "RDM of N x 4,096 features, s", ("rdm",), is_logarithmic=True),
     Plot("stream", "Early-layer activations, MB/s", ("stream",)),

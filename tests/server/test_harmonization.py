@@ -135,7 +135,7 @@ def test_files_that_are_no_weights_of_keras_2_are_refused(tmp_path: Path) -> Non
     with h5py.File(file, "w") as opened:
         opened["layers/dense/vars/0"] = np.zeros(3)
     source, key = _resolved(tmp_path, "LeViT_small", file.read_bytes())
-    with pytest.raises(InvalidWeightsError, match="not in the layout of Keras 2"):
+    with pytest.raises(InvalidWeightsError, match="was not saved by Keras 2"):
         source.load(key, "cpu")
     with h5py.File(file, "a") as opened:
         opened.attrs["layer_names"] = [b"layers"]

@@ -295,7 +295,7 @@ def test_what_there_is_not_is_refused_with_near_matches(client: Client, photos: 
 
 def test_another_size_than_the_models_own_is_refused(client: Client) -> None:
     tensors = [("a", np.zeros((96, 96, 3), np.float32))]
-    with pytest.raises(InvalidRequestError, match=r"images of 224 x 224 x 3 .*not 96 x 96 x 3"):
+    with pytest.raises(InvalidRequestError, match=r"must be 224 x 224 x 3 .*got 96 x 96 x 3"):
         client.extract(KEPT, tensors, "Conv1")
 
 

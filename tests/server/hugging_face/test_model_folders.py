@@ -234,11 +234,12 @@ UNUSABLE: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "code-of-processor": (
         lambda path: changed(path, PROCESSOR, auto_map={"AutoImageProcessor": "own.Processor"}),
-        "runs no code of a checkpoint",
+        "never runs code from a checkpoint",
     ),
     "no-processor": (
         lambda path: (path / PROCESSOR).unlink(),
-        r"has no preprocessor_config\.json, which says how images become inputs; put one into",
+        r"has no preprocessor_config\.json, which defines how images are preprocessed; "
+        "put one into",
     ),
     "no-type": (
         lambda path: changed(path, CONFIG, model_type=None),
@@ -246,9 +247,9 @@ UNUSABLE: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "quantized": (
         lambda path: changed(path, CONFIG, quantization_config={"quant_method": "gptq"}),
-        "weights are quantized; put the checkpoint with float weights there",
+        "weights are quantized; use a checkpoint with float weights instead",
     ),
-    "sounds": (lambda path: changed(path, PROCESSOR, sampling_rate=16000), "sounds, not images"),
+    "sounds": (lambda path: changed(path, PROCESSOR, sampling_rate=16000), "audio, not images"),
 }
 
 
