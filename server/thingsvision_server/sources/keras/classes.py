@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ...backends.base import RunnableModel
 from ...backends.modules import Structure
-from ...backends.tensorflow.model import KerasNetwork, KerasArchitecture, KerasWeights
+from ...backends.tensorflow.model import KerasArchitecture, KerasNetwork, KerasWeights
 from ...errors import InvalidRequestError, InvalidWeightsError, WeightsMismatchError, format_shape
 from ...inputs import IMAGE, InputTransform, Preprocessing
 from ..base import ModelEntry, ModelKey, Pretrained, PretrainedEntry, Random, Uploaded
@@ -67,7 +67,7 @@ class KerasSource:
         return sorted(self._models)
 
     def entries(self, names: list[str]) -> Iterator[ModelEntry]:
-        """Yield the entries of these models, with more details for models whose architecture is known."""
+        """Yield the entries of these models, with more details for architectures already known."""
         weights = self._weights.snapshot()
         return (self._entry(name, weights) for name in names)
 

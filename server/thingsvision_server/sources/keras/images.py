@@ -41,7 +41,8 @@ def preprocessing_of(architecture: KerasArchitecture) -> Preprocessing:
 
 
 def _family(architecture: KerasArchitecture) -> str:
-    return f"{architecture.family}.preprocess_input" if architecture.family else "pixels of 0 to 255"
+    family = architecture.family
+    return f"{family}.preprocess_input" if family else "pixels of 0 to 255"
 
 
 def _round(values: Iterable[float]) -> tuple[float, ...]:
@@ -73,7 +74,8 @@ def _adapt(architecture: KerasArchitecture, changed: Preprocessing) -> InputTran
     own = preprocessing_of(architecture)
     adapt = partial(_adapt, architecture)
     if (changed.mean, changed.std) == (own.mean, own.std):
-        preprocessing = replace(changed, description=f"{_describe(changed)}, {_family(architecture)}")
+        description = f"{_describe(changed)}, {_family(architecture)}"
+        preprocessing = replace(changed, description=description)
         spec, cut = InputSpec(_shape(changed), "uint8"), _resize_and_crop(changed)
         return InputTransform(
             lambda picture: np.array(cut(picture)), preprocessing, spec, adapt=adapt
