@@ -3,83 +3,85 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
-from glob import escape
-from types import TracebackType
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
-from thingsvision_proto.model_id import model_id
-from thingsvision_proto.v1 import thingsvision_pb2 as pb
-from thingsvision_proto.v1.thingsvision_pb2_grpc import ImageServiceStub
+from .rpc.channel import resolve_address, set_default_address
+from .rpc.connection import Connection
+from .rpc.listings import Listings
+from .rpc.models import LoadProgress, ModelCalls
+from .rpc.pcas import PCACalls
+from .values.model import Model
+from .values.options import ExtractOptions
+from .values.preprocessing import PreprocessingOverrides
+from .values.records import (
+    PCA,
+    ModelInfo,
+    ModuleInfo,
+    Preprocessing,
+    Residency,
+    ResidentModel,
+    Upload,
+)
+from .values.reductions import Reduction
 
-from .images.queue import ImageQueue, Images, SentImage, kept_queue, server_image
-from .rpc.call import Caller
-from .rpc.channel import open_channel, resolve_address, set_default_address
-from .rpc.control import ModelControl
-from .rpc.feature_stub import feature_stub
-from .rpc.kept_images import KeptImages
-from .rpc.pcas import PCAControl
-from .values.model import Model, as_model
-from .values.records import ModelInfo, ModuleInfo, Preprocessing, to_record
+if TYPE_CHECKING:  # they load numpy and pyarrow, which listing models does not need
+    from pathlib import Path
 
-if TYPE_CHECKING:  # they load pyarrow, which listing models does not need
     from .arrays import Array
+    from .images.image import SentImage
+    from .images.queue import ImageQueue, Images
     from .images.texts import Texts
     from .progress import Progress
     from .rpc.extraction import Extraction, FeatureStream
+    from .rpc.features import FeatureCalls
     from .rpc.rdms import RDMs
-    from .values.preprocessing import PreprocessingOverrides
-    from .values.reductions import Reduction
 
 
-class Client(ModelControl, PCAControl):
+class Client:
     """Calls one server. Threads may share it; close it, or use it in a `with` statement.
 
     `server` is host:port; without it `connect`'s server is called, else that in the environment
     variable THINGSVISION_SERVER. `timeout` bounds every call from start to end, in seconds;
-    None lets it take its time. Nothing is sent before the first call. A model is a `Model` or
+    None means no limit. Nothing is sent before the first call. A model is a `Model` or
     `source/name[@weights]`. Every method raises ThingsvisionError.
     """
 
     def __init__(self, server: str | None = None, timeout: float | None = None) -> None:
-        self._caller = Caller(resolve_address(server), timeout)
-        self._channel = open_channel(self._caller.address)
-        ModelControl.__init__(self, self._caller, self._channel)
-        self._features = feature_stub(self._channel)
-        self._images: Any = ImageServiceStub(self._channel)  # type: ignore[no-untyped-call]
-        self._kept = KeptImages(self._caller, self._images.FindImages)
-        PCAControl.__init__(self, self._caller, self._channel, self._kept)
+        self._connection = Connection(server, timeout)
+        self._listings = Listings(self._connection)
+        self._models = ModelCalls(self._connection)
+        self._pcas = PCACalls(self._connection)
 
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
     def server(self) -> str:
         """The address that is called."""
-        return self._caller.address
+        return self._connection.caller.address
 
     def close(self) -> None:
         """End every call and close the connection."""
-        self._channel.close()
+        self._connection.close()
+
+    @cached_property
+    def _features(self) -> FeatureCalls:
+        """The calls that load numpy and pyarrow: the only place that imports them."""
+        from .rpc.features import FeatureCalls
+
+        return FeatureCalls(self._connection)
 
     def models(self, source: str = "", name_glob: str = "") -> list[ModelInfo]:
         """Return the models that the server can run, of one source and by a glob on their names."""
-        request = pb.ListModelsRequest(source=source, name_glob=name_glob)
-        return [to_record(m) for m in self._caller.listen(self._features.ListModels, request)]
+        return self._listings.models(source, name_glob)
 
     def modules(self, model: Model | str) -> list[ModuleInfo]:
         """Return the modules of a model in order of execution; its weights need not be there."""
-        request = pb.ListModulesRequest(model=as_model(model).to_spec())
-        replies = self._caller.listen(self._features.ListModules, request, model_id(request.model))
-        return [to_record(message) for message in replies]
+        return self._listings.modules(model)
 
     def preprocessing(self, model: Model | str) -> Preprocessing | None:
         """Return how images become inputs with a model's pretrained weights.
@@ -87,13 +89,15 @@ class Client(ModelControl, PCAControl):
         None where the server knows that only with the model at hand, as with random and uploaded
         weights: every extraction tells it in full, in its `provenance`.
         """
-        wanted = as_model(model)
-        tag = None if wanted.weights == "default" else wanted.weights
-        for info in self.models(wanted.source, escape(wanted.name)):
-            for entry in info.pretrained:
-                if entry.tag == tag or (tag is None and entry.is_default):
-                    return entry.preprocessing
-        return None
+        return self._listings.preprocessing(model)
+
+    def server_images(self, folder: str = "") -> list[SentImage]:
+        """Return the images below a folder of the server's image root, for `extract` and others.
+
+        They are named by their paths relative to the root, and ordered by folder, then file, by
+        code points. Their files never leave the server. Raises InvalidRequestError.
+        """
+        return self._listings.server_images(folder)
 
     def extract(
         self,
@@ -129,22 +133,18 @@ class Client(ModelControl, PCAControl):
         torch.compile make code of the passes: worth it from some thousand images on, with other
         last bits; it needs a `batch_size`. The provenance names them all.
         """
-        from .rpc.extraction import ExtractOptions, extract, extract_header
-
         options = ExtractOptions(
-            batch_size,
-            token_extraction,
-            preprocessing,
-            precision,
-            dtype,
-            deterministic,
-            reduction,
-            memory_format,
-            compiled,
+            batch_size=batch_size,
+            token_extraction=token_extraction,
+            preprocessing=preprocessing,
+            precision=precision,
+            dtype=dtype,
+            deterministic=deterministic,
+            reduction=reduction,
+            memory_format=memory_format,
+            compiled=compiled,
         )
-        queue = kept_queue(images, self._kept)
-        header = extract_header(model, modules, queue, options)
-        result = extract(self._caller, self._features.Extract, header, queue, progress=progress)
+        result = self._features.extract(model, images, modules, options, progress=progress)
         return result.flattened() if flatten else result
 
     def extract_texts(
@@ -162,13 +162,9 @@ class Client(ModelControl, PCAControl):
         `texts` are strings, or pairs (name, text). `modules` None takes the model's text tower as
         a whole: texts x width, in the space of its features of images.
         """
-        from .images.texts import queue_texts, text_tower
-
-        queue = queue_texts(texts)
-        wanted = text_tower(self.modules(model)) if modules is None else modules
-        return self.extract(
-            model, queue, wanted, batch_size=batch_size, flatten=flatten, progress=progress
-        )
+        options = ExtractOptions(batch_size=batch_size)
+        result = self._features.extract_texts(model, texts, modules, options, progress=progress)
+        return result.flattened() if flatten else result
 
     def stream(
         self,
@@ -191,22 +187,18 @@ class Client(ModelControl, PCAControl):
         It tells the provenance before the first row. The arrays are read-only. Only an iterator
         read to its end proves the reply complete.
         """
-        from .rpc.extraction import ExtractOptions, extract_header, stream
-
         options = ExtractOptions(
-            batch_size,
-            token_extraction,
-            preprocessing,
-            precision,
-            dtype,
-            deterministic,
-            reduction,
-            memory_format,
-            compiled,
+            batch_size=batch_size,
+            token_extraction=token_extraction,
+            preprocessing=preprocessing,
+            precision=precision,
+            dtype=dtype,
+            deterministic=deterministic,
+            reduction=reduction,
+            memory_format=memory_format,
+            compiled=compiled,
         )
-        queue = kept_queue(images, self._kept)
-        header = extract_header(model, modules, queue, options)
-        return stream(self._caller, self._features.Extract, header, queue)
+        return self._features.stream(model, images, modules, options)
 
     def rdm(
         self,
@@ -232,23 +224,19 @@ class Client(ModelControl, PCAControl):
         float64 and comes as `dtype`. All else is as in `extract`. Warns with
         UndefinedDistanceWarning.
         """
-        from .rpc.extraction import ExtractOptions, extract_header
-        from .rpc.rdms import rdm_header, rdms_of_images
-
         options = ExtractOptions(
-            batch_size,
-            token_extraction,
-            preprocessing,
-            precision,
+            batch_size=batch_size,
+            token_extraction=token_extraction,
+            preprocessing=preprocessing,
+            precision=precision,
             deterministic=deterministic,
             reduction=reduction,
             memory_format=memory_format,
             compiled=compiled,
         )
-        queue = kept_queue(images, self._kept)
-        header = rdm_header(metric, dtype, extract_header(model, modules, queue, options))
-        method = self._features.ComputeRDM
-        return rdms_of_images(self._caller, method, header, queue, progress=progress)
+        return self._features.rdm(
+            model, images, modules, options, metric=metric, dtype=dtype, progress=progress
+        )
 
     def rdm_of(
         self,
@@ -263,21 +251,105 @@ class Client(ModelControl, PCAControl):
 
         One array gives the RDM `features`; `names` are of the rows, 0, 1, ... without them.
         """
-        from .rpc.rdms import checked_features, rdm_header, rdms_of_features
+        return self._features.rdm_of(features, names, metric=metric, dtype=dtype, progress=progress)
 
-        header = rdm_header(metric, dtype)
-        arrays, rows = checked_features(features, names)
-        method = self._features.ComputeRDM
-        return rdms_of_features(self._caller, method, header, arrays, names=rows, progress=progress)
+    def fit_pca(
+        self,
+        model: Model | str,
+        images: Images | ImageQueue,
+        modules: str | Sequence[str],
+        *,
+        components: int,
+        name: str = "",
+        batch_size: int | None = None,
+        token_extraction: str | None = None,
+        preprocessing: PreprocessingOverrides | None = None,
+        precision: str = "float32",
+        deterministic: bool = False,
+        reduction: Reduction | None = None,
+        memory_format: str = "contiguous",
+        compiled: bool = False,
+        progress: Progress | None = None,
+    ) -> PCA:
+        """Fit a PCA of each module on the features of images, which stay on the server.
 
-    def server_images(self, folder: str = "") -> list[SentImage]:
-        """Return the images below a folder of the server's image root, for `extract` and others.
-
-        They are named by their paths relative to the root, and ordered by folder, then file, by
-        code points. Their files never leave the server. Raises InvalidRequestError.
+        The server keeps it, for `Reduction(pca=...)` with its `sha256` or `name`. `name` may be
+        that of the set of images, and stand for a PCA of each model; the same call again returns
+        what is there. `components` are at most the values of a module, and one less than images.
+        `reduction` is done before, and all else is as in `extract`: features that are to be
+        reduced need the same. The PCA is exact: mean and principal axes, sums in float64.
         """
-        replies = self._caller.listen(self._images.ListImages, pb.ListImagesRequest(folder=folder))
-        return [server_image(reply.server_path) for reply in replies]
+        options = ExtractOptions(
+            batch_size=batch_size,
+            token_extraction=token_extraction,
+            preprocessing=preprocessing,
+            precision=precision,
+            deterministic=deterministic,
+            reduction=reduction,
+            memory_format=memory_format,
+            compiled=compiled,
+        )
+        return self._features.fit_pca(
+            model, images, modules, options, components=components, name=name, progress=progress
+        )
+
+    def pcas(self) -> list[PCA]:
+        """Return the PCAs that the server keeps, the oldest first."""
+        return self._pcas.pcas()
+
+    def delete_pca(self, pca: str) -> int:
+        """Delete a PCA by its SHA-256, or a name that only one has; return the bytes that it gave.
+
+        Raises UnknownPCAError, and InvalidRequestError where several have the name.
+        """
+        return self._pcas.delete_pca(pca)
+
+    def load(self, model: Model | str, progress: LoadProgress | None = None) -> ResidentModel:
+        """Load a model ahead of its first use, and return it as it lies in memory."""
+        return self._models.load(model, progress)
+
+    def unload(self, model: Model | str) -> int:
+        """Free a model's memory on the device, and return how many bytes that gave."""
+        return self._models.unload(model)
+
+    def pin(self, model: Model | str, pinned: bool = True) -> ResidentModel:
+        """Keep a model in memory until it is unpinned (loads it if need be), or let it go."""
+        return self._models.pin(model, pinned)
+
+    def residency(self) -> Residency:
+        """Return which models are in memory, and the server's devices."""
+        return self._models.residency()
+
+    def upload_weights(self, path: str | Path) -> str:
+        """Send a file of weights and return its SHA-256: `Model(source, name, "sha256:...")`.
+
+        Weights are a state dict (safetensors, or saved by PyTorch) or a Keras file. A server that
+        has the file is sent nothing; a broken upload goes on where it stopped.
+        """
+        return self._models.upload_weights(path)
+
+    def upload_model(
+        self, path: str | Path, preprocessing: Preprocessing | Mapping[str, Any] | None = None
+    ) -> Model:
+        """Send a whole model (.pt2 of torch.export, .onnx, .keras) and return it, `own/SHA256`.
+
+        `preprocessing` says how images become its inputs, e.g. `Preprocessing(resize_pixels=256,
+        crop_pixels=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))` or such a dict.
+        Without it the model takes tensors only. It is kept with the file: another declaration
+        for the same file is an InvalidRequestError.
+        """
+        return self._models.upload_model(path, preprocessing)
+
+    def uploads(self) -> list[Upload]:
+        """Return the files that were uploaded to the server, the oldest first."""
+        return self._models.uploads()
+
+    def delete_upload(self, sha256: str) -> int:
+        """Delete an uploaded file, and return how many bytes that gave.
+
+        Raises UnknownWeightsError, and ModelInUseError while a model of it is in memory.
+        """
+        return self._models.delete_upload(sha256)
 
 
 def connect(server: str) -> Client:

@@ -39,6 +39,9 @@ Classes that a server raises too are named as there: the name travels in the rep
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
+
+Error = TypeVar("Error", bound="ThingsvisionError")
 
 
 class ThingsvisionError(Exception):
@@ -55,6 +58,15 @@ class ThingsvisionError(Exception):
         self.request_id = request_id
         self.field = field
         self.subject = subject
+
+    def with_text(self: Error, text: str) -> Error:
+        """Return the same error with a further sentence; raise it from this one."""
+        return type(self)(
+            f"{str(self).removesuffix('.')}. {text}",
+            request_id=self.request_id,
+            field=self.field,
+            subject=self.subject,
+        )
 
 
 class UndefinedDistanceWarning(UserWarning):

@@ -10,6 +10,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,14 @@ import pytest
 
 from thingsvision_client import errors
 from thingsvision_client.formats import Column
-from thingsvision_client.images.queue import SentImage
+from thingsvision_client.images.image import ImageContent, SentImage
 from thingsvision_client.jobs import FolderOptions
 from thingsvision_client.jobs.chunks import CHUNK_BYTES, CHUNK_IMAGES, chunked, default_step
 from thingsvision_client.jobs.lock import locked
 from thingsvision_client.jobs.notices import writing
 from thingsvision_client.jobs.place import in_folder, neighbours
 from thingsvision_client.jobs.record import Chunk, Record, read_record
-from thingsvision_client.origins import Fingerprint, differences
+from thingsvision_client.origins import Fingerprint, differences, fingerprint_of
 from thingsvision_client.verification.sampling import Rows
 from thingsvision_client.verification.tally import Tally
 from thingsvision_client.verification.verdict import ModuleCheck, Verification
@@ -154,12 +155,12 @@ def test_differences_name_both_values() -> None:
 
 
 def images(*contents: tuple[str, bytes]) -> Iterator[SentImage]:
-    return (SentImage(name, lambda content=content: content) for name, content in contents)
+    return (SentImage(name, partial(ImageContent, content)) for name, content in contents)
 
 
 def test_images_are_compared_by_name_and_content() -> None:
     queue = images(("a", b"1"), ("b", b"2"), ("c", b"3"))
-    recorded = [differences.fingerprint_of(image) for image in images(("a", b"1"), ("b", b"2"))]
+    recorded = [fingerprint_of(image) for image in images(("a", b"1"), ("b", b"2"))]
     read: list[int] = []
     assert differences.of_images(queue, recorded, read.append) == []
     assert read == [1, 2]

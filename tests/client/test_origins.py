@@ -15,6 +15,7 @@ import pytest
 from thingsvision_client import PreprocessingOverrides, errors, origins
 from thingsvision_client.images.queue import queue_images
 from thingsvision_client.origins import Fingerprint, origin_of, remember, write_origin
+from thingsvision_client.rpc.image_stream import ImageStream
 
 Remembered = Callable[..., Any]
 
@@ -36,9 +37,9 @@ def test_fingerprints_are_of_what_is_sent() -> None:
     values = np.arange(6, dtype=np.float32).reshape(1, 2, 3)
     files = [("a", b"first"), ("ü", b"second")]
     for images, contents in ((files, [b"first", b"second"]), ([("x", values)], [values.tobytes()])):
-        queue, seen = origins.fingerprinted(queue_images(images))
+        queue, seen = origins.recording_fingerprints(queue_images(images))
         assert not seen
-        sent = list(queue.messages())
+        sent = list(ImageStream(queue, None, "*").messages())
         assert [image.name for image in sent] == [image.name for image in seen]
         expected = [hashlib.sha256(content).hexdigest() for content in contents]
         assert [image.sha256 for image in seen] == expected

@@ -16,6 +16,8 @@ import pytest
 from support.stock_calls import StockCaller, extraction, image, spec, stock_calls
 from thingsvision_client import Client, Model
 from thingsvision_client.errors import ThingsvisionError
+from thingsvision_client.images.image import ImageContent
+from thingsvision_client.rpc.image_cache import LoadedImage
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
 MODEL = Model("torchvision", "squeezenet1_1", "random:0")
@@ -59,7 +61,8 @@ def test_the_client_names_the_model_in_every_call(
     address, metadata = seen
     weights = tmp_path / "weights"
     weights.write_bytes(b"weights")
-    images, large = [("a", b"a")], pb.Image(encoded=bytes(300_000))
+    images = [("a", b"a")]
+    large = LoadedImage(0, "a", "encoded", ImageContent(bytes(300_000)))
     with Client(address) as client:
         calls: list[tuple[str, str, Callable[[], Any]]] = [
             ("ListModels", "*", client.models),
@@ -78,7 +81,7 @@ def test_the_client_names_the_model_in_every_call(
             ("ListPCAs", "*", client.pcas),
             ("DeletePCA", "*", lambda: client.delete_pca("0" * 64)),
             ("ListImages", "*", client.server_images),
-            ("FindImages", "*", lambda: list(client._kept.sent([large]))),
+            ("FindImages", "*", lambda: list(client._connection.image_cache.messages([large]))),
         ]
         for name, model_id, call in calls:
             metadata.clear()

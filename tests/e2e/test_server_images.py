@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from support.serving import TestServer
 from thingsvision_client import Client, errors
 from thingsvision_client.images.queue import queue_images
-from thingsvision_client.origins import fingerprinted
+from thingsvision_client.origins import recording_fingerprints
 from thingsvision_client.rpc.channel import call_metadata
 from thingsvision_client.values.reductions import Reduction
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
@@ -143,12 +144,45 @@ CALLS: dict[str, Callable[[Client, Any], Any]] = {
 @pytest.mark.parametrize("call", CALLS)
 def test_lost_images_are_sent_after_all(losing: TestServer, stimuli: Path, call: str) -> None:
     with Client(losing.address) as client:
-        queue, seen = fingerprinted(queue_images(stimuli))
+        queue, seen = recording_fingerprints(queue_images(stimuli))
         answer = CALLS[call](client, queue)
         contents = [(stimuli / image.name).read_bytes() for image in seen]
         assert [image.sha256 for image in seen] == [digest.hex() for digest in digests_of(contents)]
         assert answer in ([image.name for image in seen], len(seen))
         assert len(seen) == len(list(stimuli.rglob("*.*")))
+
+
+def test_the_bytes_of_an_image_are_hashed_once(
+    keeping: TestServer, stimuli: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[bytes] = []
+    sha256 = hashlib.sha256
+
+    def counted(data: bytes = b"") -> Any:
+        if sys._getframe(1).f_globals["__name__"].startswith("thingsvision_client."):
+            hashed.append(data)  # the server of this process hashes as well
+        return sha256(data)
+
+    monkeypatch.setattr(hashlib, "sha256", counted)
+    contents = sorted(path.read_bytes() for path in stimuli.rglob("*.*"))
+    with Client(keeping.address) as client:
+        for _ in range(2):  # sent as files, then as digests
+            hashed.clear()
+            queue, fingerprints = recording_fingerprints(queue_images(stimuli))
+            client.extract(MODEL, queue, MODULE, batch_size=1)
+            assert len(fingerprints) == len(contents)
+            assert sorted(hashed) == contents
+
+
+def test_two_calls_at_once_may_send_the_same_queue(keeping: TestServer, stimuli: Path) -> None:
+    queue = queue_images(stimuli)
+    with Client(keeping.address) as client, Client(keeping.address, timeout=60) as other:
+        streams = [one.stream(MODEL, queue, MODULE, batch_size=1) for one in (client, other)]
+        pairs = [list(batches) for batches in zip(*streams, strict=True)]
+    names = [image.name for image in queue.images]
+    for number in range(2):
+        assert [name for pair in pairs for name in pair[number][0]] == names
+    assert set(vars(queue)) == {"images", "count", "tensor_shape"}
 
 
 def test_images_that_can_not_be_read_again_are_sent_by_the_next_call(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..client import Client, shared_client
 from ..errors import InvalidRequestError
 from ..images.queue import ImageQueue, queue_images
-from ..origins import Request, describe, fingerprinted
+from ..origins import Request, describe, recording_fingerprints
 
 if TYPE_CHECKING:
     from ..library.extractor import Extractor
@@ -85,7 +85,7 @@ def served_rdms(
     asked = {"dtype": "float64", **model.choices, **chosen, **options}
     if stimuli.queue.tensor_shape is not None and "preprocessing" not in options:
         asked["preprocessing"] = None  # inputs were preprocessed by who made them
-    queue, sent = fingerprinted(stimuli.queue)
+    queue, sent = recording_fingerprints(stimuli.queue)
     rdms = model.client.rdm(model.model, queue, modules, metric=metric, **asked)
     kind = sent[0].kind if sent else "encoded"
     origin = origin_of_rdms(rdms, asked, stimuli.root, kind)

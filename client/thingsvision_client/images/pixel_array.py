@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidRequestError, MissingDependencyError
-from .queue import SentImage
+from .image import ImageContent, SentImage
+from .png import png_of
 
 _MOST_NAMED = 5
 
@@ -49,10 +50,8 @@ class PixelArray:
             for index in indices:
                 yield SentImage(str(index), partial(self._png, dataset, index))
 
-    def _png(self, dataset: Any, index: int) -> bytes:
-        from .png import png_of  # loads numpy
-
-        return png_of(dataset[index].reshape(self._shape))
+    def _png(self, dataset: Any, index: int) -> ImageContent:
+        return ImageContent(png_of(dataset[index].reshape(self._shape)))
 
     def _opened(self) -> Any:
         try:

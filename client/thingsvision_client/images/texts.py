@@ -8,7 +8,8 @@ from typing import Any, Union
 
 from ..errors import InvalidRequestError
 from ..values.records import ModuleInfo
-from .queue import ImageQueue, SentImage
+from .image import ImageContent, SentImage
+from .queue import ImageQueue
 
 Texts = Union[str, "Iterable[str | tuple[str, str]]"]
 """A text, or any number of texts or of pairs (name, text); without a name a text is its own."""
@@ -26,9 +27,9 @@ def queue_texts(texts: Texts) -> ImageQueue:
 
 def _as_text(text: Any) -> SentImage:
     if isinstance(text, str):
-        return SentImage(text, partial(str, text), TEXT)
+        return SentImage(text, partial(ImageContent, text), TEXT)
     if isinstance(text, tuple) and len(text) == 2 and all(isinstance(part, str) for part in text):
-        return SentImage(text[0], partial(str, text[1]), TEXT)
+        return SentImage(text[0], partial(ImageContent, text[1]), TEXT)
     raise TypeError(f"{text!r} is no text: give a string, or a pair of strings (name, text).")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
@@ -11,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidRequestError
-from ..images.queue import ImageQueue, SentImage
-from ..origins import describe, differences, fingerprinted
+from ..images.image import SentImage
+from ..images.queue import ImageQueue
+from ..origins import describe, differences, recording_fingerprints
 from .chunks import default_step
 from .job import Job, Outcome
 from .notices import ratio, say, writing
@@ -61,7 +61,7 @@ def origin_for(task: Task, stream: FeatureStream, queue: ImageQueue) -> dict[str
 
 
 def _begin(job: Job, queue: ImageQueue) -> Outcome:
-    sent, seen = fingerprinted(queue)
+    sent, seen = recording_fingerprints(queue)
     with closing(job.task.stream(job.client, sent)) as stream:
         record = _new_record(job, stream, queue)
         with writing(job.place.result):
@@ -116,9 +116,9 @@ def _go_on(job: Job, record: Record, queue: ImageQueue) -> Outcome:
             record.end()
         return Outcome(record, origin, was_complete=False)
     left = None if queue.count is None else queue.count - record.done
-    rest = replace(queue, images=chain([first], images), count=left, unanswered=deque())
+    rest = replace(queue, images=chain([first], images), count=left)
     say(f"Resumes at image {_position(record, queue)}: {job.place.result}")
-    sent, seen = fingerprinted(rest)
+    sent, seen = recording_fingerprints(rest)
     with closing(job.task.stream(job.client, sent)) as stream:
         _compare_facts(job, record, stream)
         extract(Run(job, record, origin, seen, queue.count), stream)

@@ -23,37 +23,33 @@ def ratio(done: int, count: int | None = None) -> str:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """How many of `count` images are complete by the record, for when a job ends early."""
+class ResumeHint:
+    """Tells how to resume a job that ends early: how many of `count` images are complete."""
 
     where: Path
     count: int | None
     record: Record
 
-    def __str__(self) -> str:
+    @property
+    def text(self) -> str:
+        """The sentence on how to resume; empty if nothing is complete."""
         done = self.record.done
         if not done:
             return ""
-        kept = f"{ratio(done, self.count)} are complete for {self.where}"
-        return f" {kept}: the same call goes on from there."
+        complete = f"{ratio(done, self.count)} are complete for {self.where}"
+        return f"{complete}: the same call goes on from there."
 
     @contextmanager
-    def told(self) -> Iterator[None]:
-        """Say what is kept where the block fails or is interrupted."""
+    def on_failure(self) -> Iterator[None]:
+        """Add the hint to the error if the block fails, and print it if it is interrupted."""
         try:
             yield
         except ThingsvisionError as error:
             if not self.record.done:
                 raise
-            fault = str(error).removesuffix(".")
-            raise type(error)(
-                f"{fault}.{self}",
-                request_id=error.request_id,
-                field=error.field,
-                subject=error.subject,
-            ) from error
+            raise error.with_text(self.text) from error
         except KeyboardInterrupt:
-            say(f"Interrupted.{self}")
+            say(f"Interrupted. {self.text}".rstrip())
             raise
 
 

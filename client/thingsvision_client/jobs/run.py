@@ -12,7 +12,7 @@ from ..formats import Column
 from ..origins import Fingerprint
 from .chunks import chunked, write_chunk
 from .job import Job
-from .notices import Kept, writing
+from .notices import ResumeHint, writing
 from .record import Record
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def extract(run: Run, stream: FeatureStream) -> None:
     record, before = run.record, len(run.record.chunks)
     columns = run.job.task.columns(record.facts["columns"])
     row_count = record.settings["step_size"] * stream.batch_size
-    with Kept(run.job.place.result, run.count, record).told():
+    with ResumeHint(run.job.place.result, run.count, record).on_failure():
         try:
             for rows in chunked(_shaped(run, stream, columns), columns, row_count):
                 with writing(run.job.place.result):

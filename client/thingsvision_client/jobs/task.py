@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
@@ -89,4 +88,4 @@ class Task:
 
     def announcement(self, client: Client, queue: ImageQueue) -> FeatureStream:
         """Return a stream that tells what would compute the features of such images, of none."""
-        return self.stream(client, replace(queue, images=(), count=0, unanswered=deque()))
+        return self.stream(client, replace(queue, images=(), count=0))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..client import Client, shared_client
 from ..errors import InvalidRequestError
 from ..images.texts import queue_texts, text_tower
-from ..origins import chosen_options, fingerprinted, remember_extraction
+from ..origins import chosen_options, recording_fingerprints, remember_extraction
 from ..utils.data import ImageBatch, ServerTransforms
 from ..values.model import Model
 from ..values.preprocessing import PreprocessingOverrides
@@ -225,7 +225,7 @@ class Extractor:
         """
         convert = converter(output_type)
         module = text_tower(self._module_list()) if module_name is None else module_name
-        queue, sent = fingerprinted(queue_texts(texts))
+        queue, sent = recording_fingerprints(queue_texts(texts))
         choices = chosen_options(self.options)
         result = self.client.extract(
             self.model, queue, module, batch_size=batch_size, **vars(self.options)

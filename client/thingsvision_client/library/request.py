@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..client import Client
 from ..errors import InvalidRequestError
-from ..origins import chosen_options, fingerprinted, remember_extraction
+from ..origins import chosen_options, recording_fingerprints, remember_extraction
 from ..values.model import Model
 from ..values.preprocessing import PreprocessingOverrides
 from ..values.reductions import FeatureOptions
@@ -51,7 +51,7 @@ class FeatureRequest:
 
     def arrays(self) -> dict[str, Array]:
         """Return images x shape by module; their origin is remembered."""
-        queue, sent = fingerprinted(self.images.images())
+        queue, sent = recording_fingerprints(self.images.images())
         flatten_fn, choices = self._flatten_fn, chosen_options(self.served.options)
         result = self.served.client.extract(
             self.served.model,

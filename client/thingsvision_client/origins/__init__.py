@@ -15,7 +15,7 @@ from .document import (
     write_contents,
     write_origin,
 )
-from .fingerprint import Fingerprint, fingerprint, fingerprinted
+from .fingerprint import Fingerprint, fingerprint_of, recording_fingerprints
 from .memory import origin_of, remember, remember_extraction
 
 __all__ = [
@@ -26,12 +26,12 @@ __all__ = [
     "chosen_options",
     "describe",
     "file_sha256",
-    "fingerprint",
-    "fingerprinted",
+    "fingerprint_of",
     "options_to_json",
     "origin_of",
     "provenance_fields",
     "read_origin",
+    "recording_fingerprints",
     "remember",
     "remember_extraction",
     "write_contents",

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ..errors import InvalidRequestError
-from ..images.queue import SentImage
-from . import Fingerprint, fingerprint
+from ..images.image import SentImage
+from .fingerprint import Fingerprint, fingerprint_of
 
 
 def of_values(old: Any, new: Any, name: str = "") -> list[str]:
@@ -67,16 +66,6 @@ def of_images(
             return [f"image {row}, {was.name!r}, had SHA-256 {old} and has {new} now"]
         heard(row + 1)
     return []
-
-
-def fingerprint_of(image: SentImage) -> Fingerprint:
-    """Return the fingerprint of an image, which is read. Raises ImageError."""
-    try:
-        return fingerprint(image, image.read())
-    except OSError as error:
-        raise image.error(f"can't be read: {error.strerror or error}") from error
-    except InvalidRequestError as error:
-        raise image.error(str(error)) from error
 
 
 def _only(these: Iterable[str], others: Iterable[str]) -> list[str]:

@@ -6,12 +6,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from hashlib import sha256
 from threading import Lock
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from ..images.queue import ImageQueue, SentImage
+from ..images.image import ImageContent, SentImage
+
+if TYPE_CHECKING:  # it loads numpy
+    from ..images.queue import ImageQueue
 
 
 @dataclass(frozen=True)
@@ -31,27 +32,26 @@ class Fingerprint:
         return {"name": self.name, "sha256": self.sha256}
 
 
-def fingerprint(image: SentImage, content: bytes | str) -> Fingerprint:
-    """Return the fingerprint of an image that was read."""
-    data = content.encode() if isinstance(content, str) else content
-    return Fingerprint(image.name, sha256(data).hexdigest(), image.kind)
+def fingerprint_of(image: SentImage) -> Fingerprint:
+    """Return the fingerprint of an image, which is read. Raises ImageError."""
+    return _fingerprint(image, image.load())
 
 
-def fingerprinted(queue: ImageQueue) -> tuple[ImageQueue, deque[Fingerprint]]:
-    """Return the same images, and what fills with their fingerprints as they go out, in order.
+def recording_fingerprints(queue: ImageQueue) -> tuple[ImageQueue, deque[Fingerprint]]:
+    """Return the same images, and a deque that gets their fingerprints as they are read, in order.
 
-    It is emptied where images that can be read again begin anew.
+    The deque is emptied when an iteration of the images starts anew.
     """
-    observed = _Observed(queue.images)
-    images = observed if iter(queue.images) is not queue.images else iter(observed)
-    return replace(queue, images=images), observed.seen
+    recorder = _Recorder(queue.images)
+    images = recorder if queue.is_reiterable else iter(recorder)
+    return replace(queue, images=images), recorder.fingerprints
 
 
-class _Observed:
-    """Images whose fingerprints are seen when they are read, those of the latest turn."""
+class _Recorder:
+    """Images whose fingerprints are recorded as they are read, for the latest iteration."""
 
     def __init__(self, images: Iterable[SentImage]) -> None:
-        self.seen: deque[Fingerprint] = deque()
+        self.fingerprints: deque[Fingerprint] = deque()
         self._images = images
         self._turn = 0
         self._lock = Lock()
@@ -59,15 +59,19 @@ class _Observed:
     def __iter__(self) -> Iterator[SentImage]:
         with self._lock:
             self._turn += 1
-            self.seen.clear()
+            self.fingerprints.clear()
             turn = self._turn
         for image in self._images:
             yield replace(image, read=partial(self._read, image, turn))
 
-    def _read(self, image: SentImage, turn: int) -> bytes | str:
+    def _read(self, image: SentImage, turn: int) -> ImageContent:
         content = image.read()
-        seen = fingerprint(image, content)
+        found = _fingerprint(image, content)
         with self._lock:  # a call that ended may still be reading its next image
             if turn == self._turn:
-                self.seen.append(seen)
+                self.fingerprints.append(found)
         return content
+
+
+def _fingerprint(image: SentImage, content: ImageContent) -> Fingerprint:
+    return Fingerprint(image.name, content.sha256.hex(), image.kind)

@@ -1,9 +1,10 @@
-"""The Extract call: images out, features in; knows how neither is stored."""
+"""The Extract call: sends images, returns their features in memory or as a stream."""
 
 from __future__ import annotations
 
 import json
 import warnings
+from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,33 +19,14 @@ from ..errors import InvalidRequestError
 from ..images.queue import ImageQueue
 from ..progress import Progress
 from ..values.model import Model, as_model
+from ..values.options import ExtractOptions
 from ..values.preprocessing import PreprocessingOverrides
 from ..values.records import Provenance, Timings, to_record
-from ..values.reductions import ELEMENT_TYPES, MEMORY_FORMATS, PRECISIONS, Reduction, choice
+from ..values.reductions import ELEMENT_TYPES, MEMORY_FORMATS, PRECISIONS, choice
 from ..values.tokens import TOKEN_NAMES, token_extraction_number
-from .call import Caller
+from .connection import Connection
 from .image_call import ImageCall
 from .replies import DTYPES, Batch, Reply, check_names, collect
-
-
-@dataclass(frozen=True)
-class ExtractOptions:
-    """What a user may choose about an extraction; None leaves it as it is.
-
-    `token_extraction` is a key of `tokens.TOKEN_EXTRACTIONS`, `precision` one of
-    `reductions.PRECISIONS`, `dtype` that of the features, a key of `reductions.ELEMENT_TYPES`,
-    `memory_format` one of `reductions.MEMORY_FORMATS`.
-    """
-
-    batch_size: int | None = None
-    token_extraction: str | None = None
-    preprocessing: PreprocessingOverrides | None = None
-    precision: str = "float32"
-    dtype: str = "float32"
-    deterministic: bool = False
-    reduction: Reduction | None = None
-    memory_format: str = "contiguous"
-    compiled: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,8 +110,7 @@ def _set_input(
 
 
 def extract(
-    caller: Caller,
-    method: Any,
+    connection: Connection,
     header: pb.ExtractHeader,
     queue: ImageQueue,
     *,
@@ -144,10 +125,10 @@ def extract(
         if progress is not None:
             progress("extracting", count, queue.count)
 
-    def receive(messages: Iterator[Any], queue: ImageQueue) -> Extraction:
+    def receive(messages: Iterator[Any], unanswered: deque[str]) -> Extraction:
         reply = Reply(messages)
         warn_if_lowered(header.batch_size, reply.header.batch_size)
-        batches = _batches(reply, queue)
+        batches = _batches(reply, unanswered)
         images, features = collect(reply, batches, queue.count, on_count)
         return Extraction(
             features=features,
@@ -158,7 +139,7 @@ def extract(
             token_extraction=TOKEN_NAMES.get(header.token_extraction),
         )
 
-    return _call(caller, method, header).result(queue, receive)
+    return _call(connection, header).result(queue, receive)
 
 
 class FeatureStream:
@@ -168,9 +149,11 @@ class FeatureStream:
     sent before the first row, or an attribute, is asked for; `close` ends the call.
     """
 
-    def __init__(self, messages: Generator[Any, None, None], queue: ImageQueue, asked: int) -> None:
+    def __init__(
+        self, messages: Generator[Any, None, None], unanswered: deque[str], asked: int
+    ) -> None:
         self._messages = messages
-        self._queue = queue
+        self._unanswered = unanswered
         self._asked = asked
         self._batches: Iterator[Batch] | None = None
 
@@ -181,7 +164,7 @@ class FeatureStream:
         try:
             modules = self.row_shapes
             if self._batches is None:
-                self._batches = _batches(self._reply, self._queue)
+                self._batches = _batches(self._reply, self._unanswered)
             names, rows = next(self._batches)
         except BaseException:
             self.close()
@@ -221,17 +204,15 @@ class FeatureStream:
         self._messages.close()
 
 
-def stream(
-    caller: Caller, method: Any, header: pb.ExtractHeader, queue: ImageQueue
-) -> FeatureStream:
+def stream(connection: Connection, header: pb.ExtractHeader, queue: ImageQueue) -> FeatureStream:
     """Return the features of all images as they arrive. Its methods raise ThingsvisionError."""
-    messages = _call(caller, method, header).replies(queue)
-    return FeatureStream(messages, queue, header.batch_size)
+    messages, unanswered = _call(connection, header).open(queue)
+    return FeatureStream(messages, unanswered, header.batch_size)
 
 
-def _batches(reply: Reply, queue: ImageQueue) -> Iterator[Batch]:
+def _batches(reply: Reply, unanswered: deque[str]) -> Iterator[Batch]:
     """Yield the rows of a reply, each of the image sent, and at the end tell what got lost."""
-    yield from check_names(reply.batches(), queue.unanswered)
+    yield from check_names(reply.batches(), unanswered)
     _warn_of_overflow(reply.trailer)
 
 
@@ -252,5 +233,11 @@ def warn_if_lowered(asked: int, given: int) -> None:
         )
 
 
-def _call(caller: Caller, method: Any, header: pb.ExtractHeader) -> ImageCall:
-    return ImageCall(caller, method, pb.ExtractRequest, header, model_id(header.model))
+def _call(connection: Connection, header: pb.ExtractHeader) -> ImageCall:
+    return ImageCall(
+        connection,
+        connection.stubs.features.Extract,
+        request=pb.ExtractRequest,
+        header=header,
+        model_id=model_id(header.model),
+    )

@@ -1,15 +1,19 @@
-"""A call that images go out with; made again, with their files, where the server lost kept ones."""
+"""A streaming call that uploads images, retried with full files if the server dropped some."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import UnknownImageError
-from ..images.queue import ImageQueue
-from .call import Caller
+from .connection import Connection
+from .image_stream import ImageStream
+
+if TYPE_CHECKING:  # it loads numpy
+    from ..images.queue import ImageQueue
 
 Result = TypeVar("Result")
 Replies = Generator[Any, None, None]
@@ -19,44 +23,51 @@ Replies = Generator[Any, None, None]
 class ImageCall:
     """A method that takes `request` with the header, then with each image of a queue."""
 
-    caller: Caller
+    connection: Connection
     method: Any
     request: Callable[..., Any]
     header: Any
     model_id: str
 
-    def replies(self, queue: ImageQueue) -> Replies:
-        """Yield the replies. Raises ThingsvisionError; closing the iterator ends the call.
+    def open(self, queue: ImageQueue) -> tuple[Replies, deque[str]]:
+        """Return the replies, and the names of the images sent that they have not answered yet.
 
-        After an UnknownImageError of an image that the server kept, later calls send the files.
+        Nothing is sent before the first reply is asked for; closing the iterator ends the call.
+        It raises ThingsvisionError. After an UnknownImageError of an image that was sent as a
+        SHA-256, later calls send the files.
         """
-        requests = queue.requests(self.request, self.header, self.model_id)
-        try:
-            yield from self.caller.exchange(self.method, requests, self.model_id)
-        except UnknownImageError as error:
-            if queue.kept is None or not queue.was_named:
-                raise
-            queue.kept.switch_off()
-            fault = str(error).removesuffix(".")
-            raise UnknownImageError(
-                f"{fault}. The server lost it meanwhile: make the call again, which sends files.",
-                request_id=error.request_id,
-                field=error.field,
-                subject=error.subject,
-            ) from error
+        images = ImageStream(queue, self.connection.image_cache, self.model_id)
+        return self._replies(images), images.unanswered
 
-    def result(self, queue: ImageQueue, receive: Callable[[Replies, ImageQueue], Result]) -> Result:
-        """Return what `receive` makes of the replies to the images of a queue.
+    def result(self, queue: ImageQueue, receive: Callable[[Replies, deque[str]], Result]) -> Result:
+        """Return what `receive` makes of the replies and the unanswered names of `open`.
 
-        It gets them once more, from the first on, where the server lost an image that it kept and
-        the images can be read again. Raises ThingsvisionError.
+        It is called once more, with all files sent from the first on, if the server dropped an
+        image that it had and the images can be read again. Raises ThingsvisionError.
         """
+        images = ImageStream(queue, self.connection.image_cache, self.model_id)
         try:
-            with closing(self.replies(queue)) as messages:
-                return receive(messages, queue)
+            with closing(self._replies(images)) as replies:
+                return receive(replies, images.unanswered)
         except UnknownImageError:
-            again = queue.with_files()
-            if again is None:
+            if not images.has_references or not queue.is_reiterable:
                 raise
-        with closing(self.replies(again)) as messages:
-            return receive(messages, again)
+        images = ImageStream(queue, None, self.model_id)
+        with closing(self._replies(images)) as replies:
+            return receive(replies, images.unanswered)
+
+    def _replies(self, images: ImageStream) -> Replies:
+        caller = self.connection.caller
+        try:
+            yield from caller.exchange(self.method, self._requests(images), self.model_id)
+        except UnknownImageError as error:
+            if not images.has_references:
+                raise
+            self.connection.image_cache.switch_off()
+            advice = "The server lost it meanwhile: make the call again, which sends files."
+            raise error.with_text(advice) from error
+
+    def _requests(self, images: ImageStream) -> Iterator[Any]:
+        yield self.request(header=self.header)
+        for image in images.messages():
+            yield self.request(image=image)

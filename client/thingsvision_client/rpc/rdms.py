@@ -1,4 +1,4 @@
-"""The ComputeRDM call: images or ready features out, RDMs in; computes nothing itself."""
+"""The ComputeRDM call: sends images or ready features, returns RDMs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..errors import IncompleteReplyError, InvalidRequestError, UndefinedDistanc
 from ..images.queue import ImageQueue
 from ..progress import Progress
 from ..values.records import Provenance, Timings, to_record
-from .call import Caller
+from .connection import Connection
 from .image_call import ImageCall
 from .replies import Reply, check_names, collect
 
@@ -68,22 +68,25 @@ def rdm_header(
 
 
 def rdms_of_images(
-    caller: Caller,
-    method: Any,
+    connection: Connection,
     header: pb.ComputeRDMHeader,
     queue: ImageQueue,
     *,
     progress: Progress | None = None,
 ) -> RDMs:
     """Return an RDM per module of the extraction in `header`. Raises ThingsvisionError."""
-    model = model_id(header.extraction.model)
-    call = ImageCall(caller, method, pb.ComputeRDMRequest, header, model)
-    return call.result(queue, lambda messages, sent: _receive(messages, sent.unanswered, progress))
+    call = ImageCall(
+        connection,
+        connection.stubs.features.ComputeRDM,
+        request=pb.ComputeRDMRequest,
+        header=header,
+        model_id=model_id(header.extraction.model),
+    )
+    return call.result(queue, lambda messages, names: _receive(messages, names, progress))
 
 
 def rdms_of_features(
-    caller: Caller,
-    method: Any,
+    connection: Connection,
     header: pb.ComputeRDMHeader,
     features: Mapping[str, Array],
     *,
@@ -97,7 +100,8 @@ def rdms_of_features(
         for index, frame in enumerate(_frames(features, names)):
             yield pb.ComputeRDMRequest(features=pb.ArrowFrame(index=index, arrow_ipc=frame))
 
-    messages = caller.exchange(method, requests(), ANY_MODEL)
+    method = connection.stubs.features.ComputeRDM
+    messages = connection.caller.exchange(method, requests(), ANY_MODEL)
     with closing(messages):
         return _receive(messages, deque(names), progress)
 

@@ -12,7 +12,7 @@ from ..errors import InvalidRequestError
 from ..files import replacing
 from ..images.folder import class_folders, image_names
 from ..images.pixel_array import PixelArray
-from ..images.queue import ImageQueue, Reread, queue_files
+from ..images.queue import ImageQueue, Reiterable, queue_files
 from ..values.preprocessing import PreprocessingOverrides
 from ..values.records import Preprocessing
 
@@ -218,7 +218,7 @@ class HDF5Dataset:
 
         """
         indices = self.indices[rows]
-        return ImageQueue(Reread(partial(self._array.images, indices)), len(indices))
+        return ImageQueue(Reiterable(partial(self._array.images, indices)), len(indices))
 
 
 Dataset = ImageDataset | HDF5Dataset

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidRequestError
-from ..images.postscript import read_image
-from ..images.queue import SentImage
-from ..origins import Fingerprint, fingerprint
+from ..images.image import ImageContent, SentImage, file_image
+from ..origins import Fingerprint, fingerprint_of
 from ..values.model import Model
 from ..values.preprocessing import PreprocessingOverrides
 from ..values.reductions import Reduction
@@ -86,11 +85,11 @@ class Told:
 
 
 def _file(folder: Path, name: str) -> SentImage:
-    return SentImage(name, partial(read_image, folder / name))
+    return file_image(name, folder / name)
 
 
 def _text(_: Path, name: str) -> SentImage:
-    return SentImage(name, partial(str, name), "text")
+    return SentImage(name, partial(ImageContent, name), "text")
 
 
 _READERS = {"encoded": _file, "text": _text}
@@ -100,7 +99,7 @@ _READERS = {"encoded": _file, "text": _text}
 def _check_texts(texts: Sequence[SentImage], sent: Sequence[Fingerprint]) -> None:
     """Refuse texts with names of their own, which alone are known."""
     for text, was in zip(texts, sent, strict=True):
-        if fingerprint(text, text.name).sha256 != was.sha256:
+        if fingerprint_of(text).sha256 != was.sha256:
             raise InvalidRequestError(
                 f"The text called {text.name!r} is kept by no file, only its name and SHA-256: "
                 "extract the features of the texts again, and compare."

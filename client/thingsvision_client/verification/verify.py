@@ -13,8 +13,9 @@ import numpy as np
 from ..client import Client, shared_client
 from ..errors import ImageError, InvalidRequestError, listed
 from ..formats import BY_ENDING, FEATURES
-from ..images.queue import ImageQueue, SentImage
-from ..origins import differences, file_sha256, provenance_fields, read_origin
+from ..images.image import SentImage
+from ..images.queue import ImageQueue
+from ..origins import differences, file_sha256, fingerprint_of, provenance_fields, read_origin
 from .recorded import Told, ToldArray, told_of
 from .sampling import Rows
 from .tally import Tally
@@ -219,7 +220,7 @@ def _changed(trial: _Trial, told: Told, images: Sequence[SentImage]) -> set[int]
     rows = set()
     for row, (was, image) in enumerate(zip(told.images, images, strict=True), told.start):
         try:
-            now = differences.fingerprint_of(image).sha256
+            now = fingerprint_of(image).sha256
         except ImageError:
             missing.append(was.name)
         else:

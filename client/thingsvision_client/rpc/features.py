@@ -1,0 +1,111 @@
+"""The calls that send images, texts or features. They load numpy and pyarrow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ..arrays import Array
+from ..images.queue import ImageQueue, Images, queue_images
+from ..images.texts import Texts, queue_texts, text_tower
+from ..progress import Progress
+from ..values.model import Model
+from ..values.options import ExtractOptions
+from ..values.records import PCA
+from .connection import Connection
+from .extraction import Extraction, FeatureStream, extract, extract_header, stream
+from .listings import Listings
+from .pcas import fit_pca, pca_header
+from .rdms import RDMs, checked_features, rdm_header, rdms_of_features, rdms_of_images
+
+
+class FeatureCalls:
+    """Extracts and compares features; the methods are those of `Client` by the same names."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def extract(
+        self,
+        model: Model | str,
+        images: Images | ImageQueue,
+        modules: str | Sequence[str],
+        options: ExtractOptions,
+        *,
+        progress: Progress | None = None,
+    ) -> Extraction:
+        """Return the features of all images in memory."""
+        queue = queue_images(images)
+        header = extract_header(model, modules, queue, options)
+        return extract(self._connection, header, queue, progress=progress)
+
+    def extract_texts(
+        self,
+        model: Model | str,
+        texts: Texts,
+        modules: str | Sequence[str] | None,
+        options: ExtractOptions,
+        *,
+        progress: Progress | None = None,
+    ) -> Extraction:
+        """Return the features of texts; `modules` None selects the model's text tower."""
+        queue = queue_texts(texts)
+        if modules is None:
+            modules = text_tower(Listings(self._connection).modules(model))
+        return self.extract(model, queue, modules, options, progress=progress)
+
+    def stream(
+        self,
+        model: Model | str,
+        images: Images | ImageQueue,
+        modules: str | Sequence[str],
+        options: ExtractOptions,
+    ) -> FeatureStream:
+        """Return the features of all images as they arrive."""
+        queue = queue_images(images)
+        return stream(self._connection, extract_header(model, modules, queue, options), queue)
+
+    def rdm(
+        self,
+        model: Model | str,
+        images: Images | ImageQueue,
+        modules: str | Sequence[str],
+        options: ExtractOptions,
+        *,
+        metric: str,
+        dtype: str,
+        progress: Progress | None = None,
+    ) -> RDMs:
+        """Return an RDM of the images per module."""
+        queue = queue_images(images)
+        header = rdm_header(metric, dtype, extract_header(model, modules, queue, options))
+        return rdms_of_images(self._connection, header, queue, progress=progress)
+
+    def rdm_of(
+        self,
+        features: Array | Mapping[str, Array],
+        names: Sequence[str] | None,
+        *,
+        metric: str,
+        dtype: str,
+        progress: Progress | None = None,
+    ) -> RDMs:
+        """Return an RDM per array of ready features."""
+        header = rdm_header(metric, dtype)
+        arrays, rows = checked_features(features, names)
+        return rdms_of_features(self._connection, header, arrays, names=rows, progress=progress)
+
+    def fit_pca(
+        self,
+        model: Model | str,
+        images: Images | ImageQueue,
+        modules: str | Sequence[str],
+        options: ExtractOptions,
+        *,
+        components: int,
+        name: str,
+        progress: Progress | None = None,
+    ) -> PCA:
+        """Fit a PCA of each module on the features of images."""
+        queue = queue_images(images)
+        header = pca_header(extract_header(model, modules, queue, options), components, name)
+        return fit_pca(self._connection, header, queue, progress=progress)

@@ -1,0 +1,57 @@
+"""The images of one call on their way to the server, and the names that await their rows."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from thingsvision_proto.v1 import thingsvision_pb2 as pb
+
+from .image_cache import ImageCache, LoadedImage
+
+if TYPE_CHECKING:  # it loads numpy
+    from ..images.queue import ImageQueue
+
+
+class ImageStream:
+    """Reads the images of a queue one by one as they are sent.
+
+    `unanswered` has the names of the images that were read and await their rows. `cache` None
+    sends all files.
+    """
+
+    def __init__(self, queue: ImageQueue, cache: ImageCache | None, model_id: str) -> None:
+        self.unanswered: deque[str] = deque()
+        self.has_references = False
+        self._queue = queue
+        self._model_id = model_id
+        # A stream without an end may be slow: its images go out one by one.
+        is_cacheable = queue.count is not None and queue.tensor_shape is None
+        self._cache = cache if is_cacheable else None
+
+    def messages(self) -> Iterator[pb.Image]:
+        """Yield the images in order. Raises ImageError.
+
+        `has_references` becomes True with the first one that is sent as a SHA-256.
+        """
+        if self._cache is None:
+            yield from (image.to_message() for image in self._load_images())
+            return
+        for message in self._cache.messages(self._load_images(), self._model_id):
+            self.has_references = self.has_references or bool(message.kept_sha256)
+            yield message
+
+    def _load_images(self) -> Iterator[LoadedImage]:
+        shape = self._queue.tensor_shape
+        for index, image in enumerate(self._queue.images):
+            if image.shape != shape:
+                found, first = _describe_shape(image.shape), _describe_shape(shape)
+                raise image.error(f"is {found}, the first one {first}: all have to be alike")
+            content = image.load()
+            self.unanswered.append(image.name)
+            yield LoadedImage(index, image.name, image.kind, content)
+
+
+def _describe_shape(shape: tuple[int, ...] | None) -> str:
+    return "a file" if shape is None else f"an array of {' x '.join(map(str, shape))}"

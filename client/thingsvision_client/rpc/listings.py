@@ -1,0 +1,49 @@
+"""What a server can run and which images it has: each method is one call."""
+
+from __future__ import annotations
+
+from glob import escape
+
+from thingsvision_proto.model_id import model_id
+from thingsvision_proto.v1 import thingsvision_pb2 as pb
+
+from ..images.image import SentImage, server_image
+from ..values.model import Model, as_model
+from ..values.records import ModelInfo, ModuleInfo, Preprocessing, to_record
+from .connection import Connection
+
+
+class Listings:
+    """Lists models, modules and images; the methods are those of `Client` by the same names."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._caller = connection.caller
+        self._stubs = connection.stubs
+
+    def models(self, source: str = "", name_glob: str = "") -> list[ModelInfo]:
+        """Return the models of one source, or of all, whose names match a glob."""
+        request = pb.ListModelsRequest(source=source, name_glob=name_glob)
+        replies = self._caller.listen(self._stubs.features.ListModels, request)
+        return [to_record(message) for message in replies]
+
+    def modules(self, model: Model | str) -> list[ModuleInfo]:
+        """Return the modules of a model in order of execution."""
+        request = pb.ListModulesRequest(model=as_model(model).to_spec())
+        method, key = self._stubs.features.ListModules, model_id(request.model)
+        return [to_record(message) for message in self._caller.listen(method, request, key)]
+
+    def preprocessing(self, model: Model | str) -> Preprocessing | None:
+        """Return the preprocessing of a model's pretrained weights, if it is listed."""
+        wanted = as_model(model)
+        tag = None if wanted.weights == "default" else wanted.weights
+        for info in self.models(wanted.source, escape(wanted.name)):
+            for entry in info.pretrained:
+                if entry.tag == tag or (tag is None and entry.is_default):
+                    return entry.preprocessing
+        return None
+
+    def server_images(self, folder: str = "") -> list[SentImage]:
+        """Return the images below a folder of the server's image root."""
+        request = pb.ListImagesRequest(folder=folder)
+        replies = self._caller.listen(self._stubs.images.ListImages, request)
+        return [server_image(reply.server_path) for reply in replies]
