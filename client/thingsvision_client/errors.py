@@ -41,7 +41,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-Error = TypeVar("Error", bound="ThingsvisionError")
+_Error = TypeVar("_Error", bound="ThingsvisionError")
 
 
 class ThingsvisionError(Exception):
@@ -59,7 +59,7 @@ class ThingsvisionError(Exception):
         self.field = field
         self.subject = subject
 
-    def with_text(self: Error, text: str) -> Error:
+    def with_text(self: _Error, text: str) -> _Error:
         """Return the same error with a further sentence; raise it from this one."""
         return type(self)(
             f"{str(self).removesuffix('.')}. {text}",

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from support.sent_images import messages
 from thingsvision_client import DataLoader, HDF5Dataset, ImageDataset, load_batches
 from thingsvision_client.errors import ImageError, InvalidRequestError, MissingDependencyError
 from thingsvision_client.images.png import png_of
@@ -124,7 +125,7 @@ def hdf5(tmp_path: Path) -> Path:
 
 def test_images_of_an_array_are_sent_as_they_are(hdf5: Path) -> None:
     dataset = HDF5Dataset(hdf5_fp=str(hdf5), img_ds_key="imgBrick", backend="pt")
-    sent = [(m.index, m.name, decoded(m.encoded)) for m in dataset.queue().messages()]
+    sent = [(m.index, m.name, decoded(m.encoded)) for m in messages(dataset.queue())]
     assert [entry[:2] for entry in sent] == [(i, str(i)) for i in range(6)]
     for (_, _, pixels), expected in zip(sent, PIXELS, strict=True):
         np.testing.assert_array_equal(pixels, expected)
@@ -140,7 +141,7 @@ def test_img_indices_give_exactly_their_order(hdf5: Path, key: str, expected: np
     dataset = HDF5Dataset(hdf5, key, "pt", img_indices=wanted, out_path=hdf5.parent)
     queue = dataset.queue()
     assert (len(dataset), queue.count) == (4, 4)
-    sent = [decoded(message.encoded) for message in queue.messages()]
+    sent = [decoded(message.encoded) for message in messages(queue)]
     np.testing.assert_array_equal(sent, expected[wanted])
     assert (hdf5.parent / "file_names.txt").read_text() == "5\n0\n5\n2\n"
 
@@ -184,7 +185,7 @@ def test_a_figure_is_drawn_here_where_ghostscript_is(tmp_path: Path) -> None:
         pytest.skip("needs Ghostscript")
     (tmp_path / "figure.EPS").write_text(FIGURE)
     dataset = ImageDataset(tmp_path, tmp_path / "out", "pt")
-    (message,) = dataset.queue().messages()
+    (message,) = messages(dataset.queue())
     assert message.name == "figure.EPS"
     pixels = decoded(message.encoded)
     assert pixels.shape == (20, 40, 3)
@@ -202,7 +203,7 @@ def test_without_ghostscript_a_figure_is_named_with_what_draws_it(
     (tmp_path / "figure.eps").write_text(FIGURE)
     queue = ImageDataset(tmp_path, tmp_path / "out", "pt").queue()
     with pytest.raises(MissingDependencyError, match=r"'figure\.eps' is EPS.*install Ghostscript"):
-        list(queue.messages())
+        list(messages(queue))
 
 
 def test_without_pillow_a_figure_is_named_with_the_extra(
@@ -212,7 +213,7 @@ def test_without_pillow_a_figure_is_named_with_the_extra(
     (tmp_path / "figure.eps").write_text(FIGURE)
     queue = ImageDataset(tmp_path, tmp_path / "out", "pt").queue()
     with pytest.raises(MissingDependencyError, match=r"service\[eps\]"):
-        list(queue.messages())
+        list(messages(queue))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the program is a shell script")
@@ -228,4 +229,4 @@ def test_a_figure_that_can_not_be_drawn_is_named(
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     (tmp_path / "figure.eps").write_text(FIGURE)
     with pytest.raises(ImageError, match=r"'figure\.eps' can't be drawn: Ghostscript failed"):
-        list(ImageDataset(tmp_path, tmp_path / "out", "pt").queue().messages())
+        list(messages(ImageDataset(tmp_path, tmp_path / "out", "pt").queue()))

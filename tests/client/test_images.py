@@ -4,15 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support.sent_images import messages
 from thingsvision_client.errors import ImageError, InvalidRequestError
-from thingsvision_client.images.queue import ImageQueue, queue_images
+from thingsvision_client.images.queue import queue_images
 from thingsvision_client.rpc.image_stream import ImageStream
 from thingsvision_proto.model_id import ANY_MODEL
-from thingsvision_proto.v1 import thingsvision_pb2 as pb
-
-
-def messages(queue: ImageQueue) -> Iterator[pb.Image]:
-    return ImageStream(queue, None, ANY_MODEL).messages()
 
 
 def test_files_are_opened_only_when_sent(tmp_path: Path) -> None:

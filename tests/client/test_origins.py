@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from support.sent_images import messages
 from thingsvision_client import PreprocessingOverrides, errors, origins
 from thingsvision_client.images.queue import queue_images
 from thingsvision_client.origins import Fingerprint, origin_of, remember, write_origin
-from thingsvision_client.rpc.image_stream import ImageStream
 
 Remembered = Callable[..., Any]
 
@@ -39,7 +39,7 @@ def test_fingerprints_are_of_what_is_sent() -> None:
     for images, contents in ((files, [b"first", b"second"]), ([("x", values)], [values.tobytes()])):
         queue, seen = origins.recording_fingerprints(queue_images(images))
         assert not seen
-        sent = list(ImageStream(queue, None, "*").messages())
+        sent = list(messages(queue))
         assert [image.name for image in sent] == [image.name for image in seen]
         expected = [hashlib.sha256(content).hexdigest() for content in contents]
         assert [image.sha256 for image in seen] == expected
