@@ -20,7 +20,7 @@ from prometheus_client import start_http_server
 from .allocator import release_freed_memory
 from .backends.tensorflow.model import TensorFlowRuntime
 from .backends.torch.shortcuts import use_shortcuts
-from .engine.comparing import Comparer, ComparingLimits
+from .engine.comparing import AnalysisLimits, Comparer
 from .engine.extractor import Extractor
 from .engine.images.preparing import ImagePreparer
 from .engine.images.server_images import ServerImages
@@ -192,7 +192,7 @@ def _make_preparer(settings: Settings, images: ServerImages, metrics: Metrics) -
 
 def _make_grpc_server(settings: Settings, parts: _Parts) -> GrpcServer:
     device, metrics, extractor = parts.lanes.device, parts.metrics, parts.extractor
-    limits, fast_frames = _comparison_limits(settings), settings.fast_frames
+    limits, fast_frames = _analysis_limits(settings), settings.fast_frames
     rdm_reply = RDMReply(extractor, Comparer(device, limits), metrics, fast_frames=fast_frames)
     uploads = UploadStore(parts.weights.uploads, settings.max_upload_bytes, settings.upload_quota)
     return GrpcServer(
@@ -242,9 +242,9 @@ def _host_budget_bytes(settings: Settings, device: str) -> int:
     return 0 if device == "cpu" else int(psutil.virtual_memory().total // 4)
 
 
-def _comparison_limits(settings: Settings) -> ComparingLimits:
+def _analysis_limits(settings: Settings) -> AnalysisLimits:
     rdm_bytes = settings.rdm_memory or psutil.virtual_memory().total // 2
-    return ComparingLimits(
+    return AnalysisLimits(
         features_bytes=settings.rdm_features_memory,
         rdm_bytes=rdm_bytes,
         spill_dir=settings.spill_dir,

@@ -68,7 +68,7 @@ def test_every_image_alone_is_compiled_too(client: Client, photos: list[Path]) -
         (
             "keras/MobileNet@random:0",
             "conv1",
-            "passes of keras/MobileNet@random:0 can't be compiled: that is for networks of PyTorch",
+            "keras/MobileNet@random:0 can't be compiled, only PyTorch networks can",
         ),
     ],
 )

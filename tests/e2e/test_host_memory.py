@@ -136,11 +136,11 @@ def test_an_unload_of_a_model_that_is_leaving_frees_it(start_server: Callable[..
         visit(client, 0)
         residency = server.running.residency
         (resident,) = residency.residents()
-        assert resident.loaded
+        assert resident.ready_model
 
         async def drop_while_it_leaves() -> None:
             """The lanes are busy: it can't have left before they are free."""
-            lanes = resident.loaded.lanes
+            lanes = resident.ready_model.lanes
             turns = [lanes.run(lambda: done.wait(60)) for _ in range(lanes.width)]
             evicting = residency._evict(resident, "room")
             while resident.key not in residency.host:

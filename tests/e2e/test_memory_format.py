@@ -133,7 +133,8 @@ def test_streams_and_rdms_are_of_the_format(client: Client, photos: list[Path]) 
         (
             "keras/MobileNet@random:0",
             "conv1",
-            "keras/MobileNet@random:0 can't compute in channels_last on cpu; valid: contiguous",
+            "memory_format of keras/MobileNet@random:0 on cpu must be one of: contiguous; got "
+            "channels_last",
         ),
         (
             "custom/OpenCLIP/ViT-S-32-alt@random:0",

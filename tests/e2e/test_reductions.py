@@ -107,18 +107,18 @@ def test_bfloat16_is_near_and_named(client: Client, photos: list[Path], whole: n
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"precision": "tf32"}, "can't compute in tf32 on cpu; valid: float32, bfloat16"),
+        ({"precision": "tf32"}, "on cpu must be one of: float32, bfloat16.*; got tf32"),
         ({"precision": "int8"}, "precision is one of float32, tf32, bfloat16, float16"),
         ({"dtype": "float64"}, "dtype is one of float32, float16, not 'float64'"),
         ({"deterministic": True}, "batch_size is 1, not 2"),
         (
             {"reduction": Reduction(pool="mean", pool_axes=(1, 3))},
-            r"pool_axes \[1, 3\] are not different axes of module 'features.5', whose features of "
-            r"one image are 256 x 54 x 54 \(axes 0 to 2\)",
+            r"pool_axes must be different axes of module 'features.5', whose features of one image "
+            r"are 256 x 54 x 54 \(axes 0 to 2\), got \[1, 3\]",
         ),
-        ({"reduction": Reduction(pool="mean")}, "pooling needs both"),
+        ({"reduction": Reduction(pool="mean")}, "must be given together"),
         ({"reduction": Reduction(units=[746_496])}, "has 746,496 units"),
-        ({"reduction": Reduction(components=746_497)}, "gives 1 to 746,496 components"),
+        ({"reduction": Reduction(components=746_497)}, "must have 1 to 746,496 components"),
     ],
 )
 def test_what_can_not_be_had_is_refused(

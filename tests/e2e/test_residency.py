@@ -72,7 +72,7 @@ def watched(server: TestServer) -> Iterator[list[tuple[int, int, int]]]:
 
     def look() -> None:
         residency = server.running.residency
-        loaded = [resident.loaded for resident in residency.residents()]
+        loaded = [resident.ready_model for resident in residency.residents()]
         held = sum(model.model.resident_bytes for model in loaded if model)
         used = residency.used_bytes
         samples.append((used, used + residency.reserved_bytes, held))
@@ -162,7 +162,7 @@ def test_pinned_and_leased_models_stay(
         endless = ((str(n), photos[0].read_bytes()) for n in range(10**9))
         stream = client.stream(squeezenet(0), endless, MODULE)
         next(stream)
-        with pytest.raises(errors.ModelInUseError, match="used by 1 request"):
+        with pytest.raises(errors.ModelInUseError, match="in use by 1 request"):
             client.unload(squeezenet(0))
         client.extract(squeezenet(1), photos, MODULE)
         assert {str(m.model) for m in client.residency().models} == {squeezenet(0), squeezenet(1)}

@@ -241,7 +241,9 @@ def test_nothing_outside_the_image_root_can_be_named(keeping: TestServer, stimul
     (stimuli / "link.png").symlink_to(outside)
     with grpc.insecure_channel(keeping.address) as channel, Client(keeping.address) as client:
         for path in ("../outside.png", str(outside), "link.png", "no.png"):
-            with pytest.raises(grpc.RpcError, match="is no image of this server's image root"):
+            with pytest.raises(
+                grpc.RpcError, match="is not an image below this server's image root"
+            ):
                 extract_by_hand(channel, pb.Image(name="x", server_path=path))
         with pytest.raises(errors.InvalidRequestError, match=r"no folder '\.\.'"):
             client.server_images("..")
@@ -273,7 +275,7 @@ def test_without_an_image_root_the_operators_way_is_told(client: Client) -> None
 def test_an_image_that_is_not_kept_is_named(keeping: TestServer, digest: bytes) -> None:
     with (
         grpc.insecure_channel(keeping.address) as channel,
-        pytest.raises(grpc.RpcError, match=r"image 0 \('cat'\).*not kept here any more") as error,
+        pytest.raises(grpc.RpcError, match=r"image 0 \('cat'\).*not cached here any more") as error,
     ):
         extract_by_hand(channel, pb.Image(name="cat", kept_sha256=digest))
     assert error.value.code() is grpc.StatusCode.NOT_FOUND
@@ -292,12 +294,12 @@ def test_the_store_lets_go_what_was_not_asked_for_the_longest(tmp_path: Path) ->
     store = ImageStore(tmp_path, 100)
     store.keep(contents[0], "somebody")
     store.keep(contents[1], "somebody")
-    assert store.missing(digests[:1]) == []  # asked for: kept longest from now on
+    assert store.find_missing(digests[:1]) == []  # asked for: kept longest from now on
     store.keep(contents[2], "somebody")
-    assert store.missing(digests) == [1, 3]
+    assert store.find_missing(digests) == [1, 3]
     assert store.used_bytes == 80
     again = ImageStore(tmp_path, 100)
-    assert again.missing(digests) == [1, 3]
+    assert again.find_missing(digests) == [1, 3]
     assert again.read(digests[0]) == contents[0]
     assert len(list(tmp_path.glob("*/*"))) == 2
     store.keep(bytes(101), "somebody")
@@ -310,11 +312,15 @@ def test_many_images_of_one_sender_do_not_push_out_the_few_of_another(tmp_path: 
     store.keep(few[0], "has few")
     for content in many:
         store.keep(content, "has many")
-    assert store.missing(digests_of(few[:1])) == []
-    assert store.missing(digests_of(many)) == [0, 1, 2, 3, 4, 5]
+    assert store.find_missing(digests_of(few[:1])) == []
+    assert store.find_missing(digests_of(many)) == [0, 1, 2, 3, 4, 5]
     for content in few[1:]:
         store.keep(content, "has few")
-    assert store.missing(digests_of(few)) == store.missing(digests_of(many)) == list(range(7))
+    assert (
+        store.find_missing(digests_of(few))
+        == store.find_missing(digests_of(many))
+        == list(range(7))
+    )
     assert store.used_bytes == 80 == sum(path.stat().st_size for path in tmp_path.glob("*/*"))
 
 
@@ -346,7 +352,7 @@ def test_a_file_that_was_altered_on_disk_is_not_used(tmp_path: Path) -> None:
     path.write_bytes(b"another one")
     digest = hashlib.sha256(b"a photograph").digest()
     assert store.read(digest) is None
-    assert store.missing([digest]) == [0]
+    assert store.find_missing([digest]) == [0]
 
 
 def test_a_file_that_was_removed_is_missing_before_it_is_asked_for(tmp_path: Path) -> None:
@@ -355,7 +361,7 @@ def test_a_file_that_was_removed_is_missing_before_it_is_asked_for(tmp_path: Pat
     store.keep(b"another one", "somebody")
     digests = digests_of([b"a photograph", b"another one"])
     (tmp_path / digests[0].hex()[:2] / digests[0].hex()[2:]).unlink()
-    assert store.missing(digests) == [0]
+    assert store.find_missing(digests) == [0]
     assert store.used_bytes == len(b"another one")
     store.keep(b"a photograph", "somebody")
     assert store.read(digests[0]) == b"a photograph"

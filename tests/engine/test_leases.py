@@ -242,7 +242,7 @@ async def test_a_model_in_use_stays_until_its_lease_is_back(house: Any) -> None:
         async with open_house.residency.lease(squeezenet(0)):
             waiting = asyncio.create_task(visit(open_house, squeezenet(1)))
             await until(lambda: _waits(open_house, squeezenet(1)))
-            with pytest.raises(ModelInUseError, match="used by 1 request"):
+            with pytest.raises(ModelInUseError, match="in use by 1 request"):
                 await open_house.residency.unload(squeezenet(0))
             assert open_house.door.came == [squeezenet(0)]
         await waiting
@@ -287,9 +287,9 @@ async def test_the_published_size_of_a_model_survives_its_quick_return(house: An
 @asynccontextmanager
 async def _busy(house: House) -> AsyncIterator[None]:
     resident = house.residency.residents()[0]
-    assert resident.loaded
+    assert resident.ready_model
     done = threading.Event()
-    work = resident.loaded.lanes.run(lambda: done.wait(PATIENCE_SECONDS))
+    work = resident.ready_model.lanes.run(lambda: done.wait(PATIENCE_SECONDS))
     try:
         yield
     finally:

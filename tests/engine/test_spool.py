@@ -39,7 +39,7 @@ def test_rows_and_values_come_back(tmp_path, budget_bytes, n):
     arrays = features(n)
     with FeatureSpool(COLUMNS, budget_bytes, tmp_path) as spool:
         fill(spool, arrays)
-        assert (spool.spilled_bytes > 0) == (budget_bytes < IN_MEMORY and n > 1)
+        assert (spool.disk_bytes > 0) == (budget_bytes < IN_MEMORY and n > 1)
         for (name, width, dtype), expected in zip(COLUMNS, arrays, strict=True):
             rows = spool.rows(name)
             assert (rows.row_count, rows.value_count) == (n, width)
@@ -197,7 +197,7 @@ with FeatureSpool([("a", p, "float32")], 4 << 20, Path(sys.argv[1])) as spool:
         batch += 1
         batch[0] *= -1
     collecting = peak - before
-    assert spool.spilled_bytes > n * p * 4 - (4 << 20)
+    assert spool.disk_bytes > n * p * 4 - (4 << 20)
     compute_rdm(spool.rows("a"), sys.argv[2], block_bytes=4 << 20)
 print(collecting, peak - before)
 """

@@ -1,4 +1,4 @@
-"""Features of images: from a model's name and images to rows in image order; knows no wire."""
+"""Extracts features: from a model's name and images to rows in image order."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from .planning import ExtractSpec, Plan, plan
 
 @dataclass
 class Extraction:
-    """One request's extraction, with its model leased: what it gives, and what it took."""
+    """One request's extraction: its leased model, its plan, and what it took."""
 
     loaded: LoadedModel
     plan: Plan
     facts: FeatureFacts
-    """What the features depend on before a PCA."""
+    """What the features, before any PCA, depend on."""
     batch_size: int
-    """Images in a forward pass as the server's limits allow it; 0: as many as are ready."""
+    """Images in a forward pass, within the server's limits; 0: as many as are ready."""
     preparation: Preparation = field(default_factory=Preparation)
     deterministic: bool = False
     overflow_count: int = 0
-    """Values that the features' element type can't hold."""
+    """Finite values that are infinite in the features' element type."""
     wait_seconds: float = 0.0
     forward_seconds: float = 0.0
 
 
 class Extractor:
-    """The road of an image to its features."""
+    """Extracts features of images with leased models."""
 
     def __init__(
         self, loader: ModelLoader, residency: Residency, preparer: ImagePreparer, pcas: PCAStore
@@ -55,16 +55,16 @@ class Extractor:
         return await asyncio.to_thread(self._loader.resolve, key)
 
     async def structure(self, key: ModelKey) -> Structure:
-        """Return the modules of a model; its weights need not be there."""
+        """Return the modules of a model; its weights need not be present."""
         return await asyncio.to_thread(self._loader.structure, await self.resolve(key))
 
     def forget(self, weights: Weights) -> None:
-        """Drop what is known of models with these weights, because it changed."""
+        """Drop the cached structures of models with these weights, because the weights changed."""
         self._loader.forget(weights)
 
     @asynccontextmanager
     async def open(self, spec: ExtractSpec) -> AsyncIterator[Extraction]:
-        """Lease the model and check the modules; errors of the request come before any load."""
+        """Lease the model and plan the extraction; errors of the request come before any load."""
         key = await self.resolve(spec.key)
         planned = await asyncio.to_thread(plan, self._loader, key, spec)
         if spec.pca:
@@ -74,7 +74,7 @@ class Extractor:
                 planned = await asyncio.to_thread(plan, self._loader, key, spec)
             _check_choices(loaded, spec)
             facts = spec.facts(key, loaded.model.model_sha256, planned)
-            if spec.pca:  # only the model that is loaded tells whether it is for its features
+            if spec.pca:  # whether it fits depends on the loaded model's SHA-256
                 planned = await asyncio.to_thread(self._with_pca, planned, spec.pca, facts)
             most = loaded.batcher.limits.images_for(planned.work.taps)
             size = 1 if spec.deterministic else min(spec.batch_size, most)
@@ -92,12 +92,12 @@ class Extractor:
     ) -> AsyncGenerator[FeatureRows]:
         """Yield the rows of the images, in their order, as batches finish.
 
-        Close the generator to stop: decoding stops at once, the device after its batch.
+        Closing the generator drops the images that wait; decodes and batches that run still finish.
         """
         batcher, work = extraction.loaded.batcher, extraction.plan.work
         with batcher.open(work, extraction.batch_size) as stream:
             feeder = asyncio.create_task(self._feed(stream, extraction, images))
-            feeder.add_done_callback(lambda task: _pass_error_on(task, stream))
+            feeder.add_done_callback(lambda task: _forward_error(task, stream))
             try:
                 async with aclosing(stream.results()) as results:
                     async for rows in results:
@@ -120,20 +120,21 @@ def _check_choices(loaded: LoadedModel, spec: ExtractSpec) -> None:
     _check_choice(loaded, "precision", spec.precision, model.precisions)
     _check_choice(loaded, "memory_format", spec.memory_format, model.memory_formats)
     if spec.compiled and not model.can_compile:
-        sentence = f"passes of {loaded.key} can't be compiled: that is for networks of PyTorch"
-        raise InvalidRequestError(f"{sentence}; leave compiled out", field="compiled")
+        sentence = f"{loaded.key} can't be compiled, only PyTorch networks can"
+        raise InvalidRequestError(f"{sentence}; leave `compiled` out", field="compiled")
 
 
 def _check_choice(loaded: LoadedModel, field: str, chosen: Enum, valid: Sequence[Enum]) -> None:
     if chosen not in valid:
-        sentence = f"{loaded.key} can't compute in {chosen.value} on {loaded.lanes.device}"
+        names = ", ".join(one.value for one in valid)
         raise InvalidRequestError(
-            f"{sentence}; valid: {', '.join(one.value for one in valid)}",
+            f"{field} of {loaded.key} on {loaded.lanes.device} must be one of: {names}; "
+            f"got {chosen.value}",
             field=field,
             subject=chosen.value,
         )
 
 
-def _pass_error_on(task: asyncio.Task[None], stream: BatchStream) -> None:
+def _forward_error(task: asyncio.Task[None], stream: BatchStream) -> None:
     if not task.cancelled() and (error := task.exception()):
         stream.fail(error)

@@ -1,4 +1,4 @@
-"""Makes features smaller before they leave: pooled, some units, projected; knows no model."""
+"""Reduces features before they leave: pooling, a selection of units, a random projection."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ..errors import InvalidRequestError, format_shape
 Array = npt.NDArray[np.float32]
 
 POOLS: Mapping[str, Callable[..., Array]] = {"mean": np.mean, "max": np.max}
-"""How values along axes become one."""
+"""How the values along the pooled axes become one value."""
 
 
 @dataclass(frozen=True)
 class Projection:
-    """A sparse random projection to so many values; the seed makes its matrix."""
+    """A sparse random projection to `component_count` values; the seed determines its matrix."""
 
     component_count: int
     seed: int = 0
@@ -29,7 +29,7 @@ class Projection:
 
 @dataclass(frozen=True)
 class Reduction:
-    """What is done to each module's features, in the order of the fields; the defaults: nothing."""
+    """What is done to each module's features, in the order of the fields; by default nothing."""
 
     pool: str = ""
     """A key of POOLS."""
@@ -39,11 +39,11 @@ class Reduction:
     projection: Projection | None = None
 
     def shape(self, module: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the shape that a module's is reduced to; raise where it can't be reduced so."""
+        """Return the reduced shape of a module's features; raise if they can't be reduced."""
         if bool(self.pool) != bool(self.pool_axes):
-            sentence = "pooling needs both: pool (mean or max) and pool_axes, such as 1 and 2"
+            sentence = "pool (mean or max) and pool_axes (such as 1 and 2) must be given together"
             raise InvalidRequestError(sentence, field="reduction.pool_axes")
-        pooled = self._pooled_shape(module, shape)
+        pooled = self._shape_after_pooling(module, shape)
         if self.units:
             self._check_units(module, pooled)
             pooled = (len(self.units),)
@@ -59,17 +59,17 @@ class Reduction:
         if self.projection is not None:
             flat = rows.reshape(len(rows), -1)
             matrix = _matrix(flat.shape[1], self.projection)
-            # The matrix leads: a sparse one times a dense one is dense.
+            # The matrix comes first: sparse times dense is dense.
             rows = (matrix @ flat.T).T
         return np.ascontiguousarray(rows, np.float32)
 
-    def _pooled_shape(self, module: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    def _shape_after_pooling(self, module: str, shape: tuple[int, ...]) -> tuple[int, ...]:
         wrong = [axis for axis in self.pool_axes if axis >= len(shape)]
         if wrong or len(set(self.pool_axes)) < len(self.pool_axes):
             raise InvalidRequestError(
-                f"pool_axes {list(self.pool_axes)} are not different axes of module {module!r}, "
-                f"whose features of one image are {format_shape(shape)} "
-                f"(axes 0 to {len(shape) - 1})",
+                f"pool_axes must be different axes of module {module!r}, whose features of one "
+                f"image are {format_shape(shape)} (axes 0 to {len(shape) - 1}), got "
+                f"{list(self.pool_axes)}",
                 field="reduction.pool_axes",
                 subject=module,
             )
@@ -80,8 +80,8 @@ class Reduction:
         wrong = [unit for unit in self.units if unit >= count]
         if wrong:
             raise InvalidRequestError(
-                f"module {module!r} has {count:,} units ({format_shape(shape)}), from 0 to "
-                f"{count - 1}; there is no unit {wrong[0]}",
+                f"units of module {module!r} must be from 0 to {count - 1} (it has {count:,} "
+                f"units, {format_shape(shape)}), got {wrong[0]}",
                 field="reduction.units",
                 subject=module,
             )
@@ -90,8 +90,8 @@ class Reduction:
         count, width = self.projection.component_count if self.projection else 0, prod(shape)
         if not 1 <= count <= width:
             raise InvalidRequestError(
-                f"a projection of module {module!r} gives 1 to {width:,} components (its features "
-                f"are {format_shape(shape)}), not {count}",
+                f"a projection of module {module!r} must have 1 to {width:,} components (its "
+                f"features are {format_shape(shape)}), got {count}",
                 field="reduction.projection.component_count",
                 subject=module,
             )
@@ -104,7 +104,7 @@ WHOLE = Reduction()
 
 @lru_cache(maxsize=8)
 def _matrix(width: int, projection: Projection) -> Any:
-    """Return scikit-learn's matrix, components x width, sparse."""
+    """Return scikit-learn's sparse matrix, components x width."""
     from sklearn.random_projection import SparseRandomProjection
 
     maker = SparseRandomProjection(projection.component_count, random_state=projection.seed)

@@ -1,1 +1,1 @@
-"""gRPC at the edge: messages in and out, errors to status; the only place that knows the wire."""
+"""gRPC at the edge: messages in and out, and errors turned into statuses."""

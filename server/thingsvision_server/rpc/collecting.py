@@ -1,4 +1,4 @@
-"""Features of a request's images, collected until all are there; knows no comparison and no fit."""
+"""Collects the features of a request's images until all are there."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ _PROGRESS_SECONDS = 1.0
 
 Arrays = Sequence[npt.NDArray[Any]]
 
-Check = Callable[["Collected", Sequence[str], Arrays], None]
-"""Raises where rows that come next can't be taken."""
+Check = Callable[["RowCollection", Sequence[str], Arrays], None]
+"""Raises if the next rows can't be accepted."""
 
 Open = Callable[[Sequence[SpoolColumn]], FeatureSpool]
-"""Opens a place for rows."""
+"""Opens a spool for rows."""
 
 
 @dataclass
-class Collected:
-    """Rows of features in image order, and how they came about."""
+class RowCollection:
+    """Rows of features in image order, and the extraction that they come from, if any."""
 
     spool: FeatureSpool
     columns: Sequence[ColumnSpec]
     images: list[str] = field(default_factory=list)
     extraction: Extraction | None = None
-    told_at: float = field(default_factory=time.monotonic)
+    reported_at: float = field(default_factory=time.monotonic)
 
     async def append(self, images: Sequence[str], arrays: Arrays, check: Check) -> None:
-        """Keep more rows; raises what `check` does."""
+        """Append rows; raise what `check` raises."""
         check(self, images, arrays)
         await asyncio.to_thread(self._append, images, arrays)
 
@@ -49,23 +49,25 @@ class Collected:
         self.images += images
 
     def progress_is_due(self) -> bool:
-        """Tell, at most once a second, whether its user should hear how far it is."""
+        """Tell whether to report progress now: at most once a second."""
         now = time.monotonic()
-        due = now - self.told_at >= _PROGRESS_SECONDS
-        self.told_at = now if due else self.told_at
+        due = now - self.reported_at >= _PROGRESS_SECONDS
+        self.reported_at = now if due else self.reported_at
         return due
 
 
-def begun(columns: Sequence[ColumnSpec], open_spool: Open, stack: ExitStack) -> Collected:
-    """Return a place for rows of these columns, which the stack closes."""
-    spooled = [SpoolColumn(c.name, prod(c.shape), c.dtype) for c in columns]
-    return Collected(stack.enter_context(open_spool(spooled)), columns)
+def open_collection(
+    columns: Sequence[ColumnSpec], open_spool: Open, stack: ExitStack
+) -> RowCollection:
+    """Open a collection of rows of these columns; the stack closes it."""
+    spool_columns = [SpoolColumn(c.name, prod(c.shape), c.dtype) for c in columns]
+    return RowCollection(stack.enter_context(open_spool(spool_columns)), columns)
 
 
 async def collect_rows(
-    rows: AsyncGenerator[FeatureRows], collected: Collected, check: Check
-) -> AsyncGenerator[Collected]:
-    """Collect rows as they are extracted, and yield what is there after each batch."""
+    rows: AsyncGenerator[FeatureRows], collected: RowCollection, check: Check
+) -> AsyncGenerator[RowCollection]:
+    """Collect rows as they are extracted, and yield the collection after each batch."""
     async with aclosing(rows) as batches:
         async for batch in batches:
             await collected.append(batch.images, batch.arrays, check)

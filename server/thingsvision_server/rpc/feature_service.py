@@ -1,4 +1,4 @@
-"""The FeatureService: reads requests, hands them to the engine, sends what comes back."""
+"""The FeatureService: reads requests, calls the engine, and sends its results."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class FeatureServicer(FeatureServiceServicer):
     async def ListModels(
         self, request: pb.ListModelsRequest, _context: _Context
     ) -> AsyncGenerator[pb.ListModelsResponse]:
-        """Stream the models by source and name."""
+        """Stream the models, sorted by source and name."""
         messages = await asyncio.to_thread(self._models, request.source, request.name_glob)
         with self._sources.undisturbed():
             for message in messages:
@@ -88,7 +88,7 @@ class FeatureServicer(FeatureServiceServicer):
                     yield response
             finally:
                 log_extraction(extraction, reply.send_seconds)
-        # The lease is back by now: whoever reads the trailer may unload the model.
+        # The lease has ended by now: a client that has read the trailer may unload the model.
         taken = timings(extraction, reply.send_seconds)
         yield pb.ExtractResponse(
             trailer=pb.ExtractTrailer(
@@ -99,7 +99,7 @@ class FeatureServicer(FeatureServiceServicer):
     async def ComputeRDM(
         self, request_iterator: AsyncIterator[pb.ComputeRDMRequest], context: _Context
     ) -> AsyncGenerator[pb.ComputeRDMResponse | bytes]:
-        """Stream progress, then the RDMs of images' features or of ready features."""
+        """Stream progress, then the RDMs of images, or of features that the client sends."""
         request = RequestStream(request_iterator, context)
         header = await request.header()
         if header.HasField("extraction"):

@@ -1,4 +1,4 @@
-"""Lets calls in while the server serves, and sees them out when it stops; knows no gRPC."""
+"""Admits calls while the server serves, and drains them when it stops."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..errors import DrainingError
 
 
 class Gate:
-    """The calls that are under way."""
+    """The calls in progress."""
 
     def __init__(self) -> None:
         self._calls: set[asyncio.Task[object]] = set()
@@ -20,12 +20,14 @@ class Gate:
 
     @contextmanager
     def enter(self) -> Iterator[None]:
-        """Count a call while the context lasts; raise DrainingError when the gate is closed."""
+        """Count a call while the context lasts; raise DrainingError if the gate is closed."""
         if self._closed:
-            raise DrainingError("the server is shutting down; try again, or another server")
+            raise DrainingError(
+                "the server is shutting down; try again later, or use another server"
+            )
         task = asyncio.current_task()
         if task is None:
-            raise RuntimeError("a call runs outside of a task")
+            raise RuntimeError("a call must run in a task")
         self._calls.add(task)
         try:
             yield
@@ -33,14 +35,14 @@ class Gate:
             if not self._expired:
                 raise
             raise DrainingError(
-                "the server shut down before this call was finished; try again"
+                "the server shut down before this call finished; try again"
             ) from None
         finally:
             self._calls.discard(task)
             self._left.set()
 
     async def drain(self, seconds: float) -> None:
-        """Close the gate, wait for the calls, and end those that take longer."""
+        """Close the gate, wait for the calls, and cancel calls that take longer than `seconds`."""
         self._closed = True
         await self._wait_empty(seconds)
         self._expired = True

@@ -1,4 +1,4 @@
-"""The ImageService: which images lie on the server; knows no model."""
+"""The ImageService: finds and lists images that are on the server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DIGEST_BYTES = 32
 
 
 class ImageServicer(ImageServiceServicer):
-    """Finds kept images, and lists those of the image root."""
+    """Finds cached images, and lists the images below the image root."""
 
     def __init__(self, images: ServerImages) -> None:
         self._images = images
@@ -28,14 +28,14 @@ class ImageServicer(ImageServiceServicer):
     async def FindImages(
         self, request: pb.FindImagesRequest, _context: _Context
     ) -> pb.FindImagesResponse:
-        """Tell which images the server lacks."""
+        """Return the positions of images that the server has not cached."""
         for place, digest in enumerate(request.sha256):
             if len(digest) != _DIGEST_BYTES:
-                sentence = f"a SHA-256 has {_DIGEST_BYTES} bytes, not {len(digest)}"
+                sentence = f"a SHA-256 must have {_DIGEST_BYTES} bytes, got {len(digest)}"
                 raise InvalidRequestError(sentence, field=f"sha256[{place}]")
         store = self._images.store
-        # In a thread: the store waits while another one writes a file.
-        missing = await asyncio.to_thread(store.missing, request.sha256)
+        # In a thread: the store blocks while another request writes a file.
+        missing = await asyncio.to_thread(store.find_missing, request.sha256)
         return pb.FindImagesResponse(missing=missing, keeps_images=store.quota_bytes > 0)
 
     async def ListImages(

@@ -1,4 +1,4 @@
-"""What every call gets: an id, a log line, metrics, and errors as statuses; knows no method."""
+"""Gives every call an id, a log line and metrics, and turns errors into statuses."""
 
 from __future__ import annotations
 
@@ -54,41 +54,41 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> _Handler:
-        """Return the method's handler with everything around it."""
+        """Return the method's handler, wrapped in an id, a log line, metrics and statuses."""
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
         if handler is None or not method.startswith(_OUR_PACKAGE):
             return handler
-        return self._wrapped(handler, method)
+        return self._wrap(handler, method)
 
-    def _wrapped(self, handler: _Handler, method: str) -> _Handler:
+    def _wrap(self, handler: _Handler, method: str) -> _Handler:
         asked = "stream" if handler.request_streaming else "unary"
         answered = "stream" if handler.response_streaming else "unary"
         name = f"{asked}_{answered}"
         behaviour: _Behaviour = getattr(handler, name)
         _, service, rpc = method.split("/")
         labels = (name.replace("unary_stream", "server_stream"), service, rpc)
-        wrap = self._streaming if handler.response_streaming else self._single
+        wrap = self._wrap_streaming if handler.response_streaming else self._wrap_unary
         make: Callable[..., _Handler] = getattr(grpc, f"{name}_rpc_method_handler")
         write = handler.response_serializer and reply_writer(handler.response_serializer)
         return make(wrap(behaviour, labels), handler.request_deserializer, write)
 
-    def _single(self, behaviour: _Behaviour, labels: tuple[str, str, str]) -> _Behaviour:
+    def _wrap_unary(self, behaviour: _Behaviour, labels: tuple[str, str, str]) -> _Behaviour:
         async def respond(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             async with self._call(labels, context) as call:
-                response = await behaviour(_counted(request, call), context)
+                response = await behaviour(_count_messages(request, call), context)
                 call.sent_count += 1
                 return response
 
         return respond
 
-    def _streaming(self, behaviour: _Behaviour, labels: tuple[str, str, str]) -> _Behaviour:
-        # It writes rather than yields: a reader who leaves in the middle of a message then
-        # ends the method here and now, not when the garbage collector finds its generator.
+    def _wrap_streaming(self, behaviour: _Behaviour, labels: tuple[str, str, str]) -> _Behaviour:
+        # Writes rather than yields: if the reader leaves in the middle of a message, the
+        # method then ends at once, not when its generator is garbage-collected.
         async def respond(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
             async with (
                 self._call(labels, context) as call,
-                aclosing(behaviour(_counted(request, call), context)) as responses,
+                aclosing(behaviour(_count_messages(request, call), context)) as responses,
             ):
                 async for response in responses:
                     await _write(context, response)
@@ -115,7 +115,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         except ThingsvisionError as error:
             self._count_refusal(error)
             await self._abort(call, context, *status_of(error))
-        # The edge: whatever is left is a bug of ours, told without its innards.
+        # The edge: any other error is a bug of ours, reported without its internals.
         except Exception:
             _log.exception("internal error", id=request_id)
             await self._abort(call, context, *internal_status(request_id))
@@ -158,18 +158,18 @@ async def _write(context: grpc.aio.ServicerContext[Any, Any], response: Any) -> 
     try:
         await context.write(response)
     except grpc.aio.InternalError:
-        # gRPC's word for a reader who is gone, where it comes before the cancellation.
+        # gRPC raises this when the reader has left, if it comes before the cancellation.
         raise asyncio.CancelledError from None
 
 
-def _counted(request: Any, call: _Call) -> Any:
+def _count_messages(request: Any, call: _Call) -> Any:
     if not hasattr(request, "__aiter__"):
         call.received_count += 1
         return request
-    return _counted_stream(request, call)
+    return _count_stream(request, call)
 
 
-async def _counted_stream(requests: AsyncIterator[Any], call: _Call) -> AsyncIterator[Any]:
+async def _count_stream(requests: AsyncIterator[Any], call: _Call) -> AsyncIterator[Any]:
     async for request in requests:
         call.received_count += 1
         yield request

@@ -1,4 +1,4 @@
-"""The ModelService: warm up, evict, pin, look, and keep uploaded files."""
+"""The ModelService: loads, evicts and pins models, and stores uploaded files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PROGRESS_SECONDS = 1.0
 
 
 class ModelServicer(ModelServiceServicer):
-    """Controls which models are resident."""
+    """Controls which models are resident, and which files are uploaded."""
 
     def __init__(self, extractor: Extractor, residency: Residency, uploads: UploadStore) -> None:
         self._extractor = extractor
@@ -44,7 +44,7 @@ class ModelServicer(ModelServiceServicer):
     async def LoadModel(
         self, request: pb.LoadModelRequest, context: _Context
     ) -> AsyncGenerator[pb.LoadModelResponse]:
-        """Load a model and stream its stages; whoever stops listening does not stop the load."""
+        """Load a model and stream its stages; the load continues if the client leaves."""
         started = time.monotonic()
         key = await self._key(request.model, context)
         loading = asyncio.ensure_future(self._load(key))
@@ -82,7 +82,7 @@ class ModelServicer(ModelServiceServicer):
         return pb.UnloadModelResponse(freed_bytes=freed_bytes)
 
     async def PinModel(self, request: pb.PinModelRequest, context: _Context) -> pb.PinModelResponse:
-        """Keep a model, or let it go again."""
+        """Pin a model, or unpin it."""
         key = await self._key(request.model, context)
         await self._residency.pin(key, request.pinned)
         return pb.PinModelResponse(resident=self._resident(key))
@@ -90,7 +90,7 @@ class ModelServicer(ModelServiceServicer):
     async def GetResidency(
         self, _request: pb.GetResidencyRequest, _context: _Context
     ) -> pb.GetResidencyResponse:
-        """Tell which models are resident."""
+        """Return the resident models and the state of the device."""
         residency = self._residency
         device = pb.Device(
             name=residency.device,
@@ -102,12 +102,12 @@ class ModelServicer(ModelServiceServicer):
         return pb.GetResidencyResponse(models=models, devices=[device])
 
     def _resident(self, key: ModelKey) -> pb.ResidentModel:
-        return resident_message(self._residency.loaded_resident(key), self._residency.device)
+        return resident_message(self._residency.get_resident(key), self._residency.device)
 
     async def UploadWeights(
         self, request_iterator: AsyncIterator[pb.UploadWeightsRequest], context: _Context
     ) -> AsyncGenerator[pb.UploadWeightsResponse]:
-        """Keep a file; what the server has already is not sent again."""
+        """Store a file; bytes that the server already has are not sent again."""
         request = RequestStream(request_iterator, context)
         announced = announcement(await request.header())
         bind_contextvars(sha256=announced.sha256, bytes=announced.size_bytes)
@@ -134,12 +134,12 @@ class ModelServicer(ModelServiceServicer):
     async def DeleteUpload(
         self, request: pb.DeleteUploadRequest, _context: _Context
     ) -> pb.DeleteUploadResponse:
-        """Delete an uploaded file, unless a model in memory was made of it."""
+        """Delete an uploaded file, unless a model in memory was loaded from it."""
         bind_contextvars(sha256=request.sha256)
         weights = Uploaded(request.sha256)
         if users := self._residency.users_of(weights):
             names = ", ".join(map(str, users))
-            sentence = f"{request.sha256} is in use: {names} is in memory; unload it first"
+            sentence = f"{request.sha256} is in use: unload {names} from memory first"
             raise ModelInUseError(sentence, field="sha256", subject=request.sha256)
         await self._residency.host.drop_all(weights)
         freed_bytes = await asyncio.to_thread(self._uploads.delete, request.sha256)

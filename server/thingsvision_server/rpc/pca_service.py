@@ -20,10 +20,10 @@ from ..engine.pca.fitted import Axes, PCADescription, PCAModule, PCARecord
 from ..engine.pca.fitting import Fitter
 from ..engine.pca.store import PCAStore
 from ..engine.planning import ExtractSpec
-from ..engine.watching import Progress
+from ..engine.progress import Progress
 from ..errors import InvalidRequestError
 from ..rdm.pca import Components
-from .collecting import Arrays, Collected, begun, collect_rows
+from .collecting import Arrays, RowCollection, collect_rows, open_collection
 from .messages.extraction import COMPARED_DTYPES, element_type, extract_spec, server_version
 from .messages.reductions import pca_message
 from .replies import feature_columns, log_extraction
@@ -68,17 +68,17 @@ class PCAServicer(PCAServiceServicer):
 
     async def _collect(
         self, header: pb.FitPCAHeader, request: RequestStream, fitter: Fitter, stack: ExitStack
-    ) -> AsyncGenerator[Collected]:
+    ) -> AsyncGenerator[RowCollection]:
         """Collect the features of images; the model's lease ends with the last row."""
 
-        def check(collected: Collected, images: Sequence[str], arrays: Arrays) -> None:
+        def check(collected: RowCollection, images: Sequence[str], arrays: Arrays) -> None:
             columns = collected.spool.columns
             fitter.check_size(len(collected.images) + len(images), columns)
             fitter.check_rows(images, columns, arrays)
 
         element_type(header.extraction.element_type, COMPARED_DTYPES)
         async with self._extractor.open(_spec(header)) as extraction:
-            collected = begun(feature_columns(extraction), fitter.collect, stack)
+            collected = open_collection(feature_columns(extraction), fitter.open_spool, stack)
             collected.extraction = extraction
             # What is wrong with the name is told before the work.
             await asyncio.to_thread(self._pcas.taken, _description(header, extraction))
@@ -92,7 +92,7 @@ class PCAServicer(PCAServiceServicer):
                 log_extraction(extraction, 0.0)
 
     def _keep(
-        self, header: pb.FitPCAHeader, collected: Collected, components: Sequence[Components]
+        self, header: pb.FitPCAHeader, collected: RowCollection, components: Sequence[Components]
     ) -> PCARecord:
         extraction = collected.extraction
         if extraction is None or extraction.preparation.digests is None:

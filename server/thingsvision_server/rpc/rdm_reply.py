@@ -1,4 +1,4 @@
-"""The ComputeRDM reply: rows collected from images or frames, compared, and sent as Arrow."""
+"""The ComputeRDM reply: collects rows from images or frames, and sends their RDMs as Arrow."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from thingsvision_proto.wire import ColumnSpec, FeatureReader, WireError
 
 from ..engine.comparing import Comparer
 from ..engine.extractor import Extractor
-from ..engine.watching import Progress
+from ..engine.progress import Progress
 from ..errors import InvalidRequestError
 from ..metrics import Metrics
 from ..rdm.compare import RDM
-from .collecting import Arrays, Collected, begun, collect_rows
+from .collecting import Arrays, RowCollection, collect_rows, open_collection
 from .messages.extraction import (
     COMPARED_DTYPES,
     RDM_DTYPES,
@@ -31,7 +31,7 @@ from .messages.extraction import (
 )
 from .messages.models import known
 from .replies import FrameReply, feature_columns, log_extraction
-from .requests import RequestStream, pulled
+from .requests import RequestStream, iterate_in_thread
 
 _ROWS_AT_ONCE = 64
 
@@ -64,7 +64,7 @@ class RDMReply:
     async def stream(
         self, header: pb.ComputeRDMHeader, request: RequestStream
     ) -> AsyncGenerator[pb.ComputeRDMResponse | bytes]:
-        """Yield progress, a header, the RDMs' frames and a trailer."""
+        """Yield progress, a header, the frames of the RDMs and a trailer."""
         metric, dtype = metric_name(header.metric), element_type(header.element_type, RDM_DTYPES)
         bind_contextvars(metric=metric)
         from_images = header.HasField("extraction")
@@ -87,12 +87,14 @@ class RDMReply:
 
     async def _collect_images(
         self, header: pb.ComputeRDMHeader, request: RequestStream, stack: ExitStack
-    ) -> AsyncGenerator[Collected]:
+    ) -> AsyncGenerator[RowCollection]:
         """Collect the features of images; the model's lease ends with the last row."""
         bind_contextvars(modules=list(header.extraction.modules))
         element_type(header.extraction.element_type, COMPARED_DTYPES)
         async with self._extractor.open(extract_spec(header.extraction)) as extraction:
-            collected = begun(feature_columns(extraction), self._comparer.collect, stack)
+            collected = open_collection(
+                feature_columns(extraction), self._comparer.open_spool, stack
+            )
             collected.extraction = extraction
             rows = self._extractor.rows(extraction, request.images())
             try:
@@ -104,38 +106,40 @@ class RDMReply:
 
     async def _collect_features(
         self, _header: pb.ComputeRDMHeader, request: RequestStream, stack: ExitStack
-    ) -> AsyncGenerator[Collected]:
-        """Collect ready features, decoded in a thread."""
-        frames = pulled(request.frames("features"), asyncio.get_running_loop())
+    ) -> AsyncGenerator[RowCollection]:
+        """Collect features that the client sends, decoding them in a thread."""
+        frames = iterate_in_thread(request.frames("features"), asyncio.get_running_loop())
         reader = await _in_thread(lambda: FeatureReader(frames))
         if not reader.columns:
-            raise InvalidRequestError("the features have no column beside `image`")
+            raise InvalidRequestError("the features must have a column besides `image`")
         for column in reader.columns:
             if column.dtype not in RDM_DTYPES:
                 raise InvalidRequestError(
-                    f"column {column.name!r} is {column.dtype}; features are float32 or float64",
+                    f"column {column.name!r} must be float32 or float64, got {column.dtype}",
                     field="features",
                 )
-        collected = begun(reader.columns, self._comparer.collect, stack)
+        collected = open_collection(reader.columns, self._comparer.open_spool, stack)
         batches = iter(reader)
         while (batch := await _in_thread(lambda: next(batches, None))) is not None:
             await collected.append(*batch, self._check_size)
             yield collected
         if not collected.images:
-            raise InvalidRequestError("the features have no rows", field="features")
+            raise InvalidRequestError("the features must have at least one row", field="features")
         yield collected
 
-    def _check_size(self, collected: Collected, images: Sequence[str], _arrays: Arrays) -> None:
+    def _check_size(self, collected: RowCollection, images: Sequence[str], _arrays: Arrays) -> None:
         image_count = len(collected.images) + len(images)
         self._comparer.check_size(image_count, len(collected.columns))
 
-    def _compare(self, collected: Collected, metric: str) -> AsyncGenerator[Progress | list[RDM]]:
+    def _compare(
+        self, collected: RowCollection, metric: str
+    ) -> AsyncGenerator[Progress | list[RDM]]:
         names = [column.name for column in collected.columns]
         bind_contextvars(images=len(collected.images), columns=names)
         return self._comparer.compare(collected.spool, names, metric)
 
     def _responses(
-        self, collected: Collected, metric: pb.Metric, dtype: str, rdms: list[RDM]
+        self, collected: RowCollection, metric: pb.Metric, dtype: str, rdms: list[RDM]
     ) -> Any:
         images, extraction = collected.images, collected.extraction
         columns = [ColumnSpec(c.name, (len(images),), dtype) for c in collected.columns]
@@ -151,7 +155,7 @@ class RDMReply:
         yield from reply.end()
         trailer = pb.ComputeRDMTrailer(
             **reply.totals(),
-            undefined=_undefined(collected, rdms),
+            undefined=_undefined_rows(collected, rdms),
             timings=timings(extraction, reply.send_seconds),
         )
         yield pb.ComputeRDMResponse(trailer=trailer)
@@ -162,7 +166,7 @@ def _progress(stage: pb.RDMStage, done_count: int, total_count: int) -> pb.Compu
     return pb.ComputeRDMResponse(progress=progress)
 
 
-def _undefined(collected: Collected, rdms: list[RDM]) -> list[pb.UndefinedRows]:
+def _undefined_rows(collected: RowCollection, rdms: list[RDM]) -> list[pb.UndefinedRows]:
     return [
         pb.UndefinedRows(column=column.name, images=[collected.images[i] for i in rdm.undefined])
         for column, rdm in zip(collected.columns, rdms, strict=True)
@@ -178,5 +182,5 @@ async def _in_thread(work: Callable[[], T]) -> T:
 
 
 def metric_name(value: pb.Metric) -> str:
-    """Return the engine's name of a metric; raise for none and for an unknown one."""
+    """Return the engine's name of a metric; raise if it is unknown."""
     return known("metric", value, _METRICS)

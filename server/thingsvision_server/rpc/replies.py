@@ -1,4 +1,4 @@
-"""Makes rows numbered frames, ready to send, and keeps the figures that the trailer needs."""
+"""Turns rows into numbered frames, ready to send, and counts them for the trailer."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def feature_columns(extraction: Extraction) -> list[ColumnSpec]:
 def extract_reply_header(
     extraction: Extraction, columns: Sequence[ColumnSpec]
 ) -> pb.ExtractReplyHeader:
-    """Return what comes before the first frame of features."""
+    """Return the header that precedes the first frame of features."""
     return pb.ExtractReplyHeader(
         provenance=provenance(extraction),
         columns=map(column_message, columns),
@@ -81,7 +81,7 @@ def extract_reply_header(
 
 
 def log_extraction(extraction: Extraction, send_seconds: float) -> None:
-    """Add what an extraction took to the request's log line."""
+    """Add the counts and times of an extraction to the request's log line."""
     preparation = extraction.preparation
     bind_contextvars(
         model=str(extraction.loaded.key),

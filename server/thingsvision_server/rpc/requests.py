@@ -17,12 +17,13 @@ from .messages.extraction import request_item
 
 
 def check_model_metadata(context: grpc.aio.ServicerContext[Any, Any], spec: pb.ModelSpec) -> None:
-    """Refuse a call that was routed by another model than it asks for."""
+    """Raise if a call was routed by another model than it asks for."""
     routed_by = dict(context.invocation_metadata() or ()).get(METADATA_KEY)
     wanted = model_id(spec)
     if routed_by not in (None, wanted):
         raise InvalidRequestError(
-            f"the metadata {METADATA_KEY} is {routed_by!r} but the message asks for {wanted!r}",
+            f"the metadata {METADATA_KEY} must be {wanted!r}, which the message asks for, "
+            f"got {routed_by!r}",
             field=METADATA_KEY,
             subject=str(routed_by),
         )
@@ -35,10 +36,10 @@ class RequestStream:
         self, messages: AsyncIterator[Any], context: grpc.aio.ServicerContext[Any, Any]
     ) -> None:
         self._messages = aiter(messages)
-        self._sender = _machine(context.peer())
+        self._sender = _host(context.peer())
 
     async def header(self) -> Any:
-        """Return the header; raise where the stream is empty or begins otherwise."""
+        """Return the header; raise if the stream does not begin with it."""
         message = await anext(self._messages, None)
         part = message.WhichOneof("part") if message is not None else None
         if message is None or part != "header":
@@ -48,40 +49,42 @@ class RequestStream:
         return message.header
 
     async def parts(self, kind: str) -> AsyncIterator[Any]:
-        """Yield what follows the header; raise where it is of another kind."""
+        """Yield the parts after the header; raise if one is of another kind."""
         async for message in self._messages:
             part = message.WhichOneof("part")
             if part != kind:
                 found = "a second header" if part == "header" else f"{part or 'nothing'!r}"
-                sentence = f"the request stream has {found} where {kind!r} must follow the header"
+                sentence = f"every message after the header must be {kind!r}, got {found}"
                 raise InvalidRequestError(sentence, field=part or kind)
             yield getattr(message, part)
 
     async def images(self) -> AsyncIterator[SentItem]:
-        """Yield the images, their numbers checked."""
+        """Yield the images; raise if their numbers do not count from 0."""
         index = 0
         async for image in self.parts("image"):
             yield request_item(image, index, self._sender)
             index += 1
 
     async def frames(self, kind: str) -> AsyncIterator[bytes]:
-        """Yield the bytes of Arrow frames, their numbers checked."""
+        """Yield the bytes of Arrow frames; raise if their numbers do not count from 0."""
         index = 0
         async for frame in self.parts(kind):
             if frame.index != index:
-                sentence = f"a frame has the index {frame.index} where {index} must follow"
+                sentence = f"the next frame must have index {index}, got {frame.index}"
                 raise InvalidRequestError(sentence, field=f"{kind}.index")
             yield frame.arrow_ipc
             index += 1
 
 
-def _machine(peer: str) -> str:
-    """Return what gRPC calls a peer without its port: `ipv4:10.0.0.7`."""
+def _host(peer: str) -> str:
+    """Return a peer's gRPC address without its port: `ipv4:10.0.0.7`."""
     return peer.rpartition(":")[0] if peer.startswith(("ipv4:", "ipv6:")) else peer
 
 
-def pulled(frames: AsyncIterator[bytes], loop: asyncio.AbstractEventLoop) -> Iterator[bytes]:
-    """Yield, in a thread, what an event loop's iterator gives; a frame is read when asked for."""
+def iterate_in_thread(
+    frames: AsyncIterator[bytes], loop: asyncio.AbstractEventLoop
+) -> Iterator[bytes]:
+    """Yield, in a thread, the frames of an event loop's iterator; each is read on demand."""
 
     async def next_frame() -> bytes | None:
         return await anext(frames, None)

@@ -1,4 +1,4 @@
-"""Puts the services on a socket, with health, reflection and an orderly end; knows no settings."""
+"""Serves the services on one port, with health, reflection and a graceful shutdown."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from .pca_service import PCAServicer
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
-_LAST_WORD_SECONDS = 5.0
-"""A slow reader gets so long to take what is on its way, and the status behind it."""
+_GRACE_SECONDS = 5.0
+"""Time for a slow reader to receive what is in transit, and the status after it."""
 
 
 class GrpcServer:
@@ -57,33 +57,33 @@ class GrpcServer:
         reflection.enable_server_reflection([*names, reflection.SERVICE_NAME], self._server)
 
     async def start(self, address: str) -> int:
-        """Listen, say that it serves, and return the port; OSError where the port is taken."""
+        """Listen, report SERVING, and return the port; OSError if the port is taken."""
         try:
             port: int = self._server.add_insecure_port(address)
         except RuntimeError as error:
             raise OSError(f"can't listen on {address}: {error}") from error
         await self._server.start()
-        await self._tell_health(_SERVING)
+        await self._set_health(_SERVING)
         return port
 
     async def stop(self, drain_seconds: float) -> None:
-        """Refuse new calls, let running ones finish or end them in time, and close."""
-        await self._tell_health(_NOT_SERVING)
+        """Refuse new calls, drain running calls for `drain_seconds`, and close."""
+        await self._set_health(_NOT_SERVING)
         await self._gate.drain(drain_seconds)
-        await self._server.stop(_LAST_WORD_SECONDS)
+        await self._server.stop(_GRACE_SECONDS)
 
-    async def _tell_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for service in ("", *self._services):
             await self._health.set(service, status)
 
 
 def _channel_options(max_message_bytes: int) -> Mapping[str, int]:
     return {
-        "grpc.so_reuseport": 0,  # a port that is taken must fail
+        "grpc.so_reuseport": 0,  # so that a taken port fails
         "grpc.max_receive_message_length": max_message_bytes,
         "grpc.max_send_message_length": -1,
         "grpc.http2.max_frame_size": 1024 * 1024,
-        # A client that vanished without a word gives its lease back within a minute.
+        # The lease of a client that vanished silently ends within a minute.
         "grpc.keepalive_time_ms": 30_000,
         "grpc.keepalive_timeout_ms": 20_000,
         "grpc.http2.min_recv_ping_interval_without_data_ms": 10_000,

@@ -1,4 +1,4 @@
-"""Turns errors into statuses with `google.rpc` details; the one table from class to code."""
+"""Turns errors into statuses with `google.rpc` details, by one table from class to code."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ RETRY_SECONDS = 5
 
 _SENTENCE_BYTES = 1000
 _NAME_BYTES = 120
-"""Statuses travel as HTTP/2 trailers, of which stock clients take 8 KiB; in those the sentence
-stands three times, with up to three letters for a byte, and each name twice."""
+"""Statuses travel as HTTP/2 trailers, of which stock clients accept 8 KiB; these contain the
+sentence three times, with up to three characters per byte, and each name twice."""
 
 _CUT = " ... (the server's log has the rest)"
 
@@ -40,16 +40,16 @@ CODES: Mapping[type[ThingsvisionError], grpc.StatusCode] = {
     UnavailableError: grpc.StatusCode.UNAVAILABLE,
     ChecksumError: grpc.StatusCode.DATA_LOSS,
 }
-"""The code of a class and of the classes below it; found by its method resolution order."""
+"""The code of a class and of its subclasses; found by the method resolution order."""
 
 
 def code_of(error: type[ThingsvisionError]) -> grpc.StatusCode:
-    """Return the status code of an error's class; KeyError where the table has none."""
+    """Return the status code of an error's class; StopIteration if the table has none."""
     return next(CODES[base] for base in error.__mro__ if base in CODES)
 
 
 def status_of(error: ThingsvisionError) -> tuple[grpc.StatusCode, Status]:
-    """Return the code and the status with ErrorInfo and the code's own details."""
+    """Return the code, and the status with ErrorInfo and the details of that code."""
     code = code_of(type(error))
     metadata = {"field": _name(error.field), "subject": _name(error.subject)}
     info = details.ErrorInfo(reason=type(error).__name__, domain=DOMAIN, metadata=metadata)
@@ -57,7 +57,7 @@ def status_of(error: ThingsvisionError) -> tuple[grpc.StatusCode, Status]:
 
 
 def internal_status(request_id: str) -> tuple[grpc.StatusCode, Status]:
-    """Return the status of a bug of ours: the request's id finds it in the server's log."""
+    """Return the status of a bug of ours; the request's id finds the bug in the server's log."""
     sentence = f"the server failed; its log has the reason under request id {request_id}"
     info = details.ErrorInfo(reason="InternalError", domain=DOMAIN)
     request = details.RequestInfo(request_id=request_id)

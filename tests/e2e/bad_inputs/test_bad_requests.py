@@ -122,7 +122,7 @@ EXTRACTIONS: dict[str, Bad] = {
         ("a second header", "'image'"),
     ),
     "header without images": Bad(
-        lambda: [extraction("features.0")], INVALID, "InvalidRequestError", ("no image",)
+        lambda: [extraction("features.0")], INVALID, "InvalidRequestError", ("at least one image",)
     ),
     "message without a part": Bad(
         lambda: [extraction("features.0"), pb.ExtractRequest()],

@@ -52,7 +52,7 @@ def test_another_declaration_of_a_file_is_refused_until_it_is_deleted(
     for word in ("std [0.2, 0.25, 0.3] and not [1.0, 1.0, 1.0]", "delete-upload", "override"):
         assert word in str(refusal.value)
     client.extract(model, photos, "head")
-    with pytest.raises(ModelInUseError, match=f"own/{model.name}@sha256:.* is in memory; unload"):
+    with pytest.raises(ModelInUseError, match=f"own/{model.name}@sha256:.* from memory first"):
         client.delete_upload(model.name)
     client.unload(model)
     client.delete_upload(model.name)

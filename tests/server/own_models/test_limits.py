@@ -25,7 +25,7 @@ def test_whole_models_keep_the_memory_format_that_they_were_written_for(
     path = copied(programs, "net") if kind == "pt2" else onnx_file(network(6), onnx_path)
     model = client.upload_model(path, DECLARED)
     with pytest.raises(
-        InvalidRequestError, match="can't compute in channels_last on cpu; valid: contiguous"
+        InvalidRequestError, match="on cpu must be one of: contiguous; got channels_last"
     ):
         client.extract(model, photos, "", memory_format="channels_last")
 

@@ -223,7 +223,7 @@ def test_weights_are_sent_once(client: Client, stock: StockCaller, tmp_path: Pat
     assert (reply.complete, reply.received_bytes) == (True, path.stat().st_size)
     model = f"torchvision/squeezenet1_1@sha256:{first}"
     client.load(model)
-    with pytest.raises(ModelInUseError, match=rf"{first} is in use: {model} is in memory; unload"):
+    with pytest.raises(ModelInUseError, match=rf"{first} is in use: unload {model} from memory"):
         client.delete_upload(first)
     client.unload(model)
     assert client.delete_upload(first) == path.stat().st_size

@@ -1,7 +1,7 @@
-"""Decodes and preprocesses images ahead of the device, in order; knows no model.
+"""Decodes and preprocesses images ahead of the device, in order.
 
-A bounded pool of threads is shared by all requests; each request has only as many images on
-the way as its stream has room for.
+All requests share a bounded pool of threads; each request has at most as many images in
+preparation as its stream has room for.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ _Pending = asyncio.Queue[asyncio.Future[PreparedImage] | None]
 
 @dataclass
 class Preparation:
-    """What was prepared for one request so far."""
+    """What has been prepared for one request so far."""
 
     image_count: int = 0
     byte_count: int = 0
     decode_seconds: float = 0.0
     digests: dict[int, str] | None = None
-    """SHA-256 (hex) of the content of each image, by its place; None: nobody wants them."""
+    """SHA-256 (hex) of the content of each image, by its index; None if they are not needed."""
 
 
 class ImagePreparer:
-    """The pool of threads that decode."""
+    """Decodes and preprocesses images in a pool of threads."""
 
     def __init__(
         self,
@@ -60,12 +60,14 @@ class ImagePreparer:
         transform: InputTransform,
         preparation: Preparation,
     ) -> None:
-        """Read images, prepare them in parallel, and put them into the stream in their order.
+        """Read images, prepare them in parallel, and put them into the stream in order.
 
-        Raises ImageError, or what reading raises. Cancelling drops what is not yet begun.
+        Raises ImageError, or what reading raises. Cancelling drops images that have not started.
         """
-        pending: _Pending = asyncio.Queue()  # as long as the stream has room
-        reading = self._read(stream, images, transform, preparation, pending)
+        pending: _Pending = asyncio.Queue()  # at most as long as the stream has room
+        reading = self._read(
+            stream, images, transform=transform, preparation=preparation, pending=pending
+        )
         reader = asyncio.create_task(reading, name="read images")
         try:
             while (future := await pending.get()) is not None:
@@ -76,13 +78,16 @@ class ImagePreparer:
             while not pending.empty():
                 _drop(pending.get_nowait())
         if not preparation.image_count:
-            raise InvalidRequestError("no image was sent after the header", field="image")
+            raise InvalidRequestError(
+                "the request must have at least one image after the header", field="image"
+            )
         stream.end()
 
     async def _read(
         self,
         stream: BatchStream,
         images: AsyncIterator[SentItem],
+        *,
         transform: InputTransform,
         preparation: Preparation,
         pending: _Pending,
@@ -126,7 +131,7 @@ class ImagePreparer:
         return item.text
 
     def close(self) -> None:
-        """End the threads; what they have not begun is dropped."""
+        """Shut the threads down; images that have not started are dropped."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
@@ -135,13 +140,13 @@ def _byte_count(item: SentItem) -> int:
 
 
 def _bytes(item: RequestItem) -> bytes:
-    """Return the content of an item that has it."""
+    """Return the content of an item as bytes."""
     if isinstance(item, EncodedImage):
         return item.encoded
     return item.values if isinstance(item, TensorImage) else item.text.encode()
 
 
 def _drop(future: asyncio.Future[PreparedImage] | None) -> None:
-    """Cancel what is not begun; an error that came too late to be told is read, so not logged."""
+    """Cancel a pending future; read the error of a finished future, so that it is not logged."""
     if future is not None and not future.cancel() and not future.cancelled():
         future.exception()

@@ -1,4 +1,4 @@
-"""Images that lie on the server: kept of earlier requests, or below a folder; decodes nothing."""
+"""Finds images that are on the server: cached from earlier requests, or below the image root."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from ...inputs import RequestItem
 from .store import ImageStore
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-"""Endings of files below the image root that are images, in lower case."""
+"""Suffixes of image files below the image root, in lower case."""
 
 SentItem = RequestItem | KeptImage | ServerImage
-"""What a request sends: content, or what names an image that lies here."""
+"""What a request sends: content, or a reference to an image on the server."""
 
 
 @dataclass(frozen=True)
 class ServerImages:
-    """Both: the store, and the folder that the operator shows to all users, if any."""
+    """The cache of sent images, and the image root: a folder that all users may read, if any."""
 
     store: ImageStore
     root: Path | None = None
 
     def fetch(self, item: SentItem) -> RequestItem:
-        """Return the image that an item names, with its file; others as they are.
+        """Return the image that an item refers to, with its file; other items as they are.
 
-        Raises UnknownImageError where it is not here.
+        Raises UnknownImageError if the image is not cached, ImageError if it is not below the root.
         """
         if isinstance(item, KeptImage):
             return self._kept(item)
@@ -38,14 +38,14 @@ class ServerImages:
         return item
 
     def keep(self, item: RequestItem) -> None:
-        """Keep an image's file, if its user wants that."""
+        """Cache an image's file, if its user asked for that."""
         if isinstance(item, EncodedImage) and item.keep_for is not None:
             self.store.keep(item.encoded, item.keep_for)
 
     def names(self, folder: str) -> Iterator[str]:
-        """Yield the images below a folder: folders by code points, in each its files likewise.
+        """Yield the images below a folder, sorted by folder, then by file name (code points).
 
-        Hidden files and links that lead out of the root are none.
+        Hidden files and links that lead out of the root are left out.
         """
         root, start = self._root(), self._inside(folder)
         if start is None or not start.is_dir():
@@ -65,7 +65,7 @@ class ServerImages:
         content = self.store.read(item.sha256)
         if content is None:
             raise UnknownImageError(
-                f"image {item.index} ({item.name!r}), SHA-256 {item.sha256.hex()}, is not kept "
+                f"image {item.index} ({item.name!r}), SHA-256 {item.sha256.hex()}, is not cached "
                 "here any more; send the file",
                 field=f"image[{item.index}]",
                 subject=item.name,
@@ -75,12 +75,12 @@ class ServerImages:
     def _file(self, item: ServerImage) -> Path:
         path = self._inside(item.path)
         if path is None or path.suffix.lower() not in SUFFIXES or not path.is_file():
-            fault = f"is no image of this server's image root: {item.path!r}"
+            fault = f"is not an image below this server's image root: {item.path!r}"
             raise image_error(item, fault)
         return path
 
     def _inside(self, name: str) -> Path | None:
-        """Return a path below the root, links followed; None where it leads out of it."""
+        """Return a path below the root, with links followed; None if it leads out of the root."""
         root = self._root()
         path = (root / name).resolve()
         return path if path.is_relative_to(root) else None
@@ -88,7 +88,7 @@ class ServerImages:
     def _root(self) -> Path:
         if self.root is None:
             raise InvalidRequestError(
-                "this server shows no folder of images; its operator can, with --image-root",
+                "this server has no image root; its operator can set one with --image-root",
                 field="server_path",
             )
         return self.root.resolve()

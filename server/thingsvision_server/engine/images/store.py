@@ -1,7 +1,7 @@
-"""Files of images that are kept for later requests, under their SHA-256; knows no request.
+"""Caches image files for later requests, under their SHA-256.
 
-Where room is needed, whoever has most kept loses what was not asked for the longest: nobody's many
-images push out the few of another.
+When room is needed, the client that uses the most space loses its least recently used images: the
+many images of one client never push out the few of another.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import structlog
 _log = structlog.get_logger(__name__)
 
 _EARLIER = ""
-"""Whose images are that lay here at the start: who sent them is not written down."""
+"""Sender of the images that were in the folder at the start: their senders are not recorded."""
 
 
 class _Share:
-    """What one sender has kept: sizes by digest, what was not asked for the longest first."""
+    """What one sender has in the cache: sizes by digest, least recently used first."""
 
     def __init__(self) -> None:
         self.sizes: OrderedDict[bytes, int] = OrderedDict()
@@ -38,7 +38,7 @@ class _Share:
 
 
 class ImageStore:
-    """Files of images under their SHA-256, within a quota; 0 keeps none. Threads may share it."""
+    """Image files under their SHA-256, within a quota; 0 caches nothing. Thread-safe."""
 
     def __init__(self, folder: Path, quota_bytes: int) -> None:
         self.quota_bytes = quota_bytes
@@ -50,40 +50,40 @@ class ImageStore:
         found = [(path.stat(), path) for path in folder.glob("??/[!.]*")]
         for facts, path in sorted(found, key=lambda one: one[0].st_mtime):
             digest = bytes.fromhex(path.parent.name + path.name)
-            self._note(digest, facts.st_size, _EARLIER)
+            self._add(digest, facts.st_size, _EARLIER)
         self._make_room()
 
-    def missing(self, digests: Sequence[bytes]) -> list[int]:
-        """Return the places of those that are not kept; the others are kept longest from now on.
+    def find_missing(self, digests: Sequence[bytes]) -> list[int]:
+        """Return the positions of digests that are not cached; the others become recently used.
 
-        A file that somebody removed from the folder is forgotten.
+        A file that somebody removed from the folder is not cached any more.
         """
         with self._lock:
             for digest in digests:
                 if digest in self._senders and not self._path(digest).is_file():
-                    self._forget(digest)
+                    self._evict(digest)
                 if digest in self._senders:
                     self._shares[self._senders[digest]].sizes.move_to_end(digest)
             return [place for place, digest in enumerate(digests) if digest not in self._senders]
 
     def keep(self, content: bytes, sender: str) -> None:
-        """Keep a file, and let others go for it; one that is larger than all room is not kept."""
+        """Cache a file, evicting others for it; a file larger than the quota is not cached."""
         digest = hashlib.sha256(content).digest()
         with self._lock:
             if digest in self._senders or len(content) > self.quota_bytes:
                 return
             try:
                 self._write(self._path(digest), content)
-            except OSError as error:  # keeping is a favour: the request has its image
-                _log.warning("an image can't be kept", reason=str(error))
+            except OSError as error:  # the request has its image, cached or not
+                _log.warning("an image can't be cached", reason=str(error))
                 return
-            self._note(digest, len(content), sender)
+            self._add(digest, len(content), sender)
             self._make_room()
 
     def read(self, digest: bytes) -> bytes | None:
-        """Return a file; None where it is not kept, or is not what it was."""
+        """Return a file; None if it is not cached, or if its content has changed."""
         with self._lock:
-            if digest not in self._senders:  # whatever was sent, it is no name of a file then
+            if digest not in self._senders:  # so that no other bytes become a path
                 return None
         try:
             content = self._path(digest).read_bytes()
@@ -92,7 +92,7 @@ class ImageStore:
         if content is not None and hashlib.sha256(content).digest() == digest:
             return content
         with self._lock:
-            self._forget(digest)
+            self._evict(digest)
         return None
 
     def _path(self, digest: bytes) -> Path:
@@ -108,12 +108,12 @@ class ImageStore:
         finally:
             unfinished.unlink(missing_ok=True)
 
-    def _note(self, digest: bytes, size: int, sender: str) -> None:
+    def _add(self, digest: bytes, size: int, sender: str) -> None:
         self._senders[digest] = sender
         self._shares[sender].add(digest, size)
         self.used_bytes += size
 
-    def _forget(self, digest: bytes) -> None:
+    def _evict(self, digest: bytes) -> None:
         sender = self._senders.pop(digest, None)
         if sender is None:
             return
@@ -126,4 +126,4 @@ class ImageStore:
     def _make_room(self) -> None:
         while self.used_bytes > self.quota_bytes:
             largest = max(self._shares.values(), key=lambda share: share.used_bytes)
-            self._forget(next(iter(largest.sizes)))
+            self._evict(next(iter(largest.sizes)))

@@ -1,7 +1,7 @@
-"""Which models are in the device's memory: LRU by measured bytes, with leases; knows no images.
+"""Decides which models are in the device's memory: LRU by measured bytes, with leases.
 
-All state belongs to one event loop; loading and freeing run in threads. A request counts as a
-lease from the moment it asks, so that nothing it waits for is evicted under it.
+All state belongs to one event loop; loading and freeing run in threads. A request holds its lease
+from the moment it asks for a model, so the model that it waits for is never evicted.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from .loading import LoadedModel
 
 @dataclass(frozen=True)
 class Loading:
-    """How a model is loaded: what it will need, and the load itself; both may block."""
+    """How a model is loaded: the prediction of its bytes, and the load itself; both may block."""
 
     predict_bytes: Callable[[ModelKey], int]
     load: Callable[[ModelKey, OffloadedModel | None], LoadedModel]
-    """From what the model left in the host's memory, if it left anything."""
+    """From the host's memory, if the model was offloaded there."""
 
 
 @dataclass(eq=False)
 class Resident:
-    """A model that is in memory, or on its way there."""
+    """A model that is in memory or being loaded."""
 
     key: ModelKey
     ready: asyncio.Task[LoadedModel]
@@ -42,27 +42,27 @@ class Resident:
     used_at: float = field(default_factory=time.monotonic)
     load_seconds: float = 0.0
     came_from_host: bool = False
-    """Whether its weights were in the host's memory still."""
+    """Whether its weights were still in the host's memory."""
 
     @property
-    def loaded(self) -> LoadedModel | None:
-        """Return the model once it is there."""
+    def ready_model(self) -> LoadedModel | None:
+        """Return the model; None while it is loading, or if loading failed."""
         done = self.ready.done() and not self.ready.cancelled() and not self.ready.exception()
         return self.ready.result() if done else None
 
     @property
     def idle_seconds(self) -> float:
-        """Return the time since the last use; 0 while in use."""
+        """Return the seconds since the last use; 0 while in use."""
         return 0.0 if self.lease_count else time.monotonic() - self.used_at
 
     @property
     def evictable(self) -> bool:
-        """Tell whether nobody uses the model or wants it kept."""
-        return bool(self.loaded) and not self.lease_count and not self.pinned
+        """Tell whether the model is loaded, and neither in use nor pinned."""
+        return bool(self.ready_model) and not self.lease_count and not self.pinned
 
 
 class Residency:
-    """The models on one device, within a budget of bytes; what they leave is kept in `host`."""
+    """The models on one device, within a budget of bytes; `host` holds offloaded models."""
 
     def __init__(
         self,
@@ -91,11 +91,11 @@ class Residency:
 
     @asynccontextmanager
     async def lease(self, key: ModelKey) -> AsyncIterator[LoadedModel]:
-        """Keep a model in memory while the context lasts; load it first if need be.
+        """Keep a model in memory while the context lasts; load it first if needed.
 
-        Raises what the load raises, the same to all who wait for it; the next request tries anew.
+        If the load fails, all requests that wait for it raise its error; the next request retries.
         """
-        resident = self._residents.get(key) or self._begin(key)
+        resident = self._residents.get(key) or self._start_load(key)
         resident.lease_count += 1
         try:
             with self._metrics.load_waiters.track_inprogress():
@@ -107,22 +107,22 @@ class Residency:
             self._changed.set()
 
     def find(self, key: ModelKey) -> Resident | None:
-        """Return a model that is in memory or being loaded."""
+        """Return a model that is in memory or being loaded, if any."""
         return self._residents.get(key)
 
     def residents(self) -> list[Resident]:
-        """Return the models in memory, the most recently used first."""
-        loaded = [resident for resident in self._residents.values() if resident.loaded]
+        """Return the models in memory, most recently used first."""
+        loaded = [resident for resident in self._residents.values() if resident.ready_model]
         return sorted(loaded, key=lambda resident: resident.idle_seconds)
 
     def users_of(self, weights: Weights) -> list[ModelKey]:
-        """Return the models with these weights that are in memory, or on their way there."""
+        """Return the models with these weights that are in memory or being loaded."""
         return [key for key in self._residents if key.weights == weights]
 
     async def pin(self, key: ModelKey, pinned: bool) -> Resident:
-        """Keep a model (loaded if need be) until it is unpinned, or let it go again."""
+        """Pin a model, loading it if needed, or unpin it."""
         if not pinned:
-            resident = self.loaded_resident(key)
+            resident = self.get_resident(key)
             resident.pinned = False
             self._changed.set()
             return resident
@@ -132,47 +132,48 @@ class Residency:
             return resident
 
     async def unload(self, key: ModelKey) -> int:
-        """Free an idle model, and return its bytes on the device: 0 if it had left that already.
+        """Free an idle model, and return its bytes on the device: 0 if it was offloaded.
 
-        Nothing of it stays in the host's memory. Raises where it is used, pinned or not there.
+        Nothing of it stays in the host's memory. Raises ModelInUseError if it is in use or pinned,
+        NotResidentError if it is not in memory.
         """
         if key not in self._residents and key in self.host:
             await self.host.drop([key])
             return 0
-        resident = self.loaded_resident(key)
+        resident = self.get_resident(key)
         if not resident.evictable:
-            leases = f"used by {resident.lease_count} request(s)"
+            leases = f"in use by {resident.lease_count} request(s)"
             why = "pinned; unpin it first" if resident.pinned else f"{leases}; try again later"
             raise ModelInUseError(f"{key} is {why}", field="model", subject=str(key))
         return await self._evict(resident, "unload")
 
-    def loaded_resident(self, key: ModelKey) -> Resident:
-        """Return a model that is in memory; raise NotResidentError."""
+    def get_resident(self, key: ModelKey) -> Resident:
+        """Return a model that is in memory; raise NotResidentError if it is not."""
         resident = self._residents.get(key)
-        if resident is None or not resident.loaded:
+        if resident is None or not resident.ready_model:
             names = ", ".join(str(other.key) for other in self.residents()) or "none"
             sentence = f"{key} is not in memory. Resident models: {names}"
             raise NotResidentError(sentence, field="model", subject=str(key))
         return resident
 
     async def close(self) -> None:
-        """Free every model, used or not; loads under way are waited for."""
+        """Free every model, in use or not, after waiting for loads in progress."""
         for resident in list(self._residents.values()):
             await asyncio.wait([resident.ready])
-            if resident.loaded and self._residents.get(resident.key) is resident:
+            if resident.ready_model and self._residents.get(resident.key) is resident:
                 await self._evict(resident, "shutdown")
         if self._freeing:
             await asyncio.wait(self._freeing)
         await self.host.drop_all()
 
-    def _begin(self, key: ModelKey) -> Resident:
+    def _start_load(self, key: ModelKey) -> Resident:
         resident = Resident(key, asyncio.create_task(self._load(key), name=f"load {key}"))
         self._residents[key] = resident
-        # A failure is read here too, in case every waiter is gone by then.
-        resident.ready.add_done_callback(lambda task: self._ended(resident, task))
+        # Reads a failure too, so that it is not logged if every waiter is gone by then.
+        resident.ready.add_done_callback(lambda task: self._on_load_end(resident, task))
         return resident
 
-    def _ended(self, resident: Resident, task: asyncio.Task[LoadedModel]) -> None:
+    def _on_load_end(self, resident: Resident, task: asyncio.Task[LoadedModel]) -> None:
         failed = task.cancelled() or task.exception() is not None
         result = "error" if failed else "host" if resident.came_from_host else "ok"
         self._metrics.loads.labels(result).inc()
@@ -183,12 +184,13 @@ class Residency:
     async def _load(self, key: ModelKey) -> LoadedModel:
         predicted = await asyncio.to_thread(self._loading.predict_bytes, key)
         self._refuse_if_too_large(key, predicted)
-        # Now, or it might have to go for a model that makes room for this one.
+        # Take it now: `_reserve` could evict it.
         host = self.host.take(key)
         await self._reserve(key, predicted)
         started = time.monotonic()
         try:
-            # All who make room do so in turn: if it was leaving still, it has left by now.
+            # `_memory_turn` lets one load make room at a time: if this model was still being
+            # offloaded above, that has finished by now.
             host = host or self.host.take(key)
             loaded = await asyncio.to_thread(self._loading.load, key, host)
         finally:
@@ -203,8 +205,8 @@ class Residency:
         return loaded
 
     def _refuse_if_too_large(self, key: ModelKey, needed: int) -> None:
-        pinned = [r for r in self._residents.values() if r.pinned and r.loaded]
-        pinned_bytes = sum(r.loaded.model.resident_bytes for r in pinned if r.loaded)
+        pinned = [r for r in self._residents.values() if r.pinned and r.ready_model]
+        pinned_bytes = sum(r.ready_model.model.resident_bytes for r in pinned if r.ready_model)
         if needed + pinned_bytes <= self.budget_bytes:
             return
         names = ", ".join(str(r.key) for r in pinned)
@@ -233,19 +235,19 @@ class Residency:
             self.reserved_bytes += needed
 
     def _evict(self, resident: Resident, reason: str) -> asyncio.Future[int]:
-        """Forget a model now, so that no request finds it; await the result to have it freed."""
+        """Forget a model at once, so that no request finds it; await the result to see it freed."""
         del self._residents[resident.key]
         self._metrics.model_bytes.remove(str(resident.key))
         freeing = asyncio.create_task(self._free(resident, reason), name=f"free {resident.key}")
         self._freeing.add(freeing)
         freeing.add_done_callback(self._freeing.discard)
-        # A caller that goes away must not leave the bytes counted.
+        # If the caller is cancelled, the model must still be freed and its bytes uncounted.
         return asyncio.shield(freeing)
 
     async def _free(self, resident: Resident, reason: str) -> int:
         """Free a forgotten model's memory, then count its bytes as free, and return them.
 
-        What had to make room for others stays in the host's memory, if that has room for it.
+        A model evicted for room is offloaded to the host's memory, if the budget there allows it.
         """
         loaded = resident.ready.result()
         started = time.monotonic()
@@ -263,7 +265,7 @@ class Residency:
         return freed
 
     def _lru_age_seconds(self) -> float:
-        # Asked for by the thread that publishes metrics, while the loop adds and removes models.
+        # The thread that publishes metrics calls this while the loop adds and removes models.
         residents = list(self._residents.values())
         ages = [resident.idle_seconds for resident in residents if resident.evictable]
         return max(ages, default=0.0)

@@ -1,7 +1,7 @@
-"""Merges what waits for one model into batches and runs them; knows no request's origin.
+"""Merges the images that wait for one model, of any request, into batches and runs them.
 
-There is no timer: a batch is chosen when a lane of the device is free, from what is ready then, so
-batches grow under load. A stream whose reader is slow stops only itself.
+There is no timer: a batch is chosen when a lane of the device is free, from the images that are
+ready then, so batches grow under load. A slow reader holds up only its own stream.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ _Piece = tuple[BatchRun, Overflows]
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """What one forward pass may at most hold."""
+    """The limits of one forward pass."""
 
     images: int
     activation_bytes: int
 
     def images_for(self, taps: Sequence[Tap]) -> int:
-        """Return how many images fit, at least one."""
+        """Return how many images fit into a pass, at least one."""
         row_bytes = sum(tap.row_bytes for tap in taps)
         return max(1, min(self.images, self.activation_bytes // max(1, row_bytes)))
 
 
 class Batcher:
-    """The streams of one model on one device."""
+    """Runs the batches of one model on one device, from all open streams."""
 
     def __init__(
         self, model: RunnableModel, lanes: DeviceLanes, limits: BatchLimits, metrics: Metrics
@@ -52,7 +52,7 @@ class Batcher:
         self._model = model
         self._lanes = lanes
         self._metrics = metrics
-        self._most_passes = lanes.width if model.is_concurrent else 1
+        self._max_passes = lanes.width if model.is_concurrent else 1
         self._streams: list[BatchStream] = []
         self._changed = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
@@ -60,7 +60,7 @@ class Batcher:
 
     @contextmanager
     def open(self, work: Work, batch_size: int) -> Iterator[BatchStream]:
-        """Yield a stream of images for this work; batch_size 0 leaves it to what is ready."""
+        """Yield a stream of images for this work; batch_size 0 means as many as are ready."""
         most = self.limits.images_for(work.taps)
         size = min(batch_size or most, most)
         stream = BatchStream(
@@ -69,7 +69,7 @@ class Batcher:
             exact=batch_size > 0,
             changed=self._changed,
             depth=self._metrics.queue_depth,
-            most_batches=self._most_passes + 1,
+            max_batches=self._max_passes + 1,
         )
         self._streams.append(stream)
         if self._worker is None or self._worker.done():
@@ -83,36 +83,36 @@ class Batcher:
             self._changed.set()
 
     async def drain(self) -> None:
-        """Wait for passes that still run, for readers who left too."""
+        """Wait for passes that still run, including those whose readers have left."""
         while self._passes:
             await asyncio.wait(self._passes)
 
     async def _work(self) -> None:
         """Start passes until no stream is left."""
         while self._streams:
-            has_room = len(self._passes) < self._most_passes
+            has_room = len(self._passes) < self._max_passes
             if not has_room or not any(stream.runnable_count for stream in self._streams):
                 self._changed.clear()
                 await self._changed.wait()
                 continue
             turn = await self._lanes.turn()
-            # Chosen only now: what became ready while others used the device joins in.
+            # Choose only now, so that images that became ready during the wait join the batch.
             batch = self._choose()
-            if self._is_awaited(batch):
+            if self._is_last(batch):
                 await turn.widen()
             self._start(batch, turn)
 
     def _start(self, batch: _Batch, turn: Turn) -> None:
         running = asyncio.create_task(self._run(batch, turn), name="pass")
         self._passes.add(running)
-        running.add_done_callback(self._ended)
+        running.add_done_callback(self._on_pass_end)
 
-    def _ended(self, running: asyncio.Task[None]) -> None:
+    def _on_pass_end(self, running: asyncio.Task[None]) -> None:
         self._passes.discard(running)
         self._changed.set()
 
     def _choose(self) -> _Batch:
-        """Take the next batch; the stream that leads it goes to the end of the turn."""
+        """Take the next batch; the stream that leads it moves to the end of the queue."""
         leader = next((stream for stream in self._streams if stream.runnable_count), None)
         if leader is None:
             return []
@@ -135,13 +135,13 @@ class Batcher:
             and stream.work == leader.work
         ]
 
-    def _is_awaited(self, batch: _Batch) -> bool:
-        """Tell whether nothing is left to do but this batch; exact ones keep to their cores."""
+    def _is_last(self, batch: _Batch) -> bool:
+        """Tell whether nothing but this batch is left to do; false for batches of exact streams."""
         whole = all(share.stream.ended and not share.stream.exact for share in batch)
         return whole and not any(stream.ready for stream in self._streams)
 
     async def _run(self, batch: _Batch, turn: Turn) -> None:
-        """Run a batch, and hand its rows, or what went wrong, to the readers."""
+        """Run a batch, and deliver its rows, or its error, to the streams."""
         try:
             self._observe_wait(batch)
             images = [image for share in batch for image in share.images]
@@ -152,23 +152,23 @@ class Batcher:
             self._deliver(batch, result)
             return
         for share in batch:
-            share.stream.give(share.place, _as_error(result, share.stream.work))
+            share.stream.deliver(share.place, _as_error(result, share.stream.work))
 
     async def _forward(
         self, images: list[PreparedImage], work: Work, turn: Turn
     ) -> list[_Piece] | BaseException:
-        """Return what a pass gives, or several in a row where the device has no room for one."""
+        """Run a pass; halve it while the device has no room. Return the rows, or the error."""
         runs: list[_Piece] = []
         pieces = [images]
         while pieces:
             piece = pieces.pop(0)
             inputs = [image.tensor for image in piece]
-            # A failed run holds the memory of its batch: nothing keeps it over the next one.
+            # A failed run holds the memory of its batch: drop it before the next run.
             run = turn.run(partial(work.run, self._model, inputs))
             await asyncio.wait({run})
-            # Compiled passes have one number of images.
-            divides = len(piece) > 1 and not work.options.compiled_for
-            if isinstance(run.exception(), OutOfDeviceMemoryError) and divides:
+            # A compiled pass has a fixed number of images.
+            can_halve = len(piece) > 1 and not work.options.compiled_for
+            if isinstance(run.exception(), OutOfDeviceMemoryError) and can_halve:
                 _log.warning("device out of memory, halving the batch", images=len(piece))
                 middle = len(piece) // 2
                 pieces = [piece[:middle], piece[middle:], *pieces]
@@ -186,7 +186,7 @@ class Batcher:
             stop = start + len(share.images)
             if not share.stream.closed:
                 share.stream.forward_seconds += sum(run.forward_seconds for run, _ in pieces)
-                share.stream.give(share.place, list(_rows(share, pieces, start)))
+                share.stream.deliver(share.place, list(_rows(share, pieces, start)))
             start = stop
 
     def _observe_wait(self, batch: _Batch) -> None:
@@ -196,18 +196,18 @@ class Batcher:
             for image in share.images:
                 self._metrics.queue_wait_seconds.observe(now - image.ready_at)
 
-    def _observe_run(self, run: BatchRun, most_images: int) -> None:
+    def _observe_run(self, run: BatchRun, max_images: int) -> None:
         metrics, count = self._metrics, len(run.rows[0])
         metrics.copy_seconds.observe(run.copy_seconds)
         metrics.forward_seconds.observe(run.forward_seconds)
         metrics.batch_images.observe(count)
-        metrics.batch_fill.observe(count / most_images)
+        metrics.batch_fill.observe(count / max_images)
         metrics.images.inc(count)
         metrics.activation_bytes.inc(sum(rows.nbytes for rows in run.rows))
 
 
 def _rows(share: Share, pieces: list[_Piece], start: int) -> Iterator[FeatureRows]:
-    """Yield the rows of a share, whose first is row `start` of the batch, piece by piece."""
+    """Yield the rows of a share, piece by piece; its first row is row `start` of the batch."""
     names, begin = [image.name for image in share.images], 0
     for run, overflows in pieces:
         end = begin + len(overflows)

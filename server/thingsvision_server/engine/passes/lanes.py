@@ -1,8 +1,8 @@
-"""The threads that a device works in, and the turns to use them; knows no models.
+"""The lanes of a device, each a thread that runs its work, and the turns to use them.
 
 A GPU has one lane. A CPU has several, each with its share of the cores: passes side by side are
-quicker than one pass after the other on all cores. A turn may widen to all cores while nobody
-else works, for the one image that somebody waits for.
+faster than one pass after another on all cores. A turn may widen to all cores while no other lane
+is in use, for the one image that somebody waits for.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from typing import TypeVar
 T = TypeVar("T")
 
 IDLE_SECONDS = 30.0
-"""After so long without work `on_idle` is called in a lane: what was kept for work may go."""
+"""After so long without work, `on_idle` is called in a lane, to release cached memory."""
 
 
 @dataclass(frozen=True)
 class Cores:
-    """The cores of a machine; `use` has the calling thread's operations use so many of them."""
+    """The cores of a machine; `use` sets how many the calling thread's operations use."""
 
     count: int
     use: Callable[[int], None]
 
 
 class DeviceLanes:
-    """Serves as many pieces of work at a time as it is wide, in the order of the turns."""
+    """Runs as many pieces of work at a time as there are lanes (`width`), in order of arrival."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class DeviceLanes:
         self._threads = ThreadPoolExecutor(width, f"lane-{device}")
 
     async def turn(self) -> Turn:
-        """Wait for a lane: what is queued may be chosen only now, when it is free. End the turn."""
+        """Wait for a free lane and take it; choose the work only after that, and end the turn."""
         await self._free.acquire()
         self._used_count += 1
         if self._rest is not None:
@@ -57,27 +57,27 @@ class DeviceLanes:
         return Turn(self)
 
     def run(self, work: Callable[[], T], cores: int | None = None) -> asyncio.Future[T]:
-        """Start work in a lane's thread, on a lane's cores unless more are named.
+        """Start work in a lane's thread, on a lane's share of the cores unless `cores` is given.
 
-        It runs to its end whoever waits for it.
+        It runs to its end even if nobody waits for it any more.
         """
         count = cores or max(1, self._cores.count // self.width)
         start = partial(_on_cores, self._cores, count, work)
         return asyncio.get_running_loop().run_in_executor(self._threads, start)
 
     @property
-    def is_used_once(self) -> bool:
-        """Tell whether one turn is all that is taken."""
+    def uses_one_lane(self) -> bool:
+        """Tell whether exactly one lane is in use."""
         return self._used_count == 1
 
-    async def take(self, count: int) -> None:
-        """Take free lanes; they have to be there."""
+    async def acquire(self, count: int) -> None:
+        """Take lanes that must be free."""
         for _ in range(count):
             await self._free.acquire()
         self._used_count += count
 
-    def give_back(self, count: int) -> None:
-        """Free lanes for whoever waits."""
+    def release(self, count: int) -> None:
+        """Give lanes back."""
         self._used_count -= count
         for _ in range(count):
             self._free.release()
@@ -91,14 +91,14 @@ class DeviceLanes:
         return self._cores.count
 
     def close(self) -> None:
-        """End the threads once their work is done."""
+        """Finish the work of the threads, then end them."""
         if self._rest is not None:
             self._rest.cancel()
         self._threads.shutdown(wait=True)
 
 
 class Turn:
-    """A lane that is taken; `end` gives it back."""
+    """A taken lane; `end` gives it back."""
 
     def __init__(self, lanes: DeviceLanes) -> None:
         self._lanes = lanes
@@ -106,20 +106,20 @@ class Turn:
         self._cores: int | None = None
 
     async def widen(self) -> None:
-        """Use all cores, if nobody else works."""
-        if self._lanes.is_used_once:
+        """Use all cores, if no other lane is in use."""
+        if self._lanes.uses_one_lane:
             others = self._lanes.width - 1
-            await self._lanes.take(others)
+            await self._lanes.acquire(others)
             self._taken_count += others
             self._cores = self._lanes.all_cores
 
     def run(self, work: Callable[[], T]) -> asyncio.Future[T]:
-        """Start work; it runs to its end whoever waits for it."""
+        """Start work; it runs to its end even if nobody waits for it any more."""
         return self._lanes.run(work, self._cores)
 
     def end(self) -> None:
         """Give the lane back."""
-        self._lanes.give_back(self._taken_count)
+        self._lanes.release(self._taken_count)
         self._taken_count = 0
 
 

@@ -9,21 +9,21 @@ import numpy as np
 
 from ...errors import ExhaustedError, InvalidRequestError
 from ...rdm.pca import Components, compute_pca
-from ..comparing import ComparingLimits
+from ..comparing import AnalysisLimits
+from ..progress import Progress, ProgressTracker, run_with_progress
 from ..rows.spool import FeatureSpool, SpoolColumn
-from ..watching import Progress, Watch, watched
 from .fitted import Array
 
 
 class Fitter:
     """Fits PCAs of one number of components on collected features, within the limits of RDMs."""
 
-    def __init__(self, device: str, limits: ComparingLimits, component_count: int) -> None:
+    def __init__(self, device: str, limits: AnalysisLimits, component_count: int) -> None:
         self._device = device
         self._limits = limits
         self._component_count = component_count
 
-    def collect(self, columns: Sequence[SpoolColumn]) -> FeatureSpool:
+    def open_spool(self, columns: Sequence[SpoolColumn]) -> FeatureSpool:
         """Open a place for rows of features; raise where they have too few values."""
         for column in columns:
             if not 1 <= self._component_count <= column.value_count:
@@ -78,22 +78,24 @@ class Fitter:
                 f"components, one less than images, not {count:,}",
                 field="component_count",
             )
-        watch = Watch(len(spool.columns))
-        return watched(watch, partial(self._fit_all, spool, watch))
+        tracker = ProgressTracker(len(spool.columns))
+        return run_with_progress(tracker, partial(self._fit_all, spool, tracker))
 
-    def _fit_all(self, spool: FeatureSpool, watch: Watch) -> list[Components]:
+    def _fit_all(self, spool: FeatureSpool, tracker: ProgressTracker) -> list[Components]:
         return [
-            self._fit_one(spool, column.name, watch, part)
+            self._fit_one(spool, column.name, tracker, part)
             for part, column in enumerate(spool.columns)
         ]
 
-    def _fit_one(self, spool: FeatureSpool, column: str, watch: Watch, part: int) -> Components:
+    def _fit_one(
+        self, spool: FeatureSpool, column: str, tracker: ProgressTracker, part: int
+    ) -> Components:
         rows, count = spool.rows(column), self._component_count
         found = compute_pca(
             rows,
             count,
             device=self._device,
-            on_block=watch.on_block(part),
+            on_block=tracker.on_block(part),
             thread_pool=self._limits.thread_pool,
         )
         if len(found.axes) < count:

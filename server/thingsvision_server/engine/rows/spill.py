@@ -1,7 +1,7 @@
-"""A temporary file for what does not fit into memory; knows bytes, not features.
+"""A temporary file for rows that do not fit into memory.
 
 It is read with `preadv` into a buffer: pages of a memory map would count as this process's memory
-until the kernel wants them back.
+until the kernel reclaims them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class SpillFile:
         self.byte_count = 0
 
     def append(self, array: Array) -> int:
-        """Write a contiguous array at the end and return its offset, bytes."""
+        """Append a contiguous array, and return its offset, bytes."""
         offset = self.byte_count
         try:
             self._write(array.view(np.uint8).data)
@@ -55,7 +55,7 @@ class SpillFile:
             data = data[written:]
 
     def read_into(self, array: Array, offset: int) -> None:
-        """Fill a contiguous array from `offset`, bytes; several threads may read at a time."""
+        """Fill a contiguous array from `offset`, bytes; several threads may read at once."""
         if self._file is None:
             raise ValueError("the spool is closed")
         data = array.view(np.uint8).data

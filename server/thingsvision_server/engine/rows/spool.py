@@ -1,11 +1,11 @@
-"""Features of all images of one request, in memory and past a budget on disk; knows no RDM.
+"""Stores the features of all images of one request: in memory, and beyond a budget on disk.
 
-Rows arrive one after the other and are read a few values of all rows at a time, so neither
-order may be the only cheap one. Rows are therefore collected in groups of some MiB, and a group
-lays out its rows in tiles of `TILE_VALUES` values: tile after tile, row after row within each.
-A group is written in one sequential go, and any run of whole tiles is one contiguous read per
-group: for 10,000 x 290,400 float32 (11.6 GB) 1,024 values of all rows are 370 reads of 108 KiB,
-where a row-major file would need 10,000 of 4 KiB.
+Rows arrive one after another and are read a few values of all rows at a time, so both orders must
+be cheap. Rows are therefore collected in groups of some MiB, and a group stores its rows in tiles
+of `TILE_VALUES` values: tile after tile, and row after row within each tile. A group is written in
+one sequential write, and any run of whole tiles is one contiguous read per group: for
+10,000 x 290,400 float32 (11.6 GB), 1,024 values of all rows are 370 reads of 108 KiB, whereas a
+row-major file would need 10,000 reads of 4 KiB.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ import numpy.typing as npt
 from .spill import SpillFile
 
 TILE_VALUES = 256
-"""Values of a row that lie together: 1 KiB of float32, enough for a fast copy."""
+"""Values of a row that are stored together: 1 KiB of float32, enough for a fast copy."""
 
 GROUP_BYTES = 32 * 1024 * 1024
-"""Most bytes of a group, unless a single row is larger."""
+"""Largest size of a group, unless a single row is larger."""
 
 Array = npt.NDArray[Any]
 
 
 class SpoolColumn(NamedTuple):
-    """A column of features: its name, the values of one row, and `float32` or `float64`."""
+    """A column of features: its name, the number of values in a row, `float32` or `float64`."""
 
     name: str
     value_count: int
@@ -45,7 +45,7 @@ class SpoolColumn(NamedTuple):
 
 @dataclass
 class _Group:
-    """Up to `capacity` rows: per column a flat array in memory, or after a spill an offset."""
+    """Up to `capacity` rows: per column a flat array in memory or, once spilled, an offset."""
 
     columns: Sequence[SpoolColumn]
     capacity: int
@@ -64,21 +64,21 @@ class _Group:
         return sum(array.nbytes for array in self._arrays)
 
     def fill(self, arrays: Sequence[Array]) -> int:
-        """Take as many rows as fit, and return how many."""
+        """Copy as many rows as fit, and return their number."""
         count = min(len(arrays[0]), self.capacity - self.row_count)
         for array, flat in zip(arrays, self._arrays, strict=True):
-            for rows, tiles in _tiled(array[:count], flat, self.capacity, self.row_count):
+            for rows, tiles in _tile_views(array[:count], flat, self.capacity, self.row_count):
                 tiles[...] = rows
         self.row_count += count
         return count
 
     def spill(self, file: SpillFile) -> None:
-        """Write all columns to the file, then give the memory back."""
+        """Write all columns to the file, then free their memory."""
         self._offsets = [file.append(array) for array in self._arrays]
         self._arrays = []
 
     def read(self, column: int, values: slice, file: SpillFile) -> Array:
-        """Return the tiles of these values (`start` and `stop` at the edges of tiles), flat."""
+        """Return the tiles of these values, flat; `start` and `stop` must be edges of tiles."""
         start, stop = values.start * self.capacity, values.stop * self.capacity
         if self._arrays:
             return self._arrays[column][start:stop]
@@ -87,10 +87,12 @@ class _Group:
         return tiles
 
 
-def _tiled(rows: Array, flat: Array, capacity: int, first: int) -> Iterator[tuple[Array, Array]]:
+def _tile_views(
+    rows: Array, flat: Array, capacity: int, first: int
+) -> Iterator[tuple[Array, Array]]:
     """Yield equally shaped views of n x W rows and of their places in the tiles of a group.
 
-    `flat` has the tiles of `capacity` rows; the n rows are those from `first`.
+    `flat` holds the tiles of `capacity` rows; the n rows begin at row `first` of the group.
     """
     count, width = rows.shape
     tile_count = width // TILE_VALUES
@@ -106,8 +108,8 @@ class FeatureSpool:
     """Collects rows of several columns of features, N unknown in advance; a context manager.
 
     `memory_budget_bytes` bounds the rows held in memory; the rest goes to an unnamed temporary
-    file in `directory` (None: the system's), which should be on a disk, not in memory. One
-    thread appends at a time; any number may read between appends. Appending may write to disk.
+    file in `directory` (None: the system's), which should be on a disk, not in memory. Only one
+    thread may append at a time; any number may read between appends. Appending may write to disk.
     """
 
     def __init__(
@@ -141,14 +143,14 @@ class FeatureSpool:
         self.close()
 
     @property
-    def spilled_bytes(self) -> int:
-        """Bytes on disk."""
+    def disk_bytes(self) -> int:
+        """Return the bytes on disk."""
         return self._file.byte_count
 
     def append(self, arrays: Sequence[Array]) -> None:
         """Copy n more rows: an array n x value_count per column, of the column's dtype.
 
-        Raises StorageError, naming directory and bytes, when the disk is full; ValueError when
+        Raises StorageError, naming directory and bytes, if the disk is full; ValueError if
         the arrays do not fit the columns.
         """
         self._check(arrays)
@@ -159,11 +161,11 @@ class FeatureSpool:
             self.row_count += taken
 
     def rows(self, column: str) -> SpooledRows:
-        """Return a reader of one column; KeyError when there is none of that name."""
+        """Return a reader of one column; KeyError if there is no column of that name."""
         return SpooledRows(self, self._index[column])
 
     def read(self, column: int, rows: slice, values: slice) -> Array:
-        """Return a new array of rows x values of a column; both slices have start and stop."""
+        """Return a new array of rows x values of a column; both slices must have start and stop."""
         if self._is_closed:
             raise ValueError("the spool is closed")
         spec = self.columns[column]
@@ -175,12 +177,12 @@ class FeatureSpool:
             first, last = max(rows.start, base), min(rows.stop, base + self._capacity)
             flat = self._groups[index].read(column, slice(start, stop), self._file)
             target = block[first - rows.start : last - rows.start]
-            for part, tiles in _tiled(target, flat, self._capacity, first - base):
+            for part, tiles in _tile_views(target, flat, self._capacity, first - base):
                 part[...] = tiles
         return block[:, values.start - start : values.stop - start]
 
     def pick(self, column: int, indices: Array, values: slice) -> Array:
-        """Like `read`, of the rows at ascending indices."""
+        """Return the values of the rows at ascending indices, as `read` does."""
         picked = np.empty((len(indices), values.stop - values.start), self.columns[column].dtype)
         groups = indices // self._capacity
         for group in np.unique(groups):
@@ -203,7 +205,7 @@ class FeatureSpool:
         count = len(arrays[0]) if arrays else 0
         expected = [((count, c.value_count), np.dtype(c.dtype)) for c in self.columns]
         if found != expected:
-            raise ValueError(f"rows do not fit the columns: {found} instead of {expected}")
+            raise ValueError(f"rows must fit the columns, {expected}, got {found}")
 
     def _open_group(self) -> _Group:
         if not self._groups or self._groups[-1].is_full:

@@ -1,4 +1,4 @@
-"""Long work in a thread: it tells how far it is, and ends when nobody waits; knows no work."""
+"""Runs work in a thread, reports its progress, and stops it when nobody waits for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PROGRESS_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Progress:
-    """Blocks of work done, of all parts."""
+    """Finished blocks and all blocks, over all parts."""
 
     done_count: int
     total_count: int
@@ -26,35 +26,40 @@ class _CancelledError(Exception):
 
 
 @dataclass
-class Watch:
-    """How far work is, and whether anybody waits for it."""
+class ProgressTracker:
+    """The progress of work in a thread, and whether the work is cancelled."""
 
     part_count: int
     progress: Progress = field(default=Progress(0, 0), init=False)
     cancelled: threading.Event = field(default_factory=threading.Event, init=False)
 
     def on_block(self, part: int) -> Callable[[int, int], None]:
-        """Return what the work of a part calls after each block, with those done and in all."""
+        """Return what a part calls after each block, with its finished and its total blocks.
 
-        def told(done_count: int, total_count: int) -> None:
+        Once the work is cancelled, the call raises, which ends the work.
+        """
+
+        def report(done_count: int, total_count: int) -> None:
             if self.cancelled.is_set():
                 raise _CancelledError
             before = part * total_count
             self.progress = Progress(before + done_count, self.part_count * total_count)
 
-        return told
+        return report
 
 
-async def watched(watch: Watch, work: Callable[[], T]) -> AsyncGenerator[Progress | T]:
-    """Yield progress every second, and at last the result of work in a thread.
+async def run_with_progress(
+    tracker: ProgressTracker, work: Callable[[], T]
+) -> AsyncGenerator[Progress | T]:
+    """Run work in a thread; yield its progress every second, and its result at the end.
 
-    Close the generator to stop: the work ends within a block, before this returns.
+    Closing the generator stops the work and waits until it ends, at most one block later.
     """
     future = asyncio.ensure_future(asyncio.to_thread(work))
     try:
         while not (await asyncio.wait({future}, timeout=_PROGRESS_SECONDS))[0]:
-            yield watch.progress
+            yield tracker.progress
         yield future.result()
     finally:
-        watch.cancelled.set()
+        tracker.cancelled.set()
         await asyncio.wait({future})
