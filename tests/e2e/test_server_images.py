@@ -118,7 +118,7 @@ def losing(keeping: TestServer, stimuli: Path, monkeypatch: pytest.MonkeyPatch) 
     """The same, which keeps the stimuli, but whose files vanish once it has said so."""
     with Client(keeping.address) as client:
         client.extract(MODEL, stimuli, MODULE, batch_size=1)
-    missing = ImageStore.missing
+    missing = ImageStore.find_missing
 
     def answered(store: ImageStore, digests: Any) -> list[int]:
         found = missing(store, digests)
@@ -126,7 +126,7 @@ def losing(keeping: TestServer, stimuli: Path, monkeypatch: pytest.MonkeyPatch) 
             path.unlink()
         return found
 
-    monkeypatch.setattr(ImageStore, "missing", answered)
+    monkeypatch.setattr(ImageStore, "find_missing", answered)
     return keeping
 
 

@@ -124,7 +124,7 @@ def test_in_memory_touches_no_disk(tmp_path):
 )
 def test_rows_that_do_not_fit_are_refused(arrays):
     with FeatureSpool(COLUMNS, IN_MEMORY) as spool:
-        with pytest.raises(ValueError, match="do not fit"):
+        with pytest.raises(ValueError, match="must fit"):
             spool.append(arrays)
         assert spool.row_count == 0
 
