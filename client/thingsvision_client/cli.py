@@ -45,7 +45,7 @@ for _command in (
     app.command()(_command)
 
 
-def _tell_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"thingsvision-client {version('thingsvision-service')}")
         raise typer.Exit
@@ -56,7 +56,7 @@ def _options(
     _version: Annotated[
         bool,
         typer.Option(
-            "--version", "-v", help="Show the version.", callback=_tell_version, is_eager=True
+            "--version", "-v", help="Show the version.", callback=_print_version, is_eager=True
         ),
     ] = False,
 ) -> None:
@@ -76,11 +76,11 @@ def main() -> None:
         typer.echo(f"Error: {error}", err=True)
         sys.exit(1)
     except OSError as error:
-        typer.echo(f"Error: {_told(error)}", err=True)
+        typer.echo(f"Error: {_describe(error)}", err=True)
         sys.exit(1)
 
 
-def _told(error: OSError) -> str:
+def _describe(error: OSError) -> str:
     """Return what the system says of a file as a sentence."""
     if error.filename is None:
         return f"{error.strerror or error}."

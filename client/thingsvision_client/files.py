@@ -18,14 +18,14 @@ _FORBIDDEN_IN_FILES = frozenset('<>:"/\\|?*%')
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """Give a file that takes the place of `path` when the block ends well, and vanishes if not."""
-    with replacing_path(path) as unfinished, unfinished.open("xb") as file:
+    with atomic_path(path) as unfinished, unfinished.open("xb") as file:
         yield file
 
 
 @contextmanager
-def replacing_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path) -> Iterator[Path]:
     """Give a path, free and of the same ending, for what takes the place of `path` at the end.
 
     The block makes a file there and closes it. When the block fails, the file vanishes and an
@@ -35,13 +35,13 @@ def replacing_path(path: Path) -> Iterator[Path]:
     unfinished = path.with_name(f".{path.name}.{uuid4().hex}{path.suffix}")
     try:
         yield unfinished
-        _settle(unfinished)
+        _sync(unfinished)
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
 
 
-def beside(path: Path) -> Path:
+def metadata_path(path: Path) -> Path:
     """Return where lies what is told of a file: beside it, with `.json` behind its name."""
     return path.with_name(f"{path.name}.json")
 
@@ -70,7 +70,7 @@ def _in_file(character: str) -> str:
     return character if is_safe else quote(character, safe="")
 
 
-def _settle(path: Path) -> None:
+def _sync(path: Path) -> None:
     """Wait until the disk has the content: a name must not outlive a power cut without it."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())

@@ -14,7 +14,7 @@ import scipy.io
 import torch
 
 from thingsvision_client.errors import InvalidRequestError
-from thingsvision_client.files import replacing_path
+from thingsvision_client.files import atomic_path
 from thingsvision_client.formats import FORMATS, Column, FileFormat, mat
 from thingsvision_client.formats.matlab_names import valid_name, variable_names
 
@@ -288,7 +288,7 @@ def test_a_writer_wants_exactly_the_rows_announced(name: str, tmp_path: Path) ->
     opened = FORMATS[name].open_writer
 
     def attempt(*rows: list[npt.NDArray]) -> None:
-        with replacing_path(tmp_path / "x") as path, opened(path, [column], 3) as writer:
+        with atomic_path(tmp_path / "x") as path, opened(path, [column], 3) as writer:
             for part in rows:
                 writer.write(part)
 
@@ -378,7 +378,7 @@ def test_an_interruption_leaves_the_old_file_and_nothing_else(
 
     def interrupted() -> None:
         with (
-            replacing_path(path) as unfinished,
+            atomic_path(path) as unfinished,
             opening(unfinished, [column], COUNT) as writer,
         ):
             writer.write([FLAT[:4]])

@@ -28,7 +28,7 @@ from thingsvision_client.jobs.place import in_folder, neighbours
 from thingsvision_client.jobs.record import Chunk, Record, read_record
 from thingsvision_client.origins import Fingerprint, differences, fingerprint_of
 from thingsvision_client.verification.sampling import Rows
-from thingsvision_client.verification.tally import Tally
+from thingsvision_client.verification.tally import DifferenceTally
 from thingsvision_client.verification.verdict import ModuleCheck, Verification
 
 
@@ -269,17 +269,17 @@ def test_a_sample_is_of_whole_batches() -> None:
 
 def test_a_tally_tells_equal_bits_from_rounding() -> None:
     rows = np.array([[1.0, -4.0], [np.nan, np.inf]], np.float32)
-    equal = Tally()
+    equal = DifferenceTally()
     equal.add(rows.astype(np.float64).reshape(2, 2, 1), rows)
     assert (equal.is_equal, equal.row_count, equal.largest_difference) == (True, 2, 0.0)
-    near = Tally()
+    near = DifferenceTally()
     near.add(rows, rows)
     near.add(rows + np.float32([[0, 2e-6], [0, 0]]), rows)
     assert not near.is_equal
     assert near.largest_difference == pytest.approx(1.9e-6 / 4, rel=0.01)
     assert ModuleCheck("a", "a", 4, False, near.largest_difference).verdict == "rounding"
     for wrong in (rows + 1, np.nan_to_num(rows), rows[:, :1]):
-        far = Tally()
+        far = DifferenceTally()
         far.add(wrong, rows)
         check = ModuleCheck("a", "a", 2, far.is_equal, far.largest_difference)
         assert check.verdict == "different"

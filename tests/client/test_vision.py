@@ -21,7 +21,7 @@ from thingsvision_client.errors import (
 )
 from thingsvision_client.model_class import Model
 from thingsvision_client.paper.class_scores import class_scores
-from thingsvision_client.paper.labelled import labelled
+from thingsvision_client.paper.labelled import labelled_images
 from thingsvision_client.paper.prompt import ask_module, completions
 from thingsvision_client.values.records import ModuleInfo
 
@@ -106,7 +106,7 @@ def test_the_papers_spellings_do_what_todays_functions_do(tmp_path: Path) -> Non
 
 def test_a_loop_of_ones_own_gives_its_images_and_targets() -> None:
     batches = [(torch.ones(2, 3, 4, 4) * k, torch.tensor([k, k + 1])) for k in (0, 5)]
-    found = labelled(iter(batches))
+    found = labelled_images(iter(batches))
     assert [float(images.mean()) for images in found.batches] == [0.0, 5.0]
     np.testing.assert_array_equal(found.targets(), [[0], [1], [5], [6]])
 
@@ -121,12 +121,12 @@ def test_a_loop_of_ones_own_gives_its_images_and_targets() -> None:
 )
 def test_batches_without_a_target_per_image_are_refused(batch: Any, fault: str) -> None:
     with pytest.raises(InvalidRequestError, match=fault):
-        list(labelled([batch]).batches)
+        list(labelled_images([batch]).batches)
 
 
 def test_what_is_no_data_loader_is_refused() -> None:
     with pytest.raises(TypeError, match=r"vision\.load_dl"):
-        labelled(17)
+        labelled_images(17)
 
 
 # ---------------------------------------------------------------- class scores

@@ -8,8 +8,8 @@ from math import ceil, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..figures.canvas import blank, check_format, styled, write_figure
-from ..figures.lettering import height_of, shortened, width_of
+from ..figures.canvas import check_format, new_figure, use_style, write_figure
+from ..figures.lettering import height_of, shorten, width_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,10 +72,10 @@ def plot_scores(
     """
     panels = _by_reference(scores)
     modules = list(dict.fromkeys(score.module for score in scores))
-    with styled():
+    with use_style():
         check_format(Path(path))
         layout = _layout(len(panels), modules, width_inches)
-        figure = blank(layout.width, layout.height)
+        figure = new_figure(layout.width, layout.height)
         low, high = _limits(scores)
         for number, (reference, of_reference) in enumerate(panels.items()):
             axes = figure.add_axes(layout.place(number))
@@ -85,7 +85,7 @@ def plot_scores(
                 _name_ceiling(axes, of_reference[0])
             _name_bars(axes, layout, modules, is_last=layout.is_last(number))
             axes.set_title(
-                shortened(reference, _TITLE_SIZE, layout.panel_width),
+                shorten(reference, _TITLE_SIZE, layout.panel_width),
                 size=_TITLE_SIZE,
                 parse_math=False,
             )
@@ -201,6 +201,6 @@ def _name_bars(axes: Axes, layout: _Layout, modules: list[str], *, is_last: bool
     if not is_last:
         axes.tick_params(labelbottom=False)
         return
-    names = [shortened(name or "(model)", _SIZE, _LONGEST_NAME) for name in modules[::step]]
+    names = [shorten(name or "(model)", _SIZE, _LONGEST_NAME) for name in modules[::step]]
     options: dict[str, Any] = {"rotation": 90, "parse_math": False}
     axes.set_xticklabels(names, **options)

@@ -16,7 +16,7 @@ import numpy as np
 from ..arrays import Float64Array
 from ..errors import InvalidRequestError
 from .references import Reference, as_references
-from .request import origin_of_rdms, served, served_rdms, stimuli_of
+from .request import model_request, origin_of_rdms, request_rdms, stimuli_of
 from .result import RSAResult
 from .score import Score
 from .statistics import (
@@ -143,10 +143,10 @@ def rsa(
     _check_count(stimuli.queue.count, references)
     comparison.check_ceilings(references)
     options = {"progress": progress, **extraction}
-    rdms, origin = served_rdms(
-        stimuli, served(model, client, server), modules, metric=metric, options=options
+    rdms, origin = request_rdms(
+        stimuli, model_request(model, client, server), modules, metric=metric, options=options
     )
-    return _scored(rdms, references, comparison, origin=origin, progress=progress)
+    return _score_all(rdms, references, comparison, origin=origin, progress=progress)
 
 
 def compare_rdms(
@@ -201,7 +201,9 @@ def compare_rdms(
     """
     comparison = Comparison(correlation, _bootstrap(bootstrap, confidence, seed), noise_ceiling)
     references = as_references(reference_rdms, reference_images)
-    return _scored(rdms, references, comparison, origin=origin_of_rdms(rdms, {}), progress=progress)
+    return _score_all(
+        rdms, references, comparison, origin=origin_of_rdms(rdms, {}), progress=progress
+    )
 
 
 def _bootstrap(samples: int, confidence: float, seed: int) -> Bootstrap | None:
@@ -220,7 +222,7 @@ def _check_count(image_count: int | None, references: Sequence[Reference]) -> No
             )
 
 
-def _scored(
+def _score_all(
     rdms: RDMs,
     references: Sequence[Reference],
     comparison: Comparison,
@@ -248,13 +250,13 @@ def _scored(
 def _ceiling(reference: Reference, comparison: Comparison) -> Bounds:
     if not comparison.has_ceiling(reference):
         return None, None
-    return noise_ceiling(reference.rdms, reference.measured, comparison.correlation)
+    return noise_ceiling(reference.rdms, reference.pairs, comparison.correlation)
 
 
 def _score(
     module: str, rdm: Float64Array, reference: Reference, *, comparison: Comparison, ceiling: Bounds
 ) -> Score:
-    pairs = reference.measured & np.isfinite(rdm)
+    pairs = reference.pairs & np.isfinite(rdm)
     count = int(np.triu(pairs, k=1).sum())
     subjects, correlation = reference.rdms, comparison.correlation
     by_subject = [float("nan")] * len(subjects)

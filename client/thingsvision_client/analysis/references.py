@@ -40,7 +40,7 @@ class Reference:
         return len(self.rdms)
 
     @property
-    def measured(self) -> npt.NDArray[np.bool_]:
+    def pairs(self) -> npt.NDArray[np.bool_]:
         """Which pairs were measured, images x images; of the diagonal: none."""
         found: npt.NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(self.rdms), axis=0)
         np.fill_diagonal(found, val=False)
@@ -106,7 +106,7 @@ def as_references(
     """
     names = None if reference_images is None else tuple(map(str, reference_images))
     found = [
-        _checked(name, values, names or _described_images(values))
+        _reference(name, values, names or _image_names(values))
         for name, values in _by_name(given).items()
     ]
     if not found:
@@ -132,7 +132,7 @@ def read_rdms(path: Path) -> dict[str, Any]:
 
 def _by_name(given: Any) -> dict[str, Any]:
     if isinstance(given, Mapping):
-        return {str(name): _loaded(values) for name, values in given.items()}
+        return {str(name): _load(values) for name, values in given.items()}
     if isinstance(given, (str, Path)):
         return read_rdms(Path(given))
     if _is_list_of_files(given):
@@ -151,7 +151,7 @@ def _is_list_of_files(given: Any) -> bool:
     return is_list and all(isinstance(one, (str, Path)) for one in given)
 
 
-def _loaded(values: Any) -> Any:
+def _load(values: Any) -> Any:
     if not isinstance(values, (str, Path)):
         return values
     arrays = read_rdms(Path(values))
@@ -163,14 +163,14 @@ def _loaded(values: Any) -> Any:
     return next(iter(arrays.values()))
 
 
-def _described_images(values: Any) -> tuple[str, ...] | None:
+def _image_names(values: Any) -> tuple[str, ...] | None:
     """Return the images' names in an object of rsatoolbox, where `to_rdms` put them."""
     descriptors = getattr(values, "pattern_descriptors", None) or {}
     names = descriptors.get(_IMAGE_DESCRIPTOR)
     return None if names is None else tuple(map(str, names))
 
 
-def _checked(name: str, values: Any, images: tuple[str, ...] | None) -> Reference:
+def _reference(name: str, values: Any, images: tuple[str, ...] | None) -> Reference:
     rdms = _as_stack(name, values)
     if images is not None and len(images) != rdms.shape[1]:
         raise InvalidRequestError(
@@ -256,7 +256,7 @@ def _symmetric(rdms: Float64Array) -> Float64Array:
 def _warn_of_missing(reference: Reference) -> None:
     count = reference.rdms.shape[1]
     pairs = count * (count - 1) // 2
-    missing = pairs - int(reference.measured.sum()) // 2
+    missing = pairs - int(reference.pairs.sum()) // 2
     if missing:
         warnings.warn(
             f"In reference {reference.name!r}, {missing:,} of {pairs:,} pairs of images are NaN: "

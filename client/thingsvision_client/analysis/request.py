@@ -28,7 +28,7 @@ class Stimuli:
 
 
 @dataclass(frozen=True)
-class ServedModel:
+class ModelRequest:
     """A model, who calls its server, and what its extractor does in each call."""
 
     model: Model | str
@@ -53,24 +53,24 @@ def stimuli_of(images: Any) -> Stimuli:
     return Stimuli(queue_images(images), Path(images) if is_folder else None)
 
 
-def served(
+def model_request(
     model: Model | str | Extractor, client: Client | None, server: str | None
-) -> ServedModel:
+) -> ModelRequest:
     """Return a model with its client: of an extractor, its own. Raises InvalidRequestError."""
     from ..library.extractor import Extractor
 
     if client is not None and server is not None:
         raise InvalidRequestError("Give client or server, not both.")
     if not isinstance(model, Extractor):
-        return ServedModel(model, client or shared_client(server))
+        return ModelRequest(model, client or shared_client(server))
     own = client or (shared_client(server) if server is not None else model.client)
     choices = {"token_extraction": model.token_extraction, "preprocessing": model.changes}
-    return ServedModel(model.model, own, choices | model.options.of_rdms())
+    return ModelRequest(model.model, own, choices | model.options.of_rdms())
 
 
-def served_rdms(
+def request_rdms(
     stimuli: Stimuli,
-    model: ServedModel,
+    model: ModelRequest,
     modules: str | Sequence[str],
     *,
     metric: str,

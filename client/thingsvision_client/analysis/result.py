@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidRequestError, MissingDependencyError
-from ..files import replacing
+from ..files import atomic_file
 from .score import Score
 
 if TYPE_CHECKING:
@@ -256,7 +256,7 @@ class RSAResult:
 
         """
         for name, text in (("rsa.csv", self.to_csv()), ("rsa.json", self.to_json())):
-            with replacing(Path(folder) / name) as file:
+            with atomic_file(Path(folder) / name) as file:
                 file.write(text.encode())
         self.plot(Path(folder) / f"rsa.{figure}")
 

@@ -101,7 +101,7 @@ def scores_by_subject(
     if correlation in CORRELATIONS:
         return [correlate(rdm[upper], one[upper], correlation) for one in subjects]
     toolbox = require_rsatoolbox(f"The correlation {correlation!r}")
-    first, second = _masked(rdm, pairs)[None], _masked(subjects, pairs)
+    first, second = _mask(rdm, pairs)[None], _mask(subjects, pairs)
     with np.errstate(invalid="ignore"):
         found = toolbox.rdm.compare(
             toolbox.rdm.RDMs(first), toolbox.rdm.RDMs(second), COMPARISONS[correlation]
@@ -124,9 +124,9 @@ def interval(
     without a score, which are left out.
     """
     toolbox = require_rsatoolbox("A bootstrap (but bootstrap=0 gives scores without it)")
-    model = toolbox.model.ModelFixed("module", _masked(rdm, pairs))
-    data = toolbox.rdm.RDMs(_masked(subjects, pairs))
-    with _seeded(bootstrap.seed), _quiet(), np.errstate(invalid="ignore"):
+    model = toolbox.model.ModelFixed("module", _mask(rdm, pairs))
+    data = toolbox.rdm.RDMs(_mask(subjects, pairs))
+    with _numpy_seed(bootstrap.seed), _quiet(), np.errstate(invalid="ignore"):
         result = toolbox.inference.eval_bootstrap_pattern(
             [model],
             data,
@@ -134,7 +134,7 @@ def interval(
             N=bootstrap.samples,
             boot_noise_ceil=False,
         )
-    result.evaluations = _defined(result.evaluations, bootstrap)
+    result.evaluations = _drop_undefined(result.evaluations, bootstrap)
     low, high = result.get_ci(bootstrap.confidence, test_type="bootstrap")
     return float(low[0]), float(high[0])
 
@@ -146,17 +146,17 @@ def noise_ceiling(subjects: Float64Array, pairs: Flags, correlation: str) -> tup
     best RDM of the others, and of all.
     """
     toolbox = require_rsatoolbox("A noise ceiling (noise_ceiling=False leaves it out)")
-    data = toolbox.rdm.RDMs(_masked(subjects, pairs))
+    data = toolbox.rdm.RDMs(_mask(subjects, pairs))
     lower, upper = toolbox.inference.boot_noise_ceiling(data, method=COMPARISONS[correlation])
     return float(lower), float(upper)
 
 
-def _masked(rdms: Float64Array, pairs: Flags) -> Float64Array:
+def _mask(rdms: Float64Array, pairs: Flags) -> Float64Array:
     """Leave out pairs as rsatoolbox does: NaN, in both that are compared."""
     return np.where(pairs | np.eye(len(pairs), dtype=bool), rdms, np.nan)
 
 
-def _defined(evaluations: Any, bootstrap: Bootstrap) -> Any:
+def _drop_undefined(evaluations: Any, bootstrap: Bootstrap) -> Any:
     found = evaluations[np.isfinite(evaluations).all(axis=1)]
     if len(found) < len(evaluations):
         warnings.warn(
@@ -174,7 +174,7 @@ def _defined(evaluations: Any, bootstrap: Bootstrap) -> Any:
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def _numpy_seed(seed: int) -> Iterator[None]:
     """Seed what rsatoolbox draws from, numpy's global generator, and give it back as it was."""
     before = np.random.get_state()  # noqa: NPY002
     np.random.seed(seed)  # noqa: NPY002

@@ -10,7 +10,7 @@ import typer
 
 from ..client import shared_client
 from ..errors import InvalidRequestError
-from .opening import dataset_of, lines_of, open_extractor
+from .opening import dataset_of, open_extractor, read_lines
 from .options import (
     BatchSize,
     Crop,
@@ -93,8 +93,8 @@ def rsa(
     from ..progress import progress_bar
 
     check_figure(out_path / f"rsa.{figure}")
-    references = _named_rdms(reference)
-    names = None if reference_names is None else lines_of(reference_names)
+    references = _rdms_by_name(reference)
+    names = None if reference_names is None else read_lines(reference_names)
     client = shared_client(server)
     changes = overrides(resize, crop, no_crop)
     extractor = open_extractor(
@@ -148,15 +148,15 @@ def plot_rdms(
     from ..figures.rdm_grid import plot_rdms as plot
     from ..images.folder import image_names
 
-    rows = None if names is None else lines_of(names)
+    rows = None if names is None else read_lines(names)
     if rows is None and image_root is not None:
         rows = image_names(image_root)
     plot(
         out,
-        _named_rdms(rdm),
+        _rdms_by_name(rdm),
         images=rows,
         thumbnails=image_root,
-        categories=FOLDERS if categories is None else lines_of(categories),
+        categories=FOLDERS if categories is None else read_lines(categories),
         scale=scale,
         units=units,
         columns=columns,
@@ -164,7 +164,7 @@ def plot_rdms(
     )
 
 
-def _named_rdms(given: list[str]) -> dict[str, Any]:
+def _rdms_by_name(given: list[str]) -> dict[str, Any]:
     """Return RDMs by the name given with their file, or that of the file, or in the file."""
     from ..analysis.references import read_rdms
 

@@ -84,11 +84,11 @@ def _save_rdms(rdms: dict[str, Any], folder: Path, plot: bool) -> None:
     import numpy as np
 
     from ..core.rsa import draw_rdm
-    from ..files import file_stem, replacing
+    from ..files import atomic_file, file_stem
 
     for module, rdm in rdms.items():
         name = "rdm" if len(rdms) == 1 else f"rdm_{file_stem(module)}"
-        with replacing(folder / f"{name}.npy") as file:
+        with atomic_file(folder / f"{name}.npy") as file:
             np.save(file, rdm, allow_pickle=False)
         if plot:
             draw_rdm(folder / f"{name}.png", rdm)

@@ -10,7 +10,7 @@ import typer
 
 from ..client import shared_client
 from ..errors import InvalidRequestError
-from .opening import dataset_of, lines_of, open_extractor
+from .opening import dataset_of, open_extractor, read_lines
 from .options import (
     BatchSize,
     Crop,
@@ -96,7 +96,7 @@ def extract_features(
 
 def _file_format(file_format: str | None, output_type: str, module_count: int) -> str:
     """Return a format for as many modules. Raises InvalidRequestError before anything is sent."""
-    from ..formats import Column, checked_format
+    from ..formats import Column, find_format
     from ..jobs import OUTPUT_FORMATS
 
     if output_type not in OUTPUT_FORMATS:
@@ -105,7 +105,7 @@ def _file_format(file_format: str | None, output_type: str, module_count: int) -
     usual = "npz" if output_type == "ndarray" and module_count > 1 else OUTPUT_FORMATS[output_type]
     chosen = file_format or usual
     # What the rows' shapes are, the server tells later.
-    checked_format(chosen).check([Column(f"{n}", (1,), "float32") for n in range(module_count)])
+    find_format(chosen).check([Column(f"{n}", (1,), "float32") for n in range(module_count)])
     return chosen
 
 
@@ -133,7 +133,7 @@ def extract_texts(
 
     if (texts_file is None) == (not texts):
         raise InvalidRequestError("Give texts as arguments, or a file of them with --texts-file.")
-    wanted = texts or [] if texts_file is None else lines_of(texts_file, "texts from ")
+    wanted = texts or [] if texts_file is None else read_lines(texts_file, "texts from ")
     extractor = open_extractor(
         shared_client(server), model_name, source, device=device, pretrained=pretrained,
         model_path=model_path, model_parameters=model_parameters,

@@ -40,7 +40,7 @@ def dataset_of(root: Path, out_path: Path, backend: str, changes: Any) -> Any:
     return ImageDataset(root, out_path, backend, transforms=ServerTransforms(changes))
 
 
-def lines_of(path: Path, what: str = "") -> list[str]:
+def read_lines(path: Path, what: str = "") -> list[str]:
     """Return the lines of a text file (UTF-8); InvalidRequestError where it can't be read."""
     try:
         with path.open(encoding="utf-8-sig") as file:

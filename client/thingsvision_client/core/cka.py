@@ -92,11 +92,11 @@ class CKA:
             ```
 
         """
-        first, second = self._centred("X", X), self._centred("Y", Y)
+        first, second = self._center_gram("X", X), self._center_gram("Y", Y)
         scale = np.sum(first * first) * np.sum(second * second)
         return float(np.sum(first * second) / sqrt(scale)) if scale > 0 else float("nan")
 
-    def _centred(self, name: str, features: Any) -> Float64Array:
+    def _center_gram(self, name: str, features: Any) -> Float64Array:
         x = as_array(features).astype(np.float64)
         if x.ndim != 2 or len(x) != self.m:
             raise InvalidRequestError(
@@ -104,7 +104,7 @@ class CKA:
                 "features.reshape(len(features), -1) flattens."
             )
         gram = KERNELS[self.kernel](x, self.sigma)
-        return _u_centred(gram) if self.unbiased else _centred(gram)
+        return _u_center(gram) if self.unbiased else _center(gram)
 
 
 def get_cka(
@@ -167,13 +167,13 @@ def _rbf(x: Float64Array, sigma: float | None) -> Float64Array:
     return gram
 
 
-def _centred(gram: Float64Array) -> Float64Array:
+def _center(gram: Float64Array) -> Float64Array:
     means = gram.mean(axis=0)
     centred: Float64Array = gram - means - means[:, None] + means.mean()
     return centred
 
 
-def _u_centred(gram: Float64Array) -> Float64Array:
+def _u_center(gram: Float64Array) -> Float64Array:
     count = len(gram)
     hollow = gram - np.diag(np.diagonal(gram))
     means = hollow.sum(axis=0) / (count - 2)

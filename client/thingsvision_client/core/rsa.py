@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ..arrays import Float64Array
 from ..errors import InvalidRequestError, UndefinedDistanceWarning
-from ..figures.canvas import blank, check_colormap, check_format, styled, write_figure
+from ..figures.canvas import check_colormap, check_format, new_figure, use_style, write_figure
 from .metrics import METRICS, Metric
 
 if TYPE_CHECKING:
@@ -180,10 +180,10 @@ def draw_rdm(
     Raises MissingDependencyError without matplotlib, InvalidRequestError for an unknown format or
     colormap.
     """
-    with styled():
+    with use_style():
         check_format(path)
         check_colormap(colormap)
-        figure = _shown() if show_plot else blank(*_SIZE_INCHES, _DPI)
+        figure = _shown() if show_plot else new_figure(*_SIZE_INCHES, _DPI)
         axes = figure.add_subplot()
         values = np.asarray(rdm, dtype=np.float64)
         axes.imshow(_ranks(values).reshape(values.shape), cmap=colormap)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidRequestError, MissingDependencyError
-from ..files import replacing
+from ..files import atomic_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,7 +38,7 @@ DPI = 300
 
 
 @contextmanager
-def styled() -> Iterator[None]:
+def use_style() -> Iterator[None]:
     """Draw and write figures in our style: small type, thin lines.
 
     Raises MissingDependencyError.
@@ -53,7 +53,7 @@ def styled() -> Iterator[None]:
         yield
 
 
-def blank(width_inches: float, height_inches: float, dpi: int = DPI) -> Figure:
+def new_figure(width_inches: float, height_inches: float, dpi: int = DPI) -> Figure:
     """Return a figure that no window shows, and that pyplot does not know."""
     from matplotlib.figure import Figure
 
@@ -62,7 +62,7 @@ def blank(width_inches: float, height_inches: float, dpi: int = DPI) -> Figure:
 
 def check_figure(path: Path) -> None:
     """Raise, before work that may take long, what writing a figure there would raise."""
-    with styled():
+    with use_style():
         check_format(path)
 
 
@@ -96,5 +96,5 @@ def write_figure(figure: Figure, path: Path) -> None:
     Raises InvalidRequestError for an ending that is no format of figures.
     """
     ending = check_format(path)
-    with replacing(path) as file:
+    with atomic_file(path) as file:
         figure.savefig(file, format=ending, metadata=_UNDATED.get(ending))

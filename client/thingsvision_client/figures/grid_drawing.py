@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .canvas import DPI, blank
+from .canvas import DPI, new_figure
 from .categories import Run
 from .grid_layout import TITLE_SIZE, Box, GridLayout
 from .grid_margins import BRACKET_GAP, LABEL_SIZE, NAME_GAP, PICTURE_GAP, Margin
 from .grid_strip import Strip, axes_in, strip_of
-from .lettering import POINTS_PER_INCH, shortened
+from .lettering import POINTS_PER_INCH, shorten
 from .thumbnails import Picture, thumbnail
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Grid:
 
 def draw_grid(grid: Grid, layout: GridLayout, path: Path) -> Figure:
     """Return the figure; `path` tells by its ending how pictures are kept."""
-    figure = blank(layout.width, layout.height)
+    figure = new_figure(layout.width, layout.height)
     count = len(grid.panels[0].values)
     is_vector = path.suffix.lower() in _VECTOR_ENDINGS
     pictures = _pictures(grid, layout.left, is_vector=is_vector)
@@ -95,7 +95,7 @@ def _draw_rdm(axes: Axes, width: float, panel: Panel, grid: Grid) -> Any:
 
 
 def _name_panel(axes: Axes, title: str, room: float) -> None:
-    short = shortened(title or "(model)", TITLE_SIZE, room)
+    short = shorten(title or "(model)", TITLE_SIZE, room)
     axes.set_title(short, size=TITLE_SIZE, pad=3.5, parse_math=False)
 
 

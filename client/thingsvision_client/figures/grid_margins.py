@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from .categories import Run
-from .lettering import height_of, width_of, wrapped
+from .lettering import height_of, width_of, wrap_text
 
 LABEL_SIZE = 7.0
 """Points."""
@@ -83,12 +83,12 @@ def margins_of(
     if not runs:
         return Margin(pictures), Margin(pictures)
     bracket = _BRACKET if has_brackets else 0.0
-    texts = {run: wrapped(run.name, _LINE_CHARACTERS) for run in runs}
+    texts = {run: wrap_text(run.name, _LINE_CHARACTERS) for run in runs}
     tall = {run: height_of(text, LABEL_SIZE) for run, text in texts.items()}
     wide = {run: width_of(text, LABEL_SIZE) + _AIR for run, text in texts.items()}
     upright = any(wide[run] > (run.stop - run.start) * cell for run in runs)
-    left = _labels(_fitting(runs, tall, cell), texts)
-    below = _labels(_fitting(runs, tall if upright else wide, cell), texts)
+    left = _labels(_without_overlap(runs, tall, cell), texts)
+    below = _labels(_without_overlap(runs, tall if upright else wide, cell), texts)
     across = max(wide.values()) + NAME_GAP
     down = across if upright else max(tall.values()) + NAME_GAP
     return Margin(pictures, bracket, across, left), Margin(pictures, bracket, down, below, upright)
@@ -122,7 +122,7 @@ def _labels(runs: list[Run], texts: dict[Run, str]) -> tuple[Label, ...]:
     return tuple(Label(texts[run], run.centre) for run in runs)
 
 
-def _fitting(runs: list[Run], needs: dict[Run, float], cell: float) -> list[Run]:
+def _without_overlap(runs: list[Run], needs: dict[Run, float], cell: float) -> list[Run]:
     """Return runs whose names don't overlap: those of the most images come first."""
     kept: list[Run] = []
     for run in sorted(runs, key=lambda one: (one.start - one.stop, one.start)):

@@ -27,13 +27,13 @@ def height_of(text: str, size: float) -> float:
     return (1 + text.count("\n")) * LINE_HEIGHT * size / POINTS_PER_INCH
 
 
-def wrapped(text: str, characters: int) -> str:
+def wrap_text(text: str, characters: int) -> str:
     """Return the text in lines of about so many characters; no word is broken."""
     lines = wrap(text, characters, break_long_words=False, break_on_hyphens=False)
     return "\n".join(lines) or text
 
 
-def shortened(text: str, size: float, room: float) -> str:
+def shorten(text: str, size: float, room: float) -> str:
     """Return the text, or as much of its two ends as has room: `torchvision/…features.12`."""
     if width_of(text, size) <= room:
         return text

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..arrays import Float64Array, as_array
 from ..errors import InvalidRequestError
-from .canvas import check_colormap, check_format, styled, write_figure
+from .canvas import check_colormap, check_format, use_style, write_figure
 from .categories import FOLDERS, Run, category_labels, order_by_category, runs_of
 from .grid_drawing import Grid, Panel, draw_grid
 from .grid_layout import GridContent, grid_layout
@@ -84,7 +84,7 @@ def plot_rdms(
         ```
 
     """
-    with styled():
+    with use_style():
         check_format(Path(path))
         check_colormap(colormap)
         values, metric = _values(rdms)
@@ -186,23 +186,23 @@ def _panels(values: dict[str, Float64Array], scale: str) -> list[Panel]:
     return _SCALES[scale](values)
 
 
-def _shared(values: dict[str, Float64Array]) -> list[Panel]:
+def _with_shared_scale(values: dict[str, Float64Array]) -> list[Panel]:
     low, high = _limits(list(values.values()))
     return [Panel(title, one, low, high) for title, one in values.items()]
 
 
-def _own(values: dict[str, Float64Array]) -> list[Panel]:
+def _with_own_scales(values: dict[str, Float64Array]) -> list[Panel]:
     return [Panel(title, one, *_limits([one])) for title, one in values.items()]
 
 
-def _ranked(values: dict[str, Float64Array]) -> list[Panel]:
+def _with_ranks(values: dict[str, Float64Array]) -> list[Panel]:
     return [Panel(title, _percentiles(one), 0.0, 100.0) for title, one in values.items()]
 
 
 _SCALES: dict[str, Callable[[dict[str, Float64Array]], list[Panel]]] = {
-    "shared": _shared,
-    "own": _own,
-    "ranks": _ranked,
+    "shared": _with_shared_scale,
+    "own": _with_own_scales,
+    "ranks": _with_ranks,
 }
 
 

@@ -21,7 +21,7 @@ __all__ = [
     "FileFormat",
     "Layout",
     "Writer",
-    "checked_format",
+    "find_format",
 ]
 
 FORMATS: dict[str, FileFormat] = {
@@ -33,7 +33,7 @@ BY_ENDING: dict[str, FileFormat] = {f".{one.suffix}": one for one in FORMATS.val
 """The same by the ending of files, with its dot."""
 
 
-def checked_format(file_format: str) -> FileFormat:
+def find_format(file_format: str) -> FileFormat:
     """Return a row of FORMATS. Raises InvalidRequestError."""
     if file_format not in FORMATS:
         valid = ", ".join(FORMATS)

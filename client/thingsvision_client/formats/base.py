@@ -75,36 +75,36 @@ class Writer(Protocol):
         """Write the next rows of every column: n x the column's shape, the same n in all."""
 
 
-Opening = Callable[[Path, Layout], AbstractContextManager[Writer]]
+Opener = Callable[[Path, Layout], AbstractContextManager[Writer]]
 """Makes a file; it is complete when the block ends well, of no use when it does not."""
 
-OpeningPieces = Callable[[Path, Layout, Sequence[int]], AbstractContextManager[Writer]]
-"""As Opening, but has the rows in pieces; the numbers say at which row each ends."""
+PiecesOpener = Callable[[Path, Layout, Sequence[int]], AbstractContextManager[Writer]]
+"""As Opener, but has the rows in pieces; the numbers say at which row each ends."""
 
 
 @dataclass(frozen=True)
 class FileFormat:
     """One row of FORMATS.
 
-    `suffix` is the ending of files, without a dot. `requiring` raises MissingDependencyError
+    `suffix` is the ending of files, without a dot. `require` raises MissingDependencyError
     where a package is not there. `dtypes` are the types of values that it keeps, `max_dims` is how
     many dimensions an array may have, rows included, `reserved` are names that a column can't
-    have. `opening_pieces`: where a split is one file that holds the pieces. `writing_by_image`:
+    have. `pieces_opener`: where a split is one file that holds the pieces. `image_writer`:
     where a file can have a variable per row of one array, called as the row.
     """
 
     name: str
     suffix: str
     holds_several: bool
-    opening: Opening
-    reading: Callable[[Path], dict[str, Array]]
-    requiring: Callable[[], Any] | None = None
+    opener: Opener
+    reader: Callable[[Path], dict[str, Array]]
+    require: Callable[[], Any] | None = None
     dtypes: frozenset[str] = NUMBERS
     max_dims: int | None = None
     beyond_dims: str = ""
     reserved: frozenset[str] = frozenset()
-    opening_pieces: OpeningPieces | None = None
-    writing_by_image: Callable[[Path, Array, Sequence[str]], None] | None = None
+    pieces_opener: PiecesOpener | None = None
+    image_writer: Callable[[Path, Array, Sequence[str]], None] | None = None
 
     @contextmanager
     def open_writer(
@@ -122,7 +122,7 @@ class FileFormat:
         announced, and at the end where some are missing.
         """
         layout = self._layout(columns, count, names)
-        with self.opening(path, layout) as writer:
+        with self.opener(path, layout) as writer:
             checked = _CheckedWriter(writer, layout)
             yield checked
             checked.finish()
@@ -131,11 +131,11 @@ class FileFormat:
     def open_pieces(self, path: Path, layout: Layout, stops: Sequence[int]) -> Iterator[Writer]:
         """Give a writer of one file that holds the rows in pieces, each ending at a row of `stops`.
 
-        Only where `opening_pieces` is there. Raises what `open_writer` raises.
+        Only where `pieces_opener` is there. Raises what `open_writer` raises.
         """
-        assert self.opening_pieces is not None  # noqa: S101 - callers ask before
+        assert self.pieces_opener is not None  # noqa: S101 - callers ask before
         checked_layout = self._layout(layout.columns, layout.count, layout.names)
-        with self.opening_pieces(path, checked_layout, stops) as writer:
+        with self.pieces_opener(path, checked_layout, stops) as writer:
             checked = _CheckedWriter(writer, checked_layout)
             yield checked
             checked.finish()
@@ -146,7 +146,7 @@ class FileFormat:
         Raises InvalidRequestError for a file that is not there, or not of this format.
         """
         try:
-            return self.reading(path)
+            return self.reader(path)
         except InvalidRequestError:
             raise
         except (*_BROKEN, pickle.UnpicklingError) as error:
@@ -159,8 +159,8 @@ class FileFormat:
 
         MissingDependencyError where it needs a package that is not there.
         """
-        if self.requiring is not None:
-            self.requiring()
+        if self.require is not None:
+            self.require()
         if len(columns) != 1 and not self.holds_several:
             raise InvalidRequestError(
                 f"{self.name} holds one array, not {len(columns)}: use a format that holds "

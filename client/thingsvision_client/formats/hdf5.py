@@ -113,7 +113,7 @@ def _describe(entry: Any, column: Column, position: int) -> None:
 def _read(path: Path) -> dict[str, Array]:
     with _h5py().File(path, "r") as file:
         if pieces := _pieces(file):
-            return {FEATURES: _joined(pieces)}
+            return {FEATURES: _join(pieces)}
         entries = [(name, entry) for name, entry in file.items() if name != _NAMES]
         # Files of others have no positions: their order is that of HDF5.
         entries.sort(key=lambda entry: int(entry[1].attrs.get(_POSITION, 0)))
@@ -133,7 +133,7 @@ def _pieces(group: Any) -> list[Any]:
     return [numbered[number] for number in expected]
 
 
-def _joined(pieces: Sequence[Any]) -> Array:
+def _join(pieces: Sequence[Any]) -> Array:
     whole = np.empty((sum(map(len, pieces)), *pieces[0].shape[1:]), pieces[0].dtype)
     start = 0
     for piece in pieces:
@@ -149,7 +149,7 @@ def _array(entry: Any) -> Array:
             raise ValueError(f"{entry.name} is of type {array.dtype}, not features")
         return array
     if pieces := _pieces(entry):
-        return _joined(pieces)
+        return _join(pieces)
     raise ValueError(f"{entry.name} is a group without features")
 
 
@@ -157,9 +157,9 @@ HDF5 = FileFormat(
     "hdf5",
     "h5",
     holds_several=True,
-    opening=_open,
-    reading=_read,
-    requiring=_h5py,
+    opener=_open,
+    reader=_read,
+    require=_h5py,
     reserved=frozenset({_NAMES}),
-    opening_pieces=_open_pieces,
+    pieces_opener=_open_pieces,
 )

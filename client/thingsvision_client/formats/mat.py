@@ -26,7 +26,7 @@ from .hdf5_file import NewFile
 from .mat5 import TYPES, write_mat5
 from .mat73 import add_cell, add_matrix, fill, new_mat73, read_mat73
 from .matlab_names import variable_names
-from .spool import spooled
+from .spool import open_spool
 
 VERSION_5_BYTES = 2_000_000_000
 """Files of fewer bytes are of version 5, which every MATLAB and scipy read."""
@@ -63,7 +63,7 @@ def _open(path: Path, layout: Layout) -> Iterator[Writer]:
 @contextmanager
 def _open_5(path: Path, layout: Layout) -> Iterator[Writer]:
     # MATLAB has the first dimension, the rows, side by side: all must be there to be written.
-    with spooled(path, layout) as spool:
+    with open_spool(path, layout) as spool:
         yield spool
         write_mat5(path, _cells(layout), zip(_variables(layout), spool.arrays(), strict=True))
 
@@ -158,8 +158,8 @@ MAT = FileFormat(
     "mat",
     "mat",
     holds_several=True,
-    opening=_open,
-    reading=_read,
+    opener=_open,
+    reader=_read,
     dtypes=frozenset(TYPES),
-    writing_by_image=_write_by_image,
+    image_writer=_write_by_image,
 )

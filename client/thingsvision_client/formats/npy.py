@@ -47,4 +47,4 @@ def _read(path: Path) -> dict[str, Array]:
         return {FEATURES: np.lib.format.read_array(file, allow_pickle=False)}
 
 
-NPY = FileFormat("npy", "npy", holds_several=False, opening=_open, reading=_read)
+NPY = FileFormat("npy", "npy", holds_several=False, opener=_open, reader=_read)

@@ -12,7 +12,7 @@ import numpy as np
 from ..arrays import Array
 from .base import FileFormat, Layout, Writer
 from .npy import write_header
-from .spool import Spool, spooled
+from .spool import Spool, open_spool
 
 _PART_BYTES = 16 * 1024 * 1024
 
@@ -20,7 +20,7 @@ _PART_BYTES = 16 * 1024 * 1024
 @contextmanager
 def _open(path: Path, layout: Layout) -> Iterator[Writer]:
     # The members of an archive follow each other, while the rows of all arrive together.
-    with spooled(path, layout) as spool:
+    with open_spool(path, layout) as spool:
         yield spool
         _write(path, layout, spool)
 
@@ -44,4 +44,4 @@ def _read(path: Path) -> dict[str, Array]:
         return {name: archive[name] for name in archive}
 
 
-NPZ = FileFormat("npz", "npz", holds_several=True, opening=_open, reading=_read)
+NPZ = FileFormat("npz", "npz", holds_several=True, opener=_open, reader=_read)

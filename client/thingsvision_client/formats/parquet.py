@@ -118,8 +118,8 @@ PARQUET = FileFormat(
     "parquet",
     "parquet",
     holds_several=True,
-    opening=_open,
-    reading=_read,
+    opener=_open,
+    reader=_read,
     dtypes=NUMBERS - {"bool"},
     reserved=frozenset({_NAMES}),
 )

@@ -18,7 +18,7 @@ from typing import Any
 from uuid import uuid4
 
 from ..errors import InvalidRequestError
-from ..files import beside, replacing
+from ..files import atomic_file, metadata_path
 from .base import FEATURES
 
 _FORMAT = 1
@@ -47,7 +47,7 @@ def piece_name(number: int, count: int) -> str:
 
 
 @contextmanager
-def replacing_pieces(folder: Path, suffix: str, pieces: Sequence[Piece]) -> Iterator[Path]:
+def atomic_pieces(folder: Path, suffix: str, pieces: Sequence[Piece]) -> Iterator[Path]:
     """Give a folder for new pieces, which take the place of an older set when the block ends well.
 
     Files beside them, `{file}.json`, go with them. When the block fails, the older set stays.
@@ -64,9 +64,9 @@ def replacing_pieces(folder: Path, suffix: str, pieces: Sequence[Piece]) -> Iter
 
 
 def _swap(folder: Path, staging: Path, suffix: str, pieces: Sequence[Piece]) -> None:
-    stale = {folder / piece.file for piece in _listed(folder, suffix) or ()}
+    stale = {folder / piece.file for piece in _read_pieces(folder, suffix) or ()}
     homes = {(folder / piece.file).parent for piece in pieces}
-    stale |= {path for home in homes for path in _numbered(home, suffix)}
+    stale |= {path for home in homes for path in _files_by_number(home, suffix)}
     stale -= {folder / piece.file for piece in pieces}
     sizes = {piece.file: (staging / piece.file).stat().st_size for piece in pieces}
     _write_list(folder, suffix, [*pieces, *_as_pieces(folder, stale)], sizes, complete=False)
@@ -75,7 +75,7 @@ def _swap(folder: Path, staging: Path, suffix: str, pieces: Sequence[Piece]) -> 
     for piece in pieces:
         target = folder / piece.file
         target.parent.mkdir(exist_ok=True)
-        _move(beside(staging / piece.file), beside(target))
+        _move(metadata_path(staging / piece.file), metadata_path(target))
         _move(staging / piece.file, target)
     _write_list(folder, suffix, pieces, sizes, complete=True)
 
@@ -86,7 +86,7 @@ def find_pieces(folder: Path, suffix: str) -> list[Piece]:
     Rows are not known (0 to 0) where no list tells. Raises InvalidRequestError for a set that is
     not complete, or of which something changed.
     """
-    found = _numbered(folder, suffix)
+    found = _files_by_number(folder, suffix)
     document = _read_list(list_path(folder, suffix))
     if document is None:
         return _without_list(folder, found)
@@ -129,14 +129,14 @@ def _without_list(folder: Path, found: Mapping[Path, int]) -> list[Piece]:
     return [Piece(name, None, 0, 0) for _, name in by_number]
 
 
-def _numbered(folder: Path, suffix: str) -> dict[Path, int]:
+def _files_by_number(folder: Path, suffix: str) -> dict[Path, int]:
     """Return the files of a folder that are called like pieces, with their numbers."""
     files = folder.iterdir() if folder.is_dir() else ()
     numbered = ((path, _PIECE.fullmatch(path.name)) for path in files)
     return {path: int(match[1]) for path, match in numbered if match and match[2] == suffix}
 
 
-def _listed(folder: Path, suffix: str) -> list[Piece] | None:
+def _read_pieces(folder: Path, suffix: str) -> list[Piece] | None:
     try:
         document = _read_list(list_path(folder, suffix))
         return None if document is None else _from_json(document)
@@ -175,7 +175,7 @@ def _write_list(
         for piece in pieces
     ]
     document = {"format": _FORMAT, "complete": complete, "pieces": entries}
-    with replacing(list_path(folder, suffix)) as file:
+    with atomic_file(list_path(folder, suffix)) as file:
         file.write(f"{json.dumps(document, indent=2, ensure_ascii=False)}\n".encode())
 
 
@@ -202,7 +202,7 @@ def _as_pieces(folder: Path, paths: set[Path]) -> list[Piece]:
 
 def _remove(path: Path, folder: Path) -> None:
     path.unlink(missing_ok=True)
-    beside(path).unlink(missing_ok=True)
+    metadata_path(path).unlink(missing_ok=True)
     if path.parent != folder:
         with suppress(OSError):  # other files are there
             path.parent.rmdir()

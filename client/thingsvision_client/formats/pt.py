@@ -10,13 +10,13 @@ from typing import Any
 from ..arrays import Array
 from ..errors import InvalidRequestError, MissingDependencyError
 from .base import FEATURES, FileFormat, Layout, Writer
-from .spool import Spool, spooled
+from .spool import Spool, open_spool
 
 
 @contextmanager
 def _open(path: Path, layout: Layout) -> Iterator[Writer]:
     _torch()
-    with spooled(path, layout) as spool:
+    with open_spool(path, layout) as spool:
         yield spool
         _write(path, layout, spool)
 
@@ -53,4 +53,4 @@ def _torch() -> Any:
     return torch
 
 
-PT = FileFormat("pt", "pt", holds_several=True, opening=_open, reading=_read, requiring=_torch)
+PT = FileFormat("pt", "pt", holds_several=True, opener=_open, reader=_read, require=_torch)

@@ -36,7 +36,7 @@ class Spool:
 
 
 @contextmanager
-def spooled(path: Path, layout: Layout) -> Iterator[Spool]:
+def open_spool(path: Path, layout: Layout) -> Iterator[Spool]:
     """Give a spool on the disk where `path` will be."""
     with ExitStack() as stack:
         files = [stack.enter_context(TemporaryFile(dir=path.parent)) for _ in layout.columns]

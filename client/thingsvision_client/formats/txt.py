@@ -44,8 +44,8 @@ TXT = FileFormat(
     "txt",
     "txt",
     holds_several=False,
-    opening=_open,
-    reading=_read,
+    opener=_open,
+    reader=_read,
     max_dims=2,
     beyond_dims="write its slices with tensor2slices, which slices2tensor reads back, or flatten "
     "it with features.reshape(len(features), -1)",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..arrays import Array
 from ..errors import InvalidRequestError
-from ..files import replacing_path
+from ..files import atomic_path
 from .base import Column, FileFormat, Layout, Writer
 
 _PART_BYTES = 16 * 1024 * 1024
@@ -42,13 +42,13 @@ def write_whole(
     file_format.check(layout.columns)
     opening = file_format.open_writer
     with (
-        replacing_path(path) as unfinished,
+        atomic_path(path) as unfinished,
         opening(unfinished, layout.columns, layout.count, names=names) as writer,
     ):
-        pass_on(arrays, layout, writer)
+        write_in_parts(arrays, layout, writer)
 
 
-def pass_on(arrays: Mapping[str, Array], layout: Layout, writer: Writer) -> None:
+def write_in_parts(arrays: Mapping[str, Array], layout: Layout, writer: Writer) -> None:
     """Write all rows, a part at a time: what must be copied is a part only."""
     step = max(1, _PART_BYTES * layout.count // layout.byte_count)
     for start in range(0, layout.count, step):

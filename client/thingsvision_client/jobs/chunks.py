@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..arrays import Array, RowStore
-from ..files import replacing_path
+from ..files import atomic_path
 from ..formats import FEATURES, FORMATS, Column
 from ..origins import Content, Fingerprint, write_contents
 from .place import Place
@@ -84,7 +84,7 @@ def write_chunk(
     paths = {module: place.chunk(module, start, stop) for module in rows}
     with ExitStack() as appearing:
         for module, array in rows.items():
-            unfinished = appearing.enter_context(replacing_path(paths[module]))
+            unfinished = appearing.enter_context(atomic_path(paths[module]))
             column = Column(FEATURES, array.shape[1:], array.dtype.name)
             opened = FORMATS[place.file_format].open_writer(unfinished, [column], len(array))
             with opened as writer:

@@ -8,8 +8,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import beside
-from ..formats import Column, checked_format
+from ..files import metadata_path
+from ..formats import Column, find_format
 from ..origins import Fingerprint, differences, file_sha256, provenance_fields, read_origin
 from .completion import complete, facts_of, origin_for
 from .job import Job
@@ -44,7 +44,7 @@ def extract_to_file(
     stays, and another one is replaced. Raises InvalidRequestError where something changed since,
     or for modules that the format can't hold, and else ThingsvisionError.
     """
-    form = checked_format(file_format)
+    form = find_format(file_format)
     path = folder / f"features.{form.suffix}"
     place = for_file(path)
 
@@ -64,7 +64,7 @@ def extract_to_file(
 
 def _is_made(job: Job, path: Path) -> bool:
     """Whether the file is complete already; says so, or what of it differs."""
-    if not (path.is_file() and beside(path).is_file()):
+    if not (path.is_file() and metadata_path(path).is_file()):
         return False
     found = _difference(job, path, read_origin(path))
     if found is None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..arrays import Array
-from ..files import beside, replacing_path
+from ..files import atomic_path, metadata_path
 from ..formats import FEATURES, FORMATS, Column, FileFormat
 from ..origins import Content
 from .chunks import write_beside
@@ -35,7 +35,7 @@ class Joining:
         images = list(self.record.images())
         count, names = len(images), [image.name for image in images]
         with (
-            replacing_path(path) as unfinished,
+            atomic_path(path) as unfinished,
             file_format.open_writer(unfinished, columns, count, names=names) as writer,
         ):
             for stop, rows in self._chunks(modules):
@@ -53,7 +53,7 @@ class Joining:
             for module in self.columns:
                 path = self.place.chunk(module, chunk.start, chunk.stop)
                 path.unlink(missing_ok=True)
-                beside(path).unlink(missing_ok=True)
+                metadata_path(path).unlink(missing_ok=True)
 
     def _chunks(self, modules: Sequence[str]) -> Iterator[tuple[int, list[Array]]]:
         read = FORMATS[self.place.file_format].read

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidRequestError
-from ..files import replacing
+from ..files import atomic_file
 from ..origins import Fingerprint
 
 FORMAT = 1
@@ -103,7 +103,7 @@ class Record:
     def _write(self, lines: list[bytes]) -> None:
         head = {"format": FORMAT, "settings": self.settings, "facts": self.facts}
         content = b"".join([_line({**head, "names": self.names}), *lines])
-        with replacing(self.path) as file:
+        with atomic_file(self.path) as file:
             file.write(content)
         self.byte_count = len(content)
 

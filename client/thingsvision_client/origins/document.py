@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidRequestError
-from ..files import beside, replacing, sha256_of
+from ..files import atomic_file, metadata_path, sha256_of
 from .description import now
 from .memory import origin_of
 
@@ -69,13 +69,13 @@ def write_contents(path: Path, contents: Mapping[str, Content]) -> None:
         "modules": {name: content.to_dict() for name, content in contents.items()},
         **_origins(contents),
     }
-    with replacing(beside(path)) as file:
+    with atomic_file(metadata_path(path)) as file:
         file.write(_text(document).encode())
 
 
 def read_origin(path: Path) -> dict[str, Any]:
     """Return what lies beside a file of features. Raises InvalidRequestError."""
-    told = beside(path)
+    told = metadata_path(path)
     try:
         document: Any = json.loads(told.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

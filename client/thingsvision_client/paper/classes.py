@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from ..arrays import as_array
 from ..errors import InvalidRequestError
-from ..files import replacing
+from ..files import atomic_file
 from ..utils.data import FILE_NAMES
-from ..utils.writing import listed_names
+from ..utils.writing import read_names
 
 _LINES = (
     re.compile(r"\{?\s*(?P<number>\d+)\s*:\s*(?P<quote>['\"])(?P<name>.+?)(?P=quote)\s*,?\s*\}?"),
@@ -113,7 +113,7 @@ def get_class_probabilities(
 
     """
     rows, folder = as_array(probas), Path(out_path)
-    names, classes = listed_names(folder), _distinct(get_cls_mapping_imagenet(cls_file))
+    names, classes = read_names(folder), _distinct(get_cls_mapping_imagenet(cls_file))
     if names is None or rows.shape != (len(names), len(classes)):
         images = "no" if names is None else len(names)
         raise InvalidRequestError(
@@ -146,5 +146,5 @@ def _distinct(classes: Mapping[int, str]) -> dict[int, str]:
 
 
 def _write_json(path: Path, content: Mapping[Any, Any]) -> None:
-    with replacing(path) as file:
+    with atomic_file(path) as file:
         file.write(json.dumps(content, ensure_ascii=False, indent=1).encode())

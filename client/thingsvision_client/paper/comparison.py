@@ -17,7 +17,7 @@ from ..files import file_stem
 from ..images.folder import image_names
 from ..utils import storing
 from .many_models import Choice, Study, choices
-from .model import checked_flattening
+from .model import require_flattening
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -83,7 +83,7 @@ def compare_models(
     chosen = choices(model_names, module_names, clip)
     _check(dissimilarity, METRICS, "dissimilarity")
     _check(correlation, CORRELATIONS, "correlation")
-    study = Study(pretrained, batch_size, backend, checked_flattening(flatten_acts))
+    study = Study(pretrained, batch_size, backend, require_flattening(flatten_acts))
     references = _references(reference_rdms or {}, len(image_names(Path(root))))
     labels = [*_labels(chosen), *references]
     if len(set(labels)) < len(labels):

@@ -22,7 +22,7 @@ class LabelledImages:
     targets: Callable[[], Array]
 
 
-def labelled(data_loader: Any) -> LabelledImages:
+def labelled_images(data_loader: Any) -> LabelledImages:
     """Return the images and targets of a DataLoader, or of any iterable of (images, targets).
 
     Raises TypeError for neither, and InvalidRequestError for images without targets.
@@ -35,7 +35,7 @@ def labelled(data_loader: Any) -> LabelledImages:
             f"not {type(data_loader)}"
         )
     seen: list[Array] = []
-    return LabelledImages(_noting(data_loader, seen), lambda: _joined(seen))
+    return LabelledImages(_note_targets(data_loader, seen), lambda: _join(seen))
 
 
 def _of_loader(loader: DataLoader) -> LabelledImages:
@@ -48,7 +48,7 @@ def _of_loader(loader: DataLoader) -> LabelledImages:
     return LabelledImages(loader, lambda: dataset.targets)
 
 
-def _noting(batches: Iterable[Any], seen: list[Array]) -> Iterator[Any]:
+def _note_targets(batches: Iterable[Any], seen: list[Array]) -> Iterator[Any]:
     """Yield the images of batches, and keep their targets."""
     for batch in batches:
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:
@@ -66,7 +66,7 @@ def _noting(batches: Iterable[Any], seen: list[Array]) -> Iterator[Any]:
         yield images
 
 
-def _joined(seen: list[Array]) -> Array:
+def _join(seen: list[Array]) -> Array:
     import numpy as np
 
     return np.concatenate(seen)

@@ -88,7 +88,7 @@ def load_dl(
         "things": things,
         "things_behavior": things_behavior,
     }
-    wanted = _wanted(flags, Path(root), file_names)
+    wanted = _image_set(flags, Path(root), file_names)
     kind = ImageDataset if wanted.numbers is None else NumberedImages
     dataset = kind(root, out_path, backend, wanted.class_names, wanted.file_names, transforms)
     if wanted.classes:
@@ -98,7 +98,7 @@ def load_dl(
     return DataLoader(dataset, batch_size, backend)
 
 
-def _wanted(
+def _image_set(
     flags: Mapping[str, bool | None], root: Path, file_names: Sequence[str] | None
 ) -> ImageSet:
     chosen = [flag for flag, is_on in flags.items() if is_on]

@@ -13,8 +13,8 @@ from ..files import file_stem
 from ..formats import FORMATS, Column
 from ..utils.storing import check_format, save_features
 from .loading import load_dl
-from .model import Model, checked_flattening
-from .prompt import checked_module
+from .model import Model, require_flattening
+from .prompt import find_module
 
 if TYPE_CHECKING:
     from ..arrays import Array
@@ -70,7 +70,7 @@ def get_module_names(model: Model, module: str) -> list[str]:
         ```
 
     """
-    return [found.name for found in _matching(model.modules(), module)]
+    return [found.name for found in _match_modules(model.modules(), module)]
 
 
 def get_features(
@@ -120,7 +120,7 @@ def get_features(
 
     """
     chosen = choices(model_names, module_names, clip)
-    study = Study(pretrained, batch_size, backend, checked_flattening(flatten_acts))
+    study = Study(pretrained, batch_size, backend, require_flattening(flatten_acts))
     return dict(study.by_model(chosen, Path(root), Path(out_path)))
 
 
@@ -170,7 +170,7 @@ def extract_features_across_models_and_datasets(
         ```
 
     """
-    study = Study(pretrained, batch_size, backend, checked_flattening(flatten_acts))
+    study = Study(pretrained, batch_size, backend, require_flattening(flatten_acts))
     chosen = choices(model_names, module_names, clip)
     study.write_all(chosen, img_paths, Path(out_path), f_format, is_pattern=False)
 
@@ -221,7 +221,7 @@ def extract_features_across_models_datasets_and_modules(
         ```
 
     """
-    study = Study(pretrained, batch_size, backend, checked_flattening(flatten_acts))
+    study = Study(pretrained, batch_size, backend, require_flattening(flatten_acts))
     chosen = choices(model_names, module_names, clip)
     study.write_all(chosen, img_paths, Path(out_path), f_format, is_pattern=True)
 
@@ -292,7 +292,7 @@ class Study:
     ) -> Iterator[str]:
         """Yield the modules that a choice means. Raises InvalidRequestError where one can't be."""
         name, modules = choice.module_name, model.modules()
-        found = _matching(modules, name) if is_pattern else [checked_module(name, modules)]
+        found = _match_modules(modules, name) if is_pattern else [find_module(name, modules)]
         usable = [module for module in found if module.extractable]
         if not usable:
             raise InvalidRequestError(
@@ -304,7 +304,7 @@ class Study:
             yield module.name if is_pattern else name
 
 
-def _matching(modules: Iterable[ModuleInfo], pattern: str) -> list[ModuleInfo]:
+def _match_modules(modules: Iterable[ModuleInfo], pattern: str) -> list[ModuleInfo]:
     try:
         found = re.compile(pattern)
     except re.error as error:

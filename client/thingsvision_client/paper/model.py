@@ -18,7 +18,7 @@ from ..library.parameters import full_name
 from ..utils.data import BACKENDS, DataLoader, ServerTransforms
 from .catalogue import find_model
 from .class_scores import class_scores
-from .labelled import labelled
+from .labelled import labelled_images
 from .prompt import ask_module
 
 if TYPE_CHECKING:
@@ -187,10 +187,10 @@ class Model:
             ```
 
         """
-        flatten = checked_flattening(flatten_acts)
+        flatten = require_flattening(flatten_acts)
         self._check_choices(data_loader, batch_size, device)
         scores = class_scores(self.modules()) if return_probabilities else None
-        images = labelled(data_loader)
+        images = labelled_images(data_loader)
         asked = [module_name] if scores is None else [module_name, scores.module]
         features = self.extractor.extract_features(
             images.batches, module_names=list(dict.fromkeys(asked)), flatten_acts=flatten
@@ -237,7 +237,7 @@ class Model:
             )
 
 
-def checked_flattening(flatten_acts: bool | None) -> bool:
+def require_flattening(flatten_acts: bool | None) -> bool:
     """Return the choice. Raises InvalidRequestError where it was not made."""
     if flatten_acts is None:
         raise InvalidRequestError(

@@ -30,11 +30,11 @@ def ask_module(modules: Sequence[ModuleInfo]) -> str:
     matches) or NotExtractableError is raised; InvalidRequestError where nothing can be read.
     """
     is_terminal = sys.stdin is not None and sys.stdin.isatty()
-    with _completing([module.name for module in modules], is_terminal):
+    with _tab_completion([module.name for module in modules], is_terminal):
         while True:
             name = _line()
             try:
-                checked_module(name, modules)
+                find_module(name, modules)
             except InvalidRequestError as error:
                 if not is_terminal:
                     raise
@@ -43,7 +43,7 @@ def ask_module(modules: Sequence[ModuleInfo]) -> str:
                 return name
 
 
-def checked_module(name: str, modules: Iterable[ModuleInfo]) -> ModuleInfo:
+def find_module(name: str, modules: Iterable[ModuleInfo]) -> ModuleInfo:
     """Return the module of that name, or that whose call is named.
 
     Raises UnknownModuleError with near matches, and NotExtractableError.
@@ -76,7 +76,7 @@ def _line() -> str:
 
 
 @contextmanager
-def _completing(names: Sequence[str], is_terminal: bool) -> Iterator[None]:
+def _tab_completion(names: Sequence[str], is_terminal: bool) -> Iterator[None]:
     """Let TAB complete names; what was set before is set again at the end."""
     try:
         import readline

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidRequestError
-from ..files import replacing
+from ..files import atomic_file
 from ..images.folder import class_folders, image_names
 from ..images.pixel_array import PixelArray
 from ..images.queue import ImageQueue, Reiterable, queue_files
@@ -83,8 +83,8 @@ class ImageDataset:
         file_names: Sequence[str] | None = None,
         transforms: ServerTransforms | None = None,
     ) -> None:
-        self.transforms = _checked_transforms(transforms)
-        self.backend = _checked_backend(backend)
+        self.transforms = _as_transforms(transforms)
+        self.backend = _check_backend(backend)
         self.root = Path(root)
         self.names: list[str] = image_names(self.root, class_names, file_names)
         self.classes: list[str] = _classes(self.root, class_names, self.names)
@@ -176,8 +176,8 @@ class HDF5Dataset:
         *,
         out_path: str | Path | None = None,
     ) -> None:
-        self.transforms = _checked_transforms(transforms)
-        self.backend = _checked_backend(backend)
+        self.transforms = _as_transforms(transforms)
+        self.backend = _check_backend(backend)
         self._array = PixelArray(Path(hdf5_fp), img_ds_key)
         self.indices = self._array.checked(img_indices)
         if out_path is not None:
@@ -272,7 +272,7 @@ class DataLoader:
             )
         if batch_size < 1:
             raise InvalidRequestError(f"batch_size is at least 1, not {batch_size}.")
-        if _checked_backend(backend) != dataset.backend:
+        if _check_backend(backend) != dataset.backend:
             raise InvalidRequestError(
                 f"backend is {dataset.backend!r} in the dataset, but {backend!r} here."
             )
@@ -345,7 +345,7 @@ def write_lines(path: Path, names: Sequence[str]) -> None:
     except UnicodeEncodeError as error:  # a file's name on Linux may be any bytes
         wrong = names[lines.count("\n", 0, error.start)]
         raise InvalidRequestError(f"{wrong!r} is a name that is not UTF-8: change it.") from error
-    with replacing(path) as file:
+    with atomic_file(path) as file:
         file.write(content)
 
 
@@ -364,7 +364,7 @@ def _class_of(name: str, classes: Mapping[str, int]) -> int:
     return classes[name]
 
 
-def _checked_transforms(transforms: Any) -> ServerTransforms:
+def _as_transforms(transforms: Any) -> ServerTransforms:
     if transforms is not None and not isinstance(transforms, ServerTransforms):
         raise InvalidRequestError(
             "transforms of your own can't run on the server: leave them out, or pass what "
@@ -374,7 +374,7 @@ def _checked_transforms(transforms: Any) -> ServerTransforms:
     return transforms or ServerTransforms()
 
 
-def _checked_backend(backend: Any) -> str:
+def _check_backend(backend: Any) -> str:
     if backend not in BACKENDS:
         raise InvalidRequestError(f"backend is one of {', '.join(BACKENDS)}, not {backend!r}.")
     return str(backend)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from ..arrays import Array, RowStore
 from ..errors import InvalidRequestError
-from ..files import file_stem, replacing_path
+from ..files import atomic_path, file_stem
 from ..formats import FEATURES, FileFormat
-from ..formats.pieces import Piece, piece_name, replacing_pieces
-from ..formats.whole import layout_of, pass_on
+from ..formats.pieces import Piece, atomic_pieces, piece_name
+from ..formats.whole import layout_of, write_in_parts
 from .data import FILE_NAMES
-from .writing import listed_names, names_of, write_features
+from .writing import names_of, read_names, write_features
 
 Arrays = Mapping[str, Array]
 
@@ -40,10 +40,10 @@ def write_in_one(
     path = folder / f"{FEATURES}.{file_format.suffix}"
     layout = layout_of(arrays, names_of(folder, arrays))
     with (
-        replacing_path(path) as unfinished,
+        atomic_path(path) as unfinished,
         file_format.open_pieces(unfinished, layout, stops) as writer,
     ):
-        pass_on(arrays, layout, writer)
+        write_in_parts(arrays, layout, writer)
     write_origin(path, arrays)
 
 
@@ -68,7 +68,7 @@ def write_pieces(
         for module, of_group in groups
         for piece in _pieces(module, file_format.suffix, stops)
     ]
-    with replacing_pieces(folder, file_format.suffix, [piece for piece, _ in contents]) as new:
+    with atomic_pieces(folder, file_format.suffix, [piece for piece, _ in contents]) as new:
         for piece, of_group in contents:
             rows = slice(piece.start, piece.stop)
             write_features(
@@ -117,7 +117,7 @@ def _check_counts(folder: Path, whole: Arrays, expected: int) -> None:
     if expected:
         names, source = expected, "the split had"
     else:  # pieces of other programs
-        listed = listed_names(folder)
+        listed = read_names(folder)
         names = max(counts.values()) if listed is None else len(listed)
         source = f"{FILE_NAMES} has"
     if set(counts.values()) != {names}:

@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 
 from ..arrays import Array
 from ..errors import InvalidRequestError
-from ..files import file_stem, replacing
-from ..formats import FEATURES, FORMATS, FileFormat, checked_format
+from ..files import atomic_file, file_stem
+from ..formats import FEATURES, FORMATS, FileFormat, find_format
 from ..formats.whole import layout_of, write_whole
 from .writing import as_arrays, names_of, row_names, savable_array, write_features
 
@@ -19,7 +19,7 @@ __all__ = [
     "check_format",
     "file_stem",
     "merge_features",
-    "replacing",
+    "atomic_file",
     "row_names",
     "save_features",
     "save_targets",
@@ -177,7 +177,7 @@ def split_features(
     folder, arrays = _in_order(root, features)
     kind = _format(file_format, 1)
     stops = stops_of(layout_of(arrays).count, n_splits)
-    if kind.opening_pieces is not None:
+    if kind.pieces_opener is not None:
         write_in_one(folder, arrays, kind, stops)
     else:
         write_pieces(folder, arrays, kind, stops, by_image=by_image)
@@ -263,7 +263,7 @@ def tensor2slices(PATH: str | Path, file_name: str, features: Array) -> None:  #
             "save_features writes a matrix as txt."
         )
     path = Path(PATH) / file_name
-    with replacing(path) as file:
+    with atomic_file(path) as file:
         write_slices(file, array)
     write_origin(path, array)
 
@@ -303,12 +303,12 @@ def check_format(file_format: str, array_count: int) -> None:
     MissingDependencyError for one that needs a package that is not there.
     """
     kind = _format(file_format, array_count)
-    if kind.requiring is not None:
-        kind.requiring()
+    if kind.require is not None:
+        kind.require()
 
 
 def _format(file_format: str, array_count: int) -> FileFormat:
-    kind = checked_format(file_format)
+    kind = find_format(file_format)
     if array_count != 1 and not kind.holds_several:
         several = [name for name, other in FORMATS.items() if other.holds_several]
         raise InvalidRequestError(

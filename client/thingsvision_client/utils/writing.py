@@ -9,7 +9,7 @@ from typing import Any
 
 from ..arrays import Array, as_array
 from ..errors import InvalidRequestError
-from ..files import replacing_path
+from ..files import atomic_path
 from ..formats import FEATURES, FileFormat
 from ..formats.whole import layout_of, write_whole
 from .data import FILE_NAMES
@@ -51,12 +51,12 @@ def write_features(
     """
     from ..origins import write_origin
 
-    by_names = file_format.writing_by_image if by_image and len(arrays) == 1 else None
+    by_names = file_format.image_writer if by_image and len(arrays) == 1 else None
     if by_names is None or names is None:
         write_whole(path, arrays, file_format, names)
     else:
         file_format.check(layout_of(arrays).columns)
-        with replacing_path(path) as unfinished:
+        with atomic_path(path) as unfinished:
             by_names(unfinished, next(iter(arrays.values())), names)
     write_origin(path, arrays)
 
@@ -97,11 +97,11 @@ def _known_names(array: Array) -> tuple[str, ...] | None:
 
 def row_names(folder: Path, count: int) -> list[str] | None:
     """Return the lines of `file_names.txt` in a folder; None without it, or of other number."""
-    names = listed_names(folder)
+    names = read_names(folder)
     return names if names is not None and len(names) == count else None
 
 
-def listed_names(folder: Path) -> list[str] | None:
+def read_names(folder: Path) -> list[str] | None:
     """Return the lines of `file_names.txt` in a folder; None where there is none to read."""
     try:
         text = (folder / FILE_NAMES).read_text(encoding="utf-8")

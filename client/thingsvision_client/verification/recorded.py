@@ -17,7 +17,7 @@ from ..values.reductions import Reduction
 
 
 @dataclass(frozen=True)
-class ToldArray:
+class RecordedArray:
     """An array of a file: its module, shape and type, and its rows of the extraction."""
 
     name: str
@@ -29,14 +29,14 @@ class ToldArray:
 
 
 @dataclass(frozen=True)
-class Told:
+class Recorded:
     """One extraction: what computed it, the arrays of the file, and the images of their rows.
 
     The first image is that of row `start` of the extraction.
     """
 
     facts: Mapping[str, Any]
-    arrays: tuple[ToldArray, ...]
+    arrays: tuple[RecordedArray, ...]
     start: int
     images: tuple[Fingerprint, ...]
 
@@ -116,26 +116,26 @@ def _check_files(images: Sequence[SentImage]) -> None:
         )
 
 
-def told_of(document: Mapping[str, Any]) -> list[Told]:
+def read_recorded(document: Mapping[str, Any]) -> list[Recorded]:
     """Return the extractions that a file's arrays are of. Raises InvalidRequestError for none."""
     origins = document.get("origins")
     modules = document["modules"]
     if origins is None:
         known = {name: array for name, array in modules.items() if array["module"] is not None}
-        found = [_told(document, known)] if known else []
+        found = [_recorded(document, known)] if known else []
     else:
-        found = [_told(origin, {name: modules[name]}) for name, origin in origins.items()]
+        found = [_recorded(origin, {name: modules[name]}) for name, origin in origins.items()]
     if not found:
         raise InvalidRequestError(f"{document['file']}: {document.get('note', '')}")
     return found
 
 
-def _told(origin: Mapping[str, Any], arrays: Mapping[str, Any]) -> Told:
+def _recorded(origin: Mapping[str, Any], arrays: Mapping[str, Any]) -> Recorded:
     images = tuple(Fingerprint(image["name"], image["sha256"]) for image in origin["images"])
-    return Told(origin, tuple(_arrays(arrays)), origin["rows"][0], images)
+    return Recorded(origin, tuple(_arrays(arrays)), origin["rows"][0], images)
 
 
-def _arrays(arrays: Mapping[str, Any]) -> Iterator[ToldArray]:
+def _arrays(arrays: Mapping[str, Any]) -> Iterator[RecordedArray]:
     for name, array in arrays.items():
         rows: Sequence[int] = array["rows"]
-        yield ToldArray(name, array["module"], tuple(array["shape"]), array["dtype"], *rows)
+        yield RecordedArray(name, array["module"], tuple(array["shape"]), array["dtype"], *rows)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ..arrays import Array
 
 
-class Tally:
+class DifferenceTally:
     """Compares rows of float32 with others of the same images."""
 
     def __init__(self) -> None:

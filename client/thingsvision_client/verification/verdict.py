@@ -11,7 +11,7 @@ ROUNDING = {"float32": 1e-4, "tf32": 1e-2, "float16": 1e-2, "bfloat16": 5e-2}
 another device or version of a library adds them in another order."""
 
 
-def rounding(*types: str) -> float:
+def rounding_limit(*types: str) -> float:
     """Return the largest difference that is rounding where numbers were of these types."""
     return max(ROUNDING.get(one, ROUNDING["float32"]) for one in types)
 

@@ -16,10 +16,10 @@ from ..formats import BY_ENDING, FEATURES
 from ..images.image import SentImage
 from ..images.queue import ImageQueue
 from ..origins import differences, file_sha256, fingerprint_of, provenance_fields, read_origin
-from .recorded import Told, ToldArray, told_of
+from .recorded import Recorded, RecordedArray, read_recorded
 from .sampling import Rows
-from .tally import Tally
-from .verdict import ModuleCheck, Verification, rounding
+from .tally import DifferenceTally
+from .verdict import ModuleCheck, Verification, rounding_limit
 
 if TYPE_CHECKING:
     from ..arrays import Array
@@ -101,18 +101,20 @@ def verify(
     """
     file = Path(path)
     document = read_origin(file)
-    extractions = told_of(document)
-    trial = _Trial(shared_client(server), sample or Sample(), progress)
-    arrays = _arrays(file, document, trial.faults)
+    extractions = read_recorded(document)
+    run = _Run(shared_client(server), sample or Sample(), progress)
+    arrays = _arrays(file, document, run.faults)
     root = None if image_root is None else Path(image_root)
-    checks = [check for told in extractions for check in _recomputed(trial, told, arrays, root)]
+    checks = [
+        check for recorded in extractions for check in _recompute(run, recorded, arrays, root)
+    ]
     unknown = [name for name, array in document["modules"].items() if array["module"] is None]
-    trial.notes.extend(f"nothing is known of where {name!r} came from" for name in unknown)
-    return Verification(file, tuple(checks), tuple(trial.faults), tuple(trial.notes))
+    run.notes.extend(f"nothing is known of where {name!r} came from" for name in unknown)
+    return Verification(file, tuple(checks), tuple(run.faults), tuple(run.notes))
 
 
 @dataclass(frozen=True)
-class _Trial:
+class _Run:
     """What checks share, and what they find."""
 
     client: Client
@@ -121,7 +123,7 @@ class _Trial:
     faults: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def hear(self, stage: str, done: int, count: int) -> None:
+    def report(self, stage: str, done: int, count: int) -> None:
         if self.progress is not None:
             self.progress(stage, done, count)
 
@@ -129,19 +131,19 @@ class _Trial:
 # ---------------------------------------------------------------- the file itself
 
 
-def _mapped(path: Path) -> dict[str, Array]:
+def _map_npy(path: Path) -> dict[str, Array]:
     try:
         return {FEATURES: np.load(path, mmap_mode="r", allow_pickle=False)}
     except (OSError, ValueError) as error:
         raise InvalidRequestError(f"Can't read features from {path}: {error}") from error
 
 
-_IN_FLAT_MEMORY: dict[str, Callable[[Path], dict[str, Array]]] = {"npy": _mapped}
+_IN_FLAT_MEMORY: dict[str, Callable[[Path], dict[str, Array]]] = {"npy": _map_npy}
 """Formats whose rows need not be in memory all at once."""
 
 
 def _arrays(path: Path, document: Mapping[str, Any], faults: list[str]) -> dict[str, Array]:
-    """Return the arrays that are as they were told, and say of the others what is wrong."""
+    """Return the arrays that are as they were recorded, and say of the others what is wrong."""
     read = _reader(path)
     try:
         if file_sha256(path) != document["file_sha256"]:
@@ -150,17 +152,17 @@ def _arrays(path: Path, document: Mapping[str, Any], faults: list[str]) -> dict[
     except (OSError, InvalidRequestError) as error:
         faults.append(str(error).removesuffix("."))
         return {}
-    told = {name: tuple(array["shape"]) for name, array in document["modules"].items()}
-    if len(told) == len(found) == 1:  # a format of one array keeps no name of it
-        found = dict(zip(told, found.values(), strict=True))
-    for name, shape in told.items():
+    recorded = {name: tuple(array["shape"]) for name, array in document["modules"].items()}
+    if len(recorded) == len(found) == 1:  # a format of one array keeps no name of it
+        found = dict(zip(recorded, found.values(), strict=True))
+    for name, shape in recorded.items():
         if name not in found:
             faults.append(f"the file has no {name!r}, only {', '.join(map(repr, found))}")
         elif not _has_shape(found[name], shape):
             faults.append(f"{name!r} had shape {shape} and has {found[name].shape} now")
     return {
         name: found[name]
-        for name, shape in told.items()
+        for name, shape in recorded.items()
         if name in found and _has_shape(found[name], shape)
     }
 
@@ -186,22 +188,22 @@ def _long(shape: tuple[int, ...]) -> list[int]:
 # ---------------------------------------------------------------- its images, its rows
 
 
-def _recomputed(
-    trial: _Trial, told: Told, arrays: Mapping[str, Array], root: Path | None
+def _recompute(
+    run: _Run, recorded: Recorded, arrays: Mapping[str, Array], root: Path | None
 ) -> Iterator[ModuleCheck]:
-    images = told.sent_images(root)
-    unusable = _changed(trial, told, images)
-    stop = told.start + len(images)
-    facts = told.facts
-    rows = Rows(told.start, stop, facts["batch_size"], facts["image_count"])
-    drawn = rows.sample(trial.sample.count, trial.sample.seed, unusable)
-    tallies = {array.name: Tally() for array in told.arrays}
+    images = recorded.sent_images(root)
+    unusable = _check_images(run, recorded, images)
+    stop = recorded.start + len(images)
+    facts = recorded.facts
+    rows = Rows(recorded.start, stop, facts["batch_size"], facts["image_count"])
+    drawn = rows.sample(run.sample.count, run.sample.seed, unusable)
+    tallies = {array.name: DifferenceTally() for array in recorded.arrays}
     if drawn:
-        again = [images[row - told.start] for row in drawn]
-        with closing(_stream(trial, told, again)) as stream:
-            _compare_facts(trial, told, stream)
-            _compare_rows(trial, _Kept(told, arrays, tallies), drawn, stream)
-    for array in told.arrays:
+        again = [images[row - recorded.start] for row in drawn]
+        with closing(_stream(run, recorded, again)) as stream:
+            _compare_facts(run, recorded, stream)
+            _compare_rows(run, _StoredRows(recorded, arrays, tallies), drawn, stream)
+    for array in recorded.arrays:
         tally = tallies[array.name]
         yield ModuleCheck(
             array.name,
@@ -209,16 +211,16 @@ def _recomputed(
             tally.row_count,
             tally.is_equal,
             tally.largest_difference,
-            rounding(facts["precision"], array.dtype),
+            rounding_limit(facts["precision"], array.dtype),
         )
 
 
-def _changed(trial: _Trial, told: Told, images: Sequence[SentImage]) -> set[int]:
+def _check_images(run: _Run, recorded: Recorded, images: Sequence[SentImage]) -> set[int]:
     """Return the rows whose images are not what they were, which is a fault."""
     missing: list[str] = []
     changed: list[str] = []
     rows = set()
-    for row, (was, image) in enumerate(zip(told.images, images, strict=True), told.start):
+    for row, (was, image) in enumerate(zip(recorded.images, images, strict=True), recorded.start):
         try:
             now = fingerprint_of(image).sha256
         except ImageError:
@@ -228,57 +230,59 @@ def _changed(trial: _Trial, told: Told, images: Sequence[SentImage]) -> set[int]
                 continue
             changed.append(was.name)
         rows.add(row)
-        trial.hear("reading images", row + 1 - told.start, len(images))
+        run.report("reading images", row + 1 - recorded.start, len(images))
     for names, what in ((missing, "can't be read"), (changed, "changed")):
         if names:
-            trial.faults.append(
+            run.faults.append(
                 f"{len(names)} of {len(images)} images {what}: {listed(names, _MOST_NAMED)}"
             )
     return rows
 
 
-def _stream(trial: _Trial, told: Told, images: Sequence[SentImage]) -> FeatureStream:
-    return trial.client.stream(
-        told.model,
+def _stream(run: _Run, recorded: Recorded, images: Sequence[SentImage]) -> FeatureStream:
+    return run.client.stream(
+        recorded.model,
         ImageQueue(images, len(images)),
-        told.modules,
-        batch_size=told.facts["batch_size"] or None,
-        token_extraction=told.facts["token_extraction"],
-        preprocessing=told.changes,
-        **told.choices,
+        recorded.modules,
+        batch_size=recorded.facts["batch_size"] or None,
+        token_extraction=recorded.facts["token_extraction"],
+        preprocessing=recorded.changes,
+        **recorded.choices,
     )
 
 
-def _compare_facts(trial: _Trial, told: Told, stream: FeatureStream) -> None:
+def _compare_facts(run: _Run, recorded: Recorded, stream: FeatureStream) -> None:
     now = stream.provenance.to_dict()
-    if told.facts["model_sha256"] != now["model_sha256"]:
-        old, new = told.facts["model_sha256"], now["model_sha256"]
-        trial.faults.append(f"the weights of {told.model} had SHA-256 {old} and have {new} now")
+    if recorded.facts["model_sha256"] != now["model_sha256"]:
+        old, new = recorded.facts["model_sha256"], now["model_sha256"]
+        run.faults.append(f"the weights of {recorded.model} had SHA-256 {old} and have {new} now")
     rest = [key for key in provenance_fields() if key not in ("model", "model_sha256")]
-    was = {key: told.facts.get(key) for key in rest}
-    trial.notes.extend(differences.of_facts(was, {key: now[key] for key in rest}))
+    was = {key: recorded.facts.get(key) for key in rest}
+    run.notes.extend(differences.of_facts(was, {key: now[key] for key in rest}))
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _StoredRows:
     """The rows of a file, and how those recomputed compare with them."""
 
-    told: Told
+    recorded: Recorded
     arrays: Mapping[str, Array]
-    tallies: Mapping[str, Tally]
+    tallies: Mapping[str, DifferenceTally]
 
-    def compare(self, array: ToldArray, rows: Sequence[int], fresh: Array) -> None:
+    def compare(self, array: RecordedArray, rows: Sequence[int], fresh: Array) -> None:
         mine = [place for place, row in enumerate(rows) if array.start <= row < array.stop]
         if array.name in self.arrays and mine:
             at = [rows[place] - array.start for place in mine]
             self.tallies[array.name].add(self.arrays[array.name][at], fresh[mine])
 
 
-def _compare_rows(trial: _Trial, kept: _Kept, drawn: Sequence[int], stream: FeatureStream) -> None:
+def _compare_rows(
+    run: _Run, stored: _StoredRows, drawn: Sequence[int], stream: FeatureStream
+) -> None:
     done = 0
     for names, fresh in stream:
         rows = drawn[done : done + len(names)]
-        for array in kept.told.arrays:
-            kept.compare(array, rows, fresh[array.module])
+        for array in stored.recorded.arrays:
+            stored.compare(array, rows, fresh[array.module])
         done += len(names)
-        trial.hear("recomputing", done, len(drawn))
+        run.report("recomputing", done, len(drawn))

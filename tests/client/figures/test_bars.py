@@ -14,7 +14,7 @@ from thingsvision_client import Client
 from thingsvision_client.analysis import RSAResult, compare_rdms
 from thingsvision_client.core import rsa as core_rsa
 from thingsvision_client.errors import MissingDependencyError
-from thingsvision_client.figures.lettering import shortened, width_of, wrapped
+from thingsvision_client.figures.lettering import shorten, width_of, wrap_text
 from thingsvision_client.figures.rdm_grid import plot_rdms
 from thingsvision_client.rpc.rdms import RDMs
 
@@ -77,12 +77,12 @@ def test_letters_are_measured_and_shortened() -> None:
     assert width_of("mmmm", 7) > width_of("iiii", 7) > 0
     assert width_of("ab\nmmmm", 7) == width_of("mmmm", 7)
     assert width_of("m", 14) == pytest.approx(2 * width_of("m", 7), rel=0.05)
-    short = shortened(LONG, 8, 1.5)
+    short = shorten(LONG, 8, 1.5)
     assert width_of(short, 8) <= 1.5
     assert short.startswith("torch")
     assert short.endswith("layer4.2.relu")
-    assert shortened("fits", 8, 1.5) == "fits"
-    assert wrapped("artificial object", 14) == "artificial\nobject"
+    assert shorten("fits", 8, 1.5) == "fits"
+    assert wrap_text("artificial object", 14) == "artificial\nobject"
 
 
 def test_matplotlib_is_asked_for_where_used(
