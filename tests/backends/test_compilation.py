@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from support.closeness import assert_close
 from thingsvision_server.backends.compute_options import ComputeOptions, MemoryFormat, Precision
 from thingsvision_server.backends.taps import taps
 from thingsvision_server.backends.torch.model import TorchModel
@@ -75,7 +76,7 @@ def near(found: Sequence[Any], expected: Sequence[Any], part: float = 1e-5) -> N
     for one, other in zip(found, expected, strict=True):
         assert one.dtype == np.float32
         assert one.flags.c_contiguous
-        np.testing.assert_allclose(one, other, rtol=0, atol=part * np.abs(other).max())
+        assert_close(one, other, part)
 
 
 def test_all_that_can_be_taken_is_nearly_the_same() -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from support.closeness import assert_close
 from thingsvision_server.backends.compute_options import ComputeOptions, MemoryFormat
 from thingsvision_server.backends.taps import taps
 from thingsvision_server.backends.torch.model import TorchModel
@@ -62,7 +63,7 @@ def test_rows_are_in_c_order_and_near_those_of_the_other_format() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3))
     found = [run(net, images, "0", memory_format) for memory_format in MemoryFormat]
     assert all(rows.flags.c_contiguous for rows in found)
-    np.testing.assert_allclose(*found, rtol=1e-4, atol=1e-5)
+    assert_close(*found)
 
 
 def test_a_network_that_needs_contiguous_memory_says_so_and_goes_on_to_work() -> None:

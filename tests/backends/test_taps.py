@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
+from support.closeness import assert_close
 from support.serving import open_sources
 from thingsvision_server.backends.modules import Structure
 from thingsvision_server.backends.taps import TokenExtraction, taps
@@ -296,7 +297,7 @@ def test_tokens_are_taken_as_documented(architecture: str, module: str, prefix: 
     (mean,) = run(network, images, [module], AVG)
     (both,) = run(network, images, [module], BOTH)
     np.testing.assert_array_equal(class_token, tokens[:, 0])
-    np.testing.assert_allclose(mean, tokens[:, prefix:].mean(axis=1), rtol=1e-4, atol=1e-5)
+    assert_close(mean, tokens[:, prefix:].mean(axis=1))
     np.testing.assert_array_equal(both, np.concatenate((class_token, mean), axis=1))
 
 
@@ -337,7 +338,7 @@ def test_tokens_of_steps() -> None:
     for step, tokens in enumerate(calls):
         np.testing.assert_array_equal(every[:, step, :8], tokens[:, 0])
         mean = tokens[:, 1:].mean(axis=1)
-        np.testing.assert_allclose(every[:, step, 8:], mean, rtol=1e-4, atol=1e-6)
+        assert_close(every[:, step, 8:], mean)
     np.testing.assert_array_equal(first, every[:, 0])
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from support.closeness import assert_close
 from support.serving import TestServer
 from thingsvision_client import Model, get_extractor
 from thingsvision_client.errors import InvalidRequestError
@@ -132,5 +133,5 @@ def test_an_extractor_aligns_its_features(server: TestServer, tmp_path: Path) ->
     found = extractor.align(
         features=features, module_name="features.12", alignment_type="gLocal", transform=path
     )
-    np.testing.assert_allclose(found, (features - 0.5) / 2 @ weights, rtol=1e-5, atol=1e-6)
+    assert_close(found, (features - 0.5) / 2 @ weights)
     assert found.dtype == np.float32

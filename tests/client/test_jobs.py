@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import weakref
 from collections.abc import Iterator
 from functools import partial
@@ -203,20 +202,21 @@ def test_a_lock_is_held_by_one_and_ends_with_its_process(tmp_path: Path) -> None
 
 
 def test_a_lock_is_waited_for_as_long_as_patience_lasts(tmp_path: Path) -> None:
-    path, entered = tmp_path / ".lock", threading.Event()
+    path, entered, released = tmp_path / ".lock", threading.Event(), threading.Event()
 
     def hold() -> None:
         with locked(path, tmp_path):
             entered.set()
-            time.sleep(0.3)
+            released.wait(60)
 
     holder = threading.Thread(target=hold)
     holder.start()
-    entered.wait(10)
+    entered.wait(60)
     with pytest.raises(errors.InvalidRequestError), locked(path, tmp_path, patience_s=0.01):
         pass
-    with locked(path, tmp_path, patience_s=10):
-        pass
+    threading.Timer(0.3, released.set).start()
+    with locked(path, tmp_path, patience_s=60):
+        assert released.is_set()
     holder.join()
 
 

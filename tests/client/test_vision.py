@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from support.closeness import assert_close
 from thingsvision_client import vision
 from thingsvision_client.core import rsa
 from thingsvision_client.errors import (
@@ -143,7 +144,7 @@ def test_scores_become_probabilities_once() -> None:
     softmax = torch.softmax(torch.tensor(scores), 1).numpy()
     found = class_scores([module(""), module("fc")]).probabilities(scores)
     assert found.dtype == np.float32
-    np.testing.assert_allclose(found, softmax, rtol=1e-6)
+    assert_close(found, softmax, 1e-6)
     for last in (
         module("predictions", attributes="units=5, activation=softmax"),
         module("a", kind="Softmax"),

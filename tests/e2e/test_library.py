@@ -15,6 +15,7 @@ import torch
 from onnx import helper
 from torchvision.models import squeezenet1_0
 
+from support.closeness import assert_close
 from support.serving import TestServer
 from thingsvision_client import (
     Client,
@@ -247,7 +248,7 @@ def test_weights_of_ones_own_are_sent_and_urls_are_not(
     with torch.no_grad():
         expected = network.features[:6](batch).numpy()
     found = extractor.extract_batch(batch, "features.5")
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert_close(found, expected)
     with pytest.raises(errors.InvalidRequestError, match=r"is a URL: download it"):
         get_extractor(
             "squeezenet1_0", True, "cpu", "torchvision", "https://example.org/mine.pth",

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torchvision import models
 
+from support.closeness import assert_close
 from support.saved_features import save_squeezenet
 from support.serving import TestServer
 from thingsvision_client import Client, errors, verify
@@ -72,14 +73,13 @@ def test_the_bits_are_those_of_pytorch_in_either_format(
     laid_out = inputs.to(memory_format=torch.channels_last)
     np.testing.assert_array_equal(found["contiguous"], by_pytorch(inputs))
     np.testing.assert_array_equal(found["channels_last"], by_pytorch(laid_out))
-    error = np.abs(found["channels_last"] - found["contiguous"]).max()
-    assert 0 < error / np.abs(found["contiguous"]).max() < 1e-5
+    assert_close(found["channels_last"], found["contiguous"])
     assert usual.provenance.memory_format == "contiguous"
     np.testing.assert_array_equal(usual.features[MODULE], found["contiguous"])
 
 
 def test_requests_of_both_formats_at_once_do_not_mix(
-    server: TestServer, photos: list[Path]
+    server: TestServer, photos: list[Path], inputs: torch.Tensor
 ) -> None:
     """Each alone, then many side by side: the same bits, also while others merge."""
 
@@ -88,14 +88,17 @@ def test_requests_of_both_formats_at_once_do_not_mix(
             return extract(client, photos, memory_format, **options)
 
     alone = {one: ask(one) for one in FORMATS}
-    assert (alone["contiguous"] != alone["channels_last"]).any()
+    differ = alone["contiguous"][:2] != alone["channels_last"][:2]
+    # On most processors the formats differ in their last bits, on all as PyTorch's own do.
+    laid_out = inputs.to(memory_format=torch.channels_last)
+    np.testing.assert_array_equal(differ, by_pytorch(inputs) != by_pytorch(laid_out))
     with ThreadPoolExecutor(6) as pool:
         merging = [pool.submit(ask, one, batch_size=None) for one in FORMATS * 3]
         exact = [(one, pool.submit(ask, one)) for one in FORMATS * 6]
     for one, asked in exact:
         np.testing.assert_array_equal(asked.result(), alone[one])
     for asked in merging:
-        np.testing.assert_allclose(asked.result(), alone["contiguous"], rtol=1e-3, atol=1e-4)
+        assert_close(asked.result(), alone["contiguous"])
 
 
 def test_deterministic_features_do_not_depend_on_neighbours(

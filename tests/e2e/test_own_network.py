@@ -21,6 +21,7 @@ from torchvision.models import AlexNet_Weights, ViT_B_16_Weights
 from torchvision.transforms import v2
 from torchvision.transforms._presets import ImageClassification, SemanticSegmentation
 
+from support.closeness import assert_close
 from support.serving import TestServer
 from thingsvision_client import get_extractor_from_model
 from thingsvision_client.errors import InvalidRequestError
@@ -74,7 +75,7 @@ def same(
         assert found
         for module, rows in found.items():
             expected = arrays[f"{scenario}/expected/{module}"]
-            np.testing.assert_allclose(rows, expected, rtol=1e-5, atol=1e-6)
+            assert_close(rows, expected)
         return found
 
     return check
@@ -133,7 +134,9 @@ def test_what_takes_one_image_at_a_time_works_with_a_warning(said: Outcome, same
     same("one")
 
 
-def test_what_can_not_be_exported_is_refused_with_the_reason_and_the_way(said: Outcome) -> None:
+def test_what_can_not_be_exported_is_refused_with_the_reason_and_the_way(
+    said: Outcome,
+) -> None:
     refused = said["branching"]
     assert refused.startswith("InvalidRequestError: torch.export can't make a program of Branching")
     for part in ("data-dependent", "runs no Python code", "ONNX", "model_path"):
@@ -158,8 +161,8 @@ def test_a_keras_network_takes_arrays(
     server: TestServer, tmp_path: Path, photos: list[Path]
 ) -> None:
     said, arrays = run("keras_script.py", server, tmp_path, photos)
-    np.testing.assert_allclose(arrays["found"], arrays["expected"], rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(arrays["images found"], arrays["images expected"], atol=1e-6)
+    assert_close(arrays["found"], arrays["expected"])
+    assert_close(arrays["images found"], arrays["images expected"])
     assert (said["backend"], said["again"]) == ("tf", said["model"])
     assert said["modules"][-1] == "head"
     assert "forward_fn is for PyTorch" in said["forward"]

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from sklearn.random_projection import SparseRandomProjection
 
+from support.closeness import assert_close
 from support.serving import TestServer
 from thingsvision_client import (
     Client,
@@ -50,7 +51,7 @@ def test_pooling_removes_the_axes_named(
 ) -> None:
     result = extract(client, photos, reduction=Reduction(pool=pool, pool_axes=(1, 2)))
     expected = getattr(whole, pool)(axis=(2, 3))
-    np.testing.assert_allclose(result.features[MODULE], expected, rtol=1e-6)
+    assert_close(result.features[MODULE], expected, 1e-6)
     assert result.provenance.reduction == {
         "pool": f"POOL_{pool.upper()}",
         "pool_axes": [1, 2],
@@ -72,7 +73,7 @@ def test_a_projection_is_scikit_learns(
     found = extract(client, photos, reduction=reduction).features[MODULE]
     pooled = whole.mean(axis=3).reshape(len(whole), -1)
     expected = SparseRandomProjection(40, random_state=3).fit_transform(pooled)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert_close(found, expected)
 
 
 def test_an_rdm_is_of_the_reduced_features(
@@ -186,7 +187,7 @@ def test_the_library_chooses_by_model_parameters(
     batches = DataLoader(ImageDataset(root, tmp_path, "pt", file_names=names), 2, "pt")
     features = extractor.extract_features(batches, MODULE)
     assert features.dtype == np.float16
-    np.testing.assert_allclose(features, whole.mean(axis=(2, 3)), rtol=0.1, atol=0.02)
+    assert_close(features, whole.mean(axis=(2, 3)), 0.02)
     save_features(features, tmp_path, "npy")
     told = json.loads((tmp_path / "features.npy.json").read_text())
     assert told["choices"] == parameters

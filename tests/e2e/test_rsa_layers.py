@@ -71,9 +71,9 @@ def noisy_subjects(rdm: np.ndarray, count: int) -> np.ndarray:
 
 
 def test_the_table_is_the_librarys(result: RSAResult, references: dict[str, Path]) -> None:
-    np.testing.assert_allclose(scores(result), SPEARMAN, rtol=0, atol=5e-5)
+    np.testing.assert_allclose(scores(result), SPEARMAN, rtol=0, atol=1e-4)
     pearson = compare_rdms(result.rdms, references, correlation="pearson", bootstrap=0)
-    np.testing.assert_allclose(scores(pearson), PEARSON, rtol=0, atol=5e-5)
+    np.testing.assert_allclose(scores(pearson), PEARSON, rtol=0, atol=1e-4)
     assert {score.pair_count for score in result.scores} == {92 * 91 // 2}
     assert [(score.reference, score.module) for score in result.scores] == [
         (reference, module) for reference in REFERENCES for module in MODULES
@@ -152,7 +152,7 @@ def test_references_in_another_order_are_put_in_order(result: RSAResult, folder:
     more[1:93, 1:93] = shuffled
     for rdm, rows in ((shuffled, names), (more, ["x.png", *names, "y.png"])):
         found = compare_rdms(result.rdms, rdm, reference_images=rows, bootstrap=0)
-        assert [one.score for one in found.scores] == pytest.approx(SPEARMAN[0], abs=5e-5)
+        assert [one.score for one in found.scores] == pytest.approx(SPEARMAN[0], abs=1e-4)
     unnamed = compare_rdms(result.rdms, shuffled, bootstrap=0)
     assert abs(unnamed.scores[0].score) < 0.1
     with pytest.raises(InvalidRequestError, match=r"no rows for 1 of the images: '001\.png'"):
@@ -206,7 +206,7 @@ def test_the_table_is_a_dataframe_and_csv(result: RSAResult) -> None:
     frame = result.to_dataframe()
     assert isinstance(frame, pandas.DataFrame)
     table = frame.pivot_table(index="reference", columns="module", values="score", sort=False)
-    np.testing.assert_allclose(table[MODULES].to_numpy(), SPEARMAN, atol=5e-5)
+    np.testing.assert_allclose(table[MODULES].to_numpy(), SPEARMAN, atol=1e-4)
     rows = list(csv.DictReader(result.to_csv().splitlines()))
     assert [float(row["score"]) for row in rows] == [one.score for one in result.scores]
     assert [row["low"] for row in rows] == [repr(one.low) for one in result.scores]

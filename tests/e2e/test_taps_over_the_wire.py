@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from support.closeness import assert_close
 from support.serving import TestServer
 from support.stock_calls import StockCaller, stock_calls
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
@@ -55,7 +56,7 @@ def test_tokens_through_a_server(stock: StockCaller, photos: list[Path]) -> None
         for name in names:
             assert whole[name].shape == (1, 197, 384)
             assert found[name].shape == (1, 384)
-            np.testing.assert_allclose(found[name], cut(whole[name]), rtol=1e-4, atol=1e-5)
+            assert_close(found[name], cut(whole[name]))
 
 
 @pytest.mark.parametrize(

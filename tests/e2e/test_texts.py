@@ -10,6 +10,7 @@ import open_clip  # before a server in this process opens its sources in another
 import pytest
 import torch
 
+from support.closeness import DEEP, assert_close
 from support.serving import TestServer
 from thingsvision_client import Client, Model, PreprocessingOverrides, errors, get_extractor
 from thingsvision_client.images.texts import queue_texts
@@ -44,12 +45,12 @@ def test_features_of_texts_equal_open_clips(
 ) -> None:
     assert extractor.model == CLIP
     found = extractor.extract_text_features(TEXTS)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    assert_close(found, expected, DEEP)
     assert len({row.tobytes() for row in found}) == len(TEXTS)
     named = client.extract_texts(CLIP, list(zip("abcd", TEXTS, strict=True)), batch_size=4)
     assert named.images == list("abcd")
     assert list(named.features) == ["text"]
-    np.testing.assert_allclose(named.features["text"], expected, rtol=1e-4, atol=1e-6)
+    assert_close(named.features["text"], expected, DEEP)
     assert client.extract_texts(CLIP, TEXTS[0]).images == TEXTS[:1]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support.closeness import assert_close
 from support.serving import TestServer
 from thingsvision_client import (
     Client,
@@ -44,10 +45,10 @@ def test_tokens_are_told_apart_by_the_models_own_structure(
     class_token, mean = every[:, 0], every[:, special:].mean(1)
     assert not np.allclose(mean, every.mean(1), rtol=1e-5, atol=1e-7), "special tokens tell nothing"
     np.testing.assert_array_equal(extracted("cls_token"), class_token)
-    np.testing.assert_allclose(extracted("avg_pool"), mean, rtol=1e-4, atol=1e-5)
+    assert_close(extracted("avg_pool"), mean)
     both = extracted("cls_token+avg_pool")
     np.testing.assert_array_equal(both[:, : class_token.shape[1]], class_token)
-    np.testing.assert_allclose(both[:, class_token.shape[1] :], mean, rtol=1e-4, atol=1e-5)
+    assert_close(both[:, class_token.shape[1] :], mean)
     listed = {entry.name: entry.prefix_token_count for entry in client.modules(model)}
     assert listed[module] == special
     assert None in listed.values()
@@ -79,7 +80,7 @@ def test_a_sequence_without_a_class_token_has_only_a_mean(
         client.extract(VIT, photos[:1], "patch_embed", token_extraction="cls_token")
     every = client.extract(VIT, photos[:1], "patch_embed").features["patch_embed"]
     mean = client.extract(VIT, photos[:1], "patch_embed", token_extraction="avg_pool")
-    np.testing.assert_allclose(mean.features["patch_embed"], every.mean(1), rtol=1e-4, atol=1e-5)
+    assert_close(mean.features["patch_embed"], every.mean(1))
 
 
 def test_unknown_kinds_are_named_with_the_valid_ones(server: TestServer, client: Client) -> None:

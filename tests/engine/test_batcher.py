@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from support.closeness import assert_close
 from support.serving import open_sources
 from thingsvision_server.backends.compute_options import ComputeOptions, MemoryFormat
 from thingsvision_server.backends.modules import Structure
@@ -150,7 +151,7 @@ async def test_requests_for_the_same_modules_share_a_pass(bench: Bench) -> None:
     assert (bench.passes_up_to(1), bench.passes_up_to(2)) == (1, 1)
     assert [rows.images for rows in results[1]] == [["image 2", "image 3"]]
     for stream_results, seeds in zip(results[:2], ([0, 1], [2, 3]), strict=True):
-        np.testing.assert_allclose(joined(stream_results), alone(bench, seeds), atol=1e-4)
+        assert_close(joined(stream_results), alone(bench, seeds))
     np.testing.assert_array_equal(joined(results[2]), alone(bench, [4], "features.12"))
 
 
@@ -184,7 +185,7 @@ async def test_a_pass_has_no_more_images_than_allowed(bench: Bench) -> None:
     for stream_results, seeds in zip(results, ([0, 1, 2], [3, 4, 5]), strict=True):
         names = [name for rows in stream_results for name in rows.images]
         assert names == [f"image {seed}" for seed in seeds]
-        np.testing.assert_allclose(joined(stream_results), alone(bench, seeds), atol=1e-4)
+        assert_close(joined(stream_results), alone(bench, seeds))
 
 
 async def test_a_batch_size_that_was_asked_for_is_never_shared(bench: Bench) -> None:
@@ -263,7 +264,7 @@ async def test_passes_side_by_side_keep_the_order(loaded: tuple[LoadedModel, Str
         results = await read(stream)
     assert wide.pass_count == 7
     assert [name for rows in results for name in rows.images] == [f"image {n}" for n in range(20)]
-    np.testing.assert_allclose(joined(results), alone(wide, range(20)), atol=1e-4)
+    assert_close(joined(results), alone(wide, range(20)))
     wide.lanes.close()
 
 

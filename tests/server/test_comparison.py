@@ -135,7 +135,7 @@ def test_a_cancelled_comparison_stops(start_server: Callable[..., Any]) -> None:
         handled |= {"grpc_type": "stream_stream"}
         registry = server.running.metrics.registry
         while registry.get_sample_value("grpc_server_handled_total", handled) != 1:
-            assert time.monotonic() - started < 10, "the comparison goes on"
+            assert time.monotonic() - started < 60, "the comparison goes on"
             time.sleep(0.05)
         with Client(server.address) as client:
             assert client.rdm_of(FEATURES).rdms["wide"].shape == (40, 40)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from support.closeness import DEEP, assert_close
 from support.serving import TestServer, open_sources, serving
 from thingsvision_client import Client
 from thingsvision_client.errors import ThingsvisionError
@@ -195,10 +196,10 @@ def test_every_step_is_what_a_straight_loop_gives(
     assert len(rows) == len(wanted) == {"z": 4, "r": 20, "rt": 20, "s": 9}[name.split("-")[1]]
     for module, found, output in zip(asked[:-2], rows, wanted, strict=True):
         assert output.std() > 0.01, f"{module} is too quiet to tell anything"
-        np.testing.assert_allclose(found, output.numpy(), rtol=2e-4, atol=2e-5, err_msg=module)
-    np.testing.assert_allclose(pooled, rows[-1].mean(axis=(2, 3)), rtol=1e-4, atol=1e-5)
+        assert_close(found, output.numpy(), DEEP, what=module)
+    assert_close(pooled, rows[-1].mean(axis=(2, 3)))
     weight, bias = (weights[f"decoder.linear.{part}"].numpy() for part in ("weight", "bias"))
-    np.testing.assert_allclose(classes, pooled @ weight.T + bias, rtol=1e-3, atol=1e-4)
+    assert_close(classes, pooled @ weight.T + bias)
 
 
 # ---------------------------------------------------------------- facts and files

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision import transforms
 
+from support.closeness import DEEP, assert_close
 from support.serving import open_sources
 from thingsvision_client import Client
 from thingsvision_client.errors import UnknownModelError, WeightsMissingError
@@ -157,7 +158,7 @@ def test_archives_of_clip_give_its_features_with_the_adapter_added(
         expected = visual(OF_OPENAI(images)).numpy()
     found = features(sources, variant, images)
     assert found.shape == (2, 512)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+    assert_close(found, expected, DEEP)
     assert np.abs(found - untuned).max() > 0.01 * np.abs(expected).max()
 
 
@@ -180,7 +181,7 @@ def test_the_archive_of_dino_needs_its_authors_file_too(
         dino(OF_IMAGENET(images))
     expected = kept[0][:, 0].numpy()
     found = features(sources, "dino_vitb16", images)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+    assert_close(found, expected, DEEP)
 
 
 def test_the_ensemble_has_three_backbones_side_by_side(sources: Sources) -> None:

@@ -15,6 +15,7 @@ import torch
 from PIL import Image as Pillow
 
 from support.checkout import SUPPORT
+from support.closeness import DEEP, assert_close
 from support.harmonized_weights import EVERY, images, reference, write_weights
 from support.serving import open_sources
 from thingsvision_server.backends.taps import taps
@@ -66,7 +67,7 @@ def test_a_published_file_gives_what_keras_2_gives(tmp_path: Path, photos: list[
     expected = np.load(tmp_path / "found.npz")
     for layer, found in zip(LAYERS, rows, strict=True):
         wanted = expected[f"0:{layer}"]
-        np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())
+        assert_close(found, wanted, DEEP)
 
 
 def test_its_preprocessing_is_declared(tmp_path: Path) -> None:
@@ -102,7 +103,7 @@ def test_files_of_other_libraries_give_what_these_give(tmp_path: Path, name: str
     finally:
         model.close()
     wanted = np.array(expected["logits"])
-    np.testing.assert_allclose(logits[:, ::EVERY], wanted, atol=1e-5 * np.abs(wanted).max())
+    assert_close(logits[:, ::EVERY], wanted, DEEP)
 
 
 def test_timms_own_weights_may_be_uploaded_too(tmp_path: Path) -> None:

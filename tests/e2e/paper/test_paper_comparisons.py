@@ -121,7 +121,7 @@ def test_one_call_compares_a_trained_model_with_brains_and_behaviour(
     for module, row in FIGURE_2.items():
         for reference, value in row.items():
             found = table.loc[f"squeezenet1_0 ({module})", reference]
-            assert found == pytest.approx(value, abs=5.1e-5)
+            assert found == pytest.approx(value, abs=1e-4)
     assert not list(tmp_path.rglob("*.npy"))
 
 

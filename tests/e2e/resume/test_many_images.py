@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from support.closeness import assert_close
 from support.long_extractions import (
     in_memory,
     task_of,
@@ -39,4 +40,4 @@ def test_ten_thousand_images_keep_their_order(
     for row in [0, 1, 31, 32, 4095, 4096, count - 1, *range(7, count, 997)]:
         alone = replace(task, images=partial(queue_files, folder, names[row : row + 1]))
         (own,) = in_memory(client, alone).values()
-        np.testing.assert_allclose(rows[row], own.reshape(-1), rtol=1e-4, atol=1e-5)
+        assert_close(rows[row], own.reshape(-1))

@@ -19,6 +19,7 @@ from PIL import Image as Pillow
 from torch import nn
 
 from support.clip_networks import SEED, direct_network
+from support.closeness import assert_close
 from support.serving import serving
 from thingsvision_client import Client
 from thingsvision_client.errors import ImageError, InvalidRequestError, NotExtractableError
@@ -80,10 +81,6 @@ def direct(network: nn.Module, method: str, modules: list[str], batch: Any) -> l
     return [features, *(outputs[module] for module in modules if module)]
 
 
-def close(found: Any, expected: Any) -> None:
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
-
-
 # ---------------------------------------------------------------- features over the wire
 
 
@@ -103,7 +100,7 @@ def test_image_features_and_hidden_modules_are_open_clips(
     result = client.extract(f"{model}@random:{SEED}", images, names, batch_size=count)
     for name, features in zip(names, expected, strict=True):
         assert result.features[name].shape == features.shape
-        close(result.features[name], features)
+        assert_close(result.features[name], features)
     assert np.ptp(expected[0], axis=0).max() > 0 or count == 1
 
 
@@ -120,7 +117,7 @@ def test_text_features_and_hidden_modules_are_open_clips(
     result = client.extract_texts(f"{model}@random:{SEED}", texts[:count], names, batch_size=count)
     for name, features in zip(names, expected, strict=True):
         assert result.features[name].shape == features.shape
-        close(result.features[name], features)
+        assert_close(result.features[name], features)
 
 
 def test_the_class_token_and_the_mean_of_patches_are_those_of_the_block(
@@ -137,7 +134,7 @@ def test_the_class_token_and_the_mean_of_patches_are_those_of_the_block(
     }
     for kind, values in expected.items():
         found = client.extract(model, images, module, batch_size=2, token_extraction=kind)
-        np.testing.assert_allclose(found.features[module], values, rtol=1e-5, atol=1e-6)
+        assert_close(found.features[module], values)
 
 
 # ---------------------------------------------------------------- what is refused

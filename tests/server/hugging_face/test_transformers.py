@@ -15,6 +15,7 @@ import transformers
 from PIL import Image as Pillow
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
+from support.closeness import assert_close
 from support.serving import open_sources, serving
 from support.tiny_checkpoints import CHECKPOINTS, SIDE, VIT, at, direct, save
 from thingsvision_client import Client
@@ -207,7 +208,7 @@ def test_class_token_and_patches_are_told_apart(
     both = client.extract(
         model, photos[:2], block, batch_size=2, token_extraction="cls_token+avg_pool"
     )
-    np.testing.assert_allclose(both.features[block], np.concatenate(parts, 1), rtol=1e-5, atol=1e-6)
+    assert_close(both.features[block], np.concatenate(parts, 1))
 
 
 @pytest.mark.parametrize(
@@ -227,7 +228,7 @@ def test_without_a_class_token_only_the_mean_can_be_taken(
     whole = client.extract(model, photos[:2], block, batch_size=2).features[block]
     assert whole.shape[1] == count
     mean = client.extract(model, photos[:2], block, batch_size=2, token_extraction="avg_pool")
-    np.testing.assert_allclose(mean.features[block], whole.mean(1), rtol=1e-5, atol=1e-6)
+    assert_close(mean.features[block], whole.mean(1))
     with pytest.raises(NotExtractableError, match="no class token; take avg_pool"):
         client.extract(model, photos[:2], block, token_extraction="cls_token")
 

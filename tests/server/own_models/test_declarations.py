@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
+from support.closeness import assert_close
 from support.own_files import DECLARED, copied, hooked, inputs, onnx_file
 from support.own_networks import SEEDS, SIZE, network
 from thingsvision_client import Client, Model, PreprocessingOverrides
@@ -30,14 +30,14 @@ def test_a_model_without_a_declaration_takes_tensors_and_says_so(
     batch = inputs(photos)
     expected = hooked(net, batch, ["head"])["head"]
     found = client.extract(model, batch.numpy(), "head").features["head"]
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert_close(found, expected)
     overrides = PreprocessingOverrides(40, SIZE, mean=DECLARED["mean"], std=DECLARED["std"])
     found = client.extract(model, photos, "head", preprocessing=overrides).features["head"]
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert_close(found, expected)
     # Declared later, it takes images.
     assert client.upload_model(copied(programs, "undeclared"), DECLARED) == model
     found = client.extract(model, photos, "head").features["head"]
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert_close(found, expected)
 
 
 def test_another_declaration_of_a_file_is_refused_until_it_is_deleted(

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support.closeness import assert_close
 from support.own_files import DECLARED, copied, hooked, inputs
 from support.own_networks import SEEDS, SIZE, Pairs, network
 from thingsvision_client import Client, PreprocessingOverrides
@@ -36,7 +37,7 @@ def test_a_program_has_its_own_modules_and_gives_what_the_network_gives(
     names = ["stem.0", "act", "body.0", "head", ""]
     result = client.extract(model, photos, names)
     for name, expected in hooked(net, inputs(photos), names).items():
-        np.testing.assert_allclose(result.features[name], expected, rtol=1e-5, atol=1e-6)
+        assert_close(result.features[name], expected)
     own = result.provenance
     assert str(own.model) == f"own/{model.name}@sha256:{model.name}"
     assert (own.preprocessing.mean, own.preprocessing.crop_pixels) == ((0.5, 0.4, 0.3), (SIZE,))
@@ -61,7 +62,7 @@ def test_a_program_of_one_image_runs_images_one_by_one(
     model = client.upload_model(programs / "one.pt2", DECLARED)
     result = client.extract(model, photos, ["body.0", ""]).features
     for name, expected in hooked(net, inputs(photos), ["body.0", ""]).items():
-        np.testing.assert_allclose(result[name], expected, rtol=1e-5, atol=1e-6)
+        assert_close(result[name], expected)
 
 
 def test_a_program_of_few_images_runs_them_in_parts(
@@ -71,7 +72,7 @@ def test_a_program_of_few_images_runs_them_in_parts(
     model = client.upload_model(programs / "few.pt2", DECLARED)
     result = client.extract(model, [*photos, *photos][:7], ["head"], batch_size=7).features["head"]
     expected = hooked(net, inputs([*photos, *photos][:7]), ["head"])["head"]
-    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
+    assert_close(result, expected)
 
 
 def test_a_program_of_any_size_takes_the_sizes_of_a_request(
@@ -94,6 +95,6 @@ def test_what_modules_of_a_program_share_does_not_stand_for_their_outputs(
     batch = inputs(photos)
     net = Pairs()
     for name, expected in hooked(net, batch, ["blocks.0", "blocks.1", ""]).items():
-        np.testing.assert_allclose(found[name], expected, rtol=1e-5, atol=1e-6)
+        assert_close(found[name], expected)
     with pytest.raises(NotExtractableError, match=r"'pair'.*several values.*keep their order"):
         client.extract(model, photos, "pair")

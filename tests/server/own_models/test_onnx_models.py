@@ -12,6 +12,7 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
+from support.closeness import assert_close
 from support.own_files import DECLARED, hooked, inputs, onnx_file
 from support.own_networks import network
 from thingsvision_client import Client
@@ -32,11 +33,11 @@ def test_an_onnx_model_gives_what_onnxruntime_and_pytorch_give(
     batch = inputs(photos)
     result = client.extract(model, photos, ["stem/conv", "body", "logits", ""]).features
     plain = onnxruntime.InferenceSession(path).run(None, {"image": batch.numpy()})[0]
-    np.testing.assert_allclose(result["logits"], plain, rtol=1e-5, atol=1e-6)
+    assert_close(result["logits"], plain)
     np.testing.assert_array_equal(result["logits"], result[""])
     for name, place in {"stem.0": "stem/conv", "body.0": "body", "head": "logits"}.items():
         expected = hooked(net, batch, [name])[name]
-        np.testing.assert_allclose(result[place], expected, rtol=1e-4, atol=1e-5)
+        assert_close(result[place], expected)
     entry = {one.name: one for one in client.models("own")}[model.name]
     assert entry.backend == "onnx"
 
@@ -59,7 +60,7 @@ def test_an_onnx_model_of_one_image_runs_images_one_by_one(
     model = client.upload_model(onnx_file(net, tmp_path / "one.onnx", batch=1), DECLARED)
     result = client.extract(model, photos, "logits").features["logits"]
     expected = hooked(net, inputs(photos), ["head"])["head"]
-    np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-5)
+    assert_close(result, expected)
 
 
 def test_what_has_no_row_per_image_is_told(

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from support.closeness import assert_close
 from support.own_files import DECLARED, hooked, in_program, inputs, rewritten
 from support.own_networks import SEEDS, network
 from thingsvision_client import Client
@@ -146,7 +147,7 @@ def test_pickled_example_inputs_are_not_read(
     model = client.upload_model(path, DECLARED)
     found = client.extract(model, photos, "head").features["head"]
     expected = hooked(network(SEEDS["any"]), inputs(photos), ["head"])["head"]
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert_close(found, expected)
     assert not armed.exists()
 
 

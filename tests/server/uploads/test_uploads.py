@@ -49,7 +49,7 @@ def chunks(content: bytes) -> list[pb.UploadWeightsRequest]:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < deadline, "it did not come true"
         time.sleep(0.02)
