@@ -194,7 +194,7 @@ def test_a_crash_fails_its_own_requests_alone_and_the_last_model_ends_it() -> No
 
 _SERVER = """
 import os, signal, sys
-from thingsvision_server.backends.tensorflow import *
+from thingsvision_server.backends.tensorflow.model import *
 runtime = TensorFlowRuntime(sys.executable)
 model = runtime.load(KerasNetwork(name="MobileNetV2"), KerasWeights(), "cpu")
 print(runtime.pid, flush=True)
