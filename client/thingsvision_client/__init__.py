@@ -12,28 +12,44 @@ if TYPE_CHECKING:
     from . import errors
     from .analysis.comparison import compare_rdms, rsa
     from .analysis.objects import to_dataset, to_rdms, to_xarray
+    from .analysis.result import RSAResult
     from .client import Client, connect
     from .core.cka import get_cka
     from .core.features import center_features, compress_features, normalize_features
     from .core.rsa import compute_rdm, correlate_rdms, plot_rdm
     from .figures.rdm_grid import plot_rdms
-    from .library.extractor import get_extractor
+    from .library.extractor import Extractor, get_extractor
     from .library.own_network import get_extractor_from_model
+    from .origins import origin_of, read_origin
+    from .rpc.extraction import Extraction, FeatureStream
+    from .rpc.rdms import RDMs
     from .utils.data import DataLoader, HDF5Dataset, ImageDataset, load_batches
     from .utils.storing import merge_features, save_features, split_features
     from .values.model import Model
     from .values.preprocessing import PreprocessingOverrides
+    from .values.records import ModelInfo, ModuleInfo, Preprocessing, Provenance
     from .values.reductions import Reduction
+    from .verification.verdict import Verification
     from .verification.verify import verify
 
 __all__ = [
     "Client",
     "DataLoader",
+    "Extraction",
+    "Extractor",
+    "FeatureStream",
     "HDF5Dataset",
     "ImageDataset",
     "Model",
+    "ModelInfo",
+    "ModuleInfo",
+    "Preprocessing",
     "PreprocessingOverrides",
+    "Provenance",
+    "RDMs",
+    "RSAResult",
     "Reduction",
+    "Verification",
     "center_features",
     "compare_rdms",
     "compress_features",
@@ -47,8 +63,10 @@ __all__ = [
     "load_batches",
     "merge_features",
     "normalize_features",
+    "origin_of",
     "plot_rdm",
     "plot_rdms",
+    "read_origin",
     "rsa",
     "save_features",
     "split_features",
@@ -61,11 +79,21 @@ __all__ = [
 _HOMES = {
     "Client": "client",
     "DataLoader": "utils.data",
+    "Extraction": "rpc.extraction",
+    "Extractor": "library.extractor",
+    "FeatureStream": "rpc.extraction",
     "HDF5Dataset": "utils.data",
     "ImageDataset": "utils.data",
     "Model": "values.model",
+    "ModelInfo": "values.records",
+    "ModuleInfo": "values.records",
+    "Preprocessing": "values.records",
     "PreprocessingOverrides": "values.preprocessing",
+    "Provenance": "values.records",
+    "RDMs": "rpc.rdms",
+    "RSAResult": "analysis.result",
     "Reduction": "values.reductions",
+    "Verification": "verification.verdict",
     "center_features": "core.features",
     "compare_rdms": "analysis.comparison",
     "compress_features": "core.features",
@@ -78,8 +106,10 @@ _HOMES = {
     "load_batches": "utils.data",
     "merge_features": "utils.storing",
     "normalize_features": "core.features",
+    "origin_of": "origins",
     "plot_rdm": "core.rsa",
     "plot_rdms": "figures.rdm_grid",
+    "read_origin": "origins",
     "rsa": "analysis.comparison",
     "save_features": "utils.storing",
     "split_features": "utils.storing",

@@ -39,9 +39,6 @@ Classes that a server raises too are named as there: the name travels in the rep
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
-
-_Error = TypeVar("_Error", bound="ThingsvisionError")
 
 
 class ThingsvisionError(Exception):
@@ -59,7 +56,7 @@ class ThingsvisionError(Exception):
         self.field = field
         self.subject = subject
 
-    def with_text(self: _Error, text: str) -> _Error:
+    def with_text(self, text: str) -> ThingsvisionError:
         """Return the same error with a further sentence; raise it from this one."""
         return type(self)(
             f"{str(self).removesuffix('.')}. {text}",
