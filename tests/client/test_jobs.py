@@ -20,9 +20,9 @@ from thingsvision_client import errors
 from thingsvision_client.formats import Column
 from thingsvision_client.images.image import ImageContent, SentImage
 from thingsvision_client.jobs import FolderOptions
-from thingsvision_client.jobs.chunks import CHUNK_BYTES, CHUNK_IMAGES, chunked, default_step
-from thingsvision_client.jobs.lock import locked
-from thingsvision_client.jobs.notices import writing
+from thingsvision_client.jobs.chunks import CHUNK_BYTES, CHUNK_IMAGES, chunk_rows, default_step
+from thingsvision_client.jobs.lock import hold_lock
+from thingsvision_client.jobs.notices import storage_errors
 from thingsvision_client.jobs.place import in_folder, neighbours
 from thingsvision_client.jobs.record import Chunk, Record, read_record
 from thingsvision_client.origins import Fingerprint, differences, fingerprint_of
@@ -42,7 +42,7 @@ def batches(sizes: list[int]) -> Iterator[tuple[list[str], dict[str, Any]]]:
 @pytest.mark.parametrize("sizes", [[4, 4, 2], [1] * 10, [10], [3, 5, 2]])
 def test_rows_come_in_chunks_whatever_batches_they_came_in(sizes: list[int]) -> None:
     columns = {"a": Column("a", (1,), "float32"), "b": Column("b", (1, 1), "float32")}
-    chunks = list(chunked(batches(sizes), columns, 4))
+    chunks = list(chunk_rows(batches(sizes), columns, 4))
     assert [chunk["a"].ravel().tolist() for chunk in chunks] == [
         [0, 1, 2, 3],
         [4, 5, 6, 7],
@@ -54,7 +54,7 @@ def test_rows_come_in_chunks_whatever_batches_they_came_in(sizes: list[int]) -> 
 def test_one_chunk_is_in_memory_at_a_time() -> None:
     columns = {"a": Column("a", (1,), "float32"), "b": Column("b", (1, 1), "float32")}
     seen: list[Any] = []
-    for chunk in chunked(batches([3] * 9), columns, 5):
+    for chunk in chunk_rows(batches([3] * 9), columns, 5):
         assert [array() for array in seen] == [None] * len(seen)
         seen += [weakref.ref(array) for array in chunk.values()]
         del chunk
@@ -175,8 +175,8 @@ def test_images_are_compared_by_name_and_content() -> None:
 HOLDER = """
 import sys, time
 from pathlib import Path
-from thingsvision_client.jobs.lock import locked
-with locked(Path(sys.argv[1]), Path("features")):
+from thingsvision_client.jobs.lock import hold_lock
+with hold_lock(Path(sys.argv[1]), Path("features")):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -190,12 +190,12 @@ def test_a_lock_is_held_by_one_and_ends_with_its_process(tmp_path: Path) -> None
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         held = pytest.raises(errors.InvalidRequestError, match=f"by process {holder.pid} on")
-        with held, locked(path, tmp_path):
+        with held, hold_lock(path, tmp_path):
             pass
         holder.send_signal(signal.SIGKILL)
-    with locked(path, tmp_path):
+    with hold_lock(path, tmp_path):
         assert f"process {os.getpid()} on" in path.read_text()
-        with pytest.raises(errors.InvalidRequestError), locked(path, tmp_path):
+        with pytest.raises(errors.InvalidRequestError), hold_lock(path, tmp_path):
             pass
         assert path.exists()
     assert not path.exists()
@@ -205,17 +205,17 @@ def test_a_lock_is_waited_for_as_long_as_patience_lasts(tmp_path: Path) -> None:
     path, entered, released = tmp_path / ".lock", threading.Event(), threading.Event()
 
     def hold() -> None:
-        with locked(path, tmp_path):
+        with hold_lock(path, tmp_path):
             entered.set()
             released.wait(60)
 
     holder = threading.Thread(target=hold)
     holder.start()
     entered.wait(60)
-    with pytest.raises(errors.InvalidRequestError), locked(path, tmp_path, patience_s=0.01):
+    with pytest.raises(errors.InvalidRequestError), hold_lock(path, tmp_path, patience_s=0.01):
         pass
     threading.Timer(0.3, released.set).start()
-    with locked(path, tmp_path, patience_s=60):
+    with hold_lock(path, tmp_path, patience_s=60):
         assert released.is_set()
     holder.join()
 
@@ -229,7 +229,7 @@ def test_a_place_has_names_for_all_files(tmp_path: Path) -> None:
     (tmp_path / "layer%2F1").mkdir()
     for name in left + others:
         (tmp_path / "layer%2F1" / name).touch()
-    assert sorted(path.name for path in place.unfinished(["layer/1"])) == sorted(left)
+    assert sorted(path.name for path in place.temporary_files(["layer/1"])) == sorted(left)
     other = in_folder(tmp_path, "_a", "npy", ["fc"])
     for path in (place.record, other.record, in_folder(tmp_path, "", "npy", ["fc"]).record):
         path.touch()
@@ -248,7 +248,7 @@ def test_options_of_a_folder_are_checked() -> None:
 def test_what_the_disk_refuses_is_told_with_the_place(tmp_path: Path) -> None:
     with (
         pytest.raises(errors.StorageError, match=r"features\.npy: No such file"),
-        writing(tmp_path / "features.npy"),
+        storage_errors(tmp_path / "features.npy"),
     ):
         (tmp_path / "no" / "folder").touch()
 

@@ -1,4 +1,4 @@
-"""Rows into files of so many images each, all modules together; knows no server."""
+"""Chunks: groups rows by a number of images, and writes a file per module for each group."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from .place import Place
 from .record import Chunk
 
 CHUNK_BYTES = 128 * 1024 * 1024
-"""About what the rows of a chunk hold, over all modules, where the user does not choose."""
+"""Approximate size of a chunk's rows, over all modules, unless the user chooses."""
 
 CHUNK_IMAGES = 1024
-"""The most images of such a chunk: what a crash may cost, also where rows are short."""
+"""Most images of such a chunk, which bounds what a crash costs even if rows are short."""
 
 
 def default_step(columns: Iterable[Column], batch_size: int) -> int:
-    """Return how many batches a chunk has where the user does not choose: at least one."""
+    """Return the default number of batches in a chunk: at least one."""
     row_bytes = sum(column.row_bytes for column in columns)
     images = min(CHUNK_IMAGES, CHUNK_BYTES // max(row_bytes, 1))
     return max(images // batch_size, 1)
 
 
-def chunked(
+def chunk_rows(
     batches: Iterable[tuple[list[str], dict[str, Array]]],
     columns: Mapping[str, Column],
     row_count: int,
 ) -> Iterator[dict[str, Array]]:
     """Yield the rows of all modules, `row_count` images at a time; the last may be fewer.
 
-    One chunk is in memory at a time, where the reader lets go of those before.
+    Only one chunk is in memory at a time if the caller drops the chunks before it.
     """
     stores: dict[str, RowStore] = {}
     count = 0
@@ -49,22 +49,22 @@ def chunked(
                 store.append(rows[module][taken : taken + more])
             taken, count = taken + more, count + more
             if count == row_count:
-                yield _finished(stores)
+                yield _finish(stores)
                 stores, count = {}, 0
     if count:
-        yield _finished(stores)
+        yield _finish(stores)
 
 
 def _stores(columns: Mapping[str, Column], row_count: int) -> dict[str, RowStore]:
     row_bytes = sum(column.row_bytes for column in columns.values())
-    # What a user chose may be more than all images: it is not set aside beforehand.
+    # A user may choose more than all images: that is not allocated in advance.
     expected = row_count if row_count * row_bytes <= CHUNK_BYTES else None
     return {
         module: RowStore(column.shape, column.dtype, expected) for module, column in columns.items()
     }
 
 
-def _finished(stores: dict[str, RowStore]) -> dict[str, Array]:
+def _finish(stores: dict[str, RowStore]) -> dict[str, Array]:
     return {module: stores.pop(module).finish() for module in list(stores)}
 
 
@@ -76,7 +76,7 @@ def write_chunk(
     start: int,
     origin: Mapping[str, Any],
 ) -> Chunk:
-    """Write the files of images from `start` on; they appear when those of all modules are there.
+    """Write the files of images from `start` on; they appear once those of all modules exist.
 
     `origin` is what `describe` returns. Raises OSError.
     """
@@ -91,11 +91,11 @@ def write_chunk(
                 writer.write([array])
     for module, array in rows.items():
         content = Content(array.shape, array.dtype.name, {"module": module})
-        write_beside(paths[module], {FEATURES: content}, images, start=start, origin=origin)
+        write_metadata(paths[module], {FEATURES: content}, images, start=start, origin=origin)
     return Chunk(start, stop, {module: path.stat().st_size for module, path in paths.items()})
 
 
-def write_beside(
+def write_metadata(
     path: Path,
     arrays: Mapping[str, Content],
     images: Sequence[Fingerprint],
@@ -103,7 +103,7 @@ def write_beside(
     start: int,
     origin: Mapping[str, Any],
 ) -> None:
-    """Write beside a file where it came from; the origins in `arrays` have only the module."""
+    """Write a file's metadata; the origins in `arrays` have only the module."""
     rows = {"rows": [start, start + len(images)], "images": [one.to_dict() for one in images]}
     contents = {
         name: replace(array, origin={**origin, **rows, **(array.origin or {})})

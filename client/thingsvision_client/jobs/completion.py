@@ -1,4 +1,4 @@
-"""A long extraction, begun or gone on with: what is there is compared, the rest extracted."""
+"""Starts or resumes a long extraction: checks what is complete, and extracts the rest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..images.queue import ImageQueue
 from ..origins import describe, differences, recording_fingerprints
 from .chunks import default_step
 from .job import Job, Outcome
-from .notices import ratio, say, writing
+from .notices import ratio, say, storage_errors
 from .place import Place
 from .record import Record, read_record
 from .run import Run, extract
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
     from ..rpc.extraction import FeatureStream
 
 
-def complete(job: Job) -> Outcome:
+def resume_or_start(job: Job) -> Outcome:
     """Extract what is not complete yet. Raises ThingsvisionError; what is complete stays.
 
-    InvalidRequestError tells what changed since a job began whose files are there.
+    InvalidRequestError says what has changed since the job began.
     """
     queue = job.task.images()
     record = read_record(job.place.record)
     if record is None or not record.chunks:
-        return _begin(job, queue)
+        return _start(job, queue)
     _compare_settings(job, record, queue)
-    return _go_on(job, record, queue)
+    return _resume(job, record, queue)
 
 
 def facts_of(stream: FeatureStream) -> dict[str, Any]:
-    """Return what a server tells of an extraction before its rows, as JSON knows it."""
+    """Return what a server reports about an extraction before its rows, as JSON values."""
     return {
         **stream.provenance.to_dict(),
         "server_batch_size": stream.batch_size,
@@ -51,20 +51,20 @@ def facts_of(stream: FeatureStream) -> dict[str, Any]:
 
 
 def origin_for(task: Task, stream: FeatureStream, queue: ImageQueue) -> dict[str, Any]:
-    """Return the origin of all rows of a task, which lacks images and modules."""
+    """Return the origin of all rows of a task, without images and modules."""
     kind = "encoded" if queue.tensor_shape is None else "tensor"
     origin = describe(stream.provenance, task.request(stream.batch_size), kind)
     return {**origin, "image_count": queue.count}
 
 
-# ---------------------------------------------------------------- a job that begins
+# ---------------------------------------------------------------- a new job
 
 
-def _begin(job: Job, queue: ImageQueue) -> Outcome:
+def _start(job: Job, queue: ImageQueue) -> Outcome:
     sent, seen = recording_fingerprints(queue)
     with closing(job.task.stream(job.client, sent)) as stream:
         record = _new_record(job, stream, queue)
-        with writing(job.place.result):
+        with storage_errors(job.place.result):
             record.save()
         origin = origin_for(job.task, stream, queue)
         extract(Run(job, record, origin, seen, queue.count), stream)
@@ -81,7 +81,7 @@ def _new_record(job: Job, stream: FeatureStream, queue: ImageQueue) -> Record:
 
 
 def _settings(job: Job, queue: ImageQueue) -> dict[str, Any]:
-    # The names of files tell more than their number.
+    # Names of files say more than their number.
     count = queue.count if job.task.root is None else None
     return {
         **job.task.settings(),
@@ -90,7 +90,7 @@ def _settings(job: Job, queue: ImageQueue) -> dict[str, Any]:
     }
 
 
-# ---------------------------------------------------------------- a job that goes on
+# ---------------------------------------------------------------- a resumed job
 
 
 def _compare_settings(job: Job, record: Record, queue: ImageQueue) -> None:
@@ -100,19 +100,19 @@ def _compare_settings(job: Job, record: Record, queue: ImageQueue) -> None:
     _refuse(job, record, differences.of_names(record.names, job.task.names()))
 
 
-def _go_on(job: Job, record: Record, queue: ImageQueue) -> Outcome:
+def _resume(job: Job, record: Record, queue: ImageQueue) -> Outcome:
     with closing(job.task.announcement(job.client, queue)) as announced:
         _compare_facts(job, record, announced)
         origin = origin_for(job.task, announced, queue)
-    with writing(job.place.result):
-        _forget_lost(job, record)
+    with storage_errors(job.place.result):
+        _forget_lost_chunks(job, record)
     images = iter(queue.images)
     _compare_images(job, record, images, queue.count)
     if record.ended:
         return Outcome(record, origin, was_complete=True)
     first = next(images, None)
     if first is None:
-        with writing(job.place.result):
+        with storage_errors(job.place.result):
             record.end()
         return Outcome(record, origin, was_complete=False)
     left = None if queue.count is None else queue.count - record.done
@@ -136,10 +136,10 @@ def _compare_facts(job: Job, record: Record, stream: FeatureStream) -> None:
 def _compare_images(
     job: Job, record: Record, images: Iterator[SentImage], count: int | None
 ) -> None:
-    def heard(done: int) -> None:
-        job.hear("checking", done, count)
+    def on_progress(done: int) -> None:
+        job.report("checking", done, count)
 
-    _refuse(job, record, differences.of_images(images, record.images(), heard))
+    _refuse(job, record, differences.of_images(images, record.images(), on_progress))
     if record.ended and (extra := next(images, None)) is not None:
         _refuse(job, record, [f"there is an image {record.done} now, {extra.name!r}"])
 
@@ -147,15 +147,15 @@ def _compare_images(
 def _refuse(job: Job, record: Record, found: list[str]) -> None:
     if found:
         raise InvalidRequestError(
-            f"An extraction for {job.place.result} began otherwise, and has "
-            f"{ratio(record.done)}: {'; '.join(found)}. To go on with it, ask for the same; "
-            f"to begin anew, {job.place.anew}."
+            f"An extraction for {job.place.result} began with other settings, and has "
+            f"{ratio(record.done)}: {'; '.join(found)}. To resume it, ask for the same; "
+            f"to start again, {job.place.anew}."
         )
 
 
-def _forget_lost(job: Job, record: Record) -> None:
-    """Let chunks be extracted again whose files were removed or cut since."""
-    for path in job.place.unfinished(job.task.modules):
+def _forget_lost_chunks(job: Job, record: Record) -> None:
+    """Forget chunks whose files were removed or truncated, so that they are extracted again."""
+    for path in job.place.temporary_files(job.task.modules):
         path.unlink(missing_ok=True)
     kept = _intact_count(job.place, record)
     if kept < len(record.chunks):

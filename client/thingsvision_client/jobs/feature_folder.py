@@ -1,4 +1,4 @@
-"""Features as files of so many images each in a folder, or one of each module; never in memory."""
+"""Features as chunk files in a folder, or one file per module, written as rows arrive."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from ..errors import InvalidRequestError
 from ..formats import FORMATS
-from .completion import complete
+from .completion import resume_or_start
 from .job import Job, Outcome
-from .lock import is_held, locked
-from .notices import ratio, say, writing
+from .lock import hold_lock, is_held
+from .notices import ratio, say, storage_errors
 from .place import Place, in_folder, neighbours
 from .record import Record, read_record
 from .task import Task
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     from ..progress import Progress
 
 OUTPUT_FORMATS = {"ndarray": "npy", "tensor": "pt"}
-"""How files are written, by the output type that they are for."""
+"""File formats by output type."""
 
 _PATIENCE_S = 60.0
-"""How long to wait for other jobs to say which modules are theirs, which takes them no time."""
+"""How long to wait while other jobs claim their modules, which is quick."""
 
 
 @dataclass(frozen=True)
 class FolderOptions:
     """How features lie in a folder.
 
-    `step_size` is the number of batches in a file; None: so many that the files of all modules
-    together have about `CHUNK_BYTES`, and no more than `CHUNK_IMAGES` images. `suffix` tells jobs
-    in one folder apart. `output_type` is `ndarray` (.npy) or `tensor` (.pt). `in_one_file` joins
-    the files of each module when all are there.
+    `step_size` is the number of batches in a file; by default the files of all modules together
+    have about `CHUNK_BYTES`, and at most `CHUNK_IMAGES` images. `suffix` distinguishes jobs in
+    one folder. `output_type` is `ndarray` (.npy) or `tensor` (.pt). `in_one_file` joins the files
+    of each module at the end.
     """
 
     step_size: int | None = None
@@ -46,10 +46,14 @@ class FolderOptions:
 
     def __post_init__(self) -> None:
         if self.step_size is not None and self.step_size < 1:
-            raise InvalidRequestError(f"step_size is at least 1 batch, not {self.step_size}.")
+            raise InvalidRequestError(
+                f"`step_size` must be at least 1 batch, got {self.step_size}."
+            )
         if self.output_type not in OUTPUT_FORMATS:
             valid = ", ".join(OUTPUT_FORMATS)
-            raise InvalidRequestError(f"output_type is one of {valid}, not {self.output_type!r}.")
+            raise InvalidRequestError(
+                f"`output_type` must be one of {valid}, got {self.output_type!r}."
+            )
 
 
 def extract_to_folder(
@@ -62,19 +66,19 @@ def extract_to_folder(
 ) -> None:
     """Write `{folder}/{module}/features{suffix}_{start}-{end}.npy` (or .pt) as rows arrive.
 
-    A file has images [start, end), images x shape, float32; beside it lies where they came from.
-    With `in_one_file` it is `features{suffix}.npy` in the end. The same call goes on where one
-    ended early, at a multiple of the batch size, so that bits are those of one that did not; it
-    says so on stderr. Raises InvalidRequestError where something changed since, and else
-    ThingsvisionError; what is complete stays.
+    A file has images [start, end), images x shape, float32; its metadata lies beside it. With
+    `in_one_file` the result is `features{suffix}.npy`. The same call resumes one that ended early,
+    at a multiple of the batch size, so that the result is bit-identical to an uninterrupted one;
+    it says so on stderr. Raises InvalidRequestError if something has changed since, and
+    ThingsvisionError otherwise; what is complete stays.
     """
     chosen = options or FolderOptions()
     place = in_folder(folder, chosen.suffix, OUTPUT_FORMATS[chosen.output_type], task.modules)
-    with locked(_lock_of(place.record), folder), _claimed(place, task):
+    with hold_lock(_lock_of(place.record), folder), _claim_modules(place, task):
         job = Job(client, task, place, chosen.step_size, progress=progress)
-        outcome = complete(job)
+        outcome = resume_or_start(job)
         if chosen.in_one_file and outcome.record.whole is None:
-            with writing(folder):
+            with storage_errors(folder):
                 _join(job, outcome)
         elif outcome.was_complete:
             say(f"Complete already: {ratio(outcome.record.done)} in {folder}.")
@@ -82,21 +86,24 @@ def extract_to_folder(
 
 def _join(job: Job, outcome: Outcome) -> None:
     record, place = outcome.record, job.place
-    joining = job.joining(outcome)
+    joiner = job.joiner(outcome)
     paths = {module: place.whole(module) for module in job.task.modules}
     for module, path in paths.items():
-        joining.into(path, [module], FORMATS[place.file_format])
+        joiner.into(path, [module], FORMATS[place.file_format])
     record.join({module: path.stat().st_size for module, path in paths.items()})
-    joining.remove_chunks()
+    joiner.remove_chunks()
 
 
 @contextmanager
-def _claimed(place: Place, task: Task) -> Iterator[None]:
-    """Say which modules are those of a job before the server is asked, which may take a while.
+def _claim_modules(place: Place, task: Task) -> Iterator[None]:
+    """Claim a job's modules before the first call to the server, which may take a while.
 
     Of two jobs that start at the same time and share a module, one is refused.
     """
-    with locked(place.claims, place.result, patience_s=_PATIENCE_S), writing(place.result):
+    with (
+        hold_lock(place.claims, place.result, patience_s=_PATIENCE_S),
+        storage_errors(place.result),
+    ):
         _refuse_shared_modules(place, task)
         if read_record(place.record) is None:
             Record(place.record, {"modules": list(task.modules)}, {}, None).save()
@@ -104,12 +111,12 @@ def _claimed(place: Place, task: Task) -> Iterator[None]:
         yield
     finally:
         own = read_record(place.record)
-        if own is not None and not own.facts:  # it never began: nothing of it is there
+        if own is not None and not own.facts:  # it never began: it has no files
             place.record.unlink()
 
 
 def _refuse_shared_modules(place: Place, task: Task) -> None:
-    """Refuse what would mix with the files of a job of other modules."""
+    """Refuse modules whose files would mix with another job's."""
     for path in neighbours(place):
         other = read_record(path)
         modules = other.settings["modules"] if other is not None and _counts(other) else []
@@ -121,7 +128,7 @@ def _refuse_shared_modules(place: Place, task: Task) -> None:
 
 
 def _counts(record: Record) -> bool:
-    """Whether a job began, or is about to; one that was killed before has nothing there."""
+    """Whether a job has begun, or is about to; a job killed before that has no files."""
     return bool(record.facts) or is_held(_lock_of(record.path))
 
 

@@ -1,4 +1,4 @@
-"""A task, the place of its files, and what is known when its chunks are complete."""
+"""A task with the place of its files, and the outcome once its chunks are complete."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..formats import Column
-from .joining import Joining
+from .joining import ChunkJoiner
 from .place import Place
 from .record import Record
 from .task import Task
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..progress import Progress
 
 Check = Callable[[Mapping[str, Column]], None]
-"""Refuses columns, by module, that a file can't hold."""
+"""Raises for columns, by module, that a file can't hold."""
 
 
 @dataclass(frozen=True)
@@ -31,26 +31,26 @@ class Job:
     check: Check = lambda columns: None
     progress: Progress | None = None
 
-    def hear(self, stage: str, done: int, count: int | None) -> None:
-        """Pass on how far the job is."""
+    def report(self, stage: str, done: int, count: int | None) -> None:
+        """Report the progress of the job."""
         if self.progress is not None:
             self.progress(stage, done, count)
 
-    def joining(self, outcome: Outcome) -> Joining:
-        """Return what joins the chunks of the job, which are complete."""
+    def joiner(self, outcome: Outcome) -> ChunkJoiner:
+        """Return a joiner of the job's chunks, which are complete."""
         record = outcome.record
 
-        def heard(done: int) -> None:
-            self.hear("writing", done, record.done)
+        def on_progress(done: int) -> None:
+            self.report("writing", done, record.done)
 
         columns = self.task.columns(record.facts["columns"])
         origin = {**outcome.origin, "image_count": record.done}
-        return Joining(record, self.place, columns, origin, heard)
+        return ChunkJoiner(record, self.place, columns, origin, on_progress)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A job whose chunks are complete, the origin of its rows, and whether it was before."""
+    """The record of a complete job, the origin of its rows, and whether it was complete before."""
 
     record: Record
     origin: Mapping[str, Any]

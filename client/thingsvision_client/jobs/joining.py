@@ -1,4 +1,4 @@
-"""Chunks into one file, a chunk in memory at a time; knows no server."""
+"""Joins chunks into one file, with one chunk in memory at a time."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from ..arrays import Array
 from ..files import atomic_path, metadata_path
 from ..formats import FEATURES, FORMATS, Column, FileFormat
 from ..origins import Content
-from .chunks import write_beside
+from .chunks import write_metadata
 from .place import Place
 from .record import Record
 
 
 @dataclass(frozen=True)
-class Joining:
-    """Joins the chunks of a job. `columns` are those of the rows as written, by module.
+class ChunkJoiner:
+    """Joins the chunks of a job. `columns` describe the rows as written, by module.
 
-    `origin` is what `describe` returns; `heard` gets the number of images that were written.
+    `origin` is what `describe` returns; `on_progress` is called with the number of images written.
     """
 
     record: Record
     place: Place
     columns: Mapping[str, Column]
     origin: Mapping[str, Any]
-    heard: Callable[[int], None]
+    on_progress: Callable[[int], None]
 
     def into(self, path: Path, modules: Sequence[str], file_format: FileFormat) -> None:
-        """Write all chunks of these modules into one file, and beside it where it came from."""
-        columns = named([self.columns[module] for module in modules])
+        """Write all chunks of these modules into one file, with its metadata."""
+        columns = file_columns([self.columns[module] for module in modules])
         images = list(self.record.images())
         count, names = len(images), [image.name for image in images]
         with (
@@ -40,15 +40,15 @@ class Joining:
         ):
             for stop, rows in self._chunks(modules):
                 writer.write(rows)
-                self.heard(stop)
+                self.on_progress(stop)
         arrays = {
             column.name: Content((count, *column.shape), column.dtype, {"module": module})
             for column, module in zip(columns, modules, strict=True)
         }
-        write_beside(path, arrays, images, start=0, origin=self.origin)
+        write_metadata(path, arrays, images, start=0, origin=self.origin)
 
     def remove_chunks(self) -> None:
-        """Remove the files of all chunks, and what lies beside them."""
+        """Remove the files of all chunks, and their metadata."""
         for chunk in self.record.chunks:
             for module in self.columns:
                 path = self.place.chunk(module, chunk.start, chunk.stop)
@@ -62,8 +62,8 @@ class Joining:
             yield chunk.stop, [read(path)[FEATURES] for path in paths]
 
 
-def named(columns: Sequence[Column]) -> list[Column]:
-    """Return the columns as a file of them names them: one that is alone is called `features`."""
+def file_columns(columns: Sequence[Column]) -> list[Column]:
+    """Return the columns as a file names them: a single one is called `features`."""
     if len(columns) > 1:
         return [*columns]
     return [replace(column, name=FEATURES) for column in columns]

@@ -1,4 +1,4 @@
-"""One job in one place at a time: a lock that the system lets go of when its process dies."""
+"""One job in one place at a time: a lock that the system releases when its process dies."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import InvalidRequestError
-from .notices import writing
+from .notices import storage_errors
 
 if sys.platform == "win32":
     import msvcrt
 
     def _take(file: int) -> None:
-        # One byte far behind the text, so that others can read who holds the lock.
+        # One byte far past the text, so that others can read who holds the lock.
         os.lseek(file, 1 << 20, os.SEEK_SET)
         msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
 else:
@@ -29,44 +29,44 @@ else:
 
 
 _HELD = frozenset({errno.EACCES, errno.EAGAIN, errno.EDEADLK})
-"""What systems say of a lock that another one holds."""
+"""Errors of a lock that another process holds."""
 
 
 _PAUSE_S = 0.05
 
 
 @contextmanager
-def locked(path: Path, what: Path, *, patience_s: float = 0.0) -> Iterator[None]:
-    """Hold the lock of a file, which is made and removed.
+def hold_lock(path: Path, what: Path, *, patience_s: float = 0.0) -> Iterator[None]:
+    """Hold the lock of a file, which is created and removed.
 
-    `what` is what the lock is for, e.g. a folder. Raises InvalidRequestError where another process
-    holds it, at once or after so many seconds, StorageError where the file can't be made. A file
-    system without locks guards nothing.
+    `what` is what the lock is for, e.g. a folder. Raises InvalidRequestError if another process
+    still holds it after `patience_s` seconds, and StorageError if the file can't be created. On a
+    file system without locks nothing is guarded.
     """
-    with writing(what):
+    with storage_errors(what):
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = _opened(path, what, time.monotonic() + patience_s)
+        file = _open_locked(path, what, time.monotonic() + patience_s)
     try:
         os.ftruncate(file, 0)
         os.lseek(file, 0, os.SEEK_SET)
         os.write(file, f"process {os.getpid()} on {platform.node()}".encode())
         yield
     finally:
-        with suppress(OSError):  # Windows removes no open file; the next job takes it over
+        with suppress(OSError):  # Windows can't remove an open file; the next job reuses it
             path.unlink()
         os.close(file)
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process holds the lock of a file now. Raises StorageError."""
+    """Whether a process holds the lock of a file. Raises StorageError."""
     try:
-        with locked(path, path.parent):
+        with hold_lock(path, path.parent):
             return False
     except InvalidRequestError:
         return True
 
 
-def _opened(path: Path, what: Path, deadline: float) -> int:
+def _open_locked(path: Path, what: Path, deadline: float) -> int:
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -79,11 +79,11 @@ def _opened(path: Path, what: Path, deadline: float) -> int:
                 time.sleep(_PAUSE_S)
                 continue
             raise InvalidRequestError(
-                f"{what} is being extracted by {_holder(path)} now: wait for its end."
+                f"{what} is being extracted by {_holder(path)} now: wait until it ends."
             ) from error
         if _is_at(file, path):
             return file
-        os.close(file)  # its last holder removed it just now: another one is there, or none
+        os.close(file)  # its last holder has just removed it; another may exist by now
 
 
 def _is_at(file: int, path: Path) -> bool:

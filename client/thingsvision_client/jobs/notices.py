@@ -1,4 +1,4 @@
-"""What a job tells its user beside results: a line on stderr, or what stays when it fails."""
+"""What a job tells its user besides results: lines on stderr, and how to resume after a failure."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .record import Record
 
 
 def say(line: str) -> None:
-    """Print a line for whoever waits: no result, and no fault that a filter of warnings hides."""
+    """Print a line on stderr, apart from results, where no filter of warnings hides it."""
     print(line, file=sys.stderr, flush=True)
 
 
 def ratio(done: int, count: int | None = None) -> str:
-    """Return how many images of all, as text."""
+    """Return the number of images done, of all if known, as text."""
     return f"{done} images" if count is None else f"{done} of {count} images"
 
 
@@ -37,7 +37,7 @@ class ResumeHint:
         if not done:
             return ""
         complete = f"{ratio(done, self.count)} are complete for {self.where}"
-        return f"{complete}: the same call goes on from there."
+        return f"{complete}: the same call resumes from there."
 
     @contextmanager
     def on_failure(self) -> Iterator[None]:
@@ -54,8 +54,8 @@ class ResumeHint:
 
 
 @contextmanager
-def writing(where: Path) -> Iterator[None]:
-    """Turn what the system says about files into an error that says where. Raises StorageError."""
+def storage_errors(where: Path) -> Iterator[None]:
+    """Turn an OSError of the block into a StorageError that says where."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Where the files of a job lie and what they are called; writes none of them."""
+"""The paths of a job's files."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ..formats import FORMATS
 
 @dataclass(frozen=True)
 class Place:
-    """The places of one job's files.
+    """The paths of one job's files.
 
     Chunks are `{folder}/{module}/features{suffix}_{start}-{stop}` of images [start, stop), in
-    `file_format`. `result` is what the user knows the job by, `anew` how to begin it again.
+    `file_format`. `result` is the path that the user gave, `anew` says how to start again.
     """
 
     folder: Path
@@ -32,7 +32,7 @@ class Place:
 
     @property
     def claims(self) -> Path:
-        """The lock under which jobs in a folder, of one suffix, say which modules are theirs."""
+        """The lock under which jobs in a folder, of one suffix, claim their modules."""
         return self.folder / f".features{self.suffix}.jobs.lock"
 
     def chunk(self, module: str, start: int, stop: int) -> Path:
@@ -43,8 +43,8 @@ class Place:
         """Return the file of a module for all images."""
         return self._file(module, "")
 
-    def unfinished(self, modules: Sequence[str]) -> Iterator[Path]:
-        """Yield the temporary files that a process left which was killed."""
+    def temporary_files(self, modules: Sequence[str]) -> Iterator[Path]:
+        """Yield the temporary files that a killed process left."""
         ending = re.escape(FORMATS[self.file_format].suffix)
         name = re.compile(rf"\.features{re.escape(self.suffix)}(_\d+-\d+)?\.{ending}\..+")
         for module in modules:
@@ -59,10 +59,10 @@ class Place:
 def in_folder(folder: Path, suffix: str, file_format: str, modules: Sequence[str]) -> Place:
     """Return the place of a job whose chunks are its result. Raises InvalidRequestError.
 
-    Jobs of other modules, or with another suffix, may lie in the same folder.
+    Jobs of other modules, or with another suffix, may share the folder.
     """
     if suffix and file_stem(suffix) != suffix:
-        raise InvalidRequestError(f"A suffix is a part of a file's name; {suffix!r} can't be one.")
+        raise InvalidRequestError(f"`suffix` must be usable in a file's name, got {suffix!r}.")
     key = sha256(json.dumps(list(modules)).encode()).hexdigest()[:8]
     return Place(
         folder=folder,

@@ -1,6 +1,6 @@
-"""What is complete of a job: a file that grows by a line per chunk; knows neither server nor rows.
+"""The record of a job's complete chunks: a file that grows by a line per chunk.
 
-Its first line says what is extracted; each further one is of a chunk whose files are all there.
+Its first line says what is extracted; each further line is about a chunk whose files all exist.
 A line that a crash cut off counts as never written.
 """
 
@@ -31,10 +31,10 @@ class Chunk:
 
 @dataclass
 class Record:
-    """The record of a job. `settings` is what its call chose, `facts` what the server told.
+    """The record of a job. `settings` is what its call chose, `facts` what the server reported.
 
-    `names` are those of all images where they were known beforehand. `ended` says that no chunk
-    follows; `whole` has the length of the file of each module that took the chunks' place, if any.
+    `names` are the names of all images, if they were known in advance. `ended` says that no chunk
+    follows; `whole` has the length of each module's file that replaced the chunks, if any.
     """
 
     path: Path
@@ -48,31 +48,31 @@ class Record:
 
     @property
     def done(self) -> int:
-        """Return the number of images that are complete; they are the first ones."""
+        """Return the number of complete images, which are the first ones."""
         return self.chunks[-1].stop if self.chunks else 0
 
     def save(self) -> None:
-        """Write the record of a job that begins."""
+        """Write the record of a new job."""
         self._write([])
 
     def add(self, chunk: Chunk, images: Sequence[Fingerprint]) -> None:
-        """Say that the files of the next chunk are there."""
+        """Record that the files of the next chunk exist."""
         prints = [[image.name, image.sha256] for image in images]
         self._append({"chunk": [chunk.start, chunk.stop], "sizes": chunk.sizes, "images": prints})
         self.chunks.append(chunk)
 
     def end(self) -> None:
-        """Say that no chunk follows."""
+        """Record that no chunk follows."""
         self._append({"ended": True})
         self.ended = True
 
     def join(self, sizes: dict[str, int]) -> None:
-        """Say that one file of each module holds all chunks."""
+        """Record that one file of each module holds all chunks."""
         self._append({"whole": sizes})
         self.whole = sizes
 
     def keep(self, count: int) -> None:
-        """Forget all chunks but the first ones."""
+        """Forget all chunks but the first `count`."""
         with self.path.open("rb") as file:
             kept = [next(file) for _ in range(1 + count)][1:]
         self._write(kept)
@@ -80,14 +80,14 @@ class Record:
         self.ended, self.whole = False, None
 
     def images(self) -> Iterator[Fingerprint]:
-        """Yield the images of the complete chunks as they were, in flat memory."""
+        """Yield the fingerprints of the images of complete chunks, in flat memory."""
         with self.path.open("rb") as file:
             next(file)
             for _, line in zip(self.chunks, file, strict=False):
                 yield from (Fingerprint(*image) for image in json.loads(line)["images"])
 
     def take(self, line: bytes) -> bool:
-        """Learn what a further line says; False: it was not written whole."""
+        """Apply a further line; return False if it was not written completely."""
         try:
             entry = json.loads(line)
         except ValueError:
@@ -111,7 +111,7 @@ class Record:
         line = _line(entry)
         with self.path.open("r+b") as file:
             file.seek(self.byte_count)
-            file.truncate()  # of a line that was cut off
+            file.truncate()  # a line that was cut off
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
@@ -119,7 +119,7 @@ class Record:
 
 
 def read_record(path: Path) -> Record | None:
-    """Return the record that lies there, or None. Raises InvalidRequestError."""
+    """Return the record in a file, or None if there is none. Raises InvalidRequestError."""
     try:
         with path.open("rb") as file:
             head = _head(file.readline(), path)
@@ -141,7 +141,7 @@ def _head(line: bytes, path: Path) -> dict[str, Any]:
     except ValueError:
         head = None
     if not isinstance(head, dict) or head.get("format") != FORMAT:
-        raise InvalidRequestError(f"{path} is no record of an extraction (of format {FORMAT}).")
+        raise InvalidRequestError(f"{path} is not a record of an extraction (format {FORMAT}).")
     return head
 
 

@@ -1,4 +1,4 @@
-"""One call to the server for a job: its rows become chunk files as they arrive."""
+"""Writes the rows of one call to the server as chunk files, as they arrive."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ChecksumError
 from ..formats import Column
 from ..origins import Fingerprint
-from .chunks import chunked, write_chunk
+from .chunks import chunk_rows, write_chunk
 from .job import Job
-from .notices import ResumeHint, writing
+from .notices import ResumeHint, storage_errors
 from .record import Record
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """One call to the server for a job: what its rows become."""
+    """One call to the server for a job, and what its rows need to be written."""
 
     job: Job
     record: Record
@@ -32,38 +32,38 @@ class Run:
 
 
 def extract(run: Run, stream: FeatureStream) -> None:
-    """Write the chunks of a call's rows, and record each. Raises ThingsvisionError."""
+    """Write a call's rows in chunks, and record each. Raises ThingsvisionError."""
     record, before = run.record, len(run.record.chunks)
     columns = run.job.task.columns(record.facts["columns"])
     row_count = record.settings["step_size"] * stream.batch_size
     with ResumeHint(run.job.place.result, run.count, record).on_failure():
         try:
-            for rows in chunked(_shaped(run, stream, columns), columns, row_count):
-                with writing(run.job.place.result):
-                    _keep(run, rows)
-                del rows  # or the next chunk would grow beside this one
+            for rows in chunk_rows(_reshape(run, stream, columns), columns, row_count):
+                with storage_errors(run.job.place.result):
+                    _write(run, rows)
+                del rows  # else the next chunk would grow beside this one
         except ChecksumError:
-            # Which of the call's rows were altered nobody knows.
+            # Any row of the call may be corrupt.
             record.keep(before)
             raise
-        with writing(run.job.place.result):
+        with storage_errors(run.job.place.result):
             record.end()
 
 
-def _keep(run: Run, rows: Mapping[str, Array]) -> None:
+def _write(run: Run, rows: Mapping[str, Array]) -> None:
     images = [run.seen.popleft() for _ in next(iter(rows.values()))]
     start = run.record.done
     chunk = write_chunk(run.job.place, rows, images, start=start, origin=run.origin)
     run.record.add(chunk, images)
 
 
-def _shaped(
+def _reshape(
     run: Run, stream: FeatureStream, columns: Mapping[str, Column]
 ) -> Iterator[tuple[list[str], dict[str, Array]]]:
     done = run.record.done
     for names, rows in stream:
         done += len(names)
-        run.job.hear("extracting", done, run.count)
+        run.job.report("extracting", done, run.count)
         shaped = {
             module: array.reshape(len(names), *columns[module].shape)
             for module, array in rows.items()

@@ -1,4 +1,4 @@
-"""What is extracted, as one call asks for it: the same call makes the same task; runs nothing."""
+"""What one call asks to be extracted: the same call makes the same task."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Task:
     """Features of modules for images.
 
     `images` opens the images anew, in the order of the rows. `flatten` gives images x (everything
-    else, C order). `root` is the folder of the images' names, None where they are no files. The
+    else, C order). `root` is the folder of the images' names, None if they are not files. The
     rest is as in `Client.extract`.
     """
 
@@ -40,7 +40,7 @@ class Task:
     options: FeatureOptions = field(default_factory=FeatureOptions)
 
     def settings(self) -> dict[str, Any]:
-        """Return what the call chose, as JSON knows it, without the model and the images."""
+        """Return what the call chose, as JSON values, without the model and the images."""
         changes = self.preprocessing
         return {
             "modules": list(self.modules),
@@ -52,7 +52,7 @@ class Task:
         }
 
     def columns(self, given: Mapping[str, Mapping[str, Any]]) -> dict[str, Column]:
-        """Return the columns as they are written, by module; `given`: what the server gives."""
+        """Return the columns as written, by module, from the columns that the server sends."""
         return {
             module: Column(
                 module,
@@ -63,12 +63,12 @@ class Task:
         }
 
     def request(self, batch_size: int) -> Request:
-        """Return the same for the origin of the features, with the server's batch size."""
+        """Return the request for the features' origin, with the server's batch size."""
         chosen = chosen_options(self.options)
         return Request(batch_size, self.token_extraction, self.preprocessing, self.root, chosen)
 
     def names(self) -> list[str] | None:
-        """Return the names of all images; None where only reading them tells."""
+        """Return the names of all images; None if they are known only once read."""
         if self.root is None:
             return None
         queue = self.images()
@@ -87,5 +87,5 @@ class Task:
         )
 
     def announcement(self, client: Client, queue: ImageQueue) -> FeatureStream:
-        """Return a stream that tells what would compute the features of such images, of none."""
+        """Return a stream without images, whose header says what would compute the features."""
         return self.stream(client, replace(queue, images=(), count=0))

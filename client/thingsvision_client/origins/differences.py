@@ -1,4 +1,4 @@
-"""What changed since a job began, in words; decides nothing."""
+"""Describes what changed since a job began, or since features were written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .fingerprint import Fingerprint, fingerprint_of
 
 
 def of_values(old: Any, new: Any, name: str = "") -> list[str]:
-    """Return what differs between values as JSON knows them; in objects, field by field."""
+    """Return the differences between JSON values; between objects, field by field."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         prefix = f"{name}." if name else ""
         keys = dict.fromkeys([*old, *new])
@@ -21,15 +21,15 @@ def of_values(old: Any, new: Any, name: str = "") -> list[str]:
 
 
 def of_facts(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Return what differs between what a server told then and now.
+    """Return the differences between what a server reported then and now.
 
-    Devices of one kind give the same bits, so that of another number is no difference.
+    Devices of one kind give the same bits, so a device's number is not a difference.
     """
     return of_values(_without_number(old), _without_number(new))
 
 
 def of_names(old: Sequence[str] | None, new: Sequence[str] | None) -> list[str]:
-    """Return the first difference between the images' names, where both are known."""
+    """Return the first difference between the images' names, if both are known."""
     if old is None or new is None or list(old) == list(new):
         return []
     if len(old) != len(new):
@@ -47,12 +47,12 @@ def of_names(old: Sequence[str] | None, new: Sequence[str] | None) -> list[str]:
 def of_images(
     images: Iterator[SentImage],
     recorded: Iterable[Fingerprint],
-    heard: Callable[[int], None],
+    on_progress: Callable[[int], None],
 ) -> list[str]:
-    """Return the first difference between images as they were and as they are, read again.
+    """Read images again, and return the first difference from how they were recorded.
 
-    Exactly the images that were recorded are taken of `images`. `heard` gets the number of those
-    that were read.
+    Takes exactly the recorded images from `images`. `on_progress` is called with the number of
+    images read.
     """
     for row, was in enumerate(recorded):
         image = next(images, None)
@@ -64,7 +64,7 @@ def of_images(
         if now.sha256 != was.sha256:
             old, new = was.sha256, now.sha256
             return [f"image {row}, {was.name!r}, had SHA-256 {old} and has {new} now"]
-        heard(row + 1)
+        on_progress(row + 1)
     return []
 
 
