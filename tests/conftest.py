@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from support.checkout import CHECKOUT
-from support.serving import TestServer, serving
+from support.serving import TestServer, serving, use_a_lanes_cores
 from thingsvision_client import Client
 
 
@@ -72,6 +72,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """Keep the in-process servers' request lines out of pytest's output."""
+    """Compute as servers do, and keep their request lines out of pytest's output."""
+    use_a_lanes_cores()
     quiet = structlog.make_filtering_bound_logger(logging.ERROR)
     structlog.configure(wrapper_class=quiet)

@@ -7,19 +7,24 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 
+from support.closeness import assert_close
 from support.server_process import ServerProcess, server_process
-from thingsvision_client import Client, errors
+from thingsvision_client import Client, PreprocessingOverrides, errors
+from thingsvision_client.rpc.extraction import Extraction
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits another process's memory")
 
-MODEL = "torchvision/vgg11@random:0"
+# A network of 5 MB whose first layer puts out 13 MB for an image of this size.
+MODEL = "torchvision/squeezenet1_1@random:0"
 MODULE = "features.0"
-ROW_BYTES = 4 * 64 * 224 * 224
+LARGE = PreprocessingOverrides(resize=448, crop=448)
+ROW_BYTES = 4 * 64 * 223 * 223
 IMAGE_COUNT = 32
 MIB = 2**20
 
@@ -51,15 +56,19 @@ def many(photos: list[Path]) -> list[tuple[str, bytes]]:
     return [(f"{number}", path.read_bytes()) for number, path in enumerate(some)]
 
 
+def extract(client: Client, images: Any, modules: Any = MODULE, **options: Any) -> Extraction:
+    return client.extract(MODEL, images, modules, preprocessing=LARGE, **options)
+
+
 def test_a_batch_without_room_is_halved(tmp_path: Path, photos: list[Path]) -> None:
     images = many(photos)
     with server_of_large_batches(tmp_path) as (server, client):
-        expected = client.extract(MODEL, images, MODULE, batch_size=4).features[MODULE]
+        expected = extract(client, images, batch_size=4).features[MODULE]
 
         # A batch takes its rows twice: as the network makes them, and copied.
         with no_more_than(server, IMAGE_COUNT * ROW_BYTES):
-            halved = client.extract(MODEL, images, MODULE, batch_size=IMAGE_COUNT)
-        np.testing.assert_allclose(halved.features[MODULE], expected, atol=1e-5)
+            halved = extract(client, images, batch_size=IMAGE_COUNT)
+        assert_close(halved.features[MODULE], expected)
         assert halved.images == [name for name, _ in images]
         assert "device out of memory, halving the batch" in server.log
 
@@ -67,14 +76,14 @@ def test_a_batch_without_room_is_halved(tmp_path: Path, photos: list[Path]) -> N
 def test_an_image_without_room_is_refused(tmp_path: Path, photos: list[Path]) -> None:
     images = [("0", photos[0].read_bytes())]
     with server_process(tmp_path) as server, Client(server.address) as client:
-        expected = client.extract(MODEL, images, MODULE, batch_size=1).features[MODULE]
+        expected = extract(client, images, batch_size=1).features[MODULE]
         every_module = [m.name for m in client.modules(MODEL) if m.extractable and m.name]
         with (
             no_more_than(server, 16 * MIB),
             pytest.raises(errors.DeviceMemoryError, match="single image"),
         ):
-            client.extract(MODEL, images, every_module)
-        again = client.extract(MODEL, images, MODULE, batch_size=1).features[MODULE]
+            extract(client, images, every_module)
+        again = extract(client, images, batch_size=1).features[MODULE]
         np.testing.assert_array_equal(again, expected)
 
 
@@ -82,11 +91,11 @@ def test_a_compiled_batch_without_room_is_refused(tmp_path: Path, photos: list[P
     images = many(photos)
     with server_of_large_batches(tmp_path) as (server, client):
         ask = {"batch_size": IMAGE_COUNT, "compiled": True}
-        expected = client.extract(MODEL, images, MODULE, **ask).features[MODULE]
+        expected = extract(client, images, **ask).features[MODULE]
         with (
             no_more_than(server, IMAGE_COUNT * ROW_BYTES // 2),
             pytest.raises(errors.DeviceMemoryError, match="of 32 images in a compiled pass"),
         ):
-            client.extract(MODEL, images, MODULE, **ask)
-        again = client.extract(MODEL, images, MODULE, **ask).features[MODULE]
+            extract(client, images, **ask)
+        again = extract(client, images, **ask).features[MODULE]
         np.testing.assert_array_equal(again, expected)

@@ -18,7 +18,7 @@ from torchvision.transforms._presets import ImageClassification
 
 from support.server_process import server_process
 from support.serving import TestServer
-from thingsvision_client import Client, errors
+from thingsvision_client import Client, PreprocessingOverrides, errors
 
 MODULE = "features.12"
 BATCH = 3
@@ -206,13 +206,14 @@ def test_a_hundred_cycles_leave_the_servers_memory_as_it_was(
 
     Every cycle has other weights, so a model that stays or a cache without bounds would show.
     """
-    names_and_modules = [("squeezenet1_0", MODULE), ("resnet18", "avgpool")]
+    names_and_modules = [("squeezenet1_1", MODULE), ("shufflenet_v2_x0_5", "conv5")]
+    small = PreprocessingOverrides(resize=64, crop=64)
 
     def cycle(number: int) -> None:
         name, module = names_and_modules[number % 2]
         model = f"torchvision/{name}@random:{number}"
         client.load(model)
-        client.extract(model, photos[:2], module, batch_size=2)
+        client.extract(model, photos[:2], module, batch_size=2, preprocessing=small)
         client.unload(model)
 
     with server_process(tmp_path) as server, Client(server.address) as client:

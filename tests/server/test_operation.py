@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -180,24 +180,27 @@ class OpenRequest:
         self._calls.__exit__(None, None, None)
 
 
-def test_the_depth_of_the_queue_is_that_of_what_waits(tmp_path: Path, photos: list[Path]) -> None:
+def test_the_depth_of_the_queue_is_that_of_what_waits(
+    start_server: Callable[..., Any], photos: list[Path]
+) -> None:
     """A reader that stops reading has the device stop, and images wait for it."""
     count, depth = 30, "thingsvision_queue_depth"
-    with server_process(tmp_path) as server:
-        assert server.figure(depth) == 0
+    with start_server() as server:
+        figure = server.running.metrics.registry.get_sample_value
+        assert figure(depth) == 0
         running = OpenRequest(server.address)
         for index in range(count):
             running.send(image(index, f"{index}", photos[0].read_bytes()))
         deadline = time.monotonic() + 60
-        while server.figure(depth) == 0:
+        while figure(depth) == 0:
             assert time.monotonic() < deadline, "no image ever waited"
             time.sleep(0.01)
-        assert server.figure(depth) < count, "the queue has a bound"
+        assert figure(depth) < count, "the queue has a bound"
         running.send(None)
         assert [reply.WhichOneof("part") for reply in running.replies][-1] == "trailer"
         running.close()
-        assert server.figure(depth) == 0
-        assert server.figure("thingsvision_images_total") == count
+        assert figure(depth) == 0
+        assert figure("thingsvision_images_total") == count
 
 
 def call_until_refused(client: Client) -> None:
