@@ -110,7 +110,7 @@ def test_the_same_batch_has_the_same_bits_in_all_threads() -> None:
             np.testing.assert_array_equal(one, again)
 
 
-def test_other_manners_are_compiled_of_their_own() -> None:
+def test_other_compute_options_are_compiled_separately() -> None:
     compiled, structure = model()
     found = taps(structure, ["again", "never"])
     exact = compiled.run(images(2), found).rows
@@ -161,7 +161,7 @@ print(len(compiled.run(images(2), found).rows[0]))
 """
 
 
-def test_without_a_compiler_the_reason_is_told(tmp_path: Path) -> None:
+def test_without_a_compiler_the_reason_is_given(tmp_path: Path) -> None:
     environment = os.environ | {
         "CXX": "no-such-compiler",
         "PATH": str(tmp_path),

@@ -66,7 +66,7 @@ def test_rows_are_in_c_order_and_near_those_of_the_other_format() -> None:
     assert_close(*found)
 
 
-def test_a_network_that_needs_contiguous_memory_says_so_and_goes_on_to_work() -> None:
+def test_a_network_that_needs_contiguous_memory_says_so_and_still_works() -> None:
     images = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(3))
     net = network(3)
     structure = describe(net, {IMAGE: Tower(net, InputSpec((3, 8, 8)))})

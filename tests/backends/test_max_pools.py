@@ -87,7 +87,7 @@ def test_indices_are_pytorchs() -> None:
     "windows",
     [{"kernel_size": 9}, {"kernel_size": 2, "padding": 2}, {"kernel_size": 2, "stride": 0}],
 )
-def test_windows_that_can_not_be_are_refused_as_by_pytorch(windows: Mapping[str, Any]) -> None:
+def test_impossible_windows_are_refused_as_by_pytorch(windows: Mapping[str, Any]) -> None:
     images = torch.randn(1, 2, 8, 8)
     with pytest.raises(RuntimeError) as expected:
         F.max_pool2d(images, **windows)

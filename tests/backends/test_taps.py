@@ -342,7 +342,7 @@ def test_tokens_of_steps() -> None:
     np.testing.assert_array_equal(first, every[:, 0])
 
 
-def test_tokens_are_refused_where_only_other_calls_have_them() -> None:
+def test_tokens_are_refused_if_only_other_calls_have_them() -> None:
     network = TokenLoop().eval()
     structure = structure_of(network, 3, 12, 12)
     assert [call.shape for call in structure.modules[-1].calls] == [(10, 8), (10, 8), (8,)]

@@ -123,7 +123,9 @@ def test_what_gives_a_dict_names_its_keys(runtime: TensorFlowRuntime, networks: 
         model.close()
 
 
-def test_no_room_for_a_batch_is_no_crash(runtime: TensorFlowRuntime, networks: Path) -> None:
+def test_running_out_of_memory_in_a_batch_is_not_a_crash(
+    runtime: TensorFlowRuntime, networks: Path
+) -> None:
     network = archive(networks, "odd")
     structure = runtime.describe(network).structure
     model = runtime.load(network, KerasWeights(), "cpu")
@@ -215,7 +217,7 @@ def test_it_ends_with_its_server() -> None:
 # ---------------------------------------------------------------- refusals
 
 
-def test_an_interpreter_that_is_not_there_is_named() -> None:
+def test_a_missing_interpreter_is_named() -> None:
     with pytest.raises(
         PreconditionError, match=r"/nowhere/python: No such file.*--tensorflow-python"
     ):
@@ -235,7 +237,7 @@ def test_a_seed_that_keras_does_not_take(runtime: TensorFlowRuntime) -> None:
         runtime.load(MOBILENET, KerasWeights(seed=2**32), "cpu")
 
 
-def test_files_that_are_no_weights(runtime: TensorFlowRuntime, networks: Path) -> None:
+def test_files_that_are_not_weights_are_refused(runtime: TensorFlowRuntime, networks: Path) -> None:
     text = networks / "text"
     text.write_text("no weights")
     with pytest.raises(InvalidWeightsError, match=r"no HDF5 file of weights and no \.keras"):

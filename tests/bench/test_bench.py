@@ -95,7 +95,7 @@ def test_goals_are_read_off_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_errors_are_told_for_near_duplicates_too(metric: str) -> None:
+def test_errors_are_measured_for_near_duplicates_too(metric: str) -> None:
     rows = features(KEPT_ROWS + 8)
     exact = EXACT[metric](rows.astype(np.float64))
     assert exact.shape == (KEPT_ROWS, len(rows))

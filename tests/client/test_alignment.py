@@ -106,7 +106,7 @@ def test_what_does_not_fit_is_refused(transform: Path, tmp_path: Path) -> None:
         ({"mean": MEAN, "std": STD, "weights": WEIGHTS[:, 0]}, "do not fit together"),
     ],
 )
-def test_broken_transforms_are_told(
+def test_broken_transforms_are_refused(
     arrays: dict[str, np.ndarray], sentence: str, tmp_path: Path
 ) -> None:
     np.savez(tmp_path / "t.npz", **arrays)

@@ -60,9 +60,7 @@ def unbiased(k: np.ndarray, l: np.ndarray) -> float:  # noqa: E741
     ("kernel", "sigma", "is_unbiased"),
     [(kernel, sigma, flag) for kernel, sigma, flag in product(KERNELS, (None, 2.5), (False, True))],
 )
-def test_scores_are_those_of_the_formulas(
-    kernel: str, sigma: float | None, is_unbiased: bool
-) -> None:
+def test_scores_follow_the_formulas(kernel: str, sigma: float | None, is_unbiased: bool) -> None:
     hsic = unbiased if is_unbiased else biased
     k, l = gram(X, kernel, sigma), gram(Y, kernel, sigma)  # noqa: E741
     expected = hsic(k, l) / np.sqrt(hsic(k, k) * hsic(l, l))

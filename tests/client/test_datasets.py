@@ -102,7 +102,7 @@ def test_a_png_has_the_very_pixels(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize(
     "pixels", [PIXELS, PIXELS[0].astype(float), PIXELS[0, :0], PIXELS[0, 0, 0]]
 )
-def test_what_are_no_pixels_are_refused(pixels: np.ndarray) -> None:
+def test_arrays_that_are_not_pixels_are_refused(pixels: np.ndarray) -> None:
     with pytest.raises(InvalidRequestError, match="pixels are uint8"):
         png_of(pixels)
 
@@ -164,7 +164,7 @@ def test_arrays_of_no_images_are_refused(
         HDF5Dataset(hdf5, key, "pt", img_indices=indices)
 
 
-def test_files_that_are_no_hdf5_are_refused(tmp_path: Path) -> None:
+def test_files_that_are_not_hdf5_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.h5").write_text("text")
     for name in ("text.h5", "missing.h5"):
         with pytest.raises(InvalidRequestError, match=f"Can't read .*{name} as HDF5"):
@@ -180,7 +180,7 @@ def test_h5py_is_asked_for_where_it_is_used(hdf5: Path, monkeypatch: pytest.Monk
 # ---------------------------------------------------------------- EPS
 
 
-def test_a_figure_is_drawn_here_where_ghostscript_is(tmp_path: Path) -> None:
+def test_a_figure_is_drawn_if_ghostscript_is_installed(tmp_path: Path) -> None:
     if shutil.which("gs") is None:
         pytest.skip("needs Ghostscript")
     (tmp_path / "figure.EPS").write_text(FIGURE)

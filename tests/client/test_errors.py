@@ -58,7 +58,7 @@ def test_the_reason_decides(reason: str) -> None:
     assert (str(error), error.request_id, error.subject) == ("why", "r7", "bad")
 
 
-def test_a_foreign_or_new_reason_leaves_it_to_the_code() -> None:
+def test_an_unknown_reason_falls_back_to_the_status_code() -> None:
     for call in (
         failed(grpc.StatusCode.NOT_FOUND, "why", "UnknownModelError", domain="elsewhere"),
         failed(grpc.StatusCode.NOT_FOUND, "why", "AddedNextYearError"),
@@ -74,7 +74,7 @@ def test_every_code_becomes_an_error(code: grpc.StatusCode) -> None:
     assert error.request_id == "sent"
 
 
-def test_a_failure_of_the_server_is_told_in_its_own_words() -> None:
+def test_a_failure_of_the_server_is_reported_in_its_own_words() -> None:
     call = failed(grpc.StatusCode.INTERNAL, "its log has r7", "InternalError")
     error = to_error(call, address="a:1", request_id="x")
     assert type(error) is errors.ServerError
@@ -103,7 +103,9 @@ def test_unknown_names_are_value_errors() -> None:
         ("resnet\n50", r"U\+000A.*ASCII alone\.$"),
     ],
 )
-def test_a_name_that_no_metadata_can_have_is_no_failure_of_the_server(name: str, hint: str) -> None:
+def test_a_name_that_metadata_cannot_hold_is_not_a_failure_of_the_server(
+    name: str, hint: str
+) -> None:
     with Client("127.0.0.1:1") as client:
         for call in (client.modules, client.load, lambda model: client.extract(model, IMAGE, "a")):
             with pytest.raises(errors.UnknownModelError, match=hint) as error:

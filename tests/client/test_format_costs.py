@@ -54,7 +54,16 @@ for name, mib in (("npy", 96), ("npz", 96), ("hdf5", 96), ("mat", 96), ("mat73",
     print(told, round(watch.peak - watch.before))
 """
 
-MOST_MIB = {"npy": 8, "npz": 24, "hdf5": 24, "mat": 40, "mat73": 60, "pt": 24, "parquet": 110, "txt": 3}
+MOST_MIB = {
+    "npy": 8,
+    "npz": 24,
+    "hdf5": 24,
+    "mat": 40,
+    "mat73": 60,
+    "pt": 24,
+    "parquet": 110,
+    "txt": 3,
+}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

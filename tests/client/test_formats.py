@@ -283,7 +283,7 @@ def test_names_of_matlab_differ_from_each_other_and_from_ours() -> None:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_writer_wants_exactly_the_rows_announced(name: str, tmp_path: Path) -> None:
+def test_a_writer_takes_exactly_the_announced_number_of_rows(name: str, tmp_path: Path) -> None:
     column = Column("features", (5,), "float32")
     opened = FORMATS[name].open_writer
 
@@ -306,7 +306,7 @@ def test_a_writer_wants_exactly_the_rows_announced(name: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_nothing_and_wrong_names_are_no_file(name: str, tmp_path: Path) -> None:
+def test_no_rows_and_wrong_names_write_no_file(name: str, tmp_path: Path) -> None:
     good = Column("features", (5,), "float32")
     for columns, count, options, match in (
         ([good], 0, {}, "nothing to save: no rows"),
@@ -319,7 +319,7 @@ def test_nothing_and_wrong_names_are_no_file(name: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_limits_of_formats_are_told() -> None:
+def test_limits_of_formats_are_named() -> None:
     matrix, maps = Column("conv", (5,), "float32"), Column("conv", (2, 3, 4), "float32")
     with pytest.raises(InvalidRequestError, match=r"images x 2 x 3 x 4: .*tensor2slices.*reshape"):
         FORMATS["txt"].check([maps])

@@ -123,7 +123,7 @@ def test_a_record_forgets_later_chunks(record: Record) -> None:
     assert list(record.images()) == []
 
 
-def test_what_is_no_record_is_refused(tmp_path: Path) -> None:
+def test_files_that_are_not_records_are_refused(tmp_path: Path) -> None:
     assert read_record(tmp_path / "none") is None
     for content in ("", "no JSON\n", '{"format": 99}\n', "[]\n"):
         (tmp_path / "job").write_text(content)
@@ -245,7 +245,7 @@ def test_options_of_a_folder_are_checked() -> None:
         FolderOptions(output_type="list")
 
 
-def test_what_the_disk_refuses_is_told_with_the_place(tmp_path: Path) -> None:
+def test_errors_of_the_disk_name_the_path(tmp_path: Path) -> None:
     with (
         pytest.raises(errors.StorageError, match=r"features\.npy: No such file"),
         storage_errors(tmp_path / "features.npy"),

@@ -30,6 +30,6 @@ def test_text_names_a_model(text: str, model: Model, identity: str | None) -> No
     ["", "resnet50", "/resnet50", "torchvision/", "a/b@random:", "a/b@random:-1", "a/b@random:x",
      f"a/b@random:{2**64}", "a/b@sha256:12", f"a/b@sha256:{'A' * 64}"],
 )  # fmt: skip
-def test_what_names_no_model_is_refused(text: str) -> None:
+def test_texts_that_name_no_model_are_refused(text: str) -> None:
     with pytest.raises(InvalidRequestError):
         Model.parse(text)

@@ -124,7 +124,7 @@ def test_axes_by_shape(extraction: Extraction, shape: tuple[int, ...], axes: lis
     np.testing.assert_array_equal(flat, places["index"])
 
 
-def test_modules_that_are_not_there_are_told(extraction: Extraction, rdms: RDMs) -> None:
+def test_missing_modules_are_refused(extraction: Extraction, rdms: RDMs) -> None:
     with pytest.raises(
         InvalidRequestError, match=r"Say which module; there are 'features\.12', 'cl"
     ):

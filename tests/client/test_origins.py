@@ -33,7 +33,7 @@ def remembered() -> Remembered:
     return make
 
 
-def test_fingerprints_are_of_what_is_sent() -> None:
+def test_fingerprints_are_of_the_bytes_that_are_sent() -> None:
     values = np.arange(6, dtype=np.float32).reshape(1, 2, 3)
     files = [("a", b"first"), ("ü", b"second")]
     for images, contents in ((files, [b"first", b"second"]), ([("x", values)], [values.tobytes()])):
@@ -63,7 +63,7 @@ def test_rows_of_an_array_keep_their_origin(remembered: Remembered) -> None:
         ]
 
 
-def test_what_is_no_row_has_no_origin(remembered: Remembered) -> None:
+def test_arrays_that_are_not_rows_have_no_origin(remembered: Remembered) -> None:
     array = remembered("conv", 2, 3)
     others = [array.copy(), array + 0, array[:, :1], array[::2], array[::-1], array[0], array.T]
     others += [array.view(np.int32), array.ravel()[3:9], np.zeros((6, 2, 3), np.float32)]

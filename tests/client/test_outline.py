@@ -36,7 +36,9 @@ MODULE = ModuleInfo(
         ({"name": "", "depth": 0, "output_shape": ()}, "(model): Identity() -> scalar"),
     ],
 )
-def test_a_line_says_what_can_be_asked_for(changes: dict[str, object], line: str) -> None:
+def test_a_line_of_the_listing_says_what_can_be_extracted(
+    changes: dict[str, object], line: str
+) -> None:
     assert outline([replace(MODULE, **changes)]).endswith(line)
 
 
@@ -48,7 +50,7 @@ def sees(name: str, modality: str, extractable: bool = True) -> ModuleInfo:
     )
 
 
-def test_the_text_tower_is_what_all_that_sees_texts_lies_in() -> None:
+def test_the_text_tower_contains_every_module_that_takes_texts() -> None:
     towers = [
         sees("eyes", "image"),
         sees("words", "text"),

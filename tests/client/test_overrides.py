@@ -52,7 +52,7 @@ def test_only_what_is_changed_is_shown() -> None:
         ({"std": "abc"}, "not 'abc'"),
     ],
 )
-def test_what_is_no_such_value_is_refused_at_once(wrong: Any, sentence: str) -> None:
+def test_invalid_values_are_refused_at_once(wrong: Any, sentence: str) -> None:
     with pytest.raises(InvalidRequestError, match=sentence):
         PreprocessingOverrides(**wrong)
 

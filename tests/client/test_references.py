@@ -95,7 +95,7 @@ def wrong_rdms() -> list[tuple[str, Any, str]]:
 @pytest.mark.parametrize(
     ("given", "message"), [pytest.param(*case[1:], id=case[0]) for case in wrong_rdms()]
 )
-def test_what_is_no_rdm_is_told(given: Any, message: str) -> None:
+def test_arrays_that_are_not_rdms_are_refused(given: Any, message: str) -> None:
     with pytest.raises(InvalidRequestError, match=message):
         as_references(given)
 
@@ -200,7 +200,7 @@ def test_other_correlations_are_rsatoolboxs(rdms: RDMs) -> None:
     assert cosine.scores[0].low is not None
 
 
-def test_too_few_samples_or_images_are_told(rdms: RDMs) -> None:
+def test_too_few_samples_or_images_are_refused(rdms: RDMs) -> None:
     rdm = random_rdm(1)
     with pytest.raises(InvalidRequestError, match="95% needs a bootstrap of at least 40 samples"):
         compare_rdms(rdms, rdm, bootstrap=39)

@@ -79,7 +79,7 @@ def test_huge_and_tiny_values() -> None:
     np.testing.assert_allclose(compute_rdm(x, "cosine"), compute_rdm(X, "cosine"), atol=1e-13)
 
 
-def test_what_is_no_matrix_is_refused() -> None:
+def test_arrays_that_are_not_matrices_are_refused() -> None:
     for shape in [(4,), (4, 3, 2), (0, 3), (3, 0)]:
         with pytest.raises(InvalidRequestError, match="images x units"):
             compute_rdm(np.ones(shape))

@@ -121,7 +121,7 @@ def test_the_order_of_arguments_of_the_original(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- sets of pieces
 
 
-def test_fewer_pieces_take_those_of_an_earlier_split_away(tmp_path: Path) -> None:
+def test_a_split_into_fewer_pieces_removes_the_earlier_pieces(tmp_path: Path) -> None:
     split_features(FLAT, tmp_path, "npy", 20)
     (tmp_path / "features_77.npy").write_bytes(b"of some other program")
     (tmp_path / "features_notes.npy").write_bytes(b"of the user")
@@ -186,7 +186,7 @@ def test_pieces_of_other_programs_are_read_if_there_is_no_gap(tmp_path: Path) ->
         merge_features(tmp_path, "npy")
 
 
-def test_nothing_to_merge_is_told(tmp_path: Path) -> None:
+def test_merging_without_pieces_is_refused(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "not there"):
         with pytest.raises(
             InvalidRequestError, match=r"neither features_01\.npy nor features\.npy"
@@ -194,7 +194,7 @@ def test_nothing_to_merge_is_told(tmp_path: Path) -> None:
             merge_features(folder, "npy")
 
 
-def test_a_whole_file_newer_than_the_pieces_is_told(tmp_path: Path) -> None:
+def test_a_whole_file_newer_than_the_pieces_is_reported(tmp_path: Path) -> None:
     save_features(MAPS, tmp_path, "npy")
     os.utime(tmp_path / "features.npy", (1, 1))
     split_features(FLAT, tmp_path, "npy", 2)
@@ -288,7 +288,7 @@ print(*outcomes)
 @pytest.mark.skipif(sys.platform == "win32", reason="forks")
 @pytest.mark.parametrize("file_format", ["npy", "hdf5"])
 @pytest.mark.parametrize("how", ["save", "split"])
-def test_a_process_killed_at_any_step_leaves_no_mixture(
+def test_a_process_killed_at_any_step_never_mixes_old_and_new_files(
     how: str, file_format: str, tmp_path: Path
 ) -> None:
     result = subprocess.run(

@@ -105,7 +105,7 @@ def test_the_papers_spellings_do_what_todays_functions_do(tmp_path: Path) -> Non
 # ---------------------------------------------------------------- images with targets
 
 
-def test_a_loop_of_ones_own_gives_its_images_and_targets() -> None:
+def test_a_user_defined_loop_gives_its_images_and_targets() -> None:
     batches = [(torch.ones(2, 3, 4, 4) * k, torch.tensor([k, k + 1])) for k in (0, 5)]
     found = labelled_images(iter(batches))
     assert [float(images.mean()) for images in found.batches] == [0.0, 5.0]
@@ -125,7 +125,7 @@ def test_batches_without_a_target_per_image_are_refused(batch: Any, fault: str) 
         list(labelled_images([batch]).batches)
 
 
-def test_what_is_no_data_loader_is_refused() -> None:
+def test_values_that_are_not_data_loaders_are_refused() -> None:
     with pytest.raises(TypeError, match=r"vision\.load_dl"):
         labelled_images(17)
 

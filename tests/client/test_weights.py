@@ -63,12 +63,14 @@ def test_a_declaration_is_a_record_or_a_dict() -> None:
 @pytest.mark.parametrize(
     "declared", [{"crop": 3}, {"crop_pixels": "many"}, {"mean": [None]}, {"crop_pixels": [-1]}]
 )
-def test_a_declaration_that_can_not_be_read_names_the_fields(declared: dict[str, Any]) -> None:
+def test_an_unreadable_declaration_is_refused_with_the_valid_fields(
+    declared: dict[str, Any],
+) -> None:
     with pytest.raises(InvalidRequestError, match=r"can't be read.*Valid: resize_pixels"):
         declaration(declared)
 
 
-def test_a_file_that_is_not_there_is_told(client: Client, tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(client: Client, tmp_path: Path) -> None:
     with pytest.raises(InvalidWeightsError, match=r"Can't read '.*nowhere.pt': No such file"):
         client.upload_weights(tmp_path / "nowhere.pt")
 

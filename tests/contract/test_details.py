@@ -137,7 +137,7 @@ def test_no_status_outgrows_the_trailers(
     assert in_header + in_details < TRAILER_BYTES - 512
 
 
-def test_weights_that_do_not_fit_a_big_model_are_told_as_such(
+def test_weights_that_do_not_fit_a_big_model_are_refused_as_such(
     client: Client, stock: StockCaller, tmp_path: Path
 ) -> None:
     """PyTorch lists every key that is missing: hundreds."""

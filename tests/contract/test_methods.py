@@ -121,7 +121,7 @@ def test_every_precision_format_and_pool_is_known_everywhere() -> None:
     assert set(pools) == set(POOLS)
 
 
-def test_every_state_of_weights_is_told() -> None:
+def test_every_state_of_weights_is_listed() -> None:
     told = {messages._STATES[state] for state in WeightsState}
     assert told == set(values(pb.DESCRIPTOR.enum_types_by_name["WeightsState"]).values())
 

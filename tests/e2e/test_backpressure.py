@@ -93,7 +93,7 @@ def serve_others(client: Client, pictures: list[bytes]) -> None:
         assert len(client.extract(model, some, module).images) == 20
 
 
-def test_a_reader_who_stops_costs_little_memory_and_nobody_elses_time(
+def test_a_client_that_stops_reading_costs_little_memory_and_no_other_clients_time(
     tmp_path: Path, pictures: list[bytes]
 ) -> None:
     """A server at work has its ups and downs of memory: growth counts from its level at work."""
@@ -263,7 +263,9 @@ def assert_lease_back(client: Client, left: float | None = None) -> None:
         assert took < 1 + 2 * (time.monotonic() - started)
 
 
-def test_a_reader_who_left_is_one_line_in_the_log(tmp_path: Path, pictures: list[bytes]) -> None:
+def test_a_client_that_cancelled_is_one_line_in_the_log(
+    tmp_path: Path, pictures: list[bytes]
+) -> None:
     with server_process(tmp_path, max_batch=MAX_BATCH) as server, Client(server.address) as client:
         client.load(SQUEEZENET)
         for stop_seconds in (0, 2):
@@ -289,7 +291,7 @@ def test_a_reader_who_left_is_one_line_in_the_log(tmp_path: Path, pictures: list
         assert line["images"] > 0
 
 
-def test_a_reader_who_stopped_is_told_when_the_server_shuts_down(
+def test_a_client_that_stopped_reading_gets_an_error_when_the_server_shuts_down(
     tmp_path: Path, pictures: list[bytes]
 ) -> None:
     with server_process(tmp_path, drain_seconds=1) as server, Client(server.address) as client:
@@ -307,7 +309,7 @@ def _read_slowly(stream: Any) -> None:
         time.sleep(0.3)
 
 
-def test_images_that_were_ready_when_their_reader_left_are_counted(
+def test_images_that_were_ready_when_their_client_cancelled_are_counted(
     server: TestServer, client: Client, pictures: list[bytes]
 ) -> None:
     counter = "thingsvision_cancelled_images_total"

@@ -94,7 +94,7 @@ def test_models_are_loaded_pinned_and_unloaded(server: TestServer) -> None:
     assert model not in run(server, "status").stdout
 
 
-def test_names_that_are_left_out_are_those_of_the_library(
+def test_defaults_of_names_are_the_librarys(
     server: TestServer, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -106,7 +106,7 @@ def test_names_that_are_left_out_are_those_of_the_library(
     assert run(server, "show-model", "--no-pretrained").stdout.count("Conv2d") == 5
 
 
-def test_the_version_is_told() -> None:
+def test_the_version_is_printed() -> None:
     assert (
         run(None, "--version").stdout == f"thingsvision-client {version('thingsvision-service')}\n"
     )

@@ -22,7 +22,7 @@ MODEL = "torchvision/squeezenet1_0@random:0"
 MODULES = ["features.3", "features.5"]
 
 
-def test_features_are_nearly_the_usual_ones_whatever_the_last_batch(
+def test_compiled_features_are_close_to_the_default_for_any_size_of_the_last_batch(
     client: Client, photos: list[Path]
 ) -> None:
     usual = client.extract(MODEL, photos, MODULES, batch_size=2)
@@ -72,7 +72,7 @@ def test_every_image_alone_is_compiled_too(client: Client, photos: list[Path]) -
         ),
     ],
 )
-def test_what_can_not_be_compiled_is_refused(
+def test_a_network_that_cannot_be_compiled_is_refused(
     client: Client, photos: list[Path], model: str, module: str, sentence: str
 ) -> None:
     batch_size = None if model == MODEL else 2

@@ -160,7 +160,9 @@ def test_a_pipeline_of_unknown_length_is_read_once(
     np.testing.assert_array_equal(rows, np.tile(rows[:2], (30, 1, 1, 1)))
 
 
-def test_what_is_no_batch_is_refused(extractor: Extractor, inputs: torch.Tensor) -> None:
+def test_values_that_are_not_batches_are_refused(
+    extractor: Extractor, inputs: torch.Tensor
+) -> None:
     with pytest.raises(TypeError, match=r"not dict of 'pixel_values'"):
         extractor.extract_features([{"pixel_values": inputs}], "features.5")
     for wrong in ("photos", 3, {"a": inputs}):
@@ -176,7 +178,7 @@ def test_what_is_no_batch_is_refused(extractor: Extractor, inputs: torch.Tensor)
         extractor.extract_features(list(inputs), "features.5")  # images, not batches of them
 
 
-def test_wrong_questions_are_told_before_the_loop(extractor: Extractor) -> None:
+def test_wrong_arguments_are_refused_before_the_loop(extractor: Extractor) -> None:
     with pytest.raises(InvalidRequestError, match="exactly one"):
         extractor.batch_extraction("features.5", ["features.5"])
     with pytest.raises(InvalidRequestError, match="output_type is one of ndarray, tensor"):

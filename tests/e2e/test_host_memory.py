@@ -48,7 +48,7 @@ def visit(client: Client, *seeds: int) -> None:
         client.load(squeezenet(seed))
 
 
-def test_features_after_a_return_are_those_before_bit_for_bit(
+def test_features_of_a_restored_model_are_bit_identical(
     start_server: Callable[..., Any], photos: list[Path]
 ) -> None:
     budgets = {"device_memory": ROOM_FOR_ONE, "host_memory": 2 * SQUEEZENET_BYTES}
@@ -73,7 +73,7 @@ def test_features_after_a_return_are_those_before_bit_for_bit(
         assert figure(server, "model_evictions_total", reason="room") == 5
 
 
-def test_what_left_longest_ago_goes_first(start_server: Callable[..., Any]) -> None:
+def test_the_model_offloaded_first_is_evicted_first(start_server: Callable[..., Any]) -> None:
     budgets = {"device_memory": ROOM_FOR_ONE, "host_memory": 2 * SQUEEZENET_BYTES}
     with start_server(**budgets) as server, Client(server.address) as client:
         visit(client, 0, 1, 2, 3)  # 0, 1 and 2 left, in this order
@@ -130,7 +130,9 @@ def test_a_deleted_upload_is_kept_nowhere(start_server: Callable[..., Any], tmp_
             client.load(model)
 
 
-def test_an_unload_of_a_model_that_is_leaving_frees_it(start_server: Callable[..., Any]) -> None:
+def test_an_unload_of_a_model_that_is_being_offloaded_frees_it(
+    start_server: Callable[..., Any],
+) -> None:
     budgets = {"device_memory": ROOM_FOR_ONE, "host_memory": 2 * SQUEEZENET_BYTES}
     with start_server(**budgets) as server, Client(server.address) as client:
         visit(client, 0)

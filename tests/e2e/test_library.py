@@ -151,7 +151,7 @@ def test_wrong_names_are_value_errors_with_near_matches(
         extractor.extract_features(batches)
 
 
-def test_a_device_that_the_server_lacks_is_a_warning(server: TestServer) -> None:
+def test_a_device_that_the_server_lacks_gives_a_warning(server: TestServer) -> None:
     with pytest.warns(UserWarning, match="no device 'cuda'"):
         get_extractor("alexnet", False, "cuda", "torchvision", server=server.address)
 
@@ -234,7 +234,7 @@ def test_ten_thousand_images_are_their_rows(client: Client, tmp_path: Path) -> N
         np.testing.assert_array_equal(features, 2.0 * pixels[order].transpose(0, 3, 1, 2))
 
 
-def test_weights_of_ones_own_are_sent_and_urls_are_not(
+def test_the_users_weights_are_sent_and_urls_are_not(
     server: TestServer, photos: list[Path], tmp_path: Path
 ) -> None:
     torch.manual_seed(9)

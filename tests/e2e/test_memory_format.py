@@ -146,7 +146,7 @@ def test_streams_and_rdms_are_of_the_format(client: Client, photos: list[Path]) 
         ),
     ],
 )
-def test_what_has_no_such_format_is_refused(
+def test_models_without_the_memory_format_are_refused(
     client: Client, photos: list[Path], model: str, module: str, sentence: str
 ) -> None:
     chosen = "nhwc" if model == MODEL else "channels_last"
@@ -154,7 +154,7 @@ def test_what_has_no_such_format_is_refused(
         client.extract(model, photos[:1], module, memory_format=chosen)
 
 
-def test_a_number_that_is_no_format_is_refused(server: TestServer) -> None:
+def test_a_number_that_is_not_a_format_is_refused(server: TestServer) -> None:
     spec = pb.ModelSpec(source="torchvision", name="squeezenet1_0", random_seed=0)
     header = pb.ExtractHeader(model=spec, modules=[MODULE], memory_format=9)  # type: ignore[arg-type]
     sentence = "memory_format 9 is not known. Valid: contiguous, channels_last"

@@ -81,7 +81,7 @@ def same(
     return check
 
 
-def test_a_network_gives_what_it_gives_at_home(said: Outcome, same: Any) -> None:
+def test_a_network_gives_the_same_on_the_server_as_in_the_script(said: Outcome, same: Any) -> None:
     found = same("plain")
     assert set(found) == {"stem.0", "act", "head"}
     assert said["plain"]["modules"] == [
@@ -97,14 +97,14 @@ def test_the_same_network_with_another_preprocessing(said: Outcome, same: Any) -
     assert said["declared anew"]["model"] == said["plain"]["model"]
 
 
-def test_a_forward_of_ones_own_keeps_the_names(said: Outcome, same: Any) -> None:
+def test_a_user_defined_forward_keeps_the_names(said: Outcome, same: Any) -> None:
     assert set(same("forward")) == {"body.0", "head", ""}
     assert said["forward"]["modules"] == ["", "body", "body.0", "body.1", "head"]
     assert said["forward"]["stays"] == "ValueError: y is missing"
 
 
 @pytest.mark.parametrize("scenario", ["flatten", "flatten alone"])
-def test_a_flattening_of_ones_own(scenario: str, said: Outcome, same: Any) -> None:
+def test_a_user_defined_flatten_function(scenario: str, said: Outcome, same: Any) -> None:
     assert same(scenario)["stem.0"].shape[1:] == (8,)
     assert "flatten_fn made" in said["flatten"]["rows lost"]
     assert "leave out output_dir, or flatten_acts" in said["flatten"]["to disk"]
@@ -116,7 +116,7 @@ def test_without_preprocessing_arrays_of_any_size_are_taken(said: Outcome, same:
     same("as for ImageNet")
 
 
-def test_sizes_that_no_server_can_follow_stay_those_of_imagenet(said: Outcome, same: Any) -> None:
+def test_unsupported_input_sizes_fall_back_to_imagenets(said: Outcome, same: Any) -> None:
     same("ImageNet's size")
     assert "takes inputs of 3 x 224 x 224, not 3 x 16 x 16" in said["other size"]
 
@@ -134,7 +134,7 @@ def test_what_takes_one_image_at_a_time_works_with_a_warning(said: Outcome, same
     same("one")
 
 
-def test_what_can_not_be_exported_is_refused_with_the_reason_and_the_way(
+def test_a_network_that_cannot_be_exported_is_refused_with_the_reason_and_a_way_out(
     said: Outcome,
 ) -> None:
     refused = said["branching"]
@@ -144,7 +144,7 @@ def test_what_can_not_be_exported_is_refused_with_the_reason_and_the_way(
     assert said["custom operator"].startswith("InvalidWeightsError")
 
 
-def test_what_is_no_network_is_a_type_error(said: Outcome, server: TestServer) -> None:
+def test_an_object_that_is_not_a_network_is_a_type_error(said: Outcome, server: TestServer) -> None:
     assert said["no network"] == [
         "TypeError: model is a torch.nn.Module with backend='pt', not <class 'str'>",
         "TypeError: model is a Keras model with backend='tf', not <class 'str'>",

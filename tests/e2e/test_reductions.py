@@ -85,7 +85,7 @@ def test_an_rdm_is_of_the_reduced_features(
     np.testing.assert_allclose(rdms.rdms[MODULE], 1 - np.corrcoef(pooled), atol=1e-6)
 
 
-def test_float16_is_the_nearest_and_says_what_it_can_not_hold(
+def test_float16_rounds_to_nearest_and_names_values_out_of_range(
     client: Client, photos: list[Path], whole: np.ndarray
 ) -> None:
     found = extract(client, photos, dtype="float16").features[MODULE]
@@ -122,7 +122,7 @@ def test_bfloat16_is_near_and_named(client: Client, photos: list[Path], whole: n
         ({"reduction": Reduction(components=746_497)}, "must have 1 to 746,496 components"),
     ],
 )
-def test_what_can_not_be_had_is_refused(
+def test_impossible_reductions_are_refused(
     client: Client, photos: list[Path], options: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(errors.InvalidRequestError, match=sentence):
@@ -245,7 +245,7 @@ def test_commands_and_rsa_compute_as_model_parameters_say(
     assert "RDMs and PCAs are computed of float32" in refused.stderr
 
 
-def test_a_stream_says_what_float16_can_not_hold(client: Client) -> None:
+def test_a_stream_names_values_out_of_range_of_float16(client: Client) -> None:
     huge = np.full((2, 3, 32, 32), 1e6, np.float32)
     stream = client.stream(MODEL, huge, "features.0", dtype="float16")
     with pytest.warns(UserWarning, match=r"[\d,]+ values are larger than float16 can hold"):

@@ -179,7 +179,7 @@ def test_whoever_has_the_trailer_may_unload(
         assert not client.residency().models
 
 
-def test_a_failed_load_is_told_and_tried_again(
+def test_a_failed_load_is_reported_and_tried_again(
     start_server: Callable[..., Any], photos: list[Path], tmp_path: Path
 ) -> None:
     broken = tmp_path / "other.pth"

@@ -161,7 +161,7 @@ def test_references_in_another_order_are_put_in_order(result: RSAResult, folder:
         )
 
 
-def test_pairs_without_a_value_are_left_out_and_told(result: RSAResult, folder: Path) -> None:
+def test_pairs_without_a_value_are_left_out_with_a_warning(result: RSAResult, folder: Path) -> None:
     human = np.load(folder / "human_it.npy")
     human[3, :] = human[:, 3] = np.nan
     human[10, 20] = human[20, 10] = np.nan
@@ -234,7 +234,7 @@ def test_an_extractor_and_a_loader_bring_their_settings(
     assert found.of("human_it", "features.3").score == pytest.approx(expected, abs=1e-6)
 
 
-def test_references_of_other_images_are_told_before_anything_is_sent(
+def test_references_of_other_images_are_refused_before_anything_is_sent(
     client: Client, photos: list[Path]
 ) -> None:
     sent = []

@@ -96,7 +96,7 @@ def test_an_rdm_of_kept_images_is_the_same(keeping: TestServer, stimuli: Path) -
     np.testing.assert_array_equal(first.rdms[MODULE], second.rdms[MODULE])
 
 
-def test_the_question_what_is_kept_goes_where_the_images_go(
+def test_the_query_for_cached_images_is_routed_like_the_images(
     keeping: TestServer, stimuli: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
@@ -264,7 +264,7 @@ def test_hidden_files_and_links_that_lead_out_are_not_listed(
         assert client.extract(MODEL, client.server_images(), MODULE).images
 
 
-def test_without_an_image_root_the_operators_way_is_told(client: Client) -> None:
+def test_without_an_image_root_the_error_names_the_option(client: Client) -> None:
     with pytest.raises(errors.InvalidRequestError, match="--image-root"):
         client.server_images()
 
@@ -288,7 +288,7 @@ def extract_by_hand(channel: grpc.Channel, image: pb.Image) -> None:
     list(FeatureServiceStub(channel).Extract(iter(requests)))
 
 
-def test_the_store_lets_go_what_was_not_asked_for_the_longest(tmp_path: Path) -> None:
+def test_the_store_evicts_the_least_recently_used_image(tmp_path: Path) -> None:
     contents = [bytes([number]) * 40 for number in range(4)]
     digests = digests_of(contents)
     store = ImageStore(tmp_path, 100)

@@ -95,7 +95,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_stranger_reads_what_the_client_reads(
+def test_a_program_with_stock_stubs_reads_what_the_client_reads(
     server: Any, client: Client, stubs: Path, photos: list[Path], tmp_path: Path, case: str
 ) -> None:
     model, modules = CASES[case]

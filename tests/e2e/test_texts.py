@@ -75,7 +75,9 @@ def test_hidden_modules_of_the_text_tower(client: Client, extractor: Extractor) 
     assert np.isfinite(rdm).all()
 
 
-def test_what_sees_no_texts_says_so(server: TestServer, client: Client, photos: list[Path]) -> None:
+def test_models_that_take_no_texts_say_so(
+    server: TestServer, client: Client, photos: list[Path]
+) -> None:
     with pytest.raises(errors.InvalidRequestError, match="no text tower: it sees images only"):
         client.extract_texts("torchvision/squeezenet1_1@random:0", TEXTS)
     plain = get_extractor("squeezenet1_1", False, None, "torchvision", server=server.address)
@@ -107,7 +109,7 @@ def test_modules_that_see_texts_are_shown(
     assert not lines["visual"].endswith("texts")
 
 
-def test_what_lies_in_a_tower_sees_what_it_sees(client: Client) -> None:
+def test_modules_inside_a_tower_take_its_inputs(client: Client) -> None:
     for module in client.modules(CLIP):
         tower = module.name.partition(".")[0]
         assert module.modality == {"text": "text"}.get(tower, "image"), module.name

@@ -64,7 +64,7 @@ def test_tokens_are_told_apart_by_the_models_own_structure(
         (VIT, "patch_embed.proj"),
     ],
 )
-def test_what_is_no_sequence_of_tokens_is_refused(
+def test_modules_whose_output_is_not_a_token_sequence_are_refused(
     client: Client, photos: list[Path], model: str, module: str, tokens: str
 ) -> None:
     with pytest.raises(errors.NotExtractableError, match=r"token sequences.*output \[") as caught:

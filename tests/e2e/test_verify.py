@@ -231,7 +231,7 @@ def test_values_are_compared(
     assert found.modules[0].largest_difference == pytest.approx(factor - 1, rel=0.2, abs=1e-9)
 
 
-def test_what_was_done_to_a_file_is_told(
+def test_changes_of_a_file_are_reported(
     client: Client, task: Task, tmp_path: Path, check: Verify
 ) -> None:
     task = replace(task, modules=MODULES[:1])
@@ -247,7 +247,7 @@ def test_what_was_done_to_a_file_is_told(
     assert "No such file" in check(path).faults[0]
 
 
-def test_changed_weights_and_servers_are_told(
+def test_changed_weights_and_servers_are_reported(
     client: Client, task: Task, tmp_path: Path, check: Verify
 ) -> None:
     path = extract_to_file(client, task, tmp_path / "out", file_format="npz")
@@ -263,7 +263,7 @@ def test_changed_weights_and_servers_are_told(
     assert [one.verdict for one in found.modules] == ["different", "different"]
 
 
-def test_inputs_that_no_file_keeps_can_not_be_checked(
+def test_inputs_that_are_not_in_files_cannot_be_checked(
     client: Client, photos: list[Path], tmp_path: Path, check: Verify
 ) -> None:
     inputs = np.zeros((3, 3, 48, 48), np.float32)

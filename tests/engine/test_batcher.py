@@ -155,7 +155,7 @@ async def test_requests_for_the_same_modules_share_a_pass(bench: Bench) -> None:
     np.testing.assert_array_equal(joined(results[2]), alone(bench, [4], "features.12"))
 
 
-async def test_requests_of_another_manner_never_share_a_pass(bench: Bench) -> None:
+async def test_requests_with_other_compute_options_never_share_a_pass(bench: Bench) -> None:
     usual = Work(bench.taps("features.5"), InputSpec((3, 224, 224)))
     other = replace(usual, options=ComputeOptions(memory_format=MemoryFormat.CHANNELS_LAST))
     with (
@@ -243,7 +243,7 @@ async def test_whoever_does_not_read_stops_only_their_own_stream(bench: Bench) -
         assert names == [f"image {seed}" for seed in range(40)]
 
 
-async def test_images_of_a_reader_who_left_never_reach_the_device(bench: Bench) -> None:
+async def test_images_of_a_client_that_cancelled_never_reach_the_device(bench: Bench) -> None:
     with bench.open(bench.taps(), 0) as staying:
         async with waiting_device(bench):
             with bench.open(bench.taps(), 0) as leaving:

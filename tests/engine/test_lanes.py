@@ -10,7 +10,7 @@ from thingsvision_server.engine.passes import lanes
 from thingsvision_server.engine.passes.lanes import Cores, DeviceLanes
 
 
-def test_idle_lanes_are_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_idle_lanes_are_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lanes, "IDLE_SECONDS", 0.5)
     told: list[bool] = []
 

@@ -149,7 +149,7 @@ async def test_a_resident_model_is_used_while_another_loads(house: Any) -> None:
 
 
 @pytest.mark.parametrize("leaving_count", [1, 3])
-async def test_a_waiter_that_leaves_does_not_stop_the_load(house: Any, leaving_count: int) -> None:
+async def test_a_cancelled_waiter_does_not_stop_the_load(house: Any, leaving_count: int) -> None:
     async with house(2) as open_house:
         open_house.door.opened.clear()
         visits = [asyncio.create_task(visit(open_house, squeezenet(0))) for _ in range(3)]
@@ -164,7 +164,7 @@ async def test_a_waiter_that_leaves_does_not_stop_the_load(house: Any, leaving_c
         assert open_house.residency.residents()[0].lease_count == 0
 
 
-async def test_a_failed_load_is_told_to_all_and_tried_again(house: Any, tmp_path: Path) -> None:
+async def test_a_failed_load_is_reported_to_all_and_tried_again(house: Any, tmp_path: Path) -> None:
     key = ModelKey("torchvision", "squeezenet1_0", Pretrained("IMAGENET1K_V1"))
     async with house(2) as open_house:
         open_house.door.opened.clear()

@@ -70,7 +70,7 @@ def test_detection_gives_what_its_own_pass_gives_up_to_boxes(
         np.testing.assert_array_equal(found.features[module], expected[module])
 
 
-def test_boxes_are_no_features(client: Client, photos: list[Path], tmp_path: Path) -> None:
+def test_boxes_are_not_features(client: Client, photos: list[Path], tmp_path: Path) -> None:
     picture = photo(photos[0], 320, tmp_path)
     model = "torchvision/fasterrcnn_mobilenet_v3_large_320_fpn@random:0"
     with pytest.raises(ModuleNeverRunsError, match=r"roi_heads\.box_head"):

@@ -241,7 +241,7 @@ def test_features_over_the_wire_are_not_normalised_and_repeat(
     assert (preprocessing.interpolation, tuple(preprocessing.mean)) == ("bicubic", ())
 
 
-def test_missing_weights_and_names_without_a_variant_are_told(client: Client) -> None:
+def test_missing_weights_and_names_without_a_variant_are_refused(client: Client) -> None:
     with pytest.raises(WeightsMissingError, match=r"dreamsim_ensemble_checkpoint\.zip"):
         client.load("custom/DreamSim/ensemble")
     with pytest.raises(UnknownModelError, match="'DreamSim/dino_vitb16'"):

@@ -88,7 +88,9 @@ def _resolved(folder: Path, name: str, content: bytes | None = None) -> tuple[An
 
 
 @pytest.mark.parametrize("name", CACHED)
-def test_files_of_other_libraries_give_what_these_give(tmp_path: Path, name: str) -> None:
+def test_files_of_other_libraries_give_the_same_logits_as_the_libraries(
+    tmp_path: Path, name: str
+) -> None:
     source, key = _resolved(tmp_path, name)
     with pytest.raises(WeightsMissingError, match=f"cached files {CACHED[name]}"):
         source.load(key, "cpu")
@@ -129,7 +131,7 @@ def test_tensors_that_do_not_fit_are_listed(tmp_path: Path) -> None:
         source.load(key, "cpu")
 
 
-def test_files_that_are_no_weights_of_keras_2_are_refused(tmp_path: Path) -> None:
+def test_files_that_are_not_weights_of_keras_2_are_refused(tmp_path: Path) -> None:
     import h5py
 
     file = tmp_path / "keras3.h5"

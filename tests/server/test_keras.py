@@ -283,7 +283,7 @@ def test_weights_are_found_where_keras_has_them(
 # ---------------------------------------------------------------- refusals
 
 
-def test_what_there_is_not_is_refused_with_near_matches(client: Client, photos: list[Path]) -> None:
+def test_unknown_names_are_refused_with_near_matches(client: Client, photos: list[Path]) -> None:
     with pytest.raises(UnknownModelError, match=r"'MobileNetV4'\. Did you mean 'MobileNetV2'"):
         client.modules("keras/MobileNetV4")
     with pytest.raises(UnknownWeightsError, match=r"'imagenet21k'\. Did you mean 'imagenet'"):

@@ -288,7 +288,7 @@ NEED_VALUES: dict[str, Callable[[], nn.Module]] = {
 
 
 @pytest.mark.parametrize("case", NEED_VALUES)
-def test_a_network_that_needs_a_value_is_loaded_the_ordinary_way(case: str) -> None:
+def test_a_network_that_needs_initial_values_is_loaded_normally(case: str) -> None:
     build = NEED_VALUES[case]
     ways = Ways(build, seeded(build).state_dict())
     assert ways.count == 2
@@ -330,7 +330,7 @@ MISFITS: dict[str, Callable[[StateDict], Any]] = {
 
 
 @pytest.mark.parametrize("case", MISFITS)
-def test_a_misfit_is_told_in_the_same_words(case: str) -> None:
+def test_mismatched_keys_are_reported_in_the_same_words(case: str) -> None:
     state = seeded(small).state_dict()
     MISFITS[case](state)
     with pytest.raises(RuntimeError) as ordinary:

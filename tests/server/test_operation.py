@@ -84,7 +84,7 @@ def worked(process: ServerProcess, photos: list[Path]) -> ServerProcess:
 
 
 @pytest.mark.parametrize("service", ["", *OURS])
-def test_health_is_told_overall_and_by_service(process: ServerProcess, service: str) -> None:
+def test_health_is_reported_overall_and_by_service(process: ServerProcess, service: str) -> None:
     with grpc.insecure_channel(process.address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         reply = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=30)
@@ -180,7 +180,7 @@ class OpenRequest:
         self._calls.__exit__(None, None, None)
 
 
-def test_the_depth_of_the_queue_is_that_of_what_waits(
+def test_the_queue_depth_counts_waiting_images(
     start_server: Callable[..., Any], photos: list[Path]
 ) -> None:
     """A reader that stops reading has the device stop, and images wait for it."""

@@ -90,7 +90,7 @@ def test_help_names_every_option_with_its_meaning() -> None:
     assert "THINGSVISION_" in printed
 
 
-def test_the_version_is_told() -> None:
+def test_the_version_is_printed() -> None:
     done = server("--version")
     assert done.stdout == f"thingsvision-server {version('thingsvision-service')}\n"
 

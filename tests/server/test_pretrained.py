@@ -114,7 +114,7 @@ def test_missing_weights_name_every_file_and_place(sources: Sources, tmp_path: P
         loaded(sources, RESNET)
 
 
-def test_the_state_of_weights_is_told(tmp_path: Path) -> None:
+def test_the_state_of_weights_is_listed(tmp_path: Path) -> None:
     def states(allow_download: bool) -> set[WeightsState]:
         source = open_sources(tmp_path, allow_download=allow_download)["torchvision"]
         (entry,) = source.entries(["squeezenet1_1"])
@@ -297,7 +297,7 @@ def test_a_file_with_another_digest_than_its_name_tells_is_refused(tmp_path: Pat
     assert not (tmp_path / "weights" / "torch/hub/checkpoints" / published.name).exists()
 
 
-def test_a_hub_out_of_reach_is_no_repository_without_files(tmp_path: Path) -> None:
+def test_an_unreachable_hub_is_not_a_repository_without_files(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
         "from thingsvision_server.errors import WeightsMissingError\n"

@@ -293,7 +293,7 @@ def test_both_towers_of_align_give_what_the_library_gives(
     np.testing.assert_array_equal(texts.features["text_projection"], kept["text_projection"])
 
 
-def test_aligns_preprocessing_is_told_and_is_the_processors(
+def test_the_preprocessing_of_align_is_described_and_is_the_processors(
     tmp_path: Path, photos: list[Path]
 ) -> None:
     source = open_sources(tmp_path)["custom"]

@@ -176,7 +176,7 @@ def test_no_letters_overlap(
     assert drawn[0].get_size_inches()[0] <= 7.2 + 1e-6
 
 
-def test_images_are_named_where_they_are_few(tmp_path: Path, drawn: list[Any]) -> None:
+def test_images_are_named_if_there_are_few(tmp_path: Path, drawn: list[Any]) -> None:
     rows = [f"{row} $no maths$.png" for row in range(COUNT)]
     plot_rdms(tmp_path / "grid.png", {"a": random_rdm(1)}, images=rows)
     written = {text.get_text() for axes in drawn[0].axes for text in axes.texts}
@@ -241,7 +241,7 @@ def test_the_same_figure_is_the_same_bytes(tmp_path: Path, folder: Path) -> None
     assert b"/FontFile2" in here[2].read_bytes()
 
 
-def test_what_can_not_be_drawn_is_told(tmp_path: Path, folder: Path) -> None:
+def test_figures_that_cannot_be_drawn_are_refused(tmp_path: Path, folder: Path) -> None:
     rdm, path = {"a": random_rdm(1)}, tmp_path / "grid.png"
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"colormap": "virids"}, "no colormap 'virids'; it has, for example, .*viridis"),

@@ -87,7 +87,7 @@ def test_a_broken_image_is_named_whatever_the_batch_and_the_call(stock: StockCal
     check(stock.refusal("ComputeRDM", requests), INVALID, "ImageError", ("image 7 ('7')",))
 
 
-def test_the_first_of_two_broken_images_is_told(stock: StockCaller) -> None:
+def test_the_first_of_two_broken_images_is_reported(stock: StockCaller) -> None:
     """A big broken image is decoded longer than the small one after it."""
     large = encoded(Pillow.fromarray(np.tile(NOISE[:60, :60], (20, 20, 1))), "JPEG")
     images = [image(0, "large", large[:-5000]), image(1, "empty", b"")]
@@ -217,7 +217,7 @@ EXTRACTIONS: dict[str, Bad] = {
 
 
 @pytest.mark.parametrize("case", EXTRACTIONS)
-def test_a_bad_request_is_refused_with_what_would_be_right(stock: StockCaller, case: str) -> None:
+def test_a_bad_request_is_refused_with_the_valid_choices(stock: StockCaller, case: str) -> None:
     bad = EXTRACTIONS[case]
     check(stock.refusal("Extract", bad.requests()), bad.code, bad.reason, bad.words)
 

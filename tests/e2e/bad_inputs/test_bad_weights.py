@@ -189,7 +189,7 @@ def test_weights_of_another_network_do_not_fit(stock: StockCaller) -> None:
     check(refusal, INVALID, "WeightsMismatchError", words)
 
 
-def test_a_zip_file_with_other_things_is_no_torch_file(stock: StockCaller) -> None:
+def test_a_zip_file_with_other_content_is_not_a_torch_file(stock: StockCaller) -> None:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("readme.txt", "hello")

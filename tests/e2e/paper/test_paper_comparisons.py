@@ -164,7 +164,7 @@ def test_a_comparison_without_pandas_says_what_to_install(
         vision.compare_models("images", "out", ["a"], ["b"], False, 2, "pt", True, False)
 
 
-def test_features_across_models_and_datasets_lie_where_they_did(
+def test_features_across_models_and_datasets_are_saved_where_the_original_saved_them(
     server: TestServer, connected: Path
 ) -> None:
     shutil.copytree("images/ape", "more images")
@@ -214,7 +214,7 @@ def test_features_across_datasets_and_modules_are_of_every_module_that_matches(
         (["classifier.3", "features.6"], True, "tsv", InvalidRequestError, "no file format 'tsv'"),
     ],
 )
-def test_a_study_that_can_not_end_is_not_begun(
+def test_a_study_that_cannot_finish_is_refused_before_it_starts(
     connected: Path, modules: list[str], flatten: bool, kind: str, error: Any, said: str
 ) -> None:
     with pytest.raises(error, match=said):

@@ -79,7 +79,7 @@ def test_a_source_can_be_named(server: TestServer) -> None:
         Model("VGG16", False, "cpu", backend="jax")
 
 
-def test_a_device_that_the_server_lacks_is_warned_of_at_the_users_line(connected: Path) -> None:
+def test_a_device_that_the_server_lacks_gives_a_warning_at_the_users_line(connected: Path) -> None:
     with pytest.warns(UserWarning, match="no device 'cuda'") as caught:
         Model("squeezenet1_0", pretrained=False, device="cuda")
     assert [Path(one.filename).name for one in caught] == [Path(__file__).name]
@@ -111,7 +111,7 @@ def test_maps_keep_their_shape_if_asked(server: TestServer, squeezenet: Model) -
     assert targets.tolist() == [[0], [0], [1], [1], [1]]
 
 
-def test_choices_that_do_not_count_are_warned_of(squeezenet: Model) -> None:
+def test_arguments_without_effect_give_a_warning(squeezenet: Model) -> None:
     loader = load(squeezenet)
     with pytest.warns(UserWarning, match="batch_size=3 is not that of data_loader, 2") as caught:
         squeezenet.extract_features(loader, "classifier.3", 3, flatten_acts=True)
@@ -120,7 +120,7 @@ def test_choices_that_do_not_count_are_warned_of(squeezenet: Model) -> None:
         squeezenet.extract_features(loader, "classifier.3", 2, True, "cuda")
 
 
-def test_a_loader_of_ones_own_gives_its_rows_and_targets(squeezenet: Model) -> None:
+def test_a_user_defined_loader_gives_its_rows_and_targets(squeezenet: Model) -> None:
     torch.manual_seed(1)
     images, classes = torch.randn(5, 3, 64, 64), torch.tensor([3, 1, 4, 1, 5])
     dataset = torch.utils.data.TensorDataset(images, classes)
@@ -185,7 +185,7 @@ def test_clip_has_no_class_probabilities(connected: Path) -> None:
         )
 
 
-def test_weights_of_ones_own_are_taken(server: TestServer, connected: Path) -> None:
+def test_the_users_weights_are_used(server: TestServer, connected: Path) -> None:
     torch.manual_seed(9)
     network = squeezenet1_0(weights=None).eval()
     torch.save(network.state_dict(), "own.pth")

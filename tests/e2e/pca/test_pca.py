@@ -133,7 +133,7 @@ def test_streams_and_rdms_are_of_the_scores(client: Client, folder: Path, fitted
     np.testing.assert_array_equal(half, scores.astype(np.float16))
 
 
-def test_the_same_call_finds_what_is_there(client: Client, folder: Path, fitted: PCA) -> None:
+def test_the_same_call_finds_the_existing_pca(client: Client, folder: Path, fitted: PCA) -> None:
     count = len(client.pcas())
     assert fit(client, folder) == fitted
     assert fit(client, folder, batch_size=None).sha256 == fitted.sha256
@@ -212,7 +212,7 @@ def test_tensors_are_other_features(client: Client, fitted: PCA) -> None:
         client.extract(MODEL, inputs, MODULE, reduction=Reduction(pca=fitted.sha256))
 
 
-def test_token_extraction_is_told(client: Client, photos: list[Path]) -> None:
+def test_a_pca_records_its_token_extraction(client: Client, photos: list[Path]) -> None:
     model, module = "timm/vit_tiny_patch16_224@random:0", "norm"
     pca = client.fit_pca(
         model, photos, module, components=2, token_extraction="cls_token", name="tokens"
@@ -262,7 +262,7 @@ def test_an_unknown_pca_is_refused_with_near_names(
         ({"reduction": Reduction(pca=NAME)}, "not on scores of another one"),
     ],
 )
-def test_what_can_not_be_fitted_is_refused(
+def test_a_pca_that_cannot_be_fitted_is_refused(
     client: Client, folder: Path, fitted: PCA, options: Any, sentence: str
 ) -> None:
     with pytest.raises(errors.InvalidRequestError, match=sentence):
@@ -275,7 +275,7 @@ def test_reductions_name_a_pca_by_a_text() -> None:
             Reduction(pca=wrong)  # type: ignore[arg-type]
 
 
-def test_directions_that_are_not_there_are_refused(client: Client) -> None:
+def test_more_components_than_directions_are_refused(client: Client) -> None:
     images = np.repeat(np.random.default_rng(0).random((3, 3, 64, 64), np.float32), 2, axis=0)
     with pytest.raises(errors.InvalidRequestError, match="over these 6 images in 2 directions"):
         client.fit_pca(MODEL, images, MODULE, components=3, deterministic=True)

@@ -33,7 +33,7 @@ from thingsvision_client.jobs import FolderOptions, Task, extract_to_file, extra
 # ---------------------------------------------------------------- interrupted
 
 
-def test_an_interrupted_extraction_goes_on(
+def test_an_interrupted_extraction_resumes(
     client: Client,
     originals: Path,
     expected: dict[str, Any],
@@ -94,7 +94,7 @@ def test_chunks_are_joined_in_the_end(
     )
 
 
-def test_what_the_disk_refuses_leaves_what_is_complete(
+def test_errors_of_the_disk_keep_complete_files(
     client: Client, originals: Path, expected: dict[str, Any], tmp_path: Path
 ) -> None:
     blocked = chunk_paths(tmp_path, MODULES[1], 100)[1]
@@ -137,7 +137,7 @@ def test_lost_chunks_are_extracted_again(
     assert_chunks(tmp_path, expected)
 
 
-def test_arrays_and_images_of_unknown_number_go_on_too(
+def test_arrays_and_images_of_unknown_number_resume_too(
     client: Client, photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     inputs = np.random.default_rng(0).normal(size=(20, 3, 48, 48)).astype(np.float32)

@@ -141,7 +141,7 @@ def resumed_at(told: str, count: int) -> int:
 # ---------------------------------------------------------------- one file, the command line
 
 
-def test_the_same_command_goes_on(
+def test_the_same_command_resumes(
     server: TestServer, client: Client, photos: list[Path], tmp_path: Path
 ) -> None:
     images, out = tmp_path / "images", tmp_path / "out"

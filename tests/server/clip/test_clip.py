@@ -152,7 +152,7 @@ def test_tokens_are_taken_of_images_alone(client: Client, pictures: list[Pillow.
             client.extract(f"{model}@random:0", images, module, token_extraction="cls_token")
 
 
-def test_queries_that_pool_are_no_patches(sources: Sources) -> None:
+def test_pooling_queries_are_not_patches(sources: Sources) -> None:
     """CoCa pools by 256 queries, as many as its image has patches."""
     key = ModelKey("custom", "OpenCLIP/coca_ViT-L-14", Random(0))
     modules = {one.name: one for one in sources["custom"].structure(key).modules}
@@ -187,7 +187,7 @@ def test_a_text_is_never_cut_off(client: Client) -> None:
     assert "reads at most 77" in sentence
 
 
-def test_a_name_without_a_variant_is_told_the_variants(client: Client) -> None:
+def test_a_name_without_a_variant_is_refused_with_the_variants(client: Client) -> None:
     for name in ("clip", "OpenCLIP"):
         with pytest.raises(ClientUnknownModelError, match=f"'{name}/"):
             client.modules(f"custom/{name}@random:0")

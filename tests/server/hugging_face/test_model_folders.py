@@ -339,7 +339,7 @@ def test_shards_outside_the_folder_are_refused(client: Client, folder: Path) -> 
 @pytest.mark.parametrize(
     "name", ["../transformers/swin", "/etc", "a/../swin", "a/b/c", "..", "./a"]
 )
-def test_paths_are_no_names(client: Client, name: str) -> None:
+def test_paths_are_not_names(client: Client, name: str) -> None:
     from thingsvision_client.values.model import Model
 
     with pytest.raises(InvalidRequestError, match=r"the name must be a folder in .*, not a path"):

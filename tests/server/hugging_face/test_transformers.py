@@ -161,7 +161,7 @@ def test_preprocessing_is_the_processor_itself(folder: Path, photos: list[Path],
     assert transform.spec.shape == tuple(expected.shape[1:])
 
 
-def test_preprocessing_is_told_as_data(client: Client, photos: list[Path]) -> None:
+def test_preprocessing_is_described_as_data(client: Client, photos: list[Path]) -> None:
     result = client.extract("transformers/org/dino", photos[:1], "layernorm")
     told = result.provenance.preprocessing
     assert (told.resize_pixels, told.crop_pixels) == ((40,), (32, 32))
@@ -233,7 +233,7 @@ def test_without_a_class_token_only_the_mean_can_be_taken(
         client.extract(model, photos[:2], block, token_extraction="cls_token")
 
 
-def test_what_is_no_sequence_has_no_tokens(client: Client, photos: list[Path]) -> None:
+def test_outputs_that_are_not_sequences_have_no_tokens(client: Client, photos: list[Path]) -> None:
     with pytest.raises(NotExtractableError, match="is none"):
         client.extract(
             "transformers/resnet", photos[:1], "encoder.stages.1", token_extraction="avg_pool"

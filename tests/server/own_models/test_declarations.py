@@ -84,7 +84,9 @@ def test_a_declaration_that_makes_no_sense_is_refused(
     assert words in str(refusal.value)
 
 
-def test_a_declaration_that_does_not_fit_the_model_is_told(client: Client, tmp_path: Path) -> None:
+def test_a_declaration_that_does_not_fit_the_model_is_refused(
+    client: Client, tmp_path: Path
+) -> None:
     path = onnx_file(network(13), tmp_path / "net.onnx")
     model = client.upload_model(path, DECLARED | {"crop_pixels": [24]})
     with pytest.raises(InvalidRequestError, match="takes inputs of 3 x 32 x 32, not 3 x 24 x 24"):

@@ -42,7 +42,7 @@ def test_a_model_of_exactly_four_images_is_refused_with_the_way_out(
         client.modules(model)
 
 
-def test_a_program_keeps_its_ways_when_it_left_the_device_and_came_back(programs: Path) -> None:
+def test_an_offloaded_and_restored_program_behaves_as_before(programs: Path) -> None:
     model = ExportedModel(programs / "any.pt2", TensorFlowRuntime(sys.executable)).load("cpu")
     assert isinstance(model, OffloadableModel)
     back = model.offload().restore()

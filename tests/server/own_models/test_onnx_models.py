@@ -63,7 +63,7 @@ def test_an_onnx_model_of_one_image_runs_images_one_by_one(
     assert_close(result, expected)
 
 
-def test_what_has_no_row_per_image_is_told(
+def test_modules_without_a_row_per_image_are_refused(
     client: Client, tmp_path: Path, photos: list[Path]
 ) -> None:
     model = client.upload_model(onnx_file(network(9), tmp_path / "net.onnx"), DECLARED)

@@ -200,7 +200,7 @@ def test_weights_of_another_network_are_refused_with_the_keys(
         assert word in str(refusal.value)
 
 
-def test_an_unknown_digest_is_told(client: Client) -> None:
+def test_an_unknown_digest_is_refused(client: Client) -> None:
     with pytest.raises(UnknownWeightsError, match=f"'{'a' * 64}'; upload them first"):
         client.load(f"torchvision/squeezenet1_1@sha256:{'a' * 64}")
 

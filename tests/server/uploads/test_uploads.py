@@ -97,7 +97,7 @@ def broken_count(server: TestServer) -> float:
     return sum(handled.labels(*UPLOAD_LABELS, code)._value.get() for code in codes)
 
 
-def test_an_upload_of_a_client_that_died_goes_on_where_it_stopped(
+def test_the_upload_of_a_killed_client_resumes_where_it_stopped(
     server: TestServer, client: Client, folder: Path, tmp_path: Path
 ) -> None:
     content = weights(8, seed=1)
@@ -114,7 +114,7 @@ def test_an_upload_of_a_client_that_died_goes_on_where_it_stopped(
     assert not partial.exists()
 
 
-def test_the_server_says_from_where_it_wants_the_rest(
+def test_the_server_says_where_an_upload_resumes(
     server: TestServer, stock: StockCaller, folder: Path, tmp_path: Path
 ) -> None:
     content = weights(6, seed=2)
@@ -135,7 +135,7 @@ def test_the_server_says_from_where_it_wants_the_rest(
     assert (last.complete, last.upload.sha256) == (True, digest(content))
 
 
-def test_an_upload_that_ends_too_early_is_gone_on_with(
+def test_an_upload_that_ends_too_early_is_resumed(
     client: Client, stock: StockCaller, folder: Path, tmp_path: Path
 ) -> None:
     content, path = weights(3, seed=5), tmp_path / "weights.safetensors"
@@ -185,7 +185,7 @@ def test_uploads_of_one_file_at_a_time_do_not_disturb_each_other(
     assert not list((folder / "uploads").glob("partial-*"))
 
 
-def test_what_broke_off_is_removed_after_a_day(tmp_path: Path) -> None:
+def test_partial_uploads_are_removed_after_a_day(tmp_path: Path) -> None:
     old, young = tmp_path / f"partial-{'0' * 64}", tmp_path / f"partial-{'1' * 64}"
     for path in (old, young):
         path.write_bytes(b"x")
@@ -195,7 +195,7 @@ def test_what_broke_off_is_removed_after_a_day(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [young.name]
 
 
-def test_a_broken_upload_leaves_what_came_and_a_wrong_one_nothing(tmp_path: Path) -> None:
+def test_an_interrupted_upload_keeps_its_bytes_and_a_wrong_one_nothing(tmp_path: Path) -> None:
     store, content = UploadStore(tmp_path, 10_000_000, 10_000_000), weights()
     announced = Announcement(digest(content), len(content))
     with suppress(KeyboardInterrupt), store.begin(announced) as begun:
@@ -262,7 +262,7 @@ def test_an_unknown_upload_can_not_be_deleted(client: Client, sha256: str) -> No
         client.delete_upload(sha256)
 
 
-def test_the_quota_refuses_what_has_no_room_and_says_how_to_make_some(tmp_path: Path) -> None:
+def test_an_upload_over_the_quota_is_refused_with_the_ways_to_make_room(tmp_path: Path) -> None:
     first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
     first.write_bytes(weights(1, seed=7))
     second.write_bytes(weights(1.5, seed=8))
