@@ -55,7 +55,7 @@ def select_rows(patterns: Sequence[str], *, quick: bool, full: bool) -> list[Mea
             names = ", ".join(row.id for row in ROWS)
             raise SystemExit(f"No row matches {pattern!r}. Rows: {names}")
     if patterns:
-        return [row for row in ROWS if any(fnmatchcase(row.id, one) for one in patterns)]
+        return [row for row in ROWS if any(fnmatchcase(row.id, p) for p in patterns)]
     if quick:
         return [row for row in ROWS if row.id in QUICK]
     return [row for row in ROWS if full or row.id not in FULL_ONLY]

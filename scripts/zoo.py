@@ -73,7 +73,8 @@ def facts(sources: Sources, walks: Mapping[str, Walk]) -> Iterator[ModelFacts]:
         for name in opened.names():
             # `find_published` comes first: Keras then has more details of the model's entry.
             (entry,) = opened.entries([name])
-            published = tuple(opened.find_published(name, one.tag) for one in entry.pretrained)
+            tags = [weights.tag for weights in entry.pretrained]
+            published = tuple(opened.find_published(name, tag) for tag in tags)
             (entry,) = opened.entries([name])
             known = walks.get(f"{source}/{name}")
             if known is not None:
@@ -95,7 +96,7 @@ def table(walks: Mapping[str, Walk], failures: Mapping[str, str]) -> Iterator[st
         "writes this page; the walks themselves are in [zoo.jsonl](zoo.jsonl).\n"
     )
     yield from _summary(walks)
-    for source in sorted({one.source for one in walks.values()}):
+    for source in sorted({model.source for model in walks.values()}):
         yield from _of_source(source, [w for w in walks.values() if w.source == source])
     if failures:
         yield "\n## Not listed here\n"
@@ -105,22 +106,22 @@ def table(walks: Mapping[str, Walk], failures: Mapping[str, str]) -> Iterator[st
 def _summary(walks: Mapping[str, Walk]) -> Iterator[str]:
     yield "| source | models | run | listed only | modules | extractable | walked with |"
     yield "|---|---|---|---|---|---|---|"
-    for source in sorted({one.source for one in walks.values()}):
-        of_source = [one for one in walks.values() if one.source == source]
-        run = sum(one.walked == RUN for one in of_source)
+    for source in sorted({model.source for model in walks.values()}):
+        of_source = [model for model in walks.values() if model.source == source]
+        run = sum(model.walked == RUN for model in of_source)
         versions = ", ".join(f"{name} {v}" for name, v in of_source[0].versions.items())
         yield (
             f"| {source} | {len(of_source)} | {run} | {len(of_source) - run} "
-            f"| {sum(one.modules for one in of_source):,} "
-            f"| {sum(one.extractable for one in of_source):,} | {versions} |"
+            f"| {sum(model.modules for model in of_source):,} "
+            f"| {sum(model.extractable for model in of_source):,} | {versions} |"
         )
 
 
 def _of_source(source: str, walks: list[Walk]) -> Iterator[str]:
     yield f"\n## {source}\n"
     reasons: Counter[str] = Counter()
-    for one in walks:
-        reasons.update(one.reasons)
+    for model in walks:
+        reasons.update(model.reasons)
     letters = {reason: chr(ord("a") + n) for n, (reason, _) in enumerate(reasons.most_common(26))}
     if letters:
         yield "Why modules are not extractable:\n"
@@ -130,16 +131,16 @@ def _of_source(source: str, walks: list[Walk]) -> Iterator[str]:
         yield ""
     yield "| model | parameters | input | extractable / all | why not | walked | on |"
     yield "|---|---|---|---|---|---|---|"
-    yield from (_row(walk, letters) for walk in sorted(walks, key=lambda walk: walk.name))
+    yield from (_row(model, letters) for model in sorted(walks, key=lambda model: model.name))
 
 
-def _row(walk: Walk, letters: Mapping[str, str]) -> str:
-    why = " ".join(f"{letters.get(reason, '…')}:{count}" for reason, count in walk.reasons.items())
-    size, run_size = (" x ".join(map(str, shape)) for shape in (walk.input_shape, walk.run_shape))
-    walked = f"{walk.walked} at {run_size}" if run_size not in ("", size) else walk.walked
+def _row(model: Walk, letters: Mapping[str, str]) -> str:
+    why = " ".join(f"{letters.get(reason, '…')}:{count}" for reason, count in model.reasons.items())
+    size, run_size = (" x ".join(map(str, shape)) for shape in (model.input_shape, model.run_shape))
+    walked = f"{model.walked} at {run_size}" if run_size not in ("", size) else model.walked
     return (
-        f"| `{walk.name}` | {walk.parameters:,} | {size} | {walk.extractable} / {walk.modules} "
-        f"| {why} | {walked} | {walk.date} |"
+        f"| `{model.name}` | {model.parameters:,} | {size} | {model.extractable} / {model.modules} "
+        f"| {why} | {walked} | {model.date} |"
     )
 
 

@@ -95,10 +95,10 @@ class Limit(Column):
         count = sum(map(len, self._batches))
         pinned = self._device.type == "cuda"
         rows = [torch.empty((count, *shape), pin_memory=pinned) for shape in self._shapes]
-        parts = [torch.split(one, self._case.batch_size) for one in rows]
+        parts = [torch.split(array, self._case.batch_size) for array in rows]
         works = zip(self._batches, *parts, strict=True)
         list(lanes.pool.map(self._run_batch, works))
-        return {name: one.numpy() for name, one in zip(self._case.modules, rows, strict=True)}
+        return {name: array.numpy() for name, array in zip(self._case.modules, rows, strict=True)}
 
     @torch.inference_mode()
     def _run_batch(self, work: tuple[torch.Tensor, ...]) -> None:

@@ -26,7 +26,7 @@ class LimitKeras(Column):
         self._forward = tf.function(lambda batch: part(batch, training=False))
         pixels = keras_pixels(self._case)
         inputs = keras.applications.mobilenet_v2.preprocess_input(pixels)
-        self._batches = [tf.constant(one) for one in batches(inputs, self._case.batch_size)]
+        self._batches = [tf.constant(batch) for batch in batches(inputs, self._case.batch_size)]
 
     def run(self) -> Result:
         """Run all batches, and join the rows of each module."""

@@ -24,7 +24,7 @@ from thingsvision_server.sources import Sources
 from thingsvision_server.sources.base import ModelKey, Pretrained, Random, WeightsState
 from thingsvision_server.sources.catalogues.pytorch import PyTorchSource
 from thingsvision_server.sources.ssl import source as ssl_source
-from thingsvision_server.sources.ssl.layouts import dinov2, mae, vissl, xcit
+from thingsvision_server.sources.ssl.conversions import dinov2, mae, vissl, xcit
 
 State = dict[str, Any]
 

@@ -35,7 +35,7 @@ class TimmCatalogue:
         return sorted(timm.list_models())
 
     def task(self, name: str) -> str:
-        """Return `features`, `classification`, or nothing if the outputs aren't known classes."""
+        """Return `features`, `classification`, or "" if the outputs are not known classes."""
         config = get_pretrained_cfg(name).to_dict()
         if not config["num_classes"]:
             return "features"

@@ -21,6 +21,11 @@ def without_prefix(prefix: str) -> Callable[[StateDict], StateDict]:
     return lambda state: {name.removeprefix(prefix): tensor for name, tensor in state.items()}
 
 
+def drop_keys(state: StateDict, *prefixes: str) -> StateDict:
+    """Return a state dict without the keys that begin with one of these prefixes."""
+    return {name: tensor for name, tensor in state.items() if not name.startswith(prefixes)}
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """One network, and its weight file."""

@@ -15,6 +15,7 @@ from ..catalogues.checkpoints import (
     Checkpoint,
     CheckpointCatalogue,
     checkpoint_source,
+    drop_keys,
     without_prefix,
 )
 from ..catalogues.pytorch import PyTorchSource
@@ -41,7 +42,7 @@ def _weights(osf_id: str, name: str) -> PublishedWeights:
 
 def _convert_inception(state: StateDict) -> StateDict:
     """Remove Inception's training-only head."""
-    return {k: v for k, v in _convert(state).items() if not k.startswith("AuxLogits.")}
+    return drop_keys(_convert(state), "AuxLogits.")
 
 
 _NETWORKS: Mapping[str, Checkpoint] = {

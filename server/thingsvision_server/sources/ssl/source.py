@@ -20,7 +20,7 @@ from ..catalogues.pytorch import PyTorchSource
 from ..context import SourceContext
 from ..weights.folder import PublishedWeights
 from ..weights.state_dicts import StateDict
-from .layouts import dino_resnet, dinov2, mae, vissl, xcit
+from .conversions import dino_resnet, dinov2, mae, vissl, xcit
 
 _SITE = "https://dl.fbaipublicfiles.com"
 

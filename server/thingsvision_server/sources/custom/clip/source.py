@@ -15,6 +15,7 @@ from torch import nn
 
 from ....inputs import IMAGE, TEXT, InputTransform
 from ...base import ModelKey, Pretrained
+from ...catalogues.checkpoints import without_prefix
 from ...catalogues.pytorch import PyTorchSource
 from ...context import SourceContext
 from ...preprocessing.transforms import transform_of
@@ -132,7 +133,7 @@ def _convert(_name: str, state: StateDict) -> StateDict:
     from open_clip.model import convert_to_custom_text_state_dict
 
     # Training on several devices adds a prefix to every name.
-    plain = {key.removeprefix("module."): tensor for key, tensor in state.items()}
+    plain = without_prefix("module.")(state)
     plain = {key: tensor for key, tensor in plain.items() if key not in _METADATA}
     if "positional_embedding" not in plain:
         return plain

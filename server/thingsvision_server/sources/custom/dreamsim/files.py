@@ -18,6 +18,7 @@ import torch
 
 from ....errors import InvalidWeightsError
 from ...base import ModelKey, Pretrained
+from ...catalogues.checkpoints import drop_keys
 from ...weights.folder import PublishedWeights, WeightsFolder
 from ...weights.state_dicts import StateDict, read_state_dict
 from .networks import BACKBONES, VARIANTS
@@ -69,7 +70,7 @@ class DreamSimFiles:
         else:
             state, projection = read_state_dict(self._weights.locate(_DINO_KEY, _DINO)), {}
             # The features are taken before the last normalisation.
-            state = {key: tensor for key, tensor in state.items() if not key.startswith("norm.")}
+            state = drop_keys(state, "norm.")
         # What these files call pos_drop is CLIP's normalisation of the tokens.
         model = {f"model.{k.replace('pos_drop', 'norm_pre')}": t for k, t in state.items()}
         return {key: tensor.float() for key, tensor in (model | projection).items()}

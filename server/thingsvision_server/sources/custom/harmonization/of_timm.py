@@ -15,8 +15,8 @@ from ...catalogues.checkpoints import Checkpoint, CheckpointCatalogue, checkpoin
 from ...catalogues.pytorch import PyTorchSource
 from ...context import SourceContext
 from ...weights.state_dicts import StateDict
+from .conversions import convnext, efficientnet, levit, maxvit, vit
 from .files import read_weights
-from .layouts import convnext, efficientnet, levit, maxvit, vit
 from .shared import FAMILY, PREPROCESSING, TAG, weights_at
 
 

@@ -87,7 +87,7 @@ _ATTENTION = "Transformer/encoderblock_#/MultiHeadDotProductAttention_1"
 _VIT: _Rows = (
     ("embedding", "patch_embed.proj"),
     ("Transformer/encoderblock_#/LayerNorm_0", "blocks.%.norm1"),
-    *((f"{_ATTENTION}/{one}", f"blocks.%.attn.{one}") for one in ("query", "key", "value")),
+    *((f"{_ATTENTION}/{part}", f"blocks.%.attn.{part}") for part in ("query", "key", "value")),
     (f"{_ATTENTION}/out", "blocks.%.attn.proj"),
     ("Transformer/encoderblock_#/LayerNorm_2", "blocks.%.norm2"),
     ("Transformer/encoderblock_#/Dense_0", "blocks.%.mlp.fc1"),

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..catalogues.checkpoints import drop_keys, without_prefix
 from ..weights.state_dicts import StateDict
 
 _GRID = 16
@@ -26,18 +27,17 @@ _XCIT_QKV = re.compile(r"(cls_attn_blocks\.\d+\.attn)\.qkv\.(weight|bias)")
 
 def vissl(state: StateDict) -> StateDict:
     """Convert the trunk of a VISSL checkpoint, or THINGSvision's conversion of one."""
-    return {name.removeprefix("_feature_blocks."): tensor for name, tensor in state.items()}
+    return without_prefix("_feature_blocks.")(state)
 
 
 def dino_resnet(state: StateDict) -> StateDict:
     """Remove the classifier: DINO's own ResNet-50 has none, and ignores unexpected keys."""
-    return {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
+    return drop_keys(state, "fc.")
 
 
 def mae(state: StateDict) -> StateDict:
     """Remove the decoder, which only the full checkpoints have."""
-    decoder = ("decoder_", "mask_token")
-    return {name: tensor for name, tensor in state.items() if not name.startswith(decoder)}
+    return drop_keys(state, "decoder_", "mask_token")
 
 
 def xcit(state: StateDict) -> StateDict:
