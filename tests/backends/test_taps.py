@@ -151,7 +151,11 @@ def test_a_name_with_a_step_in_it_is_a_name(loop: nn.Module) -> None:
 @pytest.mark.parametrize(
     ("name", "kind", "sentence"),
     [
-        ("step@t=4", UnknownModuleError, "'step' runs 4 times: @t=0 to @t=3, not 'step@t=4'"),
+        (
+            "step@t=4",
+            UnknownModuleError,
+            "'step' runs 4 times: the step must be @t=0 to @t=3, got 'step@t=4'",
+        ),
         ("step@t=9", UnknownModuleError, "'step' runs 4 times"),
         ("step@t=-1", UnknownModuleError, "no module 'step@t=-1'"),
         ("step@t=", UnknownModuleError, "no module 'step@t='"),
@@ -170,7 +174,7 @@ def test_wrong_names_are_refused(
 
 def test_names_come_once_and_not_never(loop: nn.Module) -> None:
     structure = structure_of(loop, 1, 2, 2)
-    with pytest.raises(InvalidRequestError, match="no module was named"):
+    with pytest.raises(InvalidRequestError, match="must name at least one module"):
         taps(structure, [])
     with pytest.raises(InvalidRequestError, match="'step@all' is named twice"):
         taps(structure, ["step@all", "step", "step@all"])
@@ -254,14 +258,15 @@ def test_special_tokens_are_counted(architecture: str, module: str, prefix: int 
     if prefix is None:
         for kind in (CLS, AVG, BOTH):
             with pytest.raises(
-                NotExtractableError, match=re.escape(f"{kind.value} is taken of token")
+                NotExtractableError,
+                match=re.escape(f"{kind.value} needs a module that outputs a token"),
             ):
                 taps(structure, [module], kind)
         return
     assert taps(structure, [module], AVG)[0].output_shape == (width,)
     if prefix == 0:
         for kind in (CLS, BOTH):
-            with pytest.raises(NotExtractableError, match="have no class token; take avg_pool"):
+            with pytest.raises(NotExtractableError, match="have no class token; use avg_pool"):
                 taps(structure, [module], kind)
     else:
         assert taps(structure, [module], CLS)[0].output_shape == (width,)
@@ -347,6 +352,8 @@ def test_tokens_are_refused_if_only_other_calls_have_them() -> None:
     structure = structure_of(network, 3, 12, 12)
     assert [call.shape for call in structure.modules[-1].calls] == [(10, 8), (10, 8), (8,)]
     for name in ("block", "block@t=0"):
-        with pytest.raises(NotExtractableError, match="avg_pool is taken of token sequences"):
+        with pytest.raises(
+            NotExtractableError, match="avg_pool needs a module that outputs a token sequence"
+        ):
             taps(structure, [name], AVG)
     assert taps(structure, ["block@t=0"])[0].output_shape == (10, 8)

@@ -63,9 +63,9 @@ def test_tokens_through_a_server(stock: StockCaller, photos: list[Path]) -> None
     ("model", "module", "sentence"),
     [
         ("torchvision/resnet18", "layer4", r"its output \[512, 7, 7\] is none"),
-        ("timm/mixer_s32_224", "blocks.0", "have no class token; take avg_pool"),
-        ("timm/vit_little_patch16_reg4_gap_256", "blocks.0", "have no class token; take avg_pool"),
-        ("ssl/dino-xcit-small-12-p16", "blocks.0", "have no class token; take avg_pool"),
+        ("timm/mixer_s32_224", "blocks.0", "have no class token; use avg_pool"),
+        ("timm/vit_little_patch16_reg4_gap_256", "blocks.0", "have no class token; use avg_pool"),
+        ("ssl/dino-xcit-small-12-p16", "blocks.0", "have no class token; use avg_pool"),
         ("timm/swin_tiny_patch4_window7_224", "norm", r"its output \[7, 7, 768\] is none"),
     ],
 )
@@ -89,4 +89,7 @@ def test_steps_through_a_server(stock: StockCaller, photos: list[Path]) -> None:
     assert not np.array_equal(first, fifth)
     refusal = stock.refusal("Extract", request("custom/cornet-rt", photos[0], ["V1.output@t=9"]))
     assert refusal.reason == "UnknownModuleError"
-    assert "'V1.output' runs 5 times: @t=0 to @t=4, not 'V1.output@t=9'" in refusal.sentence
+    assert (
+        "'V1.output' runs 5 times: the step must be @t=0 to @t=4, got 'V1.output@t=9'"
+        in refusal.sentence
+    )

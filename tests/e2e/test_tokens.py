@@ -76,7 +76,7 @@ def test_modules_whose_output_is_not_a_token_sequence_are_refused(
 def test_a_sequence_without_a_class_token_has_only_a_mean(
     client: Client, photos: list[Path]
 ) -> None:
-    with pytest.raises(errors.NotExtractableError, match=r"no class token; take avg_pool"):
+    with pytest.raises(errors.NotExtractableError, match=r"no class token; use avg_pool"):
         client.extract(VIT, photos[:1], "patch_embed", token_extraction="cls_token")
     every = client.extract(VIT, photos[:1], "patch_embed").features["patch_embed"]
     mean = client.extract(VIT, photos[:1], "patch_embed", token_extraction="avg_pool")

@@ -291,5 +291,7 @@ def test_modules_tell_how_often_they_run(client: Client, photos: list[Path]) -> 
     modules = {module.name: module for module in client.modules("custom/cornet-rt")}
     counts = {name: modules[name].call_count for name in ("V1", "V2", "V2.conv_input", "decoder")}
     assert counts == {"V1": 5, "V2": 5, "V2.conv_input": 4, "decoder": 1}
-    with pytest.raises(ThingsvisionError, match=r"runs 4 times: @t=0 to @t=3, not .*@t=4"):
+    with pytest.raises(
+        ThingsvisionError, match=r"runs 4 times: the step must be @t=0 to @t=3, got .*@t=4"
+    ):
         client.extract("custom/cornet-rt@random:0", photos[:1], "V2.conv_input@t=4")

@@ -1,1 +1,1 @@
-"""How to run a framework and tap a module; a backend does not know where models come from."""
+"""One backend per framework: runs a network and reads the outputs of its modules."""

@@ -1,4 +1,4 @@
-"""What every backend gives to the engine; knows no framework."""
+"""The interface between backends and the engine: a model that runs, and what a run returns."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ Rows = npt.NDArray[np.float32]
 
 
 class OutOfDeviceMemoryError(Exception):
-    """The device has no room for this batch; a smaller one may fit."""
+    """The device is out of memory for this batch; a smaller batch may fit."""
 
 
 @dataclass(frozen=True)
 class BatchRun:
-    """What one forward pass gave: the rows of each tap, and where its time went."""
+    """The result of one forward pass: the rows of each tap, and the time it took."""
 
     rows: list[Rows]
     copy_seconds: float
-    """Collecting the inputs and starting their way to the device."""
+    """Stacking the inputs and starting their copy to the device."""
     forward_seconds: float
-    """The pass, and the rows' way back."""
+    """The pass, and copying the rows back."""
 
 
 class RunnableModel(Protocol):
@@ -38,16 +38,16 @@ class RunnableModel(Protocol):
     model_sha256: str
     resident_bytes: int
     is_concurrent: bool
-    """Whether several threads may be in `run` at once."""
+    """Whether several threads may call `run` at once."""
 
     precisions: Sequence[Precision]
-    """What `run` can compute in."""
+    """The precisions that `run` supports."""
 
     memory_formats: Sequence[MemoryFormat]
-    """How its inputs may lie."""
+    """The memory formats that `run` supports for its inputs."""
 
     can_compile: bool
-    """Whether `run` can compile its passes."""
+    """Whether `run` can compile a forward pass."""
 
     def run(
         self,
@@ -57,8 +57,8 @@ class RunnableModel(Protocol):
     ) -> BatchRun:
         """Return the activations of each tap for the inputs; raise OutOfDeviceMemoryError.
 
-        The forward pass ends after the last tap. Called on the device's own threads only.
+        The forward pass stops after the last tap. Call it on the device's own threads only.
         """
 
     def close(self) -> None:
-        """Give the device's memory back."""
+        """Free the device's memory."""

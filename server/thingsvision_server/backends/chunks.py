@@ -1,4 +1,4 @@
-"""Runs a model that takes only so many inputs at once; knows no framework."""
+"""Runs a model that limits the number of inputs per forward pass."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from .taps import Tap
 
 
 class ChunkedModel:
-    """A model whose batches have at least `least` and at most `most` inputs.
+    """A model whose forward passes take from `min_batch` to `max_batch` inputs.
 
-    A larger batch runs in several passes; a smaller one is filled up with its last input, whose
-    rows are dropped.
+    A larger batch runs in several passes; a smaller batch is padded with copies of its last input,
+    whose rows are dropped.
     """
 
-    def __init__(self, model: RunnableModel, least: int, most: int | None) -> None:
+    def __init__(self, model: RunnableModel, min_batch: int, max_batch: int | None) -> None:
         self._model = model
-        self._least = least
-        self._most = most
+        self._min_batch = min_batch
+        self._max_batch = max_batch
         self.framework = model.framework
         self.model_sha256 = model.model_sha256
         self.resident_bytes = model.resident_bytes
@@ -44,15 +44,15 @@ class ChunkedModel:
         return BatchRun(rows, copy_seconds, sum(run.forward_seconds for run in runs))
 
     def _chunks(self, inputs: Sequence[Any]) -> Iterator[Sequence[Any]]:
-        size = self._most or len(inputs)
+        size = self._max_batch or len(inputs)
         return (inputs[start : start + size] for start in range(0, len(inputs), size))
 
     def _run(self, chunk: Sequence[Any], taps: Sequence[Tap], options: ComputeOptions) -> BatchRun:
-        filling = [chunk[-1]] * (self._least - len(chunk))
-        run = self._model.run([*chunk, *filling], taps, options)
+        padding = [chunk[-1]] * (self._min_batch - len(chunk))
+        run = self._model.run([*chunk, *padding], taps, options)
         rows = [array[: len(chunk)] for array in run.rows]
         return BatchRun(rows, run.copy_seconds, run.forward_seconds)
 
     def close(self) -> None:
-        """Give the device's memory back."""
+        """Free the device's memory."""
         self._model.close()

@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class Precision(Enum):
-    """How exactly a pass computes; all but the first trade exactness for speed."""
+    """The arithmetic of a forward pass; all but the first trade exactness for speed."""
 
     FLOAT32 = "float32"
     TF32 = "tf32"
@@ -16,17 +16,17 @@ class Precision(Enum):
 
 
 class MemoryFormat(Enum):
-    """The order of a batch's values in memory; all but the first differ in the last bits.
+    """The memory layout of a batch; results in all but the first differ in the last bits.
 
-    Weights stay as they are, shared with all other passes: PyTorch's convolutions give their
-    outputs the order of their inputs, and see to the weights themselves. Features are in C order
-    always.
+    Weights keep their layout and stay shared with all other passes: PyTorch's convolutions return
+    outputs in the layout of their inputs and convert the weights themselves. Features are always
+    in C order.
     """
 
     CONTIGUOUS = "contiguous"
     """Images x channels x height x width, in C order."""
     CHANNELS_LAST = "channels_last"
-    """The same axes, but the channels of a pixel lie side by side."""
+    """The same axes, with the channels of a pixel adjacent in memory."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What can be said of a model's modules without its weights: names, shapes, order, size."""
+"""A model's modules, known without its weights: names, shapes, order and size."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from ..inputs import IMAGE
 
 @dataclass(frozen=True)
 class CallInfo:
-    """One call of a module in a forward pass; the shape is per image, without the image axis."""
+    """One call of a module in a forward pass; `shape` is for one image, without the image axis."""
 
     shape: tuple[int, ...] = ()
     dtype: str = ""
     reason: str = ""
-    """Why it can't be extracted; empty where it can."""
+    """Why it can't be extracted; empty if it can."""
 
 
 @dataclass(frozen=True)
 class ModuleInfo:
-    """One module of a model, with its calls in one forward pass in their order."""
+    """One module of a model, with its calls in one forward pass, in order."""
 
     name: str
     type: str
@@ -29,13 +29,13 @@ class ModuleInfo:
     parameter_count: int
     calls: tuple[CallInfo, ...]
     reason: str = ""
-    """Why its last call can't be extracted; empty where it can."""
+    """Why its last call can't be extracted; empty if it can."""
     modality: str = IMAGE
-    """What the part of the model that it belongs to sees."""
+    """The kind of input of its part of the model: `image` or `text`."""
     prefix_tokens: int | None = None
-    """Special tokens before those of patches in its output; None: it is no token sequence."""
+    """Special tokens before the patch tokens of its output; None: not a token sequence."""
     has_class_token: bool = False
-    """Whether the first of them is the class token."""
+    """Whether the first special token is the class token."""
 
     @property
     def last(self) -> CallInfo:
@@ -51,4 +51,4 @@ class Structure:
     state_bytes: int
     """Length of all parameters and buffers, bytes."""
     is_provisional: bool = False
-    """Whether it may change: a file that decides what can be extracted is not here yet."""
+    """Whether it may still change: a file that decides what can be extracted is not here yet."""

@@ -1,7 +1,4 @@
-"""Models that leave their device and come back: their weights wait in the host's memory meanwhile.
-
-Knows no framework and no budget.
-"""
+"""Offloading: moves a model's weights to the host's memory, and restores the model later."""
 
 from __future__ import annotations
 
@@ -14,18 +11,18 @@ from .base import RunnableModel
 
 @dataclass(eq=False)
 class OffloadedModel:
-    """What a model left in the host's memory. It is used up by either method, which may block."""
+    """A model's weights in the host's memory. Call one of the methods, once; either may block."""
 
     build: Callable[[], RunnableModel] | None
-    """Holds the weights, and puts them on the device again."""
+    """Holds the weights, and moves them back to the device."""
     release_memory: Callable[[], None]
-    """Has the system take what nobody holds any more."""
+    """Returns freed memory to the system."""
 
     def restore(self) -> RunnableModel:
-        """Return the model, on its device again."""
+        """Return the model, back on its device."""
         build, self.build = self.build, None
         if build is None:
-            raise RuntimeError("what the model left was used up already")
+            raise RuntimeError("the offloaded model was already restored or closed")
         return build()
 
     def close(self) -> None:
@@ -36,7 +33,7 @@ class OffloadedModel:
 
 @runtime_checkable
 class OffloadableModel(Protocol):
-    """A model that can leave its device and come back with the same weights."""
+    """A model whose weights can be moved to the host's memory and back."""
 
     def offload(self) -> OffloadedModel:
-        """Close the model and keep its weights; raise MemoryError where the host has no room."""
+        """Close the model and keep its weights; raise MemoryError if the host is out of memory."""

@@ -1,7 +1,7 @@
-"""What a request takes of a model's modules, from the names it gives; knows no framework.
+"""Taps: which outputs of a model's modules a request takes, resolved from the names it gives.
 
-A name is a module's, or with a step of one that runs several times in a pass: `V2.output@t=3` is
-its fourth call, `V2.output@all` all of them with a leading axis, `V2.output` the last.
+A name is that of a module, plus a step if the module runs several times in a pass: `V2.output@t=3`
+is its fourth call, `V2.output@all` all of them along a leading axis, `V2.output` the last.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ _STEP = re.compile(r"(?P<module>.*)@(?:t=(?P<call>\d+)|(?P<all>all))")
 
 
 class TokenExtraction(Enum):
-    """What is taken of a token sequence; with none, all tokens."""
+    """Which tokens of a token sequence are taken; NONE: all of them."""
 
     NONE = ""
     CLS_TOKEN = "cls_token"  # noqa: S105 - no password
     """The first token."""
     AVG_POOL = "avg_pool"
-    """The mean of the tokens of patches."""
+    """The mean of the patch tokens."""
     CLS_TOKEN_AVG_POOL = "cls_token+avg_pool"  # noqa: S105
     """Both, concatenated."""
 
 
 @dataclass(frozen=True)
 class Tap:
-    """What is taken of one module, per image."""
+    """The output of one module that a request takes, for one image."""
 
     name: str
-    """As asked for."""
+    """As the request spells it."""
     module: str
     modality: str
     calls: tuple[int, ...]
     """Numbers of the calls to take, from 0."""
     is_stacked: bool
-    """Whether the calls come along a leading axis (then all are taken), or there is one."""
+    """Whether all calls are taken, along a leading axis; otherwise there is one call."""
     call_shape: tuple[int, ...]
     """Shape of one call's output."""
     tokens: TokenExtraction = TokenExtraction.NONE
@@ -58,7 +58,7 @@ class Tap:
 
     @property
     def output_shape(self) -> tuple[int, ...]:
-        """Shape of what is taken."""
+        """Shape of the values taken."""
         shape = self.call_shape
         if self.tokens is not TokenExtraction.NONE:
             both = self.tokens is TokenExtraction.CLS_TOKEN_AVG_POOL
@@ -71,7 +71,7 @@ class Tap:
         return 4 * prod(self.output_shape)
 
     def reduce(self, output: Any) -> list[Any]:
-        """Return what is taken of a call's output (images x shape), in parts side by side."""
+        """Return the values taken of a call's output (images x shape), as parts to concatenate."""
         return [take(output, self.prefix_tokens) for take in _PARTS[self.tokens]]
 
 
@@ -100,9 +100,11 @@ def taps(
     names: Sequence[str],
     tokens: TokenExtraction = TokenExtraction.NONE,
 ) -> tuple[Tap, ...]:
-    """Return what these names take, in their order; raise where one can't be had."""
+    """Return the tap of each name, in order; raise if one can't be extracted."""
     if not names:
-        raise InvalidRequestError("no module was named; name at least one", field="modules")
+        raise InvalidRequestError(
+            "`modules` must name at least one module, got none", field="modules"
+        )
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         sentence = f"module {repeated[0]!r} is named twice; name each module once"
@@ -117,7 +119,9 @@ def _check_one_modality(found: Sequence[Tap]) -> None:
     by_modality = {tap.modality: tap.name for tap in found}
     if len(by_modality) > 1:
         seen = ", ".join(f"{name!r} sees {kind}s" for kind, name in by_modality.items())
-        sentence = f"one request is about images or about texts: {seen}; ask for them one by one"
+        sentence = (
+            f"`modules` must all see images or all see texts, got: {seen}; request each apart"
+        )
         raise InvalidRequestError(sentence, field="modules")
 
 
@@ -134,7 +138,9 @@ def _tap(name: str, known: Mapping[str, ModuleInfo], tokens: TokenExtraction) ->
     shapes = {module.calls[call].shape for call in calls}
     if len(shapes) > 1:
         listed = ", ".join(str(list(call.shape)) for call in module.calls)
-        raise _not_extractable(name, f"its calls have different shapes ({listed}); take one, @t=0")
+        raise _not_extractable(
+            name, f"its calls have different shapes ({listed}); request one call, e.g. @t=0"
+        )
     stacked = bool(step and step["all"])
     tap = Tap(name, module.name, module.modality, calls, stacked, shapes.pop())
     return tap if tokens is TokenExtraction.NONE else _with_tokens(tap, module, tokens)
@@ -158,7 +164,8 @@ def _calls(name: str, module: ModuleInfo, step: re.Match[str] | None) -> tuple[i
     call = int(step["call"])
     if call >= count:
         sentence = (
-            f"module {module.name!r} runs {count} times: @t=0 to @t={count - 1}, not {name!r}"
+            f"module {module.name!r} runs {count} times: the step must be @t=0 to "
+            f"@t={count - 1}, got {name!r}"
         )
         raise UnknownModuleError(sentence, field="modules", subject=name)
     return (call,)
@@ -166,17 +173,17 @@ def _calls(name: str, module: ModuleInfo, step: re.Match[str] | None) -> tuple[i
 
 def _with_tokens(tap: Tap, module: ModuleInfo, tokens: TokenExtraction) -> Tap:
     shape = list(tap.call_shape)
-    # What is known of tokens is known of the last call.
+    # The token layout is only known for the last call.
     if module.prefix_tokens is None or tap.call_shape != module.last.shape:
         raise _not_extractable(
             tap.name,
-            f"{tokens.value} is taken of token sequences, and its output {shape} is none; leave "
-            "token_extraction out, or ask for a transformer's block",
+            f"{tokens.value} needs a module that outputs a token sequence; this one outputs "
+            f"{shape}. Leave out token_extraction, or request a transformer block",
         )
     if not module.has_class_token and tokens is not TokenExtraction.AVG_POOL:
         raise _not_extractable(
             tap.name,
-            f"its tokens {shape} have no class token; take {TokenExtraction.AVG_POOL.value}",
+            f"its tokens {shape} have no class token; use {TokenExtraction.AVG_POOL.value}",
         )
     return replace(tap, tokens=tokens, prefix_tokens=module.prefix_tokens)
 

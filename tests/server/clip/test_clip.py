@@ -148,7 +148,9 @@ def test_tokens_are_taken_of_images_alone(client: Client, pictures: list[Pillow.
         ("custom/OpenCLIP/RN50", "visual.attnpool"),
         ("custom/OpenCLIP/RN50", f"text.{BLOCK}"),
     ):
-        with pytest.raises(NotExtractableError, match="cls_token is taken of token sequences"):
+        with pytest.raises(
+            NotExtractableError, match="cls_token needs a module that outputs a token sequence"
+        ):
             client.extract(f"{model}@random:0", images, module, token_extraction="cls_token")
 
 
@@ -168,7 +170,7 @@ def test_images_and_texts_are_asked_for_one_by_one(
     model, images = "custom/clip/ViT-B-32@random:0", [("a", encoded(pictures[0]))]
     with pytest.raises(InvalidRequestError) as both:
         client.extract(model, images, ["visual", "text"])
-    assert "'visual' sees images, 'text' sees texts; ask for them one by one" in str(both.value)
+    assert "'visual' sees images, 'text' sees texts; request each apart" in str(both.value)
     with pytest.raises(ImageError, match=r"'a'. is an encoded image; .* take a text"):
         client.extract(model, images, "text")
     with pytest.raises(ImageError, match=r"'a cat'. is a text; .* take an encoded image"):

@@ -229,7 +229,7 @@ def test_without_a_class_token_only_the_mean_can_be_taken(
     assert whole.shape[1] == count
     mean = client.extract(model, photos[:2], block, batch_size=2, token_extraction="avg_pool")
     assert_close(mean.features[block], whole.mean(1))
-    with pytest.raises(NotExtractableError, match="no class token; take avg_pool"):
+    with pytest.raises(NotExtractableError, match="no class token; use avg_pool"):
         client.extract(model, photos[:2], block, token_extraction="cls_token")
 
 

@@ -1,8 +1,8 @@
-"""Runs ONNX models through onnxruntime; knows no source of models.
+"""Runs ONNX models with onnxruntime.
 
-An operator's output is had by naming it an output of the graph. The graph is then cut down to
-what the taps need, so a pass ends after the last of them, and it is run as it stands: no operator
-is fused with others, so that a tap's bits do not depend on what else was asked for.
+To read an operator's output, it is declared an output of the graph. The graph is then pruned to
+what the taps need, so that a pass stops after the last tap, and runs without graph optimisation:
+operators are never fused, so that a tap's bits do not depend on which other taps were requested.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ OnnxError = (
     failures.NotImplemented,
     failures.RuntimeException,
 )
-"""What onnxruntime raises where a graph and its input don't go together."""
+"""What onnxruntime raises if a graph does not accept an input."""
 
 _CPU: tuple[str, Mapping[str, Any]] = ("CPUExecutionProvider", {})
 
 
 class OnnxModel:
-    """A model on one device; it has a session for each of the last sets of taps."""
+    """A model on one device, with a cached session for each of the last sets of taps."""
 
     framework = f"onnxruntime {onnxruntime.__version__}"
     is_concurrent = False
@@ -60,7 +60,7 @@ class OnnxModel:
         taps: Sequence[Tap],
         _options: ComputeOptions = DEFAULT,
     ) -> BatchRun:
-        """Return the activations of each tap, images x shape; the pass ends after the last one."""
+        """Return the activations of each tap, images x shape; the pass stops after the last tap."""
         started = time.monotonic()
         session = self._session(tuple(dict.fromkeys(tap.module for tap in taps)))
         batch = np.stack([np.asarray(one, np.float32) for one in inputs])
@@ -86,19 +86,19 @@ class OnnxModel:
         return self._sessions[modules]
 
     def close(self) -> None:
-        """Give the memory of the sessions and the weights back."""
+        """Free the memory of the sessions and the weights."""
         self._sessions.clear()
         self._graph = None
 
 
 class Graph:
-    """A model's operators and weights, from which sessions are cut."""
+    """A model's operators and weights, from which pruned sessions are made."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
         self._makers = {name: node for node in model.graph.node for name in node.output if name}
         self._weights = {tensor.name: tensor for tensor in model.graph.initializer}
-        # Kept once, for all sessions.
+        # One copy, shared by all sessions.
         self._values = {
             name: onnxruntime.OrtValue.ortvalue_from_numpy(numpy_helper.to_array(tensor))
             for name, tensor in self._weights.items()
@@ -107,19 +107,21 @@ class Graph:
             numpy_helper.to_array(tensor).nbytes for tensor in self._weights.values()
         )
 
-    def session(self, modules: Iterable[str], use: Sequence[Any] = (_CPU,)) -> Any:
-        """Return a session that gives the outputs of these modules; `` is the model's own."""
+    def session(self, modules: Iterable[str], run_on: Sequence[Any] = (_CPU,)) -> Any:
+        """Return a session that computes the outputs of these modules; `` is the whole model."""
         names = [name or self._model.graph.output[0].name for name in modules]
-        cut, weights = self._cut(names)
+        pruned, weights = self._prune(names)
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.log_severity_level = 3
-        if tuple(use) == (_CPU,):
+        if tuple(run_on) == (_CPU,):
             for name in weights:
                 options.add_initializer(name, self._values[name])
-        return onnxruntime.InferenceSession(cut.SerializeToString(), options, providers=list(use))
+        return onnxruntime.InferenceSession(
+            pruned.SerializeToString(), options, providers=list(run_on)
+        )
 
-    def _cut(self, names: Sequence[str]) -> tuple[Any, list[str]]:
+    def _prune(self, names: Sequence[str]) -> tuple[Any, list[str]]:
         """Return a model of the operators that these values need, and the names of its weights."""
         needed, reads, stack = set[int](), set[str](), list(names)
         while stack:
@@ -130,7 +132,7 @@ class Graph:
             node = self._makers.get(name)
             if node is not None and id(node) not in needed:
                 needed.add(id(node))
-                stack += values_read(node)
+                stack += inputs_of(node)
         model = onnx.ModelProto()
         model.CopyFrom(self._model)
         del model.graph.node[:], model.graph.output[:], model.graph.initializer[:]
@@ -141,16 +143,16 @@ class Graph:
         return model, weights
 
 
-def values_read(node: Any) -> list[str]:
-    """Return the names that an operator reads, also in the graphs of its attributes."""
+def inputs_of(node: Any) -> list[str]:
+    """Return the names of the values an operator reads, including in its nested graphs."""
     inner = [graph for attribute in node.attribute for graph in (attribute.g, *attribute.graphs)]
-    deeper = [name for graph in inner for one in graph.node for name in values_read(one)]
+    deeper = [name for graph in inner for one in graph.node for name in inputs_of(one)]
     outputs = [one.name for graph in inner for one in graph.output]
     return [name for name in [*node.input, *deeper, *outputs] if name]
 
 
 def providers(device: str) -> list[tuple[str, Mapping[str, Any]]]:
-    """Return what runs the operators: the GPU where onnxruntime has one here, else the CPU."""
+    """Return the execution providers: the GPU if onnxruntime can use one here, else the CPU."""
     kind, _, index = device.partition(":")
     if kind == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         return [("CUDAExecutionProvider", {"device_id": int(index or 0), "use_tf32": 0}), _CPU]

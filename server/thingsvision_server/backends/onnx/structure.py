@@ -1,7 +1,7 @@
-"""Finds what the operators of an ONNX model put out: names, shapes and types, in their order.
+"""Lists the outputs of an ONNX model's operators: names, shapes and types, in order of execution.
 
-Shapes come from ONNX's own inference for two numbers of images; what that leaves open, a pass over
-images of zeros tells.
+Shapes come from ONNX's own shape inference for two batch sizes; what it leaves open is found by
+running a batch of zeros.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ...inputs import IMAGE
 from ..modules import CallInfo, ModuleInfo, Structure
-from .model import Graph, values_read
+from .model import Graph, inputs_of
 
 _Value = tuple[tuple[int, ...], str]
-"""Shape with the images' axis, and element type."""
+"""Shape including the image axis, and element type."""
 
 _FLOATS = frozenset({"float16", "float32", "float64", "bfloat16"})
 
@@ -26,7 +26,7 @@ _FLOATS = frozenset({"float16", "float32", "float64", "bfloat16"})
 def describe(
     model: Any, input_name: str, shape: tuple[int, ...], counts: tuple[int, int]
 ) -> Structure:
-    """Return the structure of a model for images of a shape; raise what onnxruntime raises."""
+    """Return the structure of a model for one image shape; raise what onnxruntime raises."""
     first, second = (_values(model, input_name, (count, *shape)) for count in counts)
     sizes = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     modules = [_whole(model, _call(model.graph.output[0].name, first, second, counts), sizes)]
@@ -42,7 +42,7 @@ def _call(
     name: str, first: Mapping[str, _Value], second: Mapping[str, _Value], counts: tuple[int, int]
 ) -> CallInfo:
     if name not in first or name not in second:
-        return CallInfo(reason="its output is no tensor")
+        return CallInfo(reason="its output is not a tensor")
     (shape, dtype), (other, _) = first[name], second[name]
     reason = ""
     if dtype not in _FLOATS:
@@ -55,11 +55,21 @@ def _call(
 def _whole(model: Any, call: CallInfo, sizes: Mapping[str, Any]) -> ModuleInfo:
     count = sum(values.size for values in sizes.values())
     kind = model.graph.name or "Model"
-    return ModuleInfo("", kind, "", 0, "", count, (call,), call.reason, IMAGE)
+    return ModuleInfo(
+        name="",
+        type=kind,
+        attributes="",
+        depth=0,
+        parent="",
+        parameter_count=count,
+        calls=(call,),
+        reason=call.reason,
+        modality=IMAGE,
+    )
 
 
 def _module(name: str, node: Any, call: CallInfo, sizes: Mapping[str, Any]) -> ModuleInfo:
-    parameters = {value for value in values_read(node) if value in sizes}
+    parameters = {value for value in inputs_of(node) if value in sizes}
     return ModuleInfo(
         name=name,
         type=node.op_type,
@@ -84,7 +94,7 @@ def _setting(attribute: Any) -> str:
 
 
 def _values(model: Any, input_name: str, shape: tuple[int, ...]) -> dict[str, _Value]:
-    """Return the values of a pass over inputs of a shape, by name."""
+    """Return the values computed for one input shape, by name."""
     found = _infer_values(model, input_name, shape)
     names = [name for node in model.graph.node for name in node.output if name]
     missing = [name for name in names if name not in found]
@@ -97,7 +107,7 @@ def _values(model: Any, input_name: str, shape: tuple[int, ...]) -> dict[str, _V
 
 
 def _infer_values(model: Any, input_name: str, shape: tuple[int, ...]) -> dict[str, _Value]:
-    """Return the values whose shapes ONNX can tell from the input's."""
+    """Return the values whose shapes ONNX infers from the input shape."""
     sized = onnx.ModelProto()
     sized.CopyFrom(model)
     del sized.graph.value_info[:]
