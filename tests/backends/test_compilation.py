@@ -134,7 +134,7 @@ def test_more_networks_than_torch_compiles_of_one_function_are_compiled() -> Non
 def test_a_network_whose_way_depends_on_values_is_refused() -> None:
     compiled, structure = model(Again)
     found = taps(structure, ["never"])
-    with pytest.raises(PreconditionError, match=r"can't make code of this network.*compiled out"):
+    with pytest.raises(PreconditionError, match=r"can't compile this network.*out `compiled`"):
         compiled.run(images(2), found, TWO)
     assert len(compiled.run(images(2), found).rows[0]) == 2
 
@@ -171,5 +171,5 @@ def test_without_a_compiler_the_reason_is_given(tmp_path: Path) -> None:
     command = [sys.executable, "-c", WITHOUT_COMPILER]
     done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
     sentence, count = done.stdout.splitlines()
-    assert "torch.compile can't make code of this network here" in sentence
+    assert "torch.compile can't compile this network here" in sentence
     assert count == "2"

@@ -345,7 +345,7 @@ def test_a_crash_fails_the_request_in_it_and_no_other(client: Client, photos: li
     rows = client.stream(KEPT, many, "Conv1", batch_size=1)  # too large to wait in a buffer
     next(rows)
     child.kill()
-    with pytest.raises(BackendCrashedError, match="the next request starts it anew"):
+    with pytest.raises(BackendCrashedError, match="the next request restarts it"):
         list(rows)
     after = client.extract(KEPT, photos[:2], "Conv1", batch_size=2).features["Conv1"]
     np.testing.assert_array_equal(after, before)

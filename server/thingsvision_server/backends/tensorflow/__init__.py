@@ -1,1 +1,1 @@
-"""Keras networks, run by TensorFlow in a process of its own."""
+"""Keras networks, run by TensorFlow in a child process."""

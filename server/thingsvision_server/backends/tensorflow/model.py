@@ -1,7 +1,7 @@
-"""Runs Keras models in a child process that TensorFlow has for itself; knows no source.
+"""Runs Keras models in a child process used by TensorFlow alone.
 
-TensorFlow can't share a process with PyTorch (the order of imports aborts it, their GPU builds
-exclude each other), and gives GPU memory back only with the end of its process.
+TensorFlow can't share a process with PyTorch (one order of imports aborts the process, and their
+GPU builds exclude each other), and frees GPU memory only when its process ends.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ _NEVER_RUNS = "it takes no part in a forward pass"
 
 @dataclass(frozen=True)
 class KerasNetwork:
-    """What to build: a class of a package's `applications`, or the file of a whole model.
+    """The network to build: a class of a package's `applications`, or the file of a complete model.
 
-    `published` where Keras' own weights belong in it: it builds some networks otherwise then.
+    `published` says that Keras' own weights will be loaded: it builds some networks differently
+    for them.
     """
 
     package: str = "keras"
@@ -52,7 +53,7 @@ class KerasNetwork:
 
 @dataclass(frozen=True)
 class KerasFile:
-    """A file that Keras publishes: its name in Keras' cache, and where it comes from."""
+    """A file that Keras publishes: its name in Keras' cache, its URL and its hash."""
 
     name: str
     url: str
@@ -61,7 +62,7 @@ class KerasFile:
 
 @dataclass(frozen=True)
 class KerasArchitecture:
-    """What there is to know of a network without its weights.
+    """A network without its weights: its structure, published file and preprocessing.
 
     Each channel of the family's own preprocessing is `scale` times the channel `source` of a
     pixel of 0 to 255, plus `offset`.
@@ -71,7 +72,7 @@ class KerasArchitecture:
     input_shape: tuple[int, ...]
     file: KerasFile | None
     family: str
-    """The module whose `preprocess_input` it is; empty where pixels are taken as they are."""
+    """The module that defines `preprocess_input`; empty if pixels are used unchanged."""
     source: tuple[int, ...]
     scale: tuple[float, ...]
     offset: tuple[float, ...]
@@ -79,17 +80,17 @@ class KerasArchitecture:
 
 @dataclass(frozen=True)
 class KerasWeights:
-    """The weights to build a network with: a file, or where there is none, a seed."""
+    """The weights to build a network with: a file or, if it is empty, a seed."""
 
     seed: int = 0
     file: str = ""
 
 
 class TensorFlowRuntime:
-    """The child process: started when a model needs it, ended with its last model.
+    """The child process: started when a model needs it, ended when its last model is closed.
 
-    One that only told about networks ends after a minute without requests. `python` is the
-    interpreter of an environment that has TensorFlow. Threads may share it.
+    A child that only described networks ends after a minute without requests. `python` is the
+    interpreter of an environment with TensorFlow. Threads may share a runtime.
     """
 
     def __init__(self, python: str, *, keep_freed_memory: bool = True) -> None:
@@ -101,12 +102,12 @@ class TensorFlowRuntime:
 
     @property
     def pid(self) -> int | None:
-        """The child's process number; None where there is no child."""
+        """The process id of the child; None if no child is running."""
         child = self._child
         return child.pid if child and not child.is_gone else None
 
     def describe(self, network: KerasNetwork) -> KerasArchitecture:
-        """Return what there is to know of a network without its weights."""
+        """Return the architecture of a network, without loading its weights."""
         with self._use_child() as child:
             reply = child.build("describe", network=vars(network))
         _check(reply)
@@ -115,13 +116,13 @@ class TensorFlowRuntime:
     def load(self, network: KerasNetwork, weights: KerasWeights, device: str) -> TensorFlowModel:
         """Build a network with weights on a device.
 
-        Raises WeightsMismatchError and InvalidWeightsError; their sentences don't name the file.
+        Raises WeightsMismatchError and InvalidWeightsError; their messages don't name the file.
         """
         request = {"network": vars(network), "weights": vars(weights), "device": device}
         return TensorFlowModel(self, request)
 
     def acquire(self, model: str, request: Message) -> tuple[ChildProcess, Message]:
-        """Load a model into the child, which lives on until it is let go; for TensorFlowModel."""
+        """Load a model into the child, which then runs until `release`; for TensorFlowModel."""
         with self._use_child() as child:
             reply = child.build("load", model=model, **request)
             _check(reply)
@@ -130,7 +131,7 @@ class TensorFlowRuntime:
         return child, reply
 
     def release(self, child: ChildProcess) -> None:
-        """Give up a model's hold; the last one ends the process."""
+        """Release a model's hold on the child; releasing the last hold ends the process."""
         with self._lock:
             child.user_count -= 1
             if not child.user_count:
@@ -163,7 +164,7 @@ class TensorFlowRuntime:
                 self._child.end()
 
     def close(self) -> None:
-        """End a child that holds no model; one that does ends with its last model."""
+        """End the child if it holds no model; otherwise it ends when its last model is closed."""
         if self._timer:
             self._timer.cancel()
         self._end_if_idle()
@@ -173,8 +174,8 @@ class TensorFlowModel:
     """A Keras network with weights in the child process.
 
     Inputs are images of height x width x 3: pixels (uint8), which get the family's own
-    preprocessing, or float32 values that are ready. After a crash of the child, the next run
-    loads the model into a new one.
+    preprocessing, or float32 values that are already preprocessed. After a crash of the child, the
+    next run reloads the model into a new child.
     """
 
     is_concurrent = False
@@ -197,7 +198,7 @@ class TensorFlowModel:
         taps: Sequence[Tap],
         _options: ComputeOptions = DEFAULT,
     ) -> BatchRun:
-        """Return the activations of each tap, images x shape; the pass ends after the last one."""
+        """Return the activations of each tap, images x shape; the pass stops after the last tap."""
         if self._child.is_gone:
             self._child, _ = self._runtime.acquire(self._name, self._request)
         count, first = len(inputs), inputs[0]
@@ -215,19 +216,19 @@ class TensorFlowModel:
                 model=self._name,
                 shape=[count, *first.shape],
                 dtype=str(first.dtype),
-                taps=list(map(_tap_message, taps, layout.places[1:])),
+                taps=list(map(_tap_message, taps, layout.offsets[1:])),
             )
         finally:
             os.close(descriptor)
         _check(reply)
         rows = [
             _array_in(memory, (count, *tap.output_shape), np.float32, place)
-            for tap, place in zip(taps, layout.places[1:], strict=True)
+            for tap, place in zip(taps, layout.offsets[1:], strict=True)
         ]
         return BatchRun(rows, reply["copy_seconds"], reply["forward_seconds"])
 
     def close(self) -> None:
-        """Give the memory back; the child ends with its last model."""
+        """Free the memory; the child ends when its last model is closed."""
         if not self._child.is_gone:
             with suppress(BackendCrashedError):
                 self._child.run("close", model=self._name)
@@ -251,13 +252,13 @@ def _array_in(memory: Any, shape: tuple[int, ...], dtype: Any, offset: int) -> A
 def _architecture(reply: Message) -> KerasArchitecture:
     file, affine = reply["file"], reply["preprocessing"]
     return KerasArchitecture(
-        Structure(tuple(map(_module_info, reply["modules"])), reply["state_bytes"]),
-        tuple(reply["input_shape"]),
-        KerasFile(**file) if file else None,
-        affine["family"],
-        tuple(affine["source"]),
-        tuple(affine["scale"]),
-        tuple(affine["offset"]),
+        structure=Structure(tuple(map(_module_info, reply["modules"])), reply["state_bytes"]),
+        input_shape=tuple(reply["input_shape"]),
+        file=KerasFile(**file) if file else None,
+        family=affine["family"],
+        source=tuple(affine["source"]),
+        scale=tuple(affine["scale"]),
+        offset=tuple(affine["offset"]),
     )
 
 
@@ -269,23 +270,28 @@ def _module_info(message: Message) -> ModuleInfo:
     return ModuleInfo(**message | {"calls": calls, "reason": reason})
 
 
-def _memory(message: str) -> NoReturn:
+def _raise_memory(message: str) -> NoReturn:
     raise OutOfDeviceMemoryError(message)
 
 
-def _seed(message: str) -> NoReturn:
+def _raise_seed(message: str) -> NoReturn:
     raise InvalidRequestError(message, field="model.random_seed")
 
 
-def _format(message: str) -> NoReturn:
+def _raise_format(message: str) -> NoReturn:
     raise InvalidWeightsError(message, field="model.weights_sha256")
 
 
-def _mismatch(message: str) -> NoReturn:
+def _raise_mismatch(message: str) -> NoReturn:
     raise WeightsMismatchError(message, field="model.weights_sha256")
 
 
-_ERRORS = {"memory": _memory, "seed": _seed, "format": _format, "mismatch": _mismatch}
+_ERRORS = {
+    "memory": _raise_memory,
+    "seed": _raise_seed,
+    "format": _raise_format,
+    "mismatch": _raise_mismatch,
+}
 
 
 def _check(reply: Message) -> None:

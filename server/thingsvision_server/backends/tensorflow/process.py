@@ -1,6 +1,6 @@
-"""A process of TensorFlow's own: started, asked, and ended; knows no network.
+"""Starts TensorFlow's child process, sends it requests, and ends it.
 
-Its two channels are asked side by side: building a network does not hold up one that runs.
+Its two channels work in parallel: building a network does not block one that runs.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ _log = structlog.get_logger(__name__)
 
 
 class ChildProcess:
-    """The process, from its start until it ended or was ended. Threads may share it."""
+    """The child process, from its start to its end. Threads may share it."""
 
     def __init__(self, python: str, *, keep_freed_memory: bool) -> None:
         self.python = python
         self._allocator = KEEP_FREED_MEMORY if keep_freed_memory else {}
         self.user_count = 0
-        """Models in it, and requests that it is working on; kept by its owner."""
+        """Number of its models and current requests; its owner keeps the count."""
         self.is_gone = False
         self._end_lock = threading.Lock()
         self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
@@ -75,7 +75,7 @@ class ChildProcess:
             stdout=self._output,
             stderr=self._output,
             env={**os.environ, **_ENVIRONMENT, **self._allocator},
-            start_new_session=True,  # Ctrl-C is the server's: it drains first
+            start_new_session=True,  # Ctrl-C is for the server, which drains first
         )
 
     def _greet(self) -> None:
@@ -92,20 +92,21 @@ class ChildProcess:
     def _unusable(self, reason: str) -> PreconditionError:
         return PreconditionError(
             f"TensorFlow can't be used with the interpreter {self.python}: {reason}. Install "
-            "tensorflow there, or start the server with --tensorflow-python naming one that has it"
+            "tensorflow there, or start the server with --tensorflow-python and the interpreter of "
+            "an environment that has it"
         )
 
     @property
     def pid(self) -> int:
-        """The process's number."""
+        """The process id."""
         return self._process.pid
 
     def build(self, call: str, **request: Any) -> Message:
-        """Ask about networks, or for one to be built; raise BackendCrashedError."""
+        """Send a request to describe or build a network; raise BackendCrashedError."""
         return self._ask(self._build, request | {"call": call}, ())
 
     def run(self, call: str, *, memory: int | None = None, **request: Any) -> Message:
-        """Ask a built network, with memory that both see; raise BackendCrashedError."""
+        """Send a request to a built network, with shared memory; raise BackendCrashedError."""
         descriptors = () if memory is None else (memory,)
         return self._ask(self._run, request | {"call": call}, descriptors)
 
@@ -119,11 +120,11 @@ class ChildProcess:
         with self._end_lock:
             if not self.is_gone:
                 self.is_gone = True
-                words = self._close()
-                _log.warning("TensorFlow's process ended", code=self._process.wait(), words=words)
+                output = self._close()
+                _log.warning("TensorFlow's process ended", code=self._process.wait(), output=output)
         return BackendCrashedError(
-            f"TensorFlow's process ended with code {self._process.returncode} while it worked on "
-            "this request; the next request starts it anew",
+            f"TensorFlow's process ended with code {self._process.returncode} during this "
+            "request; the next request restarts it",
             field="model",
         )
 
@@ -136,7 +137,7 @@ class ChildProcess:
                 self._process.wait()
 
     def _close(self) -> str:
-        """Close all files, which ends the process; return the last that it wrote."""
+        """Close all files, which ends the process; return the end of its output."""
         for end in self._ends:
             end.close()
         size = self._output.seek(0, os.SEEK_END)
@@ -147,7 +148,7 @@ class ChildProcess:
 
 
 class _Line:
-    """A channel on which one thread at a time asks."""
+    """A channel that one thread at a time uses for a request."""
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel

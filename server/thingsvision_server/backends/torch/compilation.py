@@ -1,7 +1,7 @@
-"""Passes as code that torch.compile makes of a network up to its last tap; knows no request.
+"""Compiles a network's forward pass up to its last tap with torch.compile, and caches the code.
 
-Code is for one set of modules, one shape of a batch and one set of options. Its rounding is its
-own, and the same each time; modules' outputs equal those of a plain pass but for last bits.
+Compiled code is for one set of modules, one batch shape and one set of options. It rounds in its
+own way, the same each time: outputs differ from those of an eager pass in the last bits only.
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ from ..compute_options import ComputeOptions
 from .structure import first_tensor
 
 Outputs = Mapping[str, Sequence[torch.Tensor]]
-"""Outputs of modules by name, one for each call."""
+"""Outputs of modules by name, one per call."""
 
 _Pass = Callable[[torch.Tensor], Outputs]
 
 _MAX_PASSES = 8
-"""What was compiled for a network and not used the longest makes room for more."""
+"""Size of a network's cache of compiled passes; the least recently used is evicted first."""
 
 _log = structlog.get_logger(__name__)
 
 
 class CompiledPasses:
-    """What was compiled of one network; threads may share it.
+    """A cache of the compiled passes of one network; threads may share it.
 
-    `replica` makes modules that share all weights with the network: its root and its towers. Hooks
-    stay on them, as they are part of the code.
+    `replicate` returns a replica that shares all weights with the network: its root and its towers.
+    Hooks stay on replicas, because they are part of the compiled code.
     """
 
-    def __init__(self, replica: Callable[[], tuple[nn.Module, Mapping[str, nn.Module]]]) -> None:
-        self._replicate = replica
+    def __init__(self, replicate: Callable[[], tuple[nn.Module, Mapping[str, nn.Module]]]) -> None:
+        self._replicate = replicate
         self._passes: OrderedDict[Any, _CompiledPass] = OrderedDict()
         self._lock = threading.Lock()
 
     def run(
         self, tower: str, modules: frozenset[str], batch: torch.Tensor, options: ComputeOptions
     ) -> Outputs:
-        """Return the modules' outputs for a batch; the first time takes up to minutes.
+        """Return the modules' outputs for a batch; the first call takes up to minutes.
 
-        Raises PreconditionError where code can't be made.
+        Raises PreconditionError if the network can't be compiled.
         """
         key = (tower, modules, batch.shape, options)
         with self._lock:
@@ -70,7 +70,7 @@ class CompiledPasses:
 
 
 class _CompiledPass:
-    """A pass that is compiled by its first call."""
+    """A pass that is compiled on its first call."""
 
     def __init__(self, make: Callable[[], _Pass]) -> None:
         self._make = make
@@ -85,7 +85,7 @@ class _CompiledPass:
 
 
 def _compile(whole: _Pass, batch: torch.Tensor) -> _Pass:
-    # One thread: else torch starts processes for it, which stay.
+    # One thread: otherwise torch starts processes for it, which stay alive.
     options: dict[str, Any] = {"compile_threads": 1}
     compiled: _Pass = torch.compile(whole, fullgraph=True, dynamic=False, options=options)
     started = time.monotonic()
@@ -94,7 +94,7 @@ def _compile(whole: _Pass, batch: torch.Tensor) -> _Pass:
     except TorchDynamoException as error:
         reason = str(error).strip().partition("\n")[0]
         raise PreconditionError(
-            f"torch.compile can't make code of this network here ({reason}); leave compiled out",
+            f"torch.compile can't compile this network here ({reason}); leave out `compiled`",
             field="compiled",
         ) from error
     _log.info("compiled a pass", seconds=round(time.monotonic() - started, 1))
@@ -102,12 +102,12 @@ def _compile(whole: _Pass, batch: torch.Tensor) -> _Pass:
 
 
 def _pass_with_taps(tower: nn.Module, taps: Mapping[str, nn.Module]) -> _Pass:
-    """Return a pass that gives the outputs of modules; what comes after them is never computed."""
+    """Return a pass that returns the outputs of modules and computes nothing after them."""
     outputs: dict[str, list[torch.Tensor]] = {}
 
     def hook(name: str) -> Callable[..., None]:
         def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            # A clone, as a later operation may overwrite it; none is made where none does.
+            # A later operation may overwrite it; the compiler drops clones that are not needed.
             outputs.setdefault(name, []).append(first_tensor(output).clone())
 
         return keep
@@ -125,6 +125,6 @@ def _pass_with_taps(tower: nn.Module, taps: Mapping[str, nn.Module]) -> _Pass:
 
 
 def _with_own_code(function: FunctionType) -> FunctionType:
-    """Return the same function with a copy of its code: torch counts what it compiles by code."""
+    """Return the function with a copy of its code: torch limits compilations per code object."""
     code = function.__code__.replace()
     return FunctionType(code, function.__globals__, closure=function.__closure__)

@@ -1,7 +1,7 @@
-"""Copies tensors on the caller's core alone; knows no network.
+"""Copies tensors in the calling thread only.
 
-PyTorch shares every larger copy out among its threads. Where others use the cores too, waiting for
-them takes twenty times as long as the copy: a network has hundreds of tensors.
+PyTorch splits every larger copy among its threads. When other programs use the cores too, waiting
+for those threads takes twenty times as long as the copy, and a network has hundreds of tensors.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 
 
 def copy_in_thread(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a contiguous tensor of the CPU in memory of its own, with the same bits."""
+    """Return a contiguous copy of a CPU tensor, bit-identical, in memory of its own."""
     source = tensor.detach().contiguous()
     copy = torch.empty_like(source)
     np.copyto(_bytes(copy), _bytes(source))

@@ -1,4 +1,4 @@
-"""PyTorch's devices: cores, memory, and how operations compute there; knows no network."""
+"""PyTorch's devices: their cores, their memory, and the arithmetic of operations."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ..compute_options import Precision
 
 
 def use_exact_float32() -> None:
-    """Have float32 mean float32: PyTorch lets cuDNN round convolutions to TF32 by default."""
+    """Make float32 exact: by default PyTorch lets cuDNN round convolutions to TF32."""
     torch.backends.fp32_precision = "ieee"  # type: ignore[attr-defined]
-    _round_products("ieee")
+    _set_product_precision("ieee")
 
 
-def _round_products(how: str) -> None:
+def _set_product_precision(how: str) -> None:
     torch.backends.cudnn.conv.fp32_precision = how  # type: ignore[attr-defined]
     torch.backends.cuda.matmul.fp32_precision = how
 
@@ -31,64 +31,64 @@ _AUTOCAST = {Precision.BFLOAT16: torch.bfloat16, Precision.FLOAT16: torch.float1
 
 @contextmanager
 def arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
-    """Have operations compute so; TF32 is a flag of the process, and a GPU has one thread."""
+    """Compute in this precision; TF32 is a flag of the process, safe as a GPU has one thread."""
     if precision in _AUTOCAST:
         with torch.autocast(device.type, dtype=_AUTOCAST[precision]):
             yield
     elif precision is Precision.TF32:
-        _round_products("tf32")
+        _set_product_precision("tf32")
         try:
             yield
         finally:
-            _round_products("ieee")
+            _set_product_precision("ieee")
     else:
         yield
 
 
 @cache
 def core_count() -> int:
-    """Return how many cores PyTorch uses for one operation, as it was before anyone changed it."""
+    """Return how many cores PyTorch uses for one operation by default."""
     return torch.get_num_threads()
 
 
 def use_cores(count: int) -> None:
-    """Have the calling thread's operations use so many cores; other threads keep theirs.
+    """Set how many cores the calling thread's operations use; other threads keep their number.
 
-    PyTorch gives every thread all cores: threads that decode side by side would then fight. A
-    thread that names no number gets the one last named anywhere, so every pool names its own:
-    sums over another number of cores differ in their last bits.
+    PyTorch gives every thread all cores, so threads that decode in parallel would compete. A thread
+    that sets no number gets the last number set by any thread, so every pool must set its own: sums
+    over a different number of cores differ in their last bits.
     """
     torch.set_num_threads(count)
 
 
 def default_device() -> str:
-    """Return the device that the server takes where none is named."""
+    """Return the device that the server uses by default."""
     return "cuda:0" if torch.cuda.is_available() else "cpu"
 
 
 def check_device(name: str) -> str:
-    """Return the name of a device that works here; raise PreconditionError for any other."""
+    """Return the name if that device can be used here; else raise PreconditionError."""
     count = torch.cuda.device_count()
     usable = ["cpu", *(["cuda"] if count else []), *(f"cuda:{index}" for index in range(count))]
     if name not in usable:
-        raise PreconditionError(f"device {name!r} can't be used; here are: {', '.join(usable)}")
+        raise PreconditionError(f"`device` must be one of {', '.join(usable)}, got {name!r}")
     return name
 
 
 def device_memory_bytes(device: str) -> int:
-    """Return the device's whole memory, bytes."""
+    """Return the device's total memory, bytes."""
     return int(torch.cuda.get_device_properties(torch.device(device)).total_memory)
 
 
 def device_memory_used_bytes(device: str) -> int:
-    """Return the device's memory that all processes together use, bytes."""
+    """Return the memory of the device that all processes use together, bytes."""
     free, total = torch.cuda.mem_get_info(torch.device(device))
     return total - free
 
 
 @contextmanager
 def translate_out_of_memory() -> Iterator[None]:
-    """Have each of PyTorch's errors of this kind be an OutOfDeviceMemoryError."""
+    """Raise OutOfDeviceMemoryError in place of each of PyTorch's out-of-memory errors."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
@@ -100,7 +100,7 @@ def translate_out_of_memory() -> Iterator[None]:
 
 
 def release_memory(device: torch.device) -> None:
-    """Have the device or the system take the memory of what nobody refers to any more."""
+    """Return the memory of unreferenced objects to the device or the system."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

@@ -1,8 +1,8 @@
-"""Max pools of images on a CPU, in a tenth of PyTorch's time; knows no network.
+"""Max pools of images on a CPU, in a tenth of PyTorch's time.
 
-Where channels come first, PyTorch looks at every window value by value. Here whole rows are
-compared at once, then the columns of what is left. A maximum is exact in any order: all values are
-PyTorch's, NaN included. Only the sign of a zero may differ, where a window's largest are 0 and -0.
+In contiguous memory, PyTorch reads every window value by value. Here whole rows are compared at
+once, then the columns of the result. A maximum is exact in any order, so all values equal
+PyTorch's, NaN included; only the sign of a zero may differ, if a window's maxima are 0 and -0.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 _CACHED_BYTES = 1024 * 1024
-"""Bytes of planes that a core works on at once: they stay in its cache."""
+"""Bytes of planes that a core processes at once: they stay in its cache."""
 
 _DTYPES = (torch.float32, torch.bfloat16)
 
@@ -27,10 +27,10 @@ _TORCH_MAX_POOL2D: Callable[..., Any] = F.max_pool2d
 
 
 class FastMaxPool(TorchFunctionMode):
-    """While it lasts, max pools that the calling thread asks for are computed here.
+    """While it is active, computes the max pools of the calling thread.
 
-    It sees every function of a pass, which takes 2 microseconds each: `has_max_pools` tells
-    whether that is worth it.
+    It intercepts every function of a pass, at 2 microseconds each: `has_max_pools` tells whether
+    that is worth it.
     """
 
     def __torch_function__(
@@ -40,7 +40,7 @@ class FastMaxPool(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Call a function, or what is quicker and gives the same."""
+        """Call a function or its faster replacement."""
         return _REPLACEMENTS.get(func, func)(*args, **(kwargs or {}))
 
 
@@ -60,7 +60,7 @@ class _Windows:
     ceil_mode: bool
 
     def fit(self, length: int) -> bool:
-        """Return whether PyTorch takes such windows for an axis of this length."""
+        """Return whether PyTorch accepts these windows for an axis of this length."""
         extent = self.dilation * (self.size - 1) + 1
         return self.stride > 0 and 2 * self.padding <= extent <= length + 2 * self.padding
 
@@ -105,7 +105,7 @@ def _pool(images: torch.Tensor, rows: _Windows, columns: _Windows) -> torch.Tens
 
 
 def _pair(sizes: _Sizes) -> Sequence[int]:
-    """Return sizes along both axes; one that stands alone is for both."""
+    """Return the sizes along both axes; a single size is for both."""
     each = (sizes,) if isinstance(sizes, int) else tuple(sizes)
     return each * 2 if len(each) == 1 else each
 
@@ -127,11 +127,11 @@ def _pool_rows(planes: torch.Tensor, windows: _Windows) -> torch.Tensor:
 def _pool_columns(planes: torch.Tensor, windows: _Windows) -> torch.Tensor:
     return F.max_pool1d(
         planes,
-        windows.size,
-        windows.stride,
-        windows.padding,
-        windows.dilation,
-        windows.ceil_mode,
+        kernel_size=windows.size,
+        stride=windows.stride,
+        padding=windows.padding,
+        dilation=windows.dilation,
+        ceil_mode=windows.ceil_mode,
     )
 
 
@@ -139,4 +139,4 @@ _REPLACEMENTS: Mapping[Callable[..., Any], Callable[..., Any]] = {
     _TORCH_MAX_POOL2D: max_pool2d,
     torch.max_pool2d: max_pool2d,
 }
-"""Functions, and what is quicker."""
+"""Faster replacements, by the function of PyTorch."""

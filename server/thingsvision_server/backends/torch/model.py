@@ -1,4 +1,4 @@
-"""Runs PyTorch networks and copies what their modules put out; knows no source of models."""
+"""Runs PyTorch networks and copies the outputs of their modules."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _HOST = torch.device("cpu")
 
 
 class _LastTapReached(BaseException):
-    """Ends a forward pass; no network's own `except Exception` may catch it."""
+    """Stops a forward pass; a network's own `except Exception` must not catch it."""
 
 
-class _Copy:
-    """Copies one module's output when it comes, before a later operation can overwrite it."""
+class _TapHook:
+    """A forward hook that copies a module's output before a later operation can overwrite it."""
 
     def __init__(self, tap: Tap, image_count: int, device: torch.device) -> None:
         self.tap = tap
@@ -56,11 +56,11 @@ class _Copy:
         rows = self.rows[:, place] if self.tap.is_stacked else self.rows
         parts = self.tap.reduce(tensor)
         for target, part in zip(rows.chunk(len(parts), dim=-1), parts, strict=True):
-            # On a GPU the copy is queued behind the module and before what comes after it.
+            # On a GPU the copy is queued after the module and before the next operation.
             target.copy_(part, non_blocking=True)
 
-    def fill(self, outputs: Outputs) -> None:
-        """Copy what a pass that has ended gave; of a batch that was filled up, the first images."""
+    def copy_outputs(self, outputs: Outputs) -> None:
+        """Copy the outputs of a finished pass; of a padded batch, only the rows of its images."""
         for place, call in enumerate(self.tap.calls):
             self._copy(outputs[self.tap.module][call][: len(self.rows)], place)
 
@@ -71,7 +71,7 @@ class _Copy:
 
 @dataclass(frozen=True)
 class _Network:
-    """A network with its towers, for one pass at a time: hooks hang on its modules."""
+    """A network with its towers, for one pass at a time, as its modules carry hooks."""
 
     root: nn.Module
     towers: Mapping[str, nn.Module]
@@ -81,17 +81,17 @@ class _Network:
         return dict(self.root.named_modules())
 
     def replicate(self) -> _Network:
-        """Return modules of their own that share all parameters and buffers with these."""
+        """Return a copy of the modules that shares all parameters and buffers."""
         shared = {id(one): one for one in [*self.root.parameters(), *self.root.buffers()]}
         root, towers = copy.deepcopy((self.root, dict(self.towers)), shared)
         return _Network(root, towers)
 
 
 class TorchModel:
-    """A network in evaluation mode on one device; `towers` are its parts by what they see.
+    """A network in evaluation mode on one device; `towers` are its parts by modality.
 
-    Without `model_sha256`, the digest of its weights, it is computed. What `is_traced` was written
-    for one way of computing, and is run in no other.
+    `model_sha256` is the digest of its weights, computed if left out. A network that `is_traced`
+    was recorded with one memory format and only runs with that, uncompiled.
     """
 
     framework = f"torch {torch.__version__}"
@@ -121,7 +121,7 @@ class TorchModel:
             root = network.eval().requires_grad_(False).to(self._device)
         self.resident_bytes = resident_bytes(root)
         self._fast_max_pool = SHORTCUTS.fast_max_pool and not on_gpu and has_max_pools(root)
-        # It never runs itself: a replica of it then has neither hooks nor a half-done pass.
+        # It never runs itself, so that replicas of it have neither hooks nor the state of a pass.
         self._first: _Network | None = _Network(root, dict(towers or {IMAGE: network}))
         self._forget_passes()
 
@@ -140,7 +140,7 @@ class TorchModel:
 
     @property
     def towers(self) -> Mapping[str, nn.Module]:
-        """Its parts by what they see."""
+        """Its parts by modality."""
         return self._open().towers
 
     def _open(self) -> _Network:
@@ -151,45 +151,45 @@ class TorchModel:
     def run(
         self, inputs: Sequence[Any], taps: Sequence[Tap], options: ComputeOptions = DEFAULT
     ) -> BatchRun:
-        """Return the activations of each tap, images x shape; the pass ends after the last one."""
+        """Return the activations of each tap, images x shape; the pass stops after the last tap."""
         started = time.monotonic()
         with translate_out_of_memory():
-            filling = [inputs[-1]] * (options.compiled_for - len(inputs))
-            # A user's own tensors come as arrays; these share their memory.
-            tensors = [torch.as_tensor(one) for one in [*inputs, *filling]]
+            padding = [inputs[-1]] * (options.compiled_for - len(inputs))
+            # Tensors sent by a user arrive as arrays; `as_tensor` shares their memory.
+            tensors = [torch.as_tensor(one) for one in [*inputs, *padding]]
             batch = torch.stack(tensors).to(self._device, non_blocking=True)
             batch = to_memory_format(batch, options.memory_format)
-            copies = [_Copy(tap, len(inputs), self._device) for tap in taps]
+            hooks = [_TapHook(tap, len(inputs), self._device) for tap in taps]
             copied_at = time.monotonic()
             with (
                 arithmetic(self._device, options.precision),
                 translate_view_errors(options.memory_format),
             ):
                 if options.compiled_for:
-                    self._run_compiled(batch, copies, options)
+                    self._run_compiled(batch, hooks, options)
                 else:
-                    self._run_eagerly(batch, copies)
+                    self._run_eagerly(batch, hooks)
             if self._device.type == "cuda":
                 torch.cuda.current_stream(self._device).synchronize()
-        rows = [one.rows.numpy() for one in copies]
+        rows = [hook.rows.numpy() for hook in hooks]
         return BatchRun(rows, copied_at - started, time.monotonic() - copied_at)
 
     def _run_compiled(
-        self, batch: torch.Tensor, copies: list[_Copy], options: ComputeOptions
+        self, batch: torch.Tensor, hooks: list[_TapHook], options: ComputeOptions
     ) -> None:
-        modules = frozenset(one.tap.module for one in copies)
-        outputs = self._compiled.run(copies[0].tap.modality, modules, batch, options)
-        for one in copies:
-            one.fill(outputs)
+        modules = frozenset(hook.tap.module for hook in hooks)
+        outputs = self._compiled.run(hooks[0].tap.modality, modules, batch, options)
+        for hook in hooks:
+            hook.copy_outputs(outputs)
 
-    def _run_eagerly(self, batch: torch.Tensor, copies: list[_Copy]) -> None:
+    def _run_eagerly(self, batch: torch.Tensor, hooks: list[_TapHook]) -> None:
         pools = FastMaxPool() if self._fast_max_pool else nullcontext()
-        with self._own_network() as network, pools:
-            _forward(network, batch, copies)
+        with self._idle_network() as network, pools:
+            _forward(network, batch, hooks)
 
     @contextmanager
-    def _own_network(self) -> Iterator[_Network]:
-        """Give an idle network, or a replica where all are in use."""
+    def _idle_network(self) -> Iterator[_Network]:
+        """Yield an idle network, or a new replica if all are in use."""
         first, idle = self._open(), self._idle
         try:
             network = idle.get_nowait()
@@ -198,19 +198,19 @@ class TorchModel:
         try:
             yield network
         finally:
-            # Of a model that was closed meanwhile, nobody keeps these.
+            # If the model was closed in the meantime, nothing references this queue any more.
             idle.put(network)
 
     def close(self) -> None:
-        """Give the memory of the network back to the device and the system."""
+        """Return the memory of the network to the device and the system."""
         self._first = None
         self._forget_passes()
         release_memory(self._device)
 
     def offload(self) -> OffloadedModel:
-        """Close the model and keep its weights in the host's memory; raise MemoryError."""
+        """Close the model and keep its weights in the host's memory; raise MemoryError if full."""
         first = self._open()
-        # Twins would hold the buffers on the device, and what they remember of their passes.
+        # Replicas would keep their buffers and the state of their passes on the device.
         self._first = None
         self._forget_passes()
         try:
@@ -220,7 +220,7 @@ class TorchModel:
             raise MemoryError(str(error)) from error
         finally:
             release_memory(self._device)
-        again = partial(
+        restore = partial(
             TorchModel,
             root,
             str(self._device),
@@ -228,17 +228,17 @@ class TorchModel:
             model_sha256=self.model_sha256,
             is_traced=self._is_traced,
         )
-        return OffloadedModel(again, partial(release_memory, _HOST))
+        return OffloadedModel(restore, partial(release_memory, _HOST))
 
 
-def _forward(network: _Network, batch: torch.Tensor, copies: list[_Copy]) -> None:
+def _forward(network: _Network, batch: torch.Tensor, tap_hooks: list[_TapHook]) -> None:
     """Run a batch up to the last tap."""
 
     def stop_after_last(_module: nn.Module, _inputs: Any, _output: Any) -> None:
-        if all(one.is_complete for one in copies):
+        if all(hook.is_complete for hook in tap_hooks):
             raise _LastTapReached
 
-    tapped = [(network.modules[one.tap.module], one) for one in copies]
+    tapped = [(network.modules[hook.tap.module], hook) for hook in tap_hooks]
     hooks: list[tuple[nn.Module, Callable[..., None]]] = [
         *tapped,
         *((module, stop_after_last) for module, _ in tapped),
@@ -246,20 +246,20 @@ def _forward(network: _Network, batch: torch.Tensor, copies: list[_Copy]) -> Non
     handles = [module.register_forward_hook(hook) for module, hook in hooks]
     try:
         with torch.inference_mode():
-            network.towers[copies[0].tap.modality](batch)
+            network.towers[tap_hooks[0].tap.modality](batch)
     except _LastTapReached:
         pass
     finally:
         for handle in handles:
             handle.remove()
-    for one in copies:
-        if not one.is_complete:
-            sentence = f"module {one.tap.module!r} ran {one.calls} times; {one.tap.name!r}"
-            raise RuntimeError(f"{sentence} needs {one.tap.calls[-1] + 1}")
+    for hook in tap_hooks:
+        if not hook.is_complete:
+            sentence = f"module {hook.tap.module!r} ran {hook.calls} times; {hook.tap.name!r}"
+            raise RuntimeError(f"{sentence} needs {hook.tap.calls[-1] + 1}")
 
 
 def resident_bytes(network: nn.Module) -> int:
-    """Return the memory of all parameters and buffers as it is held, shared memory once, bytes."""
+    """Return the memory of all parameters and buffers, counting shared memory once, bytes."""
     storages = {
         tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
         for tensor in [*network.parameters(), *network.buffers()]

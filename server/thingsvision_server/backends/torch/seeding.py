@@ -1,8 +1,8 @@
-"""Random initialisation that no other thread disturbs; knows no network.
+"""Seeds random initialisation per thread.
 
-PyTorch initialises from one generator of the process. Two models that load at once would
-draw from it in turn, and a seed would mean nothing. Inside `seed_thread` every draw of
-this thread comes from a generator of its own, so it gives what `torch.manual_seed` gives alone.
+PyTorch initialises from one generator for the whole process. Two models that load at the same time
+would draw from it in turn, which makes a seed meaningless. Inside `seed_thread`, this thread draws
+from a generator of its own, with the results of `torch.manual_seed` in a single-threaded program.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ _DRAWING_FUNCTIONS = frozenset(
 
 @cache
 def draws(function: Any) -> bool:
-    """Tell whether a function draws random numbers.
+    """Return whether a function draws random numbers.
 
-    Initialisers take a generator: PyTorch's own, and what `transformers` puts in their place
-    while it builds.
+    Initialisers take a generator: PyTorch's own, and those that `transformers` replaces them with
+    while it builds a network.
     """
     if function in _DRAWING_FUNCTIONS:
         return True
@@ -67,7 +67,7 @@ class _OwnGenerator(TorchFunctionMode):
 
 @contextmanager
 def seed_thread(seed: int) -> Iterator[None]:
-    """Draw this thread's random numbers from a CPU generator with that seed."""
+    """Draw this thread's random numbers from a CPU generator with this seed."""
     generator = torch.Generator().manual_seed(seed)
     with _OwnGenerator(generator):
         yield

@@ -1,7 +1,7 @@
-"""Builds networks that have shapes and no values, so that they take neither memory nor time.
+"""Builds networks with shapes but without values, which takes neither memory nor time.
 
-On PyTorch's `meta` device nothing has a value. Some networks compute their own sizes with
-tensors while they are built: these few functions then give real numbers.
+On PyTorch's `meta` device no tensor has a value. Some networks compute their own sizes with tensors
+while they are built: the few functions they use return real numbers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _NUMBERS = frozenset({torch.arange, torch.linspace, torch.logspace, torch.tensor
 
 
 class _RealNumbers(TorchFunctionMode):
-    """Keeps numbers that a network computes with on the CPU."""
+    """Keeps the numbers that a network computes with on the CPU."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -30,9 +30,9 @@ class _RealNumbers(TorchFunctionMode):
 
 @contextmanager
 def without_parameters() -> Iterator[None]:
-    """Have this thread's networks built without values, but for numbers that they compute with.
+    """Build this thread's networks without values, except the numbers they compute with.
 
-    Buffers that are made of such numbers have values: move the network to `meta` afterwards.
+    Buffers made from those numbers have values: move the network to `meta` afterwards.
     """
     with torch.device("meta"), _RealNumbers():
         yield

@@ -1,7 +1,7 @@
 """Finds the modules of a PyTorch network, their order, shapes and number of calls, by a dry run.
 
-Two passes with different numbers of images tell which outputs have one row per image.
-On the `meta` device a pass computes shapes only, so no weights need to be there.
+Two passes with different batch sizes show which outputs have one row per image. On the `meta`
+device a pass computes shapes only, so no weights are needed.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _Calls = dict[nn.Module, list[_Output]]
 
 @dataclass(frozen=True)
 class Tower:
-    """The part of a network that sees one kind of input: what to call with a batch of it."""
+    """The part of a network that takes one kind of input, and the spec of that input."""
 
     network: nn.Module
     spec: InputSpec
 
 
 def first_tensor(output: Any) -> Any:
-    """Return the tensor that stands for a module's output: itself, or the first of a sequence."""
+    """Return the tensor of a module's output: the output itself, or the first of a sequence."""
     while isinstance(output, (tuple, list)) and output:
         output = output[0]
     return output
@@ -44,10 +44,10 @@ def describe(
     towers: Mapping[str, Tower],
     image_counts: tuple[int, int] = _DRY_RUN_IMAGES,
 ) -> Structure:
-    """Return the structure of a network, its towers by modality; raise what its passes raise.
+    """Return the structure of a network with its towers by modality; raise what its passes raise.
 
-    A network that takes one image at a time has `image_counts` of (1, 1): all its outputs with a
-    leading 1 then count as rows of an image.
+    For a network that takes one image at a time, pass `image_counts=(1, 1)`: each output with a
+    leading 1 then counts as a row per image.
     """
     names = {module: name for name, module in network.named_modules()}
     layouts = token_layouts(network, towers[IMAGE].spec.shape if IMAGE in towers else ())
@@ -58,25 +58,27 @@ def describe(
             if module in names and module not in modules:
                 calls = _calls(first[module], second.get(module, []), image_counts)
                 layout = _layout_of(names[module], layouts)
-                modules[module] = _module_info(names[module], module, modality, calls, layout)
+                modules[module] = _module_info(
+                    module, name=names[module], modality=modality, calls=calls, layout=layout
+                )
     seen = {info.name: info.modality for info in modules.values()}
     for module, name in names.items():
         if module not in modules:
             modality = _modality_around(name, seen) or next(iter(towers))
-            modules[module] = _module_info(name, module, modality, (), None)
+            modules[module] = _module_info(module, name=name, modality=modality)
     state_bytes = sum(tensor.nbytes for tensor in [*network.parameters(), *network.buffers()])
     return Structure(tuple(modules.values()), state_bytes)
 
 
 def _modality_around(name: str, seen: Mapping[str, str]) -> str:
-    """Return what the innermost part that runs around a module sees; empty where none does."""
+    """Return the modality of the innermost running parent of a module; empty if none runs."""
     while name and name not in seen:
         name = name.rpartition(".")[0]
     return seen.get(name, "")
 
 
 def _dry_run(network: nn.Module, tower: Tower, count: int) -> _Calls:
-    """Return the outputs of every call, modules in the order in which they begin."""
+    """Return the outputs of every call, modules in the order in which they start."""
     calls: _Calls = {}
 
     def begin(module: nn.Module, _inputs: Any) -> None:
@@ -109,24 +111,25 @@ def _shape_of(output: Any) -> _Output:
 
 
 def _names_in(output: Any) -> list[str]:
-    """Return the names of several values: the keys of a dict, or the fields of a dataclass."""
+    """Return the names of an output's values: the keys of a dict or the fields of a dataclass."""
     if isinstance(output, Mapping):
         return list(map(str, output))
     return [field.name for field in fields(output)] if is_dataclass(output) else []
 
 
 def _layout_of(name: str, layouts: Mapping[str, TokenLayout]) -> TokenLayout | None:
-    """Return the layout of the innermost part with one that a module belongs to."""
+    """Return the layout of the innermost part with a layout that contains a module."""
     inside = [part for part in layouts if not part or f"{name}.".startswith(f"{part}.")]
     return layouts[max(inside, key=len)] if inside else None
 
 
 def _module_info(
-    name: str,
     module: nn.Module,
+    *,
+    name: str,
     modality: str,
-    calls: tuple[CallInfo, ...],
-    layout: TokenLayout | None,
+    calls: tuple[CallInfo, ...] = (),
+    layout: TokenLayout | None = None,
 ) -> ModuleInfo:
     prefix_tokens = layout.prefix_of(calls[-1].shape) if layout and calls else None
     idle = "it does not run in a forward pass (its parent computes without calling it)"
@@ -148,7 +151,7 @@ def _module_info(
 def _calls(
     first: list[_Output], second: list[_Output], image_counts: tuple[int, int]
 ) -> tuple[CallInfo, ...]:
-    """Return the calls of a pass, with shapes per image; `second` had another number of images."""
+    """Return the calls of a pass, with shapes per image; `second` ran with another batch size."""
     if len(first) != len(second):
         reason = "the number of its calls depends on the number of images"
         return tuple(CallInfo(reason=reason) for _ in first)
@@ -157,7 +160,7 @@ def _calls(
 
 
 def _one_row_per_image(one: _Output, other: _Output, image_counts: tuple[int, int]) -> CallInfo:
-    """Return a call's shape per image, element type, and why its output is no such thing."""
+    """Return a call's shape per image and element type, or why its output can't be extracted."""
     if isinstance(one, str) or isinstance(other, str):
         return CallInfo(reason=str(one))
     (shape, dtype), (other_shape, _) = one, other

@@ -1,7 +1,7 @@
-"""How the tokens of a transformer lie, read off its own structure; knows no model's name.
+"""The token layout of a transformer, read from its own attributes, whatever the model.
 
-A network that sees an image as tokens has some special ones first (class, distillation,
-registers), then one per patch. How many, its own attributes say, in the words of its library.
+A network that processes an image as tokens has some special tokens first (class, distillation,
+registers), then one token per patch. Its attributes, named by its library, say how many.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from typing import Any
 from torch import nn
 
 _Rule = Callable[[Any], tuple[int, ...]]
-"""The fields of a TokenLayout, as a part says; the last ones may be left out."""
+"""Returns the fields of a part's TokenLayout; the last fields may be left out."""
 
 
 @dataclass(frozen=True)
 class TokenLayout:
-    """Special tokens before those of patches."""
+    """How many special tokens precede how many patch tokens."""
 
     prefix_count: int
     patch_count: int
     has_patches_alone: bool = True
-    """Whether a sequence as long as the patches are many is they; else it is of other things."""
+    """Whether a sequence with one token per patch consists of patch tokens."""
     has_class_token: bool = True
-    """Whether the first special token is the class token; a network may have registers alone."""
+    """Whether the first special token is the class token; some networks have only registers."""
 
     def prefix_of(self, shape: tuple[int, ...]) -> int | None:
-        """Return how many special tokens a module's output has; None where it is no sequence."""
+        """Return the number of special tokens in a module's output; None if not a sequence."""
         if len(shape) != 2:
             return None
         by_length = {self.patch_count: 0} if self.has_patches_alone else {}
@@ -38,9 +38,9 @@ class TokenLayout:
 
 
 def token_layouts(network: nn.Module, image_shape: tuple[int, ...] = ()) -> dict[str, TokenLayout]:
-    """Return the layouts of a network's parts that see an image as tokens, by the parts' names.
+    """Return the layout of each part of a network that processes an image as tokens, by name.
 
-    `image_shape` is that of one image as it goes in: some networks take any.
+    `image_shape` is the shape of one input image: some networks take any.
     """
     parts = network.named_modules()
     found = {name: next(_layouts(part, image_shape), None) for name, part in parts}
@@ -53,7 +53,7 @@ def _layouts(part: nn.Module, image_shape: tuple[int, ...]) -> Iterator[TokenLay
         try:
             prefix_count, patch_count, *alone = read(part)
             yield TokenLayout(int(prefix_count), int(patch_count), *map(bool, alone))
-        except (AttributeError, TypeError, ValueError):  # not built in this rule's words
+        except (AttributeError, TypeError, ValueError):  # a part without this library's attributes
             continue
 
 
@@ -63,7 +63,7 @@ def _timm(part: Any) -> tuple[int, int, bool, bool]:
 
 
 def _timm_stem(part: Any) -> tuple[int, int]:
-    """Mixers of timm have no special tokens; their patches are made by the stem."""
+    """Mixers of timm have no special tokens; the stem makes their patches."""
     return 0, part.stem.num_patches
 
 
@@ -73,19 +73,19 @@ def _torchvision(part: Any) -> tuple[int, int]:
 
 
 def _open_clip(part: Any) -> tuple[int, int, bool]:
-    """CoCa's pooled queries may be as many as the patches; the class token never leaves these."""
+    """CoCa may pool to as many queries as patches; the class token stays with the patches."""
     prefix_count = 1 if part.class_embedding is not None else 0
     return prefix_count, part.positional_embedding.shape[0] - prefix_count, False
 
 
 def _stage(part: Any) -> tuple[int, int]:
-    """Blocks of a pyramid (Swin) know the grid of patches they work on; there are no others."""
+    """Blocks of a pyramid (Swin) store the grid of their patches and have no other tokens."""
     rows, columns = part.input_resolution
     return 0, rows * columns
 
 
 def _transformers(image_shape: tuple[int, ...], part: Any) -> tuple[int, int, bool, bool]:
-    """Embeddings hold special tokens as parameters, and cut patches by a convolution."""
+    """Embeddings hold special tokens as parameters, and make patches with a convolution."""
     embeddings = part.embeddings
     patches = getattr(embeddings, "patch_embeddings", None) or embeddings.patch_embedding
     (_, height, width), (down, right) = image_shape, getattr(patches, "projection", patches).stride
@@ -99,7 +99,7 @@ def _transformers(image_shape: tuple[int, ...], part: Any) -> tuple[int, int, bo
 
 _CLASS_TOKENS = frozenset(("cls_token", "class_embedding"))
 _SPECIAL_TOKENS = (*sorted(_CLASS_TOKENS), "distillation_token")
-"""Names of a parameter that is one token, in the library `transformers`."""
+"""Names of parameters that are one token each, in the library `transformers`."""
 
 _RULES: tuple[_Rule, ...] = (
     _timm,

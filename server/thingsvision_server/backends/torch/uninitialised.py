@@ -1,8 +1,8 @@
-"""Builds networks whose weights come from a file: no initial value is drawn, nor copied over.
+"""Builds networks whose weights come from a file, without drawing initial values or copying.
 
-Memory without a value lies on PyTorch's `meta` device, and so does what would be drawn at random
-and all that is computed from either. Other numbers are real, those that a network computes with.
-So what a file leaves without a value can be told, and nothing is ever taken for a value.
+Uninitialised memory is on PyTorch's `meta` device, and so are tensors that would be drawn at random
+and everything computed from either. Other numbers, which a network computes with, are real. So
+`missing_values` finds every tensor that the file did not fill, and no garbage is taken for a value.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _RANDOM_TENSORS = frozenset({torch.rand, torch.randint, torch.randn, torch.randp
 _SETTERS = frozenset({torch.Tensor.copy_, torch.Tensor.fill_, torch.Tensor.zero_})
 
 _ALIGNMENT_BYTES = 64
-"""Of PyTorch's own memory on a CPU: products of memory that lies otherwise may round otherwise."""
+"""PyTorch's own alignment on a CPU: products of memory aligned otherwise may round differently."""
 
 
 class ValueNeededError(RuntimeError):
@@ -40,7 +40,7 @@ _thread = _Thread()
 
 
 class _NoValues(TorchFunctionMode):
-    """Gives memory and random numbers no value; this thread only."""
+    """Makes new memory and random numbers `meta` tensors, in this thread only."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -53,26 +53,26 @@ class _NoValues(TorchFunctionMode):
         elif draws(func):
             drawn = [one for one in (*args, *kwargs.values()) if isinstance(one, torch.Tensor)]
             _unset(drawn)
-            if func.__name__.endswith("_"):  # in place, where there is nothing
+            if func.__name__.endswith("_"):  # in place: there is nothing to draw into
                 return drawn[0]
         return func(*args, **kwargs)
 
 
 def _set(setter: Any, tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-    """Have memory that is no parameter get the value it is given; parameters get a file's."""
+    """Set the value of memory that is not a parameter; parameters get theirs from the file."""
     given = [one for one in (*args, *kwargs.values()) if isinstance(one, torch.Tensor)]
     is_parameter = isinstance(tensor, nn.Parameter)
     if is_parameter or not tensor.is_meta or any(one.is_meta for one in given):
         return setter(tensor, *args, **kwargs)
     real = torch.empty_like(tensor, device="cpu")
     setter(real, *args, **kwargs)
-    # Of a view this changes nothing: what it is a view of stays without a value.
+    # For a view this has no effect: the tensor it is a view of stays without a value.
     torch.utils.swap_tensors(tensor, real)  # type: ignore[no-untyped-call]
     return tensor
 
 
 def _unset(drawn: list[torch.Tensor]) -> None:
-    """Take the values from what is drawn in place; raise where others may share its memory."""
+    """Make parameters drawn in place uninitialised; raise if other memory is drawn into."""
     for tensor in drawn:
         if tensor.is_meta:
             continue
@@ -86,9 +86,9 @@ def _unset(drawn: list[torch.Tensor]) -> None:
 
 @contextmanager
 def uninitialised() -> Iterator[None]:
-    """Have this thread's networks built without values, and take those that they load as theirs.
+    """Build this thread's networks without values; `load_state_dict` then adopts a file's tensors.
 
-    Ask `missing_values` of the network afterwards. What a network does that needs a value raises.
+    Call `missing_values` on the network afterwards. Whatever needs a value meanwhile raises.
     """
     _patch_load_state_dict()
     _thread.is_uninitialised = True
@@ -100,7 +100,7 @@ def uninitialised() -> Iterator[None]:
 
 
 def missing_values(network: nn.Module) -> list[str]:
-    """Return where a network holds tensors without a value, as parameters or in any attribute."""
+    """Return the names of a network's parameters and attributes whose tensors have no value."""
     return [
         f"{name}.{place}" if name else place
         for name, module in network.named_modules()
@@ -128,22 +128,23 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
 
 @cache
 def _patch_load_state_dict() -> None:
-    """Have `load_state_dict` fill uninitialised networks: libraries call it by themselves.
+    """Replace `load_state_dict` by one that fills uninitialised networks, for the whole process.
 
-    It stays as it was for all other threads.
+    It has to be PyTorch's own method, because libraries call it themselves. Threads outside
+    `uninitialised` get the original behaviour.
     """
-    own = nn.Module.load_state_dict
+    original = nn.Module.load_state_dict
 
     def load_state_dict(
         self: nn.Module, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
         if not _thread.is_uninitialised:
-            return own(self, state_dict, strict, assign)
-        # Nothing is made here: what `_NoValues` would look at, call by call, only takes time.
+            return original(self, state_dict, strict, assign)
+        # No tensor is created here: `_NoValues` would only slow down each call.
         with torch._C.DisableTorchFunction():  # noqa: SLF001
             wanted = self.state_dict()
             _refuse_shared(wanted)
-            loaded = own(self, _adopt(state_dict, wanted), strict, assign=True)
+            loaded = original(self, _adopt(state_dict, wanted), strict, assign=True)
             _refuse_other_layouts(self.state_dict(), wanted)
             return loaded
 
@@ -151,14 +152,14 @@ def _patch_load_state_dict() -> None:
 
 
 def _refuse_shared(wanted: Mapping[str, torch.Tensor]) -> None:
-    """Raise where parameters share memory: each would get tensors of its own."""
+    """Raise if parameters share memory: each would get a tensor of its own."""
     storages = {tensor.untyped_storage()._cdata for tensor in wanted.values()}  # noqa: SLF001
     if len(storages) < len(wanted):
         raise ValueNeededError("some of its parameters share memory")
 
 
 def _adopt(state: Mapping[str, Any], wanted: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    """Return a file's tensors as copying them into a network would leave them there."""
+    """Return a file's tensors in the layout that copying them into the network would give."""
     taken: set[int] = set()
     return {
         name: _own_memory(tensor, wanted[name], taken)
@@ -174,16 +175,16 @@ def _fits(tensor: Any, wanted: torch.Tensor | None) -> bool:
 
 
 def _own_memory(tensor: torch.Tensor, wanted: torch.Tensor, taken: set[int]) -> torch.Tensor:
-    """Return the tensor itself where it has memory of its own that lies as the copy's would."""
+    """Return the tensor itself if its memory is its own and laid out as a copy's would be."""
     place = tensor.data_ptr()
     is_whole = tensor.untyped_storage().nbytes() == tensor.nbytes
     is_aligned = place % _ALIGNMENT_BYTES == 0
-    lies_alike = _layout(tensor) == _layout(wanted)
+    same_layout = _layout(tensor) == _layout(wanted)
     on_cpu = tensor.device.type == "cpu"
-    if on_cpu and is_whole and lies_alike and is_aligned and place not in taken:
+    if on_cpu and is_whole and same_layout and is_aligned and place not in taken:
         taken.add(place)
         return tensor.detach()
-    if on_cpu and lies_alike and tensor.is_contiguous():
+    if on_cpu and same_layout and tensor.is_contiguous():
         return copy_in_thread(tensor)
     return torch.empty_like(wanted, device="cpu").copy_(tensor.detach())
 
@@ -191,7 +192,7 @@ def _own_memory(tensor: torch.Tensor, wanted: torch.Tensor, taken: set[int]) -> 
 def _refuse_other_layouts(
     found: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]
 ) -> None:
-    """Raise where a network's own way of loading put in what copying would have converted."""
+    """Raise if a network's own loading code kept a tensor that copying would have converted."""
     for name, tensor in found.items():
         if name not in wanted or _layout(tensor) != _layout(wanted[name]):
             raise ValueNeededError(f"it converts {name} while it is loaded")

@@ -1,4 +1,5 @@
-"""The program of TensorFlow's own process; knows nothing of the server that starts it.
+"""The program of TensorFlow's child process.
 
-It may run in another environment: it imports the standard library, numpy, Keras and h5py alone.
+It may run in another environment than the server: it imports only the standard library, numpy,
+Keras and h5py.
 """

@@ -1,7 +1,7 @@
-"""Builds the networks of `keras.applications` with weights; knows no class by name.
+"""Builds the networks of `keras.applications` with weights, whatever the class.
 
-Keras asks for its published files by `get_file`. Here that never reaches the network: the server
-finds or fetches the file, and what Keras asked for is its answer.
+Keras fetches its published files with `get_file`. Here that function is replaced and never
+downloads: the server finds or fetches the file that Keras asked for.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class Application:
         return self._class()(weights=weights, **self.options)
 
     def describe(self, published: bool) -> tuple[Any, dict[str, str]]:
-        """Return a network without its weights' values, and the file that Keras publishes for it.
+        """Return a network without values, and the file that Keras publishes for it.
 
-        With `published`, the network is as Keras builds it for those weights: some differ then.
+        With `published`, the network is built as Keras does for those weights: some differ.
         """
         asked: dict[str, str] = {}
 
@@ -60,22 +60,24 @@ class Application:
     def build_random(self, seed: int) -> Any:
         """Build the network with the weights that Keras draws from a seed."""
         if seed >= 2**32:
-            raise RefusedError("seed", f"Keras takes seeds up to {2**32 - 1}, not {seed}")
+            raise RefusedError(
+                "seed", f"`random_seed` must be at most {2**32 - 1} for Keras, got {seed}"
+            )
         import_module(self.package).utils.set_random_seed(seed)
         return self._build(None)
 
     def build_from_file(self, path: str, published: bool) -> Any:
-        """Build the network with a file's weights, as Keras does for its own or a user's file."""
+        """Build the network with a file's weights, as Keras does for published or users' files."""
         with with_suffix(Path(path)) as file, _files_from(self.package, lambda *_a, **_o: file):
             try:
                 return self._build("imagenet" if published else file)
-            # Keras and h5py report files that don't fit by all of these.
+            # Keras and h5py raise any of these for files that don't match.
             except (ValueError, LookupError, OSError, TypeError, AttributeError) as error:
                 raise RefusedError("mismatch", strip_values(str(error))) from error
 
 
 def _build_without_values(package: str, build: Callable[[], T]) -> T:
-    """Build without drawing the values of weights, where Keras can: they may be gigabytes."""
+    """Build without drawing the weights' values, if Keras can: they may be gigabytes."""
     if package != "keras":
         return build()
     import keras
@@ -83,14 +85,14 @@ def _build_without_values(package: str, build: Callable[[], T]) -> T:
 
     with keras.StatelessScope():
         network = build()
-        # On leaving the scope Keras would initialise what was built in it.
+        # On exit from the scope Keras would initialise the variables built in it.
         global_state.set_global_attribute("uninitialized_variables", [])
     return network
 
 
 @contextmanager
 def _files_from(package: str, get_file: Callable[..., str]) -> Iterator[None]:
-    """Have the package get published files from here."""
+    """Replace `get_file` in all modules of the package."""
     ours = [part for name, part in sys.modules.items() if name.startswith(f"{package}.")]
     with ExitStack() as stack:
         for module in ours:

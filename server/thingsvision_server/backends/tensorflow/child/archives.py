@@ -1,4 +1,4 @@
-"""Builds whole networks from `.keras` files, of Keras' own layers alone; runs nothing in them."""
+"""Builds complete networks from `.keras` files of Keras' own layers, without running their code."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from .files import RefusedError, strip_values, with_suffix
 
 
 def build(path: str) -> Any:
-    """Return the network of a file with its weights; raise RefusedError."""
+    """Return the network in a file, with its weights; raise RefusedError."""
     import keras
 
     with with_suffix(Path(path)) as file:
         try:
             return keras.saving.load_model(file, compile=False, safe_mode=True)
-        # Keras reports configs and weights that it can't read by all of these.
+        # Keras raises any of these for configs and weights that it can't read.
         except (ValueError, LookupError, OSError, TypeError, AttributeError) as error:
             raise RefusedError("mismatch", strip_values(str(error))) from error

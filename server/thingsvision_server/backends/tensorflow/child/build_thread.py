@@ -1,4 +1,4 @@
-"""Builds networks so that their layers are numbered alike each time; knows no network."""
+"""Builds a network in a new thread, so that Keras numbers its layers the same each time."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ T = TypeVar("T")
 
 
 def build_in_thread(build: Callable[[], T]) -> T:
-    """Return what `build` makes in a thread of its own.
+    """Return the result of `build`, called in a new thread.
 
-    Keras numbers unnamed layers by thread, from the first on in each.
+    Keras numbers unnamed layers per thread, starting again in each.
     """
     outcome: list[Any] = []
 
     def run() -> None:
-        if "tf_keras" in sys.modules:  # which numbers them by process
+        if "tf_keras" in sys.modules:  # it numbers them per process
             sys.modules["tf_keras"].backend.reset_uids()
         try:
             outcome.append(build())
-        except BaseException as error:  # raised where it is waited for
+        except BaseException as error:  # re-raised below
             outcome.append(error)
 
     thread = Thread(target=run, name="build")

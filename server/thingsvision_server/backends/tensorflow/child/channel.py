@@ -1,7 +1,7 @@
-"""Messages between the server and TensorFlow's process: JSON, and memory that both see.
+"""Messages between the server and TensorFlow's process: JSON, and shared memory.
 
-Batches and activations lie in anonymous files, of which a message carries the descriptor. Such
-memory has no name, so a process that dies leaves nothing behind.
+Batches and activations are in anonymous files, whose descriptors the messages carry. An anonymous
+file has no name, so a process that dies leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class PeerGoneError(Exception):
 
 @dataclass
 class Channel:
-    """One end of a socket pair; one request is on its way at a time."""
+    """One end of a socket pair, with one request in flight at a time."""
 
     socket: socket.socket
 
     def send(self, message: Message, descriptors: tuple[int, ...] = ()) -> None:
-        """Send a message, with open files; raise PeerGoneError."""
+        """Send a message with open files; raise PeerGoneError."""
         body = json.dumps(message).encode()
         try:
             socket.send_fds(self.socket, [_LENGTH.pack(len(body))], list(descriptors))
@@ -61,14 +61,14 @@ class Channel:
 
 @dataclass
 class Layout:
-    """Where arrays lie in one piece of memory."""
+    """The offsets of arrays in one block of memory."""
 
     size_bytes: int = 0
-    places: list[int] = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)
 
     def add(self, byte_count: int) -> None:
-        """Put an array of so many bytes behind those that are there."""
-        self.places.append(self.size_bytes)
+        """Append an array of `byte_count` bytes."""
+        self.offsets.append(self.size_bytes)
         self.size_bytes += -(-byte_count // _ALIGNMENT) * _ALIGNMENT
 
 
@@ -84,5 +84,5 @@ def open_memory(size_bytes: int) -> int:
 
 
 def map_memory(descriptor: int) -> mmap.mmap:
-    """Return the memory of a descriptor, which may be closed then."""
+    """Return the memory of a descriptor, which may be closed afterwards."""
     return mmap.mmap(descriptor, os.fstat(descriptor).st_size)

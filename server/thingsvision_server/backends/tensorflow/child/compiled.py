@@ -1,4 +1,4 @@
-"""Runs a program as a graph of TensorFlow's, where that is worth it and every bit is the same."""
+"""Runs a program as a TensorFlow graph if that is worthwhile and every bit stays the same."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .graph import Program
 
 
 def disable_graph_optimisers() -> None:
-    """Have TensorFlow run the operations of a graph as they stand: merged ones round otherwise."""
+    """Make TensorFlow run a graph's operations unmerged: merged operations round differently."""
     import tensorflow as tf
 
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
@@ -19,8 +19,8 @@ def disable_graph_optimisers() -> None:
 class CompiledProgram:
     """A program that runs step by step at first, and as a graph from its third pass on.
 
-    To make the graph takes a second or so, which one pass is not worth. The second pass runs both
-    ways; a network whose graph can't be made, or gives other bits, goes on step by step.
+    Making the graph takes about a second, which is too long for a single pass. The second pass runs
+    both ways; if the graph can't be made, or returns other bits, the program stays step by step.
     """
 
     def __init__(self, program: Program) -> None:
@@ -29,7 +29,7 @@ class CompiledProgram:
         self._pass_count = 0
 
     def run(self, batch: Any) -> list[Any]:
-        """Return the wanted tensors of one forward pass in inference mode."""
+        """Return the requested tensors of one forward pass in inference mode."""
         if self._graph is not None:
             return list(self._graph(batch))
         self._pass_count += 1
@@ -40,12 +40,12 @@ class CompiledProgram:
 
 
 def _graph(program: Program, batch: Any, expected: list[Any]) -> Any | None:
-    """Return the program as a graph for batches of any size; None where it gives other bits."""
+    """Return the program as a graph for any batch size; None if it returns other bits."""
     import tensorflow as tf
 
     signature = [tf.TensorSpec((None, *batch.shape[1:]), batch.dtype)]
     graph = tf.function(program.run, input_signature=signature, autograph=False)
-    # A layer may do in Python what no graph can, and says so by any exception of its own.
+    # A layer may run Python code that no graph can hold, and raise any exception because of it.
     try:
         found = graph(batch)
     except Exception:

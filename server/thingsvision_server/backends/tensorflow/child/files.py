@@ -1,4 +1,4 @@
-"""Opens files of Keras weights under the names by which Keras tells formats; knows no network."""
+"""Opens Keras weights files under names with the suffix from which Keras infers the format."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _VALUES = re.compile(r", value=.*?(?=>)", re.DOTALL)
 
 
 class RefusedError(Exception):
-    """A file or a seed that can't be used; `kind` says why."""
+    """A file or a seed that can't be used; `kind` names the reason."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -24,13 +24,13 @@ class RefusedError(Exception):
 
 
 def strip_values(message: str) -> str:
-    """Return what Keras says of a file that doesn't fit, without the numbers of its arrays."""
+    """Return Keras' message about a file that doesn't match, without the values of its arrays."""
     return " ".join(_VALUES.sub("", message).split())
 
 
 @contextmanager
 def with_suffix(path: Path) -> Iterator[str]:
-    """Yield the file under a name from which Keras tells its format."""
+    """Yield a link to the file, with the suffix of its format."""
     suffix = _suffix(path)
     with tempfile.TemporaryDirectory(prefix="thingsvision-") as folder:
         link = Path(folder) / f"weights{suffix}"
@@ -47,11 +47,11 @@ def _suffix(path: Path) -> str:
         with zipfile.ZipFile(path) as archive:
             if "model.weights.h5" in archive.namelist():
                 return ".keras"
-    raise RefusedError("format", "it is no HDF5 file of weights and no .keras archive")
+    raise RefusedError("format", "it is neither an HDF5 weights file nor a .keras archive")
 
 
 def _hdf5_suffix(path: Path) -> str:
-    """Return `.h5` for the layout of Keras 2, `.weights.h5` for that of Keras 3."""
+    """Return `.h5` for the layout of Keras 2, `.weights.h5` for the layout of Keras 3."""
     import h5py
 
     try:
@@ -64,14 +64,14 @@ def _hdf5_suffix(path: Path) -> str:
 
 
 def _check_links(group: Any) -> None:
-    """Refuse what would read other files of this machine."""
+    """Raise RefusedError if reading the file would read other files of this machine."""
     import h5py
 
     for name in group:
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise RefusedError("format", f"its entry {group.name}/{name} links elsewhere")
+            raise RefusedError("format", f"its entry {group.name}/{name} links to data elsewhere")
         part = group[name]
         if isinstance(part, h5py.Group):
             _check_links(part)
         elif part.external or part.is_virtual:
-            raise RefusedError("format", f"its array {part.name} lies in another file")
+            raise RefusedError("format", f"its array {part.name} is stored in another file")

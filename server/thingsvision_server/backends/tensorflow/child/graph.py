@@ -1,7 +1,7 @@
-"""Flattens a Keras network into steps, and runs those that some modules need.
+"""Flattens a Keras network into steps, and runs only the steps that some modules need.
 
-Nested networks are laid open, so that a layer inside one is a step like any other. Works on the
-graphs of Keras 3 and of its predecessor tf_keras; knows no network by name.
+Nested networks are expanded, so that a layer inside one is a step like any other. Works on the
+graphs of Keras 3 and of its predecessor tf_keras.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ class Step:
 
     operation: Any
     arguments: Callable[[Sequence[Any]], tuple[tuple[Any, ...], dict[str, Any]]]
-    """Makes the call's arguments of the input tensors."""
+    """Returns the call's arguments for the input tensors."""
     inputs: tuple[Slot, ...]
     outputs: tuple[Slot, ...]
 
     def run(self, tensors: dict[Slot, Any]) -> None:
-        """Call the layer, and keep what it gives."""
+        """Call the layer and store its outputs."""
         args, kwargs = self.arguments([tensors[slot] for slot in self.inputs])
         results = _flat(self.operation(*args, **kwargs))
         tensors.update(zip(self.outputs, results, strict=True))
@@ -35,17 +35,17 @@ class Step:
 
 @dataclass(frozen=True)
 class Output:
-    """What one call of a module gives: the slot of its first tensor, and its symbolic tensors."""
+    """The output of one call: the slot of its first tensor, and its symbolic tensors."""
 
     slot: Slot
     symbols: tuple[Any, ...]
     names: tuple[str, ...] = ()
-    """Of a network that gives a dict: its keys."""
+    """The keys, if the network returns a dict."""
 
 
 @dataclass
 class Module:
-    """A layer or a nested network, with its calls in their order."""
+    """A layer or a nested network, with its calls in order."""
 
     path: Path
     layer: Any
@@ -54,7 +54,7 @@ class Module:
 
 @dataclass
 class FlatNetwork:
-    """A whole network as steps in order of execution."""
+    """A complete network as steps in order of execution."""
 
     network: Any
     steps: list[Step] = field(default_factory=list)
@@ -63,7 +63,7 @@ class FlatNetwork:
     slot_count: int = 1
 
     def program(self, wanted: Sequence[Slot]) -> Program:
-        """Return the steps that these tensors need; the last of them ends the pass."""
+        """Return the steps that these tensors need; the pass stops after the last of them."""
         needed, steps = set(wanted), []
         for step in reversed(self.steps):
             if needed.intersection(step.outputs):
@@ -85,11 +85,11 @@ class Program:
     input: Slot
     steps: list[Step]
     released: list[list[Slot]]
-    """The tensors that no step after this one uses."""
+    """The tensors that no later step uses, for each step."""
     wanted: tuple[Slot, ...]
 
     def run(self, batch: Any) -> list[Any]:
-        """Return the wanted tensors of one forward pass in inference mode."""
+        """Return the requested tensors of one forward pass in inference mode."""
         tensors = {self.input: batch}
         for step, released in zip(self.steps, self.released, strict=True):
             step.run(tensors)
@@ -99,12 +99,14 @@ class Program:
 
 
 def flatten(network: Any) -> FlatNetwork:
-    """Return the steps and modules of a network with one input; raise ValueError for any other."""
+    """Return the steps and modules of a network with one input; else raise ValueError."""
     graph = graph_of(network)
     if graph is None:
-        raise ValueError("it is no functional or sequential network, so its layers have no order")
+        raise ValueError(
+            "it is not a functional or sequential network, so its layers have no order"
+        )
     if len(graph.inputs) != 1:
-        raise ValueError(f"it has {len(graph.inputs)} inputs; networks of one image have one")
+        raise ValueError(f"it must have one input, the image, but has {len(graph.inputs)}")
     flattened = FlatNetwork(network)
     whole = flattened.modules[()] = Module((), network)
     outputs = _flatten(flattened, graph, (flattened.input,), ())
@@ -113,7 +115,7 @@ def flatten(network: Any) -> FlatNetwork:
 
 
 def graph_of(operation: Any) -> Any | None:
-    """Return what has the nodes of a network; None for a layer."""
+    """Return the object that holds a network's nodes; None for a layer."""
     inner = getattr(operation, "_functional", None) or operation
     return inner if getattr(inner, "_nodes_by_depth", None) else None
 
@@ -145,7 +147,7 @@ def _flatten(
 
 
 def _names(graph: Any | None) -> tuple[str, ...]:
-    """Return the keys of what a network gives where that is a dict."""
+    """Return the keys of a network's output if it is a dict."""
     of_keras = getattr(graph, "_outputs_struct", None)
     given = getattr(graph, "_nested_outputs", None) if of_keras is None else of_keras
     return tuple(given) if isinstance(given, Mapping) else ()
@@ -171,7 +173,7 @@ def _operation(node: Any) -> Any:
 
 
 def _inputs(node: Any) -> list[Any]:
-    """Return the node's input tensors, in the order in which its arguments name them."""
+    """Return the node's input tensors, in the order of its arguments."""
     return list(node.input_tensors if hasattr(node, "operation") else node.keras_inputs)
 
 
@@ -188,7 +190,7 @@ def _flat(structure: Any) -> list[Any]:
 
 
 class _Use:
-    """A tensor as tf_keras takes it for a call: popped."""
+    """A tensor wrapped as tf_keras expects it: it calls `pop`."""
 
     def __init__(self, tensor: Any) -> None:
         self._tensor = tensor

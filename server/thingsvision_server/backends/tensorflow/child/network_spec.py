@@ -1,4 +1,4 @@
-"""Builds the network that a request names, alike each time and of a known size."""
+"""Builds the network that a request names, the same each time and with a known input size."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .build_thread import build_in_thread
 
 T = TypeVar("T")
 
-_SIZE_WHERE_OPEN = (224, 224, 3)
-"""Of classes that take any size unless told, as MobileNetV3's: what they were trained at."""
+_DEFAULT_SIZE = (224, 224, 3)
+"""The training size, for classes that take any size by default, such as MobileNetV3."""
 
 
 def on_device(device: str) -> Any:
-    """Return a context in which TensorFlow puts what it makes on a device."""
+    """Return a context in which TensorFlow creates tensors on a device."""
     import tensorflow as tf
 
     return tf.device(device)
@@ -25,7 +25,7 @@ def on_device(device: str) -> Any:
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """The network that a request is about."""
+    """The network that a request names."""
 
     package: str
     name: str
@@ -43,11 +43,11 @@ class NetworkSpec:
 
     @property
     def family_name(self) -> str:
-        """The module of its family; empty for an archive, whose pixels stay as they are."""
+        """The module of its family; empty for an archive, whose pixels stay unchanged."""
         return self._family.__name__ if self._family else ""
 
     def preprocess(self, batch: Any) -> Any:
-        """Return pixels of 0 to 255 as the network takes them."""
+        """Return pixels of 0 to 255, preprocessed for the network."""
         return self._family.preprocess_input(batch) if self._family else batch
 
     def describe(self) -> tuple[Any, dict[str, str]]:
@@ -60,7 +60,7 @@ class NetworkSpec:
         return self._application.describe(self.published)
 
     def build(self, device: str, file: str, seed: int) -> Any:
-        """Return the network on a device, with the weights of a file, or drawn from a seed."""
+        """Return the network on a device, with weights from a file or drawn from a seed."""
 
         def build(spec: NetworkSpec) -> tuple[Any, None]:
             with on_device(device):
@@ -76,9 +76,9 @@ class NetworkSpec:
         return self._application.build_random(seed)
 
     def _with_size(self, make: Callable[[NetworkSpec], tuple[Any, T]]) -> tuple[Any, T]:
-        """Return a network and more, made anew with a size where its class leaves that open."""
+        """Return what `make` returns, called again with a default size if the class has none."""
         network, more = build_in_thread(lambda: make(self))
         if self.archive or None not in network.inputs[0].shape[1:]:
             return network, more
-        sized = replace(self, options=[*self.options, ("input_shape", _SIZE_WHERE_OPEN)])
+        sized = replace(self, options=[*self.options, ("input_shape", _DEFAULT_SIZE)])
         return build_in_thread(lambda: make(sized))

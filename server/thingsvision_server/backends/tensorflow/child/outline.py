@@ -1,4 +1,4 @@
-"""Tells a network's modules, sizes and weights as plain data; knows no network by name."""
+"""Describes a network's modules, sizes and weights as plain data."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 from .graph import FlatNetwork, Module, Output
 
 _LEFT_OUT = ("name", "trainable", "dtype", "batch_shape", "batch_input_shape", "seed", "layers")
-"""Entries of a layer's config that say nothing of what it computes, or are long."""
+"""Entries of a layer's config that don't affect its output, or are long."""
 
 
 def modules(flattened: FlatNetwork) -> list[dict[str, Any]]:
-    """Return the modules in order of execution, the whole network first."""
+    """Return the modules in order of execution, starting with the whole network."""
     return [_module(module) for module in flattened.modules.values()]
 
 
@@ -33,7 +33,7 @@ def _module(module: Module) -> dict[str, Any]:
 
 
 def _attributes(layer: Any) -> str:
-    """Return the numbers and words of a layer's config."""
+    """Return the numbers and strings of a layer's config."""
     try:
         config = layer.get_config()
     except NotImplementedError:
@@ -71,7 +71,7 @@ def dtype_name(dtype: Any) -> str:
 
 
 def weights_of(layer: Any) -> list[Any]:
-    """Return the variables of a layer, shared ones once; an operation of Keras has none."""
+    """Return the variables of a layer, each once; an operation of Keras has none."""
     return list({id(weight): weight for weight in getattr(layer, "weights", ())}.values())
 
 

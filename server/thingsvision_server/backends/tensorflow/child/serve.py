@@ -1,7 +1,7 @@
-"""Answers the server's requests in TensorFlow's process, until the server closes or dies.
+"""Answers the server's requests in TensorFlow's process, until the server exits or crashes.
 
-Two channels are served side by side: one builds networks, one runs them. A third one carries
-nothing: its end says that the server is gone.
+Two channels are served in parallel: one builds networks, the other runs them. A third channel
+carries no messages: when it closes, the server is gone.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _CPU = "/CPU:0"
 
 @dataclass
 class ResidentNetwork:
-    """A network with weights, and the programs of the modules asked for last."""
+    """A network with weights, and a cache of the programs used last."""
 
     flattened: FlatNetwork
     preprocess: Callable[[Any], Any]
@@ -42,7 +42,7 @@ class ResidentNetwork:
     programs: OrderedDict[tuple[int, ...], CompiledProgram] = field(default_factory=OrderedDict)
 
     def program(self, slots: tuple[int, ...]) -> CompiledProgram:
-        """Return the part of the network that gives these tensors, built once."""
+        """Return the program that computes these tensors, built once."""
         if slots not in self.programs:
             self.programs[slots] = CompiledProgram(self.flattened.program(slots))
         self.programs.move_to_end(slots)
@@ -52,13 +52,13 @@ class ResidentNetwork:
 
 
 class Service:
-    """The networks of this process."""
+    """The methods that requests call, and the networks of this process."""
 
     def __init__(self) -> None:
         self._networks: dict[str, ResidentNetwork] = {}
 
     def describe(self, request: Message, _descriptors: list[int]) -> Message:
-        """Tell the structure of a network without its weights."""
+        """Return the architecture of a network, without its weights."""
         spec = NetworkSpec(**request["network"])
         network, file = spec.describe()
         flattened = flatten(network)
@@ -71,7 +71,7 @@ class Service:
         }
 
     def load(self, request: Message, _descriptors: list[int]) -> Message:
-        """Build a network with weights, and keep it."""
+        """Build a network with weights and store it."""
         spec = NetworkSpec(**request["network"])
         device = _device(request["device"])
         network = spec.build(device, **request["weights"])
@@ -85,7 +85,7 @@ class Service:
         }
 
     def run(self, request: Message, descriptors: list[int]) -> Message:
-        """Run a batch that lies in shared memory, and put the activations there."""
+        """Run a batch from shared memory, and write the activations there."""
         started = time.monotonic()
         memory = map_memory(descriptors[0])
         os.close(descriptors[0])
@@ -100,7 +100,7 @@ class Service:
         }
 
     def close(self, request: Message, _descriptors: list[int]) -> Message:
-        """Forget a network."""
+        """Free a network."""
         self._networks.pop(request["model"], None)
         gc.collect()
         if sys.platform == "linux":
@@ -109,12 +109,12 @@ class Service:
 
 
 def _batch(request: Message, memory: Any, preprocess: Callable[[Any], Any]) -> Any:
-    """Return the batch; pixels go through the family's own preprocessing, floats do not."""
+    """Return the batch; the family's own preprocessing applies to pixels, not to floats."""
     import tensorflow as tf
 
     shape, dtype = request["shape"], np.dtype(request["dtype"])
-    lying = np.frombuffer(memory, dtype, int(np.prod(shape))).reshape(shape)
-    batch = lying.astype(np.float32)
+    values = np.frombuffer(memory, dtype, int(np.prod(shape))).reshape(shape)
+    batch = values.astype(np.float32)
     return tf.convert_to_tensor(preprocess(batch) if dtype == np.uint8 else batch)
 
 
@@ -137,12 +137,12 @@ def _run(request: Message, memory: Any, resident: ResidentNetwork, batch: Any) -
 def _copy(tensor: Any, target: Any, module: str) -> None:
     if tuple(tensor.shape) != target.shape:
         found, expected = list(tensor.shape), list(target.shape)
-        raise RuntimeError(f"module {module!r} gave {found} instead of {expected}")
+        raise RuntimeError(f"module {module!r} output {found} instead of {expected}")
     np.copyto(target, tensor.numpy(), casting="unsafe")
 
 
 def _device(asked: str) -> str:
-    """Return TensorFlow's name of a device; the CPU's where it can't use the GPU."""
+    """Return TensorFlow's name of a device; the CPU if TensorFlow can't use the GPU."""
     import tensorflow as tf
 
     kind, _, index = asked.partition(":")
@@ -158,7 +158,7 @@ def _framework(package: str, *, on_cpu_instead: bool) -> str:
 
 
 def serve(channel: Channel, service: Service) -> None:
-    """Answer the requests of a channel, one after the other."""
+    """Answer the requests of a channel, one after another."""
     while True:
         request, descriptors = channel.receive()
         channel.send(_answer(request, descriptors, service))
@@ -173,7 +173,7 @@ def _answer(request: Message, descriptors: list[int], service: Service) -> Messa
         return {"error": error.kind, "message": str(error)}
     except (tf.errors.ResourceExhaustedError, MemoryError) as error:
         return {"error": "memory", "message": str(error)}
-    # The edge of this process: what is left is a bug, told to the server with its origin.
+    # The edge of this process: any other exception is a bug; send its traceback to the server.
     except Exception:
         return {"error": "bug", "message": traceback.format_exc()}
     return reply
@@ -190,13 +190,13 @@ def _prepare(core_count: int) -> None:
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(core_count)
-    # float32 means float32, as on the other backend.
+    # Exact float32, as in the PyTorch backend.
     tf.config.experimental.enable_tensor_float_32_execution(False)
     disable_graph_optimisers()
 
 
 def main(descriptors: list[int], core_count: int) -> None:
-    """Serve the two channels until the third one ends."""
+    """Serve the two channels until the third one closes."""
     build, run, life = (socket.socket(fileno=descriptor) for descriptor in descriptors)
     channels, service = [Channel(build), Channel(run)], Service()
     try:
@@ -209,5 +209,5 @@ def main(descriptors: list[int], core_count: int) -> None:
         Thread(target=_serve_to_the_end, args=(channel, service), daemon=True).start()
     while life.recv(1):
         pass
-    # At once: a batch that still runs is nobody's any more.
+    # Exit at once: nobody waits for a batch that is still running.
     os._exit(0)
