@@ -1,1 +1,1 @@
-"""Representational dissimilarity matrices: pure maths; knows no model, image or request."""
+"""Representational dissimilarity matrices (RDMs) and PCAs: pure maths on arrays."""

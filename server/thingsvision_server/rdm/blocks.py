@@ -1,4 +1,4 @@
-"""Blocks of values made ready for their product, and what they tell of the rows."""
+"""Prepares blocks of values for their product, and collects statistics of the rows."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 COLUMNS_AT_ONCE = 64
-"""Values of all rows that are centred together, where the metric takes the mean row."""
+"""Values of all rows that are centred together, if the metric subtracts the mean row."""
 
 
 class Blocks:
-    """Makes blocks float64 and centred, in memory that it uses again; remembers rows' sums."""
+    """Makes blocks float64 and centred, in one reused buffer; accumulates the rows' statistics."""
 
     def __init__(self, row_count: int, metric: MetricInfo, computation: Computation) -> None:
         import torch
 
         self._metric = metric
         self._computation = computation
-        self._block = fresh(0, 0, computation.device)
+        self._block = empty_block(0, 0, computation.device)
         self._is_first = True
         self._sums, self._shift = torch.zeros(
             (2, row_count), dtype=torch.float64, device=computation.device
@@ -37,10 +37,10 @@ class Blocks:
     def prepare(self, raw: Tensor) -> Tensor:
         """Return values N x b as the metric centres them, float64; valid until the next call.
 
-        A row with a NaN or an infinity becomes zeros: it would spoil the mean row.
+        A row with a NaN or an infinity becomes zeros, as it would make the mean row NaN.
         """
-        if self._block.shape != raw.shape:  # fresh memory costs more than the conversion
-            self._block = fresh(len(raw), raw.shape[1], self._computation.device)
+        if self._block.shape != raw.shape:  # new memory costs more than the conversion
+            self._block = empty_block(len(raw), raw.shape[1], self._computation.device)
         by_rows = list(strips(len(raw), raw.shape[1]))
         self._computation.each(partial(self._convert, raw), by_rows)
         self._is_first = False
@@ -50,9 +50,15 @@ class Blocks:
         return self._block
 
     def stats(self, value_count: int, squares: Tensor) -> RowStats:
-        """Return what is known of the rows; `squares` becomes NaN where one is not finite."""
+        """Return the statistics of the rows; `squares` becomes NaN for rows that are not finite."""
         squares[~(self._lowest.isfinite() & self._highest.isfinite())] = float("nan")
-        return RowStats(value_count, self._lowest, self._highest, self._sums, squares)
+        return RowStats(
+            value_count=value_count,
+            lowest=self._lowest,
+            highest=self._highest,
+            sums=self._sums,
+            squares=squares,
+        )
 
     def _convert(self, raw: Tensor, start: int, stop: int) -> None:
         import torch
@@ -63,7 +69,7 @@ class Blocks:
             (self._lowest, low, torch.minimum),
             (self._highest, high, torch.maximum),
         ):
-            choose(seen[start:stop], new.double(), out=seen[start:stop])  # carries a NaN on
+            choose(seen[start:stop], new.double(), out=seen[start:stop])  # propagates NaN
         block.copy_(values)
         block[~(low.isfinite() & high.isfinite())] = 0
         if self._is_first:
@@ -79,11 +85,11 @@ class Blocks:
         self._sums[start:stop] += block.sum(1)
 
 
-def fresh(row_count: int, value_count: int, device: str) -> Tensor:
-    """Return memory that nobody has written to, float64."""
+def empty_block(row_count: int, value_count: int, device: str) -> Tensor:
+    """Return uninitialised memory, float64."""
     import torch
 
     if device == "cpu":
-        # numpy asks the kernel for large pages, torch doesn't: four times as long to touch.
+        # numpy requests large pages from the kernel; torch doesn't, and takes four times as long.
         return torch.from_numpy(np.empty((row_count, value_count)))
     return torch.empty((row_count, value_count), dtype=torch.float64, device=device)

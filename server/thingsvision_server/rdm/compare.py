@@ -1,4 +1,4 @@
-"""An RDM of N x P features in N x N float64 and a few blocks of memory, whatever P is."""
+"""Computes an RDM of N x P features in N x N float64 plus a few blocks, whatever P is."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BLOCK_BYTES = 64 * 1024 * 1024
-"""Bytes of a block of values, and of a tile of the matrix, as float64."""
+"""Size of a block of values, and of a tile of the matrix, as float64."""
 
 MIRROR_ROWS = 128
 
 
 @dataclass(frozen=True)
 class RDM:
-    """Distances, float64 N x N, exactly symmetric; and the indices of rows that have none.
+    """Distances, float64 N x N, exactly symmetric; and the indices of rows without distances.
 
     The diagonal is exactly 0. Rows and columns of `undefined` are NaN, diagonal included.
     """
@@ -46,22 +46,24 @@ def compute_rdm(
     on_block: Callable[[int, int], None] | None = None,
     thread_pool: bool = True,
 ) -> RDM:
-    """Return the RDM of N x P rows by a metric of METRICS; sums are float64.
+    """Return the RDM of N x P rows for a metric of METRICS; sums are float64.
 
-    Memory: N x N float64 on `device` (and the result), plus about four times `block_bytes` or
-    512 values of all rows, whichever is more. `device`: cpu, or a CUDA device of torch
+    Memory: N x N float64 on `device` (and for the result), plus about four times `block_bytes` or
+    512 values of all rows, whichever is more. `device`: `cpu`, or a CUDA device of torch
     (`cuda:0`). `on_block(done_count, total_count)` is called after every block of values and,
     with the same numbers, while the matrix is finished; the total grows when near duplicates
-    need another pass. What it raises ends the work: that is how to cancel.
+    need another pass. To cancel, raise an exception in it. `thread_pool` as in Computation.
 
-    Undefined are rows with a NaN or an infinity; without variance (correlation); all zero
-    (cosine). The mean of `gaussian` is over the defined rows. InvalidRequestError: no such
-    metric, or no values.
+    Rows are undefined if they contain a NaN or an infinity, have no variance (correlation), or are
+    all zero (cosine). The mean of `gaussian` is over the defined rows. Raises InvalidRequestError
+    if the metric is unknown or there are no values.
     """
     info = find_metric(metric)
     if not rows.row_count or not rows.value_count:
         shape = f"{rows.row_count} x {rows.value_count}"
-        raise InvalidRequestError(f"an RDM needs at least one row of one value, not {shape}")
+        raise InvalidRequestError(
+            f"features of an RDM must have at least one row and one value, got {shape}"
+        )
     computation = Computation(device, block_bytes, on_block, thread_pool)
     with computation.on_all_cores():
         return _compute(rows, info, computation)

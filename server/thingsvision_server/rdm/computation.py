@@ -1,4 +1,4 @@
-"""One RDM's work: where it runs, in which pieces, and how far it is; knows no metric."""
+"""Where the computation of an RDM or PCA runs, in which pieces, and its progress."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 STRIP_BYTES = 1024 * 1024
-"""Bytes of some rows that are worked on at once: they stay in a core's cache."""
+"""Bytes of rows that are processed at once: they stay in a core's cache."""
 
 
 @dataclass
 class Computation:
-    """Where and how to compute, and how far it is: `on_block(done, total)` may raise to cancel."""
+    """Where and how to compute, and the progress; `on_block(done, total)` may raise to cancel."""
 
     device: str
     block_bytes: int
     on_block: Callable[[int, int], None] | None = None
     thread_pool: bool = True
-    """Whether a CPU's cores take the pieces; without, the calling thread and BLAS's do."""
+    """Whether a CPU runs the pieces in one thread per core; else in the caller's and BLAS's."""
     cores: Cores | None = field(default=None, init=False)
-    """What takes the pieces; without it the calling thread does, as suits a GPU."""
+    """The threads that run the pieces; None: the calling thread, as on a GPU."""
     done_count: int = field(default=0, init=False)
     total_count: int = field(default=0, init=False)
 
     @contextmanager
     def on_all_cores(self) -> Iterator[None]:
-        """Have all cores of a CPU take the pieces meanwhile."""
+        """Run the pieces on all cores of a CPU while the context lasts."""
         if self.device != "cpu" or not self.thread_pool:
             yield
             return
@@ -48,14 +48,14 @@ class Computation:
                 self.cores = None
 
     def report(self) -> None:
-        """Say how far the work is."""
+        """Report the progress to `on_block`."""
         if self.on_block is not None:
             self.on_block(self.done_count, self.total_count)
 
     def blocks(self, rows: Rows, indices: Array | None = None) -> Iterator[Tensor]:
-        """Yield all values as tensors N x b of the rows' own type, on the device.
+        """Yield all values as tensors N x b of the rows' own dtype, on the device.
 
-        With ascending `indices` only of those rows, n x b.
+        With ascending `indices`, only the values of those rows, n x b.
         """
         row_count = rows.row_count if indices is None else len(indices)
         width = block_values(rows, row_count, self.block_bytes)
@@ -67,14 +67,14 @@ class Computation:
             self.report()
 
     def tensor(self, values: Array) -> Tensor:
-        """Return values on the device, of their own type; on a CPU they share memory."""
+        """Return values on the device, with their own dtype; on a CPU without a copy."""
         import torch
 
-        writable = np.require(values, requirements="W")  # torch warns else
+        writable = np.require(values, requirements="W")  # torch warns otherwise
         return torch.from_numpy(writable).to(self.device)
 
     def each(self, function: Callable[..., T], pieces: Iterable[tuple[Any, ...]]) -> list[T]:
-        """Return function(*piece) of all pieces, in order; they may run side by side."""
+        """Return function(*piece) for all pieces, in order; they may run in parallel."""
         if self.cores is None:
             results: Iterable[T] = (function(*piece) for piece in pieces)
         else:
@@ -87,5 +87,5 @@ class Computation:
 
 
 def strips(row_count: int, value_count: int) -> Iterator[tuple[int, int]]:
-    """Cut rows of float64 into [start, stop), as many as fit `STRIP_BYTES`, at least one."""
+    """Split float64 rows into [start, stop) of at most `STRIP_BYTES`, at least one row each."""
     return spans(row_count, max(1, STRIP_BYTES // (8 * value_count)))

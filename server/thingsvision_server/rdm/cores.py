@@ -1,8 +1,8 @@
-"""The processor's cores, with a thread each that works alone; knows nothing of the work.
+"""A pool of single-threaded workers, one for each core of the processor.
 
-The threads within numpy and torch wait for one another after every product and every sum, and
-spin while they wait. Pieces that a free thread takes next need no such meetings: it matters most
-where others use the machine as well. Nor do sums depend on the number of cores.
+The threads within numpy and torch wait for each other after every product and every sum, and spin
+while they wait. Workers that each take the next free piece need no such synchronisation, which
+matters most when others use the machine too. Sums then don't depend on the number of cores either.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ T = TypeVar("T")
 
 
 class Cores:
-    """Threads that take pieces of work, one after the other."""
+    """Threads that each take the next free piece of work."""
 
     def __init__(self, pool: Executor) -> None:
         self._pool = pool
 
     def each(self, function: Callable[..., T], pieces: Iterable[tuple[Any, ...]]) -> Iterator[T]:
-        """Yield function(*piece) of all pieces, in their order."""
+        """Yield function(*piece) for all pieces, in order."""
         for future in [self._pool.submit(function, *piece) for piece in pieces]:
             yield future.result()
 
 
 @contextmanager
 def all_cores() -> Iterator[Cores]:
-    """Give as many threads as numpy's products would use; on leaving, what is left is dropped."""
+    """Yield as many threads as numpy's products would use; on exit, drop the remaining pieces."""
     with _limit_blas() as count, ThreadPoolExecutor(count, "cores", _use_one_thread) as pool:
         try:
             yield Cores(pool)
@@ -41,7 +41,7 @@ def all_cores() -> Iterator[Cores]:
 
 
 def _use_one_thread() -> None:
-    """Have torch use no thread but the calling one in what this one asks for."""
+    """Make torch run the operations of this thread in this thread alone."""
     import torch
 
     torch.set_num_threads(1)
@@ -49,15 +49,15 @@ def _use_one_thread() -> None:
 
 _lock = threading.Lock()
 _inside: list[_BlasLimit] = []
-"""The limit that holds, once for everyone who works now."""
+"""The limit in force, once for each computation that is running."""
 
 
 @contextmanager
 def _limit_blas() -> Iterator[int]:
-    """Keep every product of numpy to the thread that asks for it, and yield the usual number.
+    """Limit every product of numpy to the calling thread, and yield the usual number of threads.
 
-    BLAS knows one number for the whole process: the first to come sets it, the last to leave
-    sets it back. Where another library's thread holds the number, it stays, and 1 is yielded.
+    BLAS has one number for the whole process: the first computation sets it, and the last one
+    restores it. If a thread of another library holds the number, it stays, and 1 is yielded.
     """
     with _lock:
         limit = _inside[0] if _inside else _BlasLimit()
@@ -72,11 +72,11 @@ def _limit_blas() -> Iterator[int]:
 
 
 class _BlasLimit:
-    """One thread in numpy's products until `close`."""
+    """A limit of one thread for numpy's products, until `close`."""
 
     def __init__(self) -> None:
-        # threadpoolctl lets no other thread change the number while the first that did is alive:
-        # ours is not that of a request, which outlives its work.
+        # threadpoolctl lets no other thread change the number while the thread that set it is
+        # alive, and a request's thread outlives the computation: use a thread of its own.
         self._keeper = ThreadPoolExecutor(1, "products")
         libraries = ThreadpoolController().select(user_api="blas")
         usual = _thread_count(libraries)
@@ -84,7 +84,7 @@ class _BlasLimit:
         self.count = usual if _thread_count(libraries) == 1 else 1
 
     def close(self) -> None:
-        """Set the usual number of threads again."""
+        """Restore the usual number of threads."""
         self._keeper.submit(self._limit.restore_original_limits).result()
         self._keeper.shutdown()
 

@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TILE_ROWS = 512
-"""Most rows and columns of a tile of the product on a CPU: 2 MiB, which fits a core's cache."""
+"""Maximum rows and columns of a tile of the product on a CPU: 2 MiB, to fit a core's cache."""
 
 
 def gram_matrix(
     rows: Rows, metric: MetricInfo, computation: Computation
 ) -> tuple[Tensor, RowStats]:
-    """Return the lower triangle of G = Y @ Y.T (float64, N x N) and what is known of the rows.
+    """Return the lower triangle of G = Y @ Y.T (float64, N x N) and the statistics of the rows.
 
-    Y are the rows as the metric centres them. Above its diagonal G has products as well, or
-    zeros. A row with a NaN or an infinity takes no part; its `squares` are NaN.
+    Y are the rows as the metric centres them. Above the diagonal, G contains products or zeros.
+    Rows with a NaN or an infinity are excluded; their `squares` are NaN.
     """
     gram = _zeros(rows.row_count, computation.device)
     blocks = Blocks(rows.row_count, metric, computation)
@@ -44,13 +44,13 @@ def _zeros(row_count: int, device: str) -> Tensor:
     import torch
 
     if device == "cpu":
-        # numpy's zeros are the kernel's own: not touched before they are written.
+        # numpy gets zeroed pages from the kernel and does not touch them before they are written.
         return torch.from_numpy(np.zeros((row_count, row_count)))
     return torch.zeros((row_count, row_count), dtype=torch.float64, device=device)
 
 
 def _squares(row_count: int, block_bytes: int) -> Iterator[tuple[slice, slice]]:
-    """Cut a lower triangle into squares: rows and columns."""
+    """Split a lower triangle into square tiles: rows and columns."""
     length = max(1, min(TILE_ROWS, isqrt(block_bytes // 8)))
     edges = [slice(*span) for span in spans(row_count, length)]
     for index, rows in enumerate(edges):
@@ -59,7 +59,7 @@ def _squares(row_count: int, block_bytes: int) -> Iterator[tuple[slice, slice]]:
 
 
 def _bands(row_count: int, block_bytes: int) -> Iterator[tuple[slice, slice]]:
-    """Cut a lower triangle into whole rows."""
+    """Split a lower triangle into bands of whole rows."""
     for start, stop in spans(row_count, max(1, block_bytes // (8 * row_count))):
         yield slice(start, stop), slice(0, stop)
 
@@ -67,9 +67,9 @@ def _bands(row_count: int, block_bytes: int) -> Iterator[tuple[slice, slice]]:
 def _add_by_numpy(gram: Tensor, block: Tensor, is_first: bool, rows: slice, columns: slice) -> None:
     import torch
 
-    # numpy sees where both factors are one array and calls syrk: half the work.
+    # If both factors are the same array, numpy calls syrk: half the work.
     tile, values = gram[rows, columns], block.numpy()
-    with np.errstate(all="ignore"):  # squares beyond float64: such rows become undefined
+    with np.errstate(all="ignore"):  # squares may overflow float64: such rows become undefined
         if is_first:
             np.matmul(values[rows], values[columns].T, out=tile.numpy())
         else:

@@ -1,7 +1,7 @@
-"""How dissimilar two rows are, metric by metric; knows nothing of blocks, files or devices.
+"""The metrics of RDMs: how dissimilar two rows are.
 
 Every metric is a function of the Gram matrix G of the rows (all their inner products): a block
-of values is centred in a way that the metric does not see, added to G, and G becomes distances
+of values is centred in a way that does not change the metric, added to G, and G becomes distances
 tile by tile. Formulas: Muttenthaler & Hebart 2021, THINGSvision, section on RSA.
 """
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RowStats:
-    """What is known of n rows; float64 tensors of shape [n].
+    """Statistics of n rows; float64 tensors of shape [n].
 
-    `sums` and `squares` are of the centred values (sum, and sum of squares), `lowest` and
-    `highest` of the values as they came.
+    `sums` and `squares` (sum, and sum of squares) are of the centred values, `lowest` and
+    `highest` of the original values.
     """
 
     value_count: int
@@ -38,7 +38,7 @@ class RowStats:
 
     @property
     def variances(self) -> Tensor:
-        """Sums of squares about the rows' own means."""
+        """Sums of squared deviations from the rows' own means."""
         return self.squares - self.sums.square() / self.value_count
 
 
@@ -48,9 +48,9 @@ class MetricInfo:
 
     `centre(block, shift)` changes a block N x b of values in place; `shift` [N] has the rows'
     means over the first block. `compare(tile, rows, columns)` changes a tile of the Gram matrix
-    in place, `finish(tile, mean)` what came of it, where `mean` is over all N x N.
-    `is_defined(rows)` says which rows have a distance. `from_differences`: `compare` gives
-    squared distances, which for close rows must be computed again from their differences.
+    in place, and `finish(tile, mean)` its result, where `mean` is over all N x N.
+    `is_defined(rows)` says which rows have a distance. `from_differences`: `compare` returns
+    squared distances, which for near rows must be recomputed from their differences.
     """
 
     name: str
@@ -63,23 +63,23 @@ class MetricInfo:
 
 
 def _keep_block(block: Tensor, shift: Tensor) -> None:
-    """Do not centre: the cosine sees the origin."""
+    """Do not centre: the cosine depends on the origin."""
 
 
 def _centre_rows(block: Tensor, shift: Tensor) -> None:
-    """Take the same number from all values of a row, about its mean.
+    """Subtract the same number, about its mean, from all values of a row.
 
-    The means over all values are not known yet; `_pearson` takes out what is left of them. The
-    rest is small: if a first block of n of P values is off the row's mean by d, the row's
+    The means over all values are not known yet; `_pearson` subtracts the remainder, which is
+    small: if a first block of n of P values is off the row's mean by d, the row's
     variance is at least d^2 n / P, so at most a factor of P/n of the precision is lost.
     """
     block.sub_(shift[:, None])
 
 
 def _centre_values(block: Tensor, shift: Tensor) -> None:
-    """Take the mean row from all rows: distances stay, cancellation in G goes.
+    """Subtract the mean row from all rows: distances don't change, cancellation in G disappears.
 
-    Through the first row, so that identical rows become exactly zero.
+    Subtract the first row before, so that identical rows become exactly zero.
     """
     block.sub_(block[0].clone())
     block.sub_(block.mean(0))
@@ -129,7 +129,7 @@ def _is_finite(rows: RowStats) -> Tensor:
 
 
 def table(*rows: MetricInfo) -> Mapping[str, MetricInfo]:
-    """Return the rows by name; a name that comes twice is a ValueError."""
+    """Return the rows by name; raise ValueError if two have the same name."""
     metrics = {row.name: row for row in rows}
     if len(metrics) < len(rows):
         raise ValueError(f"two metrics have the same name: {[row.name for row in rows]}")
@@ -137,24 +137,46 @@ def table(*rows: MetricInfo) -> Mapping[str, MetricInfo]:
 
 
 METRICS = table(
-    MetricInfo("correlation", "1 - Pearson r", _centre_rows, _pearson, _keep_tile, _varies),
-    MetricInfo("cosine", "1 - cosine of the angle", _keep_block, _cosine, _keep_tile, _is_not_zero),
-    MetricInfo("euclidean", "|x - y|", _centre_values, _squared_distance, _root, _is_finite, True),
     MetricInfo(
-        "gaussian",
-        "1 - exp(-D / mean(D)), D = |x - y|^2, mean over all N x N",
-        _centre_values,
-        _squared_distance,
-        _gaussian,
-        _is_finite,
-        True,
+        name="correlation",
+        formula="1 - Pearson r",
+        centre=_centre_rows,
+        compare=_pearson,
+        finish=_keep_tile,
+        is_defined=_varies,
+    ),
+    MetricInfo(
+        name="cosine",
+        formula="1 - cosine of the angle",
+        centre=_keep_block,
+        compare=_cosine,
+        finish=_keep_tile,
+        is_defined=_is_not_zero,
+    ),
+    MetricInfo(
+        name="euclidean",
+        formula="|x - y|",
+        centre=_centre_values,
+        compare=_squared_distance,
+        finish=_root,
+        is_defined=_is_finite,
+        from_differences=True,
+    ),
+    MetricInfo(
+        name="gaussian",
+        formula="1 - exp(-D / mean(D)), D = |x - y|^2, mean over all N x N",
+        centre=_centre_values,
+        compare=_squared_distance,
+        finish=_gaussian,
+        is_defined=_is_finite,
+        from_differences=True,
     ),
 )
 
 
 def find_metric(name: str) -> MetricInfo:
-    """Return a row of METRICS; a name that is not there raises InvalidRequestError."""
+    """Return the row of METRICS with this name; raise InvalidRequestError if there is none."""
     if name not in METRICS:
         hint = choices(name, METRICS)
-        raise InvalidRequestError(f"no metric {name!r}. {hint}", field="metric", subject=name)
+        raise InvalidRequestError(f"unknown metric {name!r}. {hint}", field="metric", subject=name)
     return METRICS[name]

@@ -1,8 +1,8 @@
-"""Squared distances of nearly equal rows, from their differences rather than inner products.
+"""Recomputes squared distances of nearly equal rows from their differences.
 
-From inner products d^2 = g_ii + g_jj - 2 g_ij has an error of about 1e-16 (g_ii + g_jj), which
-is all there is for near duplicates. Where d^2 is below `NEAR` of the sum, it is computed again;
-above, the error of d stays under 1e-9 of it.
+From inner products, d^2 = g_ii + g_jj - 2 g_ij has an error of about 1e-16 (g_ii + g_jj), which for
+near duplicates is as large as d^2 itself. If d^2 is below `NEAR` times that sum, it is recomputed;
+above, the relative error of d stays below 1e-9.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NEAR = 1e-6
-"""Rows are near when their squared distance is below this part of their squared lengths."""
+"""Rows are near if their squared distance is below this share of their squared lengths."""
 
 PAIRS_PER_PASS = 1 << 20
-"""A pass over all values compares about so many pairs, at most twice as many."""
+"""Pairs compared in one pass over all values: about this many, at most twice as many."""
 
 
 def recompute_near(squared: Tensor, rows: Rows, stats: RowStats, computation: Computation) -> None:
     """Replace squared distances of near rows, in place, in the lower triangle of N x N.
 
-    Rows identical to an earlier one take over its distances: a film of 5,000 black frames has
-    12 million near pairs, but needs to be compared 5,000 times only. Infinities are left on the
-    diagonal and wherever a row is not finite.
+    Rows identical to an earlier row copy its distances: a film of 5,000 black frames has 12 million
+    near pairs but needs only 5,000 comparisons. Infinities remain on the diagonal and in rows that
+    are not finite.
     """
     import torch
 
@@ -46,17 +46,17 @@ def recompute_near(squared: Tensor, rows: Rows, stats: RowStats, computation: Co
 
 
 def _suspects(squared: Tensor, stats: RowStats, computation: Computation) -> Tensor:
-    """Return the indices of rows that may be near an earlier one; all others are not.
+    """Return the indices of all rows that may be near an earlier row.
 
-    One look at every distance: rows are cleared whose least distance would not even be near if
-    the other row were the longest of all. What lies above the diagonal may come too early or be
-    the sum of two squared lengths (no product was made): that makes suspects, or is never near.
+    Reads every distance once: a row is cleared if its smallest distance would not be near even if
+    the other row were the longest of all. Values above the diagonal may belong to a later row or
+    be the sum of two squared lengths (no product was made): they can only add suspects.
     """
     import torch
 
     lost = ~stats.squares.isfinite()
     squared.fill_diagonal_(float("inf"))
-    squared[lost] = float("inf")  # NaN would hide what is near
+    squared[lost] = float("inf")  # NaN would hide near rows
     squared[:, lost] = float("inf")
     longest = stats.squares.masked_fill(lost, 0).max()
     pieces = strips(*squared.shape)
@@ -67,7 +67,7 @@ def _suspects(squared: Tensor, stats: RowStats, computation: Computation) -> Ten
 
 
 def _near(squared: Tensor, stats: RowStats, later: Tensor) -> Tensor:
-    """Return which rows at ascending indices `later` are near which earlier ones, n x columns."""
+    """Return which rows at ascending indices `later` are near which earlier rows, n x columns."""
     import torch
 
     width = int(later[-1]) + 1
@@ -79,9 +79,9 @@ def _near(squared: Tensor, stats: RowStats, later: Tensor) -> Tensor:
 def _closest_partners(
     squared: Tensor, stats: RowStats, computation: Computation
 ) -> tuple[Tensor, Tensor]:
-    """Return the rows that are near an earlier one, ascending, and for each the closest of those.
+    """Return the rows near an earlier row, ascending, and the closest earlier row of each.
 
-    That finds duplicates: their distance is rounding, less than what most other rows have.
+    This finds duplicates, whose distance is only rounding error, less than most other distances.
     """
     import torch
 
@@ -100,7 +100,7 @@ def _closest_partners(
 def _near_pairs(
     squared: Tensor, stats: RowStats, later: Tensor, others: Tensor
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield near pairs (later, earlier among `others`), so many that a pass is worth it."""
+    """Yield near pairs (later, earlier among `others`), enough at a time to be worth a pass."""
     import torch
 
     pending = [later.new_empty((0, 2))]
@@ -120,7 +120,7 @@ def _near_pairs(
 def _from_differences(
     rows: Rows, first: Tensor, second: Tensor, computation: Computation
 ) -> Tensor:
-    """Return |x - y|^2 of pairs of rows, in one pass over the values of the rows in them."""
+    """Return |x - y|^2 for pairs of rows, in one pass over the values of those rows."""
     import torch
 
     needed, places = torch.unique(torch.stack((first, second)), return_inverse=True)
@@ -135,7 +135,7 @@ def _from_differences(
 
 
 def _copy_to_duplicates(squared: Tensor, duplicates: list[int], originals: list[int]) -> None:
-    """Give rows that are identical to an earlier one its distances, in the lower triangle."""
+    """Copy the distances of an earlier row to rows identical to it, in the lower triangle."""
     for duplicate, original in zip(duplicates, originals, strict=True):
         squared[duplicate, :original] = squared[original, :original]
         squared[duplicate, original] = 0

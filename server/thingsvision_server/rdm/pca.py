@@ -1,4 +1,4 @@
-"""Principal components of N x P features, exact, in memory of N x N or P x P, whichever is less."""
+"""Exact principal components of N x P features, in N x N or P x P memory, the smaller one."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MIN_VARIANCE_RATIO = 1e-10
-"""Directions with less than this share of the first one's variance are none: axes that are
-computed from sums of squares in float64 would not be at right angles, and features are float32."""
+"""Directions with less than this share of the largest variance are dropped: axes computed from
+sums of squares in float64 would not be orthogonal there, and features are float32."""
 
 Float64 = npt.NDArray[np.float64]
 
 
 class RowBlocks(Rows, Protocol):
-    """Rows that can be read whole, some at a time, too."""
+    """Rows that can also be read whole, some at a time."""
 
     def rows(self, start: int, stop: int) -> Array:
         """Return rows [start, stop), (stop - start) x P."""
@@ -36,7 +36,7 @@ class RowBlocks(Rows, Protocol):
 class Components:
     """The mean row [P], float64; principal axes k x P, float32; their variances [k], float64.
 
-    Variances are divided by N - 1, and come in falling order; `total_variance` is that of all P
+    Variances are divided by N - 1, in descending order; `total_variance` is the sum over all P
     values. The largest value of each axis by magnitude is positive.
     """
 
@@ -73,7 +73,7 @@ def compute_pca(
 def _from_rows(
     rows: RowBlocks, count: int, computation: Computation
 ) -> tuple[Float64, float, Float64, npt.NDArray[np.float32]]:
-    """Find axes through the N x N inner products of the rows, the mean row taken out."""
+    """Find axes through the N x N inner products of the rows, with the mean row subtracted."""
     import torch
 
     with computation.on_all_cores():
@@ -97,7 +97,7 @@ def _from_rows(
 def _from_columns(
     rows: RowBlocks, count: int, computation: Computation
 ) -> tuple[Float64, float, Float64, npt.NDArray[np.float32]]:
-    """Find axes through the P x P products of the values, their means taken out."""
+    """Find axes through the P x P products of the values, with their means subtracted."""
     import torch
 
     width = rows.value_count
@@ -124,11 +124,11 @@ def _block(rows: RowBlocks, piece: tuple[int, int], computation: Computation) ->
 
 
 def _largest(products: Tensor, count: int) -> tuple[Float64, Float64]:
-    """Return the largest eigenvalues, falling, and their vectors [m x k], of a lower triangle."""
+    """Return the largest eigenvalues, descending, and eigenvectors [m x k] of a lower triangle."""
     from scipy.linalg import eigh
 
     size = len(products)
-    # LAPACK works in place on columns: the transpose has them, and the triangle is then the upper.
+    # LAPACK works in place on column-major arrays: pass the transpose and its upper triangle.
     columns: Any = products.cpu().numpy().T
     values, vectors = eigh(
         columns,
@@ -143,7 +143,7 @@ def _largest(products: Tensor, count: int) -> tuple[Float64, Float64]:
 
 
 def _orient(axes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Turn each axis, in place, so that its largest value by magnitude is positive."""
+    """Flip axes, in place, so that the largest value by magnitude of each is positive."""
     for axis in axes:
         if axis[np.abs(axis).argmax()] < 0:
             np.negative(axis, out=axis)

@@ -1,4 +1,4 @@
-"""Rows of features as RDMs read them, a few values of all rows at a time."""
+"""The interface through which RDMs read features: a few values of all rows at a time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Array = npt.NDArray[Any]
 
 
 class Rows(Protocol):
-    """N x P features of float32 or float64 that need not be in memory."""
+    """N x P features, float32 or float64, that may not be in memory."""
 
     @property
     def row_count(self) -> int:
@@ -26,7 +26,7 @@ class Rows(Protocol):
 
     @property
     def tile_values(self) -> int:
-        """Blocks whose edges are multiples of this are read fastest."""
+        """Blocks that start and end at multiples of this number are the fastest to read."""
 
     def values(self, start: int, stop: int) -> Array:
         """Return values [start, stop) of all rows, N x (stop - start)."""
@@ -62,7 +62,7 @@ class ArrayRows:
 
 
 def block_values(rows: Rows, row_count: int, block_bytes: int) -> int:
-    """Return how many values of so many rows fit `block_bytes` as float64, in whole tiles.
+    """Return how many values of `row_count` rows fit `block_bytes` as float64, in whole tiles.
 
     At least about `MIN_VALUES`: adding a product to N x N sums costs the same for any number.
     """
@@ -71,6 +71,6 @@ def block_values(rows: Rows, row_count: int, block_bytes: int) -> int:
 
 
 def spans(count: int, length: int) -> Iterator[tuple[int, int]]:
-    """Cut [0, count) into [start, stop) of `length`; the last may be shorter."""
+    """Split [0, count) into [start, stop) of `length`; the last may be shorter."""
     for start in range(0, count, length):
         yield start, min(count, start + length)
