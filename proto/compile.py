@@ -1,7 +1,7 @@
-"""Compile the contract into Python stubs; knows protoc, not the packages that use the stubs.
+"""Compiles the contract into Python stubs with protoc.
 
-Runs as the project's build hook, so every install has stubs that fit its contract.
-Run `python proto/compile.py` (hatchling and grpcio-tools installed) to do it by hand.
+Runs as the project's build hook, so that every install has stubs that match its contract. To run
+it by hand: `python proto/compile.py` (with hatchling and grpcio-tools installed).
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ class StubsHook(BuildHookInterface):  # type: ignore[type-arg]
     """Compiles the stubs before a wheel or an editable install is built."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Compile into the package folder, from which the build picks the stubs up."""
+        """Compile into the package folder, where the build finds the stubs."""
         compile_stubs()
 
 
 def compile_stubs() -> None:
-    """Write `thingsvision_proto/v1/*_pb2{,_grpc}.py{,i}`; raise RuntimeError where protoc fails."""
+    """Write `thingsvision_proto/v1/*_pb2{,_grpc}.py{,i}`; raise RuntimeError if protoc fails."""
     STUBS_DIR.mkdir(parents=True, exist_ok=True)
     (STUBS_DIR / "__init__.py").write_text('"""Generated from the contract; do not edit."""\n')
-    # Mapping the contract's folder to the package's path makes protoc write absolute imports.
+    # This mapping of the contract's folder to the package makes protoc write absolute imports.
     arguments = [
         "protoc",
         f"-Ithingsvision_proto/v1={CONTRACT_DIR}",

@@ -1,1 +1,1 @@
-"""What server and client share: the contract's stubs and the wire format; nothing else."""
+"""Shared by server and client: the contract's stubs and the wire format."""

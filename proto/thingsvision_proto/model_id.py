@@ -1,4 +1,4 @@
-"""The id of a model, `source/name@weights`, as it stands in `x-model`, logs and metrics."""
+"""The id of a model, `source/name@weights`, used in `x-model`, logs and metrics."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ REQUEST_ID_KEY = "x-request-id"
 
 
 def model_id(spec: ModelSpec) -> str:
-    """Return the id of the model as asked for; unset weights are `default`."""
+    """Return the id of the requested model; unset weights become `default`."""
     weights = {
         "pretrained_tag": spec.pretrained_tag,
         "weights_sha256": f"sha256:{spec.weights_sha256}",

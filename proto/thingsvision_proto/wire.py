@@ -1,7 +1,7 @@
-"""Features on the wire: arrays to frames of one Arrow IPC stream, and back; knows no gRPC.
+"""Encodes arrays of features as frames of one Arrow IPC stream, and decodes them.
 
 A stream has a column `image` (utf8) and a column per module: `arrow.fixed_shape_tensor`,
-one row per image, no nulls, uncompressed. Frames cut its bytes anywhere.
+one row per image, no nulls, uncompressed. Frames may split its bytes anywhere.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import pyarrow as pa
 from zlib_ng.zlib_ng import crc32
 
 FRAME_BYTES = 1024 * 1024
-"""Most bytes of a frame: larger messages are slower."""
+"""Maximum bytes of a frame: larger messages are slower."""
 
 MIN_FRAME_BYTES = FRAME_BYTES // 4
-"""Shorter frames wait for more; only the last one is sent as it is."""
+"""Minimum bytes of a frame; only the last frame may be shorter."""
 
 RECORD_BATCH_BYTES = FRAME_BYTES - 64 * 1024
-"""A record batch holds as many rows as fit, at least one, so that it and its head fit a frame."""
+"""A record batch has as many rows as fit, at least one: it and its header fit in one frame."""
 
 IMAGE_COLUMN = "image"
 
@@ -36,7 +36,7 @@ Array = npt.NDArray[Any]
 
 
 class WireError(ValueError):
-    """The bytes are no Arrow stream of features; the sentence says where they depart from it."""
+    """The bytes are not an Arrow stream of features; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class ColumnSpec:
 
 @dataclass
 class _FrameCutter(io.RawIOBase):
-    """A file that keeps references to what Arrow writes and gives it back as frames."""
+    """A file that keeps references to the buffers Arrow writes and returns them as frames."""
 
     pending: list[memoryview] = field(default_factory=list)
     pending_bytes: int = 0
@@ -75,7 +75,7 @@ class _FrameCutter(io.RawIOBase):
         return len(view)
 
     def cut(self, byte_count: int) -> list[memoryview]:
-        """Remove the first `byte_count` bytes (or what there is), in pieces."""
+        """Remove and return the first `byte_count` bytes (or all, if fewer), in pieces."""
         pieces, missing = [], min(byte_count, self.pending_bytes)
         self.pending_bytes -= missing
         self.pending.reverse()
@@ -93,8 +93,8 @@ class _FrameCutter(io.RawIOBase):
 class FeatureWriter:
     """Turns rows of features into the frames of one Arrow IPC stream, in constant memory.
 
-    A frame is a list of pieces, whoever sends it joins them. It ends where a record batch does,
-    unless that is larger: a reader then finds a batch's values in one piece.
+    A frame is a list of pieces, which the sender joins. It ends at the end of a record batch,
+    unless the batch is larger, so that a reader finds a batch's values contiguous in memory.
     """
 
     def __init__(self, columns: Sequence[ColumnSpec], frame_bytes: int = FRAME_BYTES) -> None:
@@ -110,11 +110,11 @@ class FeatureWriter:
         self._batch_rows = max(1, RECORD_BATCH_BYTES // row_bytes)
 
     def write(self, images: Sequence[str], arrays: Sequence[Array]) -> Iterator[list[memoryview]]:
-        """Yield the frames that these rows complete; what is left waits for the next call.
+        """Yield the frames that these rows complete; remaining bytes wait for the next call.
 
-        `arrays` has an array per column, len(images) x shape, C order, of the column's dtype.
-        Frames look into them: each may be changed only after the generator has ended and `finish`
-        or `write` ran.
+        `arrays` has one array per column, len(images) x shape, C order, of the column's dtype.
+        Frames are views of them: change an array only after the generator has ended and `finish`
+        or `write` has run.
         """
         for start in range(0, len(images), self._batch_rows):
             stop = start + self._batch_rows
@@ -130,7 +130,7 @@ class FeatureWriter:
         yield from self._frames()
 
     def _frames(self) -> Iterator[list[memoryview]]:
-        """Cut what is pending into frames of about one length, a multiple of 8."""
+        """Split pending bytes into frames of about the same length, a multiple of 8."""
         pending = self._cutter.pending_bytes
         count = -(-pending // self._frame_bytes)
         length = -(-pending // max(1, 8 * count)) * 8
@@ -150,8 +150,8 @@ class FeatureWriter:
 
 
 def _column(kind: pa.FixedShapeTensorType, array: Array) -> pa.ExtensionArray:
-    """Return rows x shape as a column that looks into them."""
-    # From buffers: other ways of Arrow's go through much code that no cache holds by then.
+    """Return rows x shape as a column that is a view of them."""
+    # From buffers: Arrow's other ways run much code that has left the processor's cache by then.
     memory = pa.py_buffer(np.ascontiguousarray(array))
     values = pa.Array.from_buffers(kind.value_type, array.size, [None, memory], 0)
     lists = pa.Array.from_buffers(kind.storage_type, len(array), [None], 0, children=[values])
@@ -159,9 +159,9 @@ def _column(kind: pa.FixedShapeTensorType, array: Array) -> pa.ExtensionArray:
 
 
 class _FrameFile(io.RawIOBase):
-    """A readable file over frames that arrive one by one; holds one frame.
+    """A readable file over frames that arrive one by one; holds one frame at a time.
 
-    What lies in one frame is given as a view into it.
+    A read within one frame returns a view of it.
     """
 
     def __init__(self, frames: Iterable[bytes | memoryview]) -> None:
@@ -193,20 +193,20 @@ class _FrameFile(io.RawIOBase):
 class FeatureReader:
     """Reads the rows of an Arrow IPC stream of features while its frames arrive.
 
-    Raises WireError where the stream is not what the module's docstring says.
+    Raises WireError if the stream is not as the module's docstring says.
     """
 
     def __init__(self, frames: Iterable[bytes | memoryview]) -> None:
         try:
             self._reader = pa.ipc.open_stream(pa.PythonFile(_FrameFile(frames), mode="r"))
         except (pa.ArrowInvalid, OSError) as error:
-            raise WireError(f"the frames are no Arrow IPC stream: {error}") from error
+            raise WireError(f"the frames are not an Arrow IPC stream: {error}") from error
         self.columns = _column_specs(self._reader.schema)
 
     def __iter__(self) -> Iterator[tuple[list[str], list[Array]]]:
-        """Yield (image names, an array of rows x shape per column) per record batch.
+        """Yield (image names, one array of rows x shape per column) for each record batch.
 
-        The arrays look into the batch's memory: copy what you keep.
+        The arrays are views of the batch's memory: copy what you keep.
         """
         while True:
             try:
@@ -223,7 +223,7 @@ def _column_specs(schema: pa.Schema) -> tuple[ColumnSpec, ...]:
     if pa.utf8() not in [entry.type for entry in schema if entry.name == IMAGE_COLUMN]:
         raise WireError(f"the Arrow stream has no column {IMAGE_COLUMN!r} of type utf8")
     if len(set(schema.names)) < len(schema.names):
-        raise WireError(f"the Arrow stream has two columns of one name: {schema.names}")
+        raise WireError(f"the Arrow stream has two columns with the same name: {schema.names}")
     return tuple(_column_spec(entry) for entry in schema if entry.name != IMAGE_COLUMN)
 
 
@@ -257,5 +257,5 @@ def _rows(batch: pa.RecordBatch, column: ColumnSpec) -> Array:
     if storage.null_count or values.null_count:
         raise WireError(f"column {column.name!r} has nulls")
     rows: Array = values.to_numpy(zero_copy_only=True).reshape(batch.num_rows, *column.shape)
-    # Frames that were cut anywhere may leave values where they are slow to read.
+    # Frames split anywhere may leave values unaligned, which is slow to read.
     return rows if rows.flags.aligned else rows.copy()

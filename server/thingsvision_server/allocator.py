@@ -1,4 +1,4 @@
-"""Has the C library keep the memory that is freed for what comes next; knows nothing of its use."""
+"""Makes glibc keep freed memory for reuse, and return it to the system on request."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from collections.abc import Mapping
 _MOST = 2**31 - 1
 
 _OPTIONS = {
-    # One heap for all threads: the others' hold no block above 64 MiB.
+    # One heap for all threads: heaps of other threads hold no block above 64 MiB.
     "MALLOC_ARENA_MAX": (-8, 1),
-    # Blocks shorter than this come from the heap.
+    # Blocks smaller than this come from the heap.
     "MALLOC_MMAP_THRESHOLD_": (-3, _MOST),
-    # So much may lie free at the heap's end.
+    # How much free memory may stay at the end of the heap.
     "MALLOC_TRIM_THRESHOLD_": (-1, _MOST),
-    # The heap grows by so much at a time.
+    # How much the heap grows at a time.
     "MALLOC_TOP_PAD_": (-2, 64 * 1024**2),
 }
-"""Of glibc: as variables of a process' environment, and as arguments of `mallopt`."""
+"""Options of glibc: environment variables, and the arguments of `mallopt`."""
 
 KEEP_FREED_MEMORY: Mapping[str, str] = {name: str(value) for name, (_, value) in _OPTIONS.items()}
-"""The environment of a process that is to do the same."""
+"""The environment of a child process that should do the same."""
 
 
 def keep_freed_memory() -> None:
-    """Have glibc reuse freed blocks of any length; elsewhere nothing is done.
+    """Make glibc reuse freed blocks of any size; do nothing without glibc.
 
-    Activations of some hundred MB come and go with every layer. By default each is mapped, faulted
-    in page by page, and unmapped: nearly half of a convolutional network's time on a CPU. Call
-    it before there are threads.
+    Every layer allocates and frees activations of some hundred MB. By default each is mapped,
+    faulted in page by page, and unmapped: nearly half of a convolutional network's time on a CPU.
+    Call this before threads are started.
     """
     library = _library("mallopt")
     if library is not None:
@@ -38,13 +38,13 @@ def keep_freed_memory() -> None:
 
 
 def release_freed_memory() -> None:
-    """Have the system take what lies free, where that is possible."""
+    """Return freed memory to the system; do nothing without glibc."""
     library = _library("malloc_trim")
     if library is not None:
         library.malloc_trim(0)
 
 
 def _library(function: str) -> ctypes.CDLL | None:
-    """Return the C library if it has a function of glibc's."""
+    """Return the C library if it has this function of glibc."""
     library = ctypes.CDLL(None) if sys.platform == "linux" else None
     return library if library is not None and hasattr(library, function) else None

@@ -1,29 +1,29 @@
-"""Everything that can go wrong, as one tree; knows no gRPC (`rpc/status.py` has the table).
+"""All errors of the server, as one tree; `rpc/status.py` maps them to gRPC statuses.
 
 ThingsvisionError
-├── InvalidRequestError        what was asked for makes no sense
-│   ├── UnknownModuleError     the model has no such module
+├── InvalidRequestError        the request is invalid
+│   ├── UnknownModuleError     the model does not have this module
 │   ├── NotExtractableError    the module's output is not one row per image
-│   ├── ImageError             one image can't be used; names it
-│   ├── InvalidWeightsError    an uploaded file is broken, or more than can be read without code
+│   ├── ImageError             one image can't be used; the message names it
+│   ├── InvalidWeightsError    an uploaded file is broken, or can't be read without running code
 │   ├── WeightsMismatchError   a state dict does not fit the model
 │   └── PCAMismatchError       a PCA was fitted on other features
 ├── NotFoundError
 │   ├── UnknownSourceError  UnknownModelError  UnknownWeightsError  UnknownImageError
 │   ├── UnknownPCAError
 │   └── NotResidentError       the model is not in memory
-├── PreconditionError          right request, wrong state
+├── PreconditionError          the request is valid, but not in the server's current state
 │   ├── WeightsMissingError    pretrained weights are not on this server
 │   ├── ModelTooLargeError     the model can never fit the device's budget
 │   ├── ModelInUseError        the model is used or pinned, so it can't be unloaded
-│   └── ModuleNeverRunsError   the module takes no part in a forward pass
-├── ExhaustedError             a limit of the server was met
-│   ├── DeviceMemoryError      the device ran out of memory for one single image
+│   └── ModuleNeverRunsError   the module does not run in a forward pass
+├── ExhaustedError             a limit of the server was reached
+│   ├── DeviceMemoryError      the device is out of memory, even for a single image
 │   └── StorageError           the disk for weights or spilled features is full
 ├── UnavailableError
-│   ├── BackendCrashedError    the process that ran the model ended; try again
+│   ├── BackendCrashedError    the process that ran the model ended; retry
 │   └── DrainingError          the server is shutting down
-└── ChecksumError              bytes arrived other than they were sent
+└── ChecksumError              data was corrupted in transit
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from difflib import get_close_matches
 
 
 class ThingsvisionError(Exception):
-    """The root. `field` is the request field at fault, `subject` the value that is wrong."""
+    """The root. `field` is the invalid field of the request, `subject` its invalid value."""
 
     def __init__(self, message: str, *, field: str = "", subject: str = "") -> None:
         super().__init__(message)
@@ -42,11 +42,11 @@ class ThingsvisionError(Exception):
 
 
 class InvalidRequestError(ThingsvisionError):
-    """What was asked for makes no sense."""
+    """The request is invalid."""
 
 
 class UnknownModuleError(InvalidRequestError):
-    """The model has no such module."""
+    """The model does not have this module."""
 
 
 class NotExtractableError(InvalidRequestError):
@@ -58,7 +58,7 @@ class ImageError(InvalidRequestError):
 
 
 class InvalidWeightsError(InvalidRequestError):
-    """A file is broken, of no known format, or can't be used without running code."""
+    """A file is broken, of unknown format, or can't be read without running code."""
 
 
 class WeightsMismatchError(InvalidRequestError):
@@ -66,31 +66,31 @@ class WeightsMismatchError(InvalidRequestError):
 
 
 class PCAMismatchError(InvalidRequestError):
-    """A PCA was fitted on other features than those that it should reduce."""
+    """A PCA was fitted on other features than the features it should reduce."""
 
 
 class NotFoundError(ThingsvisionError):
-    """The server does not know what was named."""
+    """The server does not have the named object."""
 
 
 class UnknownSourceError(NotFoundError):
-    """There is no such source."""
+    """The server does not have this source."""
 
 
 class UnknownModelError(NotFoundError):
-    """The source has no such model."""
+    """The source does not have this model."""
 
 
 class UnknownWeightsError(NotFoundError):
-    """The model has no such pretrained tag, or no such file was uploaded."""
+    """The model does not have this pretrained tag, or this file was not uploaded."""
 
 
 class UnknownImageError(NotFoundError):
-    """The server does not have that image."""
+    """The server does not have this image."""
 
 
 class UnknownPCAError(NotFoundError):
-    """The server keeps no PCA of that SHA-256 or name."""
+    """The server does not have a PCA with this SHA-256 or name."""
 
 
 class NotResidentError(NotFoundError):
@@ -98,7 +98,7 @@ class NotResidentError(NotFoundError):
 
 
 class PreconditionError(ThingsvisionError):
-    """The request is right, the server's state is not."""
+    """The request is valid, but not in the server's current state."""
 
 
 class WeightsMissingError(PreconditionError):
@@ -114,15 +114,15 @@ class ModelInUseError(PreconditionError):
 
 
 class ModuleNeverRunsError(PreconditionError):
-    """The module takes no part in a forward pass."""
+    """The module does not run in a forward pass."""
 
 
 class ExhaustedError(ThingsvisionError):
-    """A limit of the server was met."""
+    """A limit of the server was reached."""
 
 
 class DeviceMemoryError(ExhaustedError):
-    """The device ran out of memory for a model, or for one single image."""
+    """The device is out of memory for a model, or for a single image."""
 
 
 class StorageError(ExhaustedError):
@@ -134,7 +134,7 @@ class UnavailableError(ThingsvisionError):
 
 
 class BackendCrashedError(UnavailableError):
-    """The process that ran the model ended in the middle of the request; try again."""
+    """The process that ran the model ended during the request; retry."""
 
 
 class DrainingError(UnavailableError):
@@ -142,22 +142,22 @@ class DrainingError(UnavailableError):
 
 
 class ChecksumError(ThingsvisionError):
-    """Bytes arrived other than they were sent."""
+    """Data was corrupted in transit."""
 
 
 def format_shape(shape: Iterable[int | None]) -> str:
-    """Return a shape as a sentence says it: `3 x 224 x 224`; None is any number."""
+    """Return a shape as text: `3 x 224 x 224`; None becomes `any`."""
     return " x ".join("any" if size is None else str(size) for size in shape)
 
 
 def input_shape_error(model: object, shape: Iterable[int], reason: object) -> InvalidRequestError:
-    """Return the error of a model whose own code fails with inputs of a shape."""
+    """Return the error for a model whose own code fails for an input shape."""
     sentence = f"{model} can't take inputs of {format_shape(shape)}: {reason}"
     return InvalidRequestError(sentence, field="input")
 
 
 def choices(value: str, valid: Iterable[str], *, most: int = 12) -> str:
-    """Return a sentence that names near matches of a wrong value first, then valid values."""
+    """Return a sentence that lists close matches of an invalid value, then other valid values."""
     names: Sequence[str] = list(valid)
     near = get_close_matches(value, names, n=5, cutoff=0.5)
     rest = [name for name in names if name not in near][: max(0, most - len(near))]

@@ -1,4 +1,4 @@
-"""From an encoded image to pixels; knows Pillow, not where images come from or go."""
+"""Images of a request, and how their files are decoded to pixels with Pillow."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from PIL import UnidentifiedImageError
 from .errors import ImageError
 
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "DIB", "GIF")
-"""Pillow's names of what is decoded (a JPEG may be an MPO). EPS would run Ghostscript."""
+"""Pillow's names of the accepted formats (a JPEG may be an MPO). EPS would run Ghostscript."""
 
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """One image as it arrived: its place in the request, the user's name for it, file bytes."""
+    """One image as it arrived: its index in the request, the user's name for it, its file."""
 
     index: int
     name: str
     encoded: bytes
     keep_for: str | None = None
-    """Whose room the file may take to be kept for later requests; None: it is not kept."""
+    """The client whose cache quota the file counts towards; None: do not cache it."""
 
 
 @dataclass(frozen=True)
 class KeptImage:
-    """One image that the server keeps, by the SHA-256 of its file."""
+    """One image that the server has cached, by the SHA-256 of its file."""
 
     index: int
     name: str
@@ -39,7 +39,7 @@ class KeptImage:
 
 @dataclass(frozen=True)
 class ServerImage:
-    """One image of the server's image root, by its path."""
+    """One image below the server's image root, by its path."""
 
     index: int
     name: str
@@ -48,7 +48,7 @@ class ServerImage:
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """What an image may at most be."""
+    """The maximum size of an image."""
 
     max_bytes: int
     max_pixels: int
@@ -62,19 +62,19 @@ class ImageDecoder:
 
     def __init__(self, limits: ImageLimits) -> None:
         self._limits = limits
-        # Pillow's own limit is of the process and only warns at first; ours is checked instead.
+        # Pillow's own limit is per process and at first only warns; ours replaces it.
         PillowImage.MAX_IMAGE_PIXELS = None
         PillowImage.init()
 
     def decode(self, image: EncodedImage) -> PillowImage.Image:
-        """Return the image as Pillow's `convert('RGB')` gives it (of several frames, the first).
+        """Return the image as Pillow's `convert('RGB')` does (the first of several frames).
 
-        Of grey with 16 bits the upper 8 are taken, as Pillow does with colours of 16 bits; its
-        conversion would make all above 255 white. Wider pixels are refused: no file tells their
-        range.
+        For 16-bit greyscale, takes the upper 8 bits, as Pillow does for 16-bit colours; its own
+        conversion would make every value above 255 white. Wider pixels are rejected, because files
+        don't define their range.
         """
         if len(image.encoded) > self._limits.max_bytes:
-            limit = f"this server takes images of at most {self._limits.max_bytes:,} bytes"
+            limit = f"this server accepts images of at most {self._limits.max_bytes:,} bytes"
             raise image_error(image, f"has {len(image.encoded):,} bytes; {limit}")
         try:
             with PillowImage.open(io.BytesIO(image.encoded), formats=FORMATS) as opened:
@@ -82,7 +82,7 @@ class ImageDecoder:
                 return self._rgb(image, opened)
         except UnidentifiedImageError:
             raise image_error(image, _why_unknown(image.encoded)) from None
-        # Pillow's decoders report broken files by all of these.
+        # Pillow's decoders raise any of these for broken files.
         except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
             raise image_error(image, f"is broken: {error}") from error
 
@@ -91,14 +91,14 @@ class ImageDecoder:
             upper = (np.asarray(opened) >> 8).astype(np.uint8)
             return PillowImage.fromarray(upper).convert("RGB")
         if opened.mode in _WIDE_MODES:
-            what = f"has pixels of {_WIDE_MODES[opened.mode]}, whose range no file tells"
-            raise image_error(image, f"{what}: save it with 8 or 16 bits a channel")
+            what = f"has pixels of {_WIDE_MODES[opened.mode]}, whose range the file does not define"
+            raise image_error(image, f"{what}; save it with 8 or 16 bits per channel")
         return opened.convert("RGB")
 
     def _check_pixels(self, image: EncodedImage, size: tuple[int, int]) -> None:
         width, height = size
         if width * height > self._limits.max_pixels:
-            limit = f"this server takes images of at most {self._limits.max_pixels:,} pixels"
+            limit = f"this server accepts images of at most {self._limits.max_pixels:,} pixels"
             raise image_error(image, f"has {width} x {height} pixels; {limit}")
 
 
@@ -109,11 +109,11 @@ def _why_unknown(encoded: bytes) -> str:
 
 
 class NumberedItem(Protocol):
-    """What one request sends many of: its place in the request, and the user's name for it."""
+    """An item of a request: its index, and the user's name for it."""
 
     @property
     def index(self) -> int:
-        """Its place, from 0."""
+        """Its index in the request, from 0."""
 
     @property
     def name(self) -> str:
@@ -121,7 +121,7 @@ class NumberedItem(Protocol):
 
 
 def image_error(image: NumberedItem, what: str) -> ImageError:
-    """Return the error of one image, which it names, and what is wrong with it."""
+    """Return an error that names one image and says what is wrong with it."""
     return ImageError(
         f"image {image.index} ({image.name!r}) {what}",
         field=f"image[{image.index}]",

@@ -1,4 +1,4 @@
-"""What a model takes: one image, tensor or text, made into its input; knows no framework."""
+"""Makes a model's input from an image, a tensor or a text."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .errors import ImageError, InvalidRequestError, format_shape
 from .images import EncodedImage, image_error
 
 IMAGE, TEXT = "image", "text"
-"""Modalities: what a part of a model sees."""
+"""Modalities: the kinds of input of a part of a model."""
 
 
 @dataclass(frozen=True)
 class InputSpec:
-    """One input without the image axis, e.g. 3 x 224 x 224 float32; `modality` says what of."""
+    """Shape and dtype of one input, without the image axis, e.g. 3 x 224 x 224 float32."""
 
     shape: tuple[int, ...]
     dtype: str = "float32"
@@ -36,7 +36,7 @@ class TensorImage:
 
 @dataclass(frozen=True)
 class Text:
-    """One text, in the place of an image."""
+    """One text, in place of an image."""
 
     index: int
     name: str
@@ -50,7 +50,7 @@ _KINDS = {EncodedImage: "an encoded image", TensorImage: "a tensor", Text: "a te
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How an image becomes an input, in the order of the fields; empty tuples: step left out."""
+    """How an image becomes an input, in the order of the fields; an empty tuple skips the step."""
 
     resize_pixels: tuple[int, ...] = ()
     interpolation: str = ""
@@ -65,10 +65,10 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class PreprocessingOverrides:
-    """What a request changes of a model's own preprocessing; None and empty: nothing.
+    """A request's changes to a model's own preprocessing; empty fields change nothing.
 
-    An empty `crop_pixels` leaves the model's crop, `crop` False leaves it out. Where neither names
-    an interpolation, it is bilinear.
+    An empty `crop_pixels` keeps the model's crop, `crop=False` removes it. If neither names an
+    interpolation, it is bilinear.
     """
 
     resize_pixels: tuple[int, ...] = ()
@@ -91,7 +91,7 @@ class PreprocessingOverrides:
         if not self.crop:
             changes["crop_pixels"] = ()
         changed = replace(own, description="", antialias=True, **changes)
-        # A network that resizes for itself names no way, and now it is done before it.
+        # A network that resizes its input itself names no interpolation; now we resize before it.
         is_unnamed = changed.resize_pixels and not changed.interpolation
         return replace(changed, interpolation="bilinear") if is_unnamed else changed
 
@@ -99,22 +99,25 @@ class PreprocessingOverrides:
         for name in ("resize_pixels", "crop_pixels"):
             sizes = getattr(self, name)
             if len(sizes) > 2 or any(not 1 <= size <= _MAX_PIXELS for size in sizes):
-                sentence = f"{name} is one or two numbers from 1 to {_MAX_PIXELS}, not {sizes}"
+                sentence = f"{name} must be one or two numbers from 1 to {_MAX_PIXELS}, got {sizes}"
                 raise InvalidRequestError(sentence, field=f"overrides.{name}")
         for name in ("mean", "std"):
             if len(getattr(self, name)) not in (0, 3):
-                sentence = f"{name} has a number for each of 3 channels, not {getattr(self, name)}"
+                sentence = (
+                    f"{name} must have one number for each of 3 channels, got {getattr(self, name)}"
+                )
                 raise InvalidRequestError(sentence, field=f"overrides.{name}")
         if self.interpolation not in ("", *INTERPOLATIONS):
             raise InvalidRequestError(
-                f"there is no interpolation {self.interpolation!r}. "
-                f"Valid: {', '.join(INTERPOLATIONS)}.",
+                f"interpolation must be one of {', '.join(INTERPOLATIONS)}, got "
+                f"{self.interpolation!r}",
                 field="overrides.interpolation",
                 subject=self.interpolation,
             )
         if 0 in self.std:
             raise InvalidRequestError(
-                "std has a 0; values are divided by it", field="overrides.std"
+                f"std must not contain 0, as values are divided by it; got {self.std}",
+                field="overrides.std",
             )
 
 
@@ -126,11 +129,11 @@ _CHANNELS = 3
 
 @dataclass(frozen=True)
 class InputTransform:
-    """Makes inputs of one kind of items, and says how.
+    """Makes inputs from items of one kind, and describes how.
 
-    `apply` takes what the kind holds (a Pillow RGB image, an array, or a string) and gives an
-    input of `spec`. `adapt` gives the transform of other preprocessing; None where there is none
-    but the model's own.
+    `apply` takes the content of an item (a Pillow RGB image, an array, or a string) and returns an
+    input of `spec`. `adapt` returns the transform for other preprocessing; None if the model's own
+    can't be changed.
     """
 
     apply: Callable[[Any], Any]
@@ -140,15 +143,15 @@ class InputTransform:
     adapt: Callable[[Preprocessing], InputTransform] | None = None
 
     def check_kind(self, item: RequestItem) -> None:
-        """Raise ImageError where an item is of another kind than this transform takes."""
+        """Raise ImageError if an item is not of the kind that this transform takes."""
         if not isinstance(item, self.takes):
-            taken = f"these modules with this header take {_KINDS[self.takes]}"
+            taken = f"with this header, these modules take {_KINDS[self.takes]}"
             raise image_error(item, f"is {_KINDS[type(item)]}; {taken}")
 
     def make_input(self, item: RequestItem, content: Any) -> Any:
-        """Return the input that an item's content becomes; an ImageError says of which item.
+        """Return the input made from an item's content; an ImageError names the item.
 
-        Raises what else `apply` raises.
+        Raises whatever else `apply` raises.
         """
         try:
             return self.apply(content)
@@ -158,7 +161,7 @@ class InputTransform:
             raise ImageError(sentence, field=field, subject=error.subject) from error
 
     def check_shape(self, item: RequestItem, shape: tuple[int, ...]) -> None:
-        """Raise ImageError where an input has another shape than all have to have."""
+        """Raise ImageError if an input does not have the shape of the spec."""
         if shape != self.spec.shape:
             raise image_error(
                 item,
@@ -167,24 +170,24 @@ class InputTransform:
             )
 
     def _how_to_fit(self) -> str:
-        """Return which images give inputs of the shape where nothing is cut to it."""
+        """Return which images give inputs of the right shape, without a crop."""
         resize, shape = self.preprocessing.resize_pixels, self.spec.shape
         pixels = shape[1:] if shape[0] == _CHANNELS else shape[:2]
         if len(resize) == 1:
-            why = f"the shorter side becomes {resize[0]} pixels and nothing is cut off"
+            why = f"the shorter side becomes {resize[0]} pixels and nothing is cropped"
             valid = "send square images"
         else:
-            why, valid = "nothing is cut off", f"send images of {format_shape(pixels)} pixels"
+            why, valid = "nothing is cropped", f"send images of {format_shape(pixels)} pixels"
         if self.adapt is None:
             return f"{why}; {valid}"
         return f"{why}; {valid}, or override resize_pixels with height and width, or crop_pixels"
 
 
 def override(own: InputTransform, overrides: PreprocessingOverrides) -> InputTransform:
-    """Return a model's transform with a request's changes; raise where it takes none."""
+    """Return a model's transform with a request's overrides; raise if it does not allow any."""
     if own.adapt is None:
         raise InvalidRequestError(
-            "this model's preprocessing is its own and can't be changed; send tensors that you "
+            "the preprocessing of this model can't be overridden; send tensors that you "
             "preprocessed yourself",
             field="overrides",
         )
@@ -192,9 +195,9 @@ def override(own: InputTransform, overrides: PreprocessingOverrides) -> InputTra
 
 
 def tensor_transform(shape: tuple[int, ...]) -> InputTransform:
-    """Return the transform of tensors that the user preprocessed: only their length is checked."""
+    """Return the transform for tensors that the user preprocessed; it only checks their size."""
     if not shape or any(size < 1 for size in shape):
-        sentence = f"the shape of one tensor has numbers from 1, not {list(shape)}"
+        sentence = f"`tensors.shape` must consist of positive numbers, got {list(shape)}"
         raise InvalidRequestError(sentence, field="tensors.shape")
     spec = InputSpec(shape)
     description = f"none: float32 tensors of {format_shape(shape)} as they were sent"
@@ -203,7 +206,7 @@ def tensor_transform(shape: tuple[int, ...]) -> InputTransform:
 
 
 def read_tensor(item: TensorImage, shape: tuple[int, ...]) -> Any:
-    """Return the array of a tensor; raise ImageError where its length is another."""
+    """Return the array of a tensor; raise ImageError if its size does not match the shape."""
     expected = 4 * prod(shape)
     if len(item.values) != expected:
         needed = f"a float32 tensor of {format_shape(shape)} has {expected:,}"

@@ -1,6 +1,6 @@
-"""Every figure that the server publishes, in base units; knows no HTTP and no gRPC.
+"""The Prometheus metrics that the server publishes, in base units.
 
-No label carries a user, an image or a request.
+No label identifies a user, an image or a request.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every option of the server, from the command line or `THINGSVISION_*`."""
+"""All options of the server, from the command line or environment variables."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ class Settings(BaseSettings):
     )
 
     host: Annotated[str, Field(description="address to listen on; 0.0.0.0 for all")] = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535, description="gRPC port; 0 takes a free one")] = 50051
+    port: Annotated[int, Field(ge=0, le=65535, description="gRPC port; 0 for a free port")] = 50051
     metrics_port: Annotated[
-        int, Field(ge=0, le=65535, description="HTTP port of /metrics for Prometheus; 0: none")
+        int, Field(ge=0, le=65535, description="HTTP port of /metrics for Prometheus; 0 for none")
     ] = 9090
     device: Annotated[
-        str, Field(description="device of the models, e.g. cuda:0 or cpu; auto: a GPU if any")
+        str,
+        Field(description="device of the models, e.g. cuda:0 or cpu; auto: a GPU if there is one"),
     ] = "auto"
     device_memory: Annotated[
         ByteSize,
@@ -45,8 +46,8 @@ class Settings(BaseSettings):
         ByteSize | None,
         Field(
             ge=0,
-            description="host memory for models that had to leave the device, to come back "
-            "sooner; 0: none; default: a quarter of the RAM beside a GPU, else none",
+            description="host memory for models offloaded from the device, which load faster from "
+            "there; 0: none; default: a quarter of the RAM with a GPU, else none",
         ),
     ] = None
     weights_dir: Annotated[
@@ -57,56 +58,64 @@ class Settings(BaseSettings):
         ),
     ] = Path("~/.cache/thingsvision")
     allow_download: Annotated[
-        bool, Field(description="fetch pretrained weights that are not in the folder")
+        bool, Field(description="download pretrained weights that are not in the folder")
     ] = True
     tensorflow_python: Annotated[
         str,
-        Field(description="interpreter of an environment with TensorFlow; default: this one"),
+        Field(
+            description="Python interpreter of an environment with TensorFlow; default: this one"
+        ),
     ] = sys.executable
-    max_batch: Annotated[int, Field(ge=1, description="images in one forward pass, at most")] = 64
+    max_batch: Annotated[
+        int, Field(ge=1, description="maximum number of images in one forward pass")
+    ] = 64
     max_batch_bytes: Annotated[
-        ByteSize, Field(gt=0, description="activations of one forward pass, at most")
+        ByteSize, Field(gt=0, description="maximum bytes of activations of one forward pass")
     ] = ByteSize(32 * _MIB)
     cpu_lanes: Annotated[
         int,
-        Field(ge=1, description="forward passes at once on a CPU, each on its share of cores"),
+        Field(ge=1, description="parallel forward passes on a CPU, each on its share of the cores"),
     ] = min(4, os.cpu_count() or 1)
     decode_threads: Annotated[
         int, Field(ge=1, description="threads that decode and preprocess images")
     ] = os.cpu_count() or 1
     max_image_bytes: Annotated[
-        ByteSize, Field(gt=0, description="file size of one image, at most")
+        ByteSize, Field(gt=0, description="maximum file size of one image")
     ] = ByteSize(64 * _MIB)
-    max_image_pixels: Annotated[int, Field(ge=1, description="pixels of one image, at most")] = (
+    max_image_pixels: Annotated[int, Field(ge=1, description="maximum pixels of one image")] = (
         100_000_000
     )
     image_store: Annotated[
         ByteSize,
-        Field(description="disk space for images that are kept for later requests; 0: none"),
+        Field(description="disk space of the cache of images that clients sent; 0: none"),
     ] = ByteSize(10 * 1024 * _MIB)
     image_root: Annotated[
         Path | None,
-        Field(description="folder of images that every user may name by its relative path"),
+        Field(description="folder of images that any user may request by their relative paths"),
     ] = None
     max_upload_bytes: Annotated[
-        ByteSize, Field(gt=0, description="size of one uploaded file, at most")
+        ByteSize, Field(gt=0, description="maximum size of one uploaded file")
     ] = ByteSize(16 * 1024 * _MIB)
     upload_quota: Annotated[
-        ByteSize, Field(gt=0, description="disk space of all uploaded files together, at most")
+        ByteSize, Field(gt=0, description="disk quota of all uploaded files together")
     ] = ByteSize(64 * 1024 * _MIB)
     pca_quota: Annotated[
-        ByteSize, Field(ge=0, description="disk space of all fitted PCAs together, at most")
+        ByteSize, Field(ge=0, description="disk quota of all fitted PCAs together")
     ] = ByteSize(16 * 1024 * _MIB)
     rdm_features_memory: Annotated[
         ByteSize,
-        Field(ge=0, description="host memory for features of one RDM or PCA; more is spilled"),
+        Field(
+            ge=0,
+            description="host memory for the features of one RDM or PCA; more are spilled to disk",
+        ),
     ] = ByteSize(1024 * _MIB)
     rdm_memory: Annotated[
-        ByteSize, Field(ge=0, description="host memory for one call's RDMs or PCA; 0: half the RAM")
+        ByteSize,
+        Field(ge=0, description="host memory for the RDMs or the PCA of one call; 0: half the RAM"),
     ] = ByteSize(0)
     spill_dir: Annotated[
         Path | None,
-        Field(description="folder on disk for features that do not fit; default: system's"),
+        Field(description="folder for spilled features; default: the system's temporary folder"),
     ] = None
     fast_max_pool: Annotated[
         bool,
@@ -138,19 +147,20 @@ class Settings(BaseSettings):
         Field(description="write frames of features without copies; off: protobuf writes them"),
     ] = True
     drain_seconds: Annotated[
-        float, Field(ge=0, description="time that running calls get to finish after SIGTERM")
+        float, Field(ge=0, description="time that running calls have to finish after SIGTERM")
     ] = 30.0
     log_format: Annotated[
         Literal["json", "console"],
-        Field(description="json: one object a line; console: for people"),
+        Field(description="json: one object per line; console: for people"),
     ] = "json"
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], Field(description="least level logged")
+        Literal["debug", "info", "warning", "error"],
+        Field(description="lowest level that is logged"),
     ] = "info"
 
 
 def read_settings() -> Settings:
-    """Return what the command line and the environment say; exit with a sentence per mistake."""
+    """Return the settings of the command line and environment; exit with a line per invalid one."""
     try:
         return CliApp.run(Settings)
     except ValidationError as error:

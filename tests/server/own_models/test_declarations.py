@@ -67,8 +67,11 @@ BAD_DECLARATIONS: dict[str, tuple[dict[str, Any], str]] = {
     "interpolation": ({"crop_pixels": [32], "interpolation": "best"}, "'best'. Valid: nearest"),
     "range": ({"crop_pixels": [32], "value_range": "0..2"}, "'0..2'. Valid: 0..1, 0..255, -1..1"),
     "order": ({"crop_pixels": [32], "channel_order": "GBR"}, "'GBR'. Valid: RGB, BGR"),
-    "mean": ({"crop_pixels": [32], "mean": [1]}, "mean has a number for each of 3 channels"),
-    "std": ({"crop_pixels": [32], "std": [1, 0, 1]}, "std has a 0"),
+    "mean": (
+        {"crop_pixels": [32], "mean": [1]},
+        "mean must have one number for each of 3 channels",
+    ),
+    "std": ({"crop_pixels": [32], "std": [1, 0, 1]}, "std must not contain 0"),
     "field": ({"crop_pixel": [32]}, "Valid: resize_pixels, interpolation"),
 }
 
