@@ -160,7 +160,7 @@ def test_changes_of_nothing_are_the_models_own_way(client: Client, photos: list[
             r"can't take inputs of 3 x 128 x 128: .*\b224\b",
         ),
         (RESNET, PreprocessingOverrides(interpolation="cubic"), "nearest, bilinear, bicubic, lan"),
-        (RESNET, PreprocessingOverrides(crop=5000), "from 1 to 4096, not .5000"),
+        (RESNET, PreprocessingOverrides(crop=5000), "from 1 to 4096, got .5000"),
         (RESNET, PreprocessingOverrides(std=[1, 0, 1]), "std must not contain 0"),
     ],
 )
@@ -261,7 +261,7 @@ def test_what_does_not_fit_the_header_is_refused_by_the_server(
             assert refusal.reason == "ImageError"
             assert all(part in refusal.sentence for part in parts), refusal.sentence
         empty = extraction("classifier.1", tensors=pb.TensorInput())
-        assert "numbers from 1" in calls.refusal("Extract", [empty, tensor]).sentence
+        assert "positive numbers" in calls.refusal("Extract", [empty, tensor]).sentence
         served = calls.call("Extract", [ready, tensor])
         assert served[-1].trailer.image_count == 1
 

@@ -116,7 +116,7 @@ def test_an_image_that_is_not_resized_has_the_size_of_the_network(
     client: Client, photos: list[Path]
 ) -> None:
     model = "torchvision/ssdlite320_mobilenet_v3_large@random:0"
-    with pytest.raises(ImageError, match="off; send images of 320 x 320 pixels, or"):
+    with pytest.raises(ImageError, match="cropped; send images of 320 x 320 pixels, or"):
         client.extract(model, photos[:1], "backbone.features.0")
     resized = PreprocessingOverrides(resize=(320, 320))
     found = client.extract(model, photos[:1], "backbone.features.0", preprocessing=resized)
