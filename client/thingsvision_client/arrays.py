@@ -1,4 +1,4 @@
-"""Arrays: the types of annotations, the conversion of what users give, a store that grows."""
+"""Arrays: types for annotations, conversion of what users pass, a store that grows."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ Float64Array = npt.NDArray[np.float64]
 
 
 def as_array(value: Any) -> Array:
-    """Return the array, in shared memory where that is possible; a tensor's without its history."""
-    if hasattr(value, "detach"):  # PyTorch's: numpy takes none with gradients or of a GPU
+    """Return a value as an array, sharing memory if possible; a tensor loses its gradients."""
+    if hasattr(
+        value, "detach"
+    ):  # PyTorch's: numpy can't convert tensors with gradients or on a GPU
         value = value.detach().cpu()
         value = value.float() if str(value.dtype) == "torch.bfloat16" else value
     return np.asarray(value)
@@ -23,7 +25,7 @@ def as_array(value: Any) -> Array:
 
 @dataclass
 class RowStore:
-    """An array that rows are copied into; allocated once where their number is known."""
+    """An array that rows are copied into; allocated once if their number is known."""
 
     shape: tuple[int, ...]
     dtype: npt.DTypeLike
@@ -34,7 +36,7 @@ class RowStore:
         self._array = np.empty((self.expected_count or 0, *self.shape), self.dtype)
 
     def append(self, rows: Array) -> None:
-        """Copy rows x shape behind those that are there."""
+        """Copy rows x shape behind the rows so far."""
         stop = self.count + len(rows)
         if stop > len(self._array):
             # refcheck=False: no view of this array leaves it before `finish`.
@@ -43,7 +45,7 @@ class RowStore:
         self.count = stop
 
     def finish(self) -> Array:
-        """Return all rows; the store is of no further use."""
+        """Return all rows; the store can't be used afterwards."""
         if self.count != len(self._array):
             self._array.resize((self.count, *self.shape), refcheck=False)
         return self._array

@@ -1,4 +1,4 @@
-"""The command line `thingsvision-client`: its commands, and how errors are told."""
+"""The command line `thingsvision-client`: its commands, and how errors are printed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from .errors import ThingsvisionError
 from .rpc.channel import SERVER_VARIABLE
 
 app = typer.Typer(
-    help="Features and RDMs of vision models, computed by a THINGSvision server. Name the server "
-    f"with --server host:port or in the environment variable {SERVER_VARIABLE}; "
+    help="Features and RDMs of vision models, computed by a THINGSvision server. Set its address "
+    f"with --server host:port or the environment variable {SERVER_VARIABLE}; "
     "`thingsvision-server` starts one.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -60,7 +60,7 @@ def _options(
         ),
     ] = False,
 ) -> None:
-    """Hold the options of no command."""
+    """Declare the options of the program itself."""
 
 
 def _print_warning(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -68,7 +68,7 @@ def _print_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 
 def main() -> None:
-    """Run the command line; what goes wrong is one sentence on stderr and exit status 1."""
+    """Run the command line; an error is one sentence on stderr and exit status 1."""
     warnings.showwarning = _print_warning
     try:
         app()
@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def _describe(error: OSError) -> str:
-    """Return what the system says of a file as a sentence."""
+    """Return the system's message about a file as a sentence."""
     if error.filename is None:
         return f"{error.strerror or error}."
     return f"{str(error.filename)!r} can't be used: {error.strerror or error}."

@@ -1,4 +1,4 @@
-"""Whole files or none: written beside their place, moved there when complete; knows no format."""
+"""Atomic writes (a file appears whole or not at all), names of files, and their SHA-256."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _FORBIDDEN_IN_FILES = frozenset('<>:"/\\|?*%')
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
-    """Give a file that takes the place of `path` when the block ends well, and vanishes if not."""
+    """Yield a file that replaces `path` if the block succeeds, and is deleted otherwise."""
     with atomic_path(path) as unfinished, unfinished.open("xb") as file:
         yield file
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a path, free and of the same ending, for what takes the place of `path` at the end.
+    """Yield a free path, of the same ending, for a file that replaces `path` if the block succeeds.
 
-    The block makes a file there and closes it. When the block fails, the file vanishes and an
-    older `path` stays. Folders are made if need be.
+    The block writes and closes the file. If the block fails, the file is deleted and an older
+    `path` stays. Folders are created if necessary.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{uuid4().hex}{path.suffix}")
@@ -42,12 +42,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def metadata_path(path: Path) -> Path:
-    """Return where lies what is told of a file: beside it, with `.json` behind its name."""
+    """Return the path of a file's metadata: its own with `.json` appended."""
     return path.with_name(f"{path.name}.json")
 
 
 def sha256_of(file: IO[bytes]) -> str:
-    """Return the SHA-256 of what is left of a file, hex, in flat memory; it is at its end then."""
+    """Return the SHA-256 (hex) of the rest of an open file, in flat memory."""
     if sys.version_info >= (3, 11):
         return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
     digest = hashlib.sha256()
@@ -57,10 +57,10 @@ def sha256_of(file: IO[bytes]) -> str:
 
 
 def file_stem(module: str) -> str:
-    """Return a name for a module's file, of its own for every module, on every system.
+    """Return a file name for a module: unique per module, valid on every system.
 
-    `%` and what file systems forbid (`/`, `:` ...) become `%XX` as in URLs; the model as a
-    whole, which has no name, is `(model)`.
+    `%` and what file systems forbid (`/`, `:` ...) become `%XX` as in URLs; the model as a whole,
+    whose name is empty, becomes `(model)`.
     """
     return "".join(map(_in_file, module)) or "(model)"
 
@@ -71,6 +71,6 @@ def _in_file(character: str) -> str:
 
 
 def _sync(path: Path) -> None:
-    """Wait until the disk has the content: a name must not outlive a power cut without it."""
+    """Wait until the disk has the content: after a power cut, no name may lack its content."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())

@@ -1,4 +1,4 @@
-"""The model of THINGSvision's paper, at the path where the paper's listings import it."""
+"""The model of THINGSvision's paper, at the path that the paper's listings import."""
 
 from .paper.model import Model
 

@@ -1,4 +1,4 @@
-"""Progress of long calls: who hears of it, and a bar on a terminal that draws it."""
+"""Progress of long calls: the type of callbacks, and a bar for terminals."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 Progress = Callable[[str, int, "int | None"], None]
-"""Hears a stage of the work, the units done, and the units in all where that is known."""
+"""Called with a stage of the work, the units done, and the total, None if unknown."""
 
 
 @contextmanager
 def progress_bar() -> Iterator[Progress | None]:
-    """Give what draws progress on stderr, or None where stderr is no terminal."""
+    """Yield a callback that draws progress on stderr, or None if stderr is not a terminal."""
     if not sys.stderr.isatty():
         yield None
         return

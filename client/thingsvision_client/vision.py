@@ -1,6 +1,6 @@
-"""The functions of THINGSvision's paper, by their names and parameters of then.
+"""The functions of THINGSvision's paper, with their names and parameters of that time.
 
-They stand on today's library; forward passes run on the server.
+They use today's library; forward passes run on the server.
 """
 
 from __future__ import annotations

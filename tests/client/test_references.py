@@ -79,7 +79,7 @@ def wrong_rdms() -> list[tuple[str, Any, str]]:
     return [
         ("no square", rdm[:5], r"shape \(5, 12\), not images x images"),
         ("a vector", upper(rdm), "squareform makes it square"),
-        ("subjects last", np.moveaxis(random_rdm(2, 3), 0, -1), "subjects come first"),
+        ("subjects last", np.moveaxis(random_rdm(2, 3), 0, -1), "subjects must come first"),
         ("asymmetric", asymmetric, r"not symmetric: .* at \[2, 5\]"),
         ("infinite", infinite, r"infinite at \[1, 4\]"),
         ("similarities", 1 - rdm, "largest values on the diagonal, as similarities"),
@@ -119,7 +119,7 @@ def test_names_match_with_or_without_folder_and_ending(rdms: RDMs) -> None:
     with pytest.raises(InvalidRequestError, match="12 images, but 3 names"):
         compare_rdms(rdms, shuffled, reference_images=["a", "b", "c"])
     stems = [Path(name).stem for name in NAMES[1:]]
-    with pytest.raises(InvalidRequestError, match="fit those of the images in several ways"):
+    with pytest.raises(InvalidRequestError, match="match the image names in several ways"):
         compare_rdms(rdms, np.zeros((13, 13)), reference_images=["x/a", "y/a", *stems])
 
 
@@ -135,7 +135,7 @@ def test_names_match_with_or_without_folder_and_ending(rdms: RDMs) -> None:
 )
 def test_no_image_takes_the_row_of_another(images: list[str], rows: list[str]) -> None:
     reference = as_references(random_rdm(1)[:3, :3], rows)[0]
-    with pytest.raises(InvalidRequestError, match="in several ways, or lie in other folders"):
+    with pytest.raises(InvalidRequestError, match="in several ways, or name other folders"):
         reference.of_images(images)
 
 
@@ -204,10 +204,10 @@ def test_too_few_samples_or_images_are_refused(rdms: RDMs) -> None:
     rdm = random_rdm(1)
     with pytest.raises(InvalidRequestError, match="95% needs a bootstrap of at least 40 samples"):
         compare_rdms(rdms, rdm, bootstrap=39)
-    with pytest.raises(InvalidRequestError, match="at least 200 samples"):
+    with pytest.raises(InvalidRequestError, match="must be at least 200"):
         compare_rdms(rdms, rdm, bootstrap=100, confidence=0.99)
     assert np.isfinite(compare_rdms(rdms, rdm, bootstrap=40).scores[0].low)  # type: ignore[arg-type]
-    with pytest.raises(InvalidRequestError, match=r"confidence is from 0 to 1, not 95"):
+    with pytest.raises(InvalidRequestError, match=r"confidence must be between 0 and 1, got 95"):
         compare_rdms(rdms, rdm, confidence=95)
 
 

@@ -133,8 +133,8 @@ def test_a_failure_leaves_the_old_file(tmp_path: Path) -> None:
 
 
 def test_wrong_requests_name_the_valid_ones(tmp_path: Path) -> None:
-    every = "valid: npy, npz, hdf5, mat, txt, pt, parquet"
-    with pytest.raises(InvalidRequestError, match=f"no file format 'h5'; {every}"):
+    every = "npy, npz, hdf5, mat, txt, pt, parquet"
+    with pytest.raises(InvalidRequestError, match=f"file_format must be one of {every}; got 'h5'"):
         save_features(ARRAY, tmp_path, "h5")
     several = r"one array, not 2: .*\(npz, hdf5, mat, pt, parquet\)"
     for call in (
@@ -223,7 +223,7 @@ def test_a_list_of_names_is_replaced_as_a_whole(tmp_path: Path) -> None:
         write_lines(path, ["new.png"])
         assert reader.read() == "old.png\n"
     assert path.read_text() == "new.png\n"
-    with pytest.raises(InvalidRequestError, match=r"'caf\\udce9.png' is a name that is not UTF-8"):
+    with pytest.raises(InvalidRequestError, match=r"'caf\\udce9.png' must be UTF-8"):
         write_lines(path, ["a.png", "caf\udce9.png"])
     assert files(tmp_path) == ["file_names.txt"]
 
@@ -318,7 +318,7 @@ def test_slices_of_the_original_are_read_and_broken_ones_are_not(tmp_path: Path)
     expected = np.array([[[[1.5, 2.0], [3.0, 4.25]]]])
     assert_same(slices2tensor(tmp_path, "slices.txt"), expected)
     for text, match in (
-        ("# Array shape: (1, 1, 2, 3)\n1 2\n3 4\n", "has 4 values, but the shape"),
+        ("# Array shape: (1, 1, 2, 3)\n1 2\n3 4\n", "must have 6 values for shape"),
         ("1 2\n3 4\n", "first line has no shape"),
         ("# Array shape: (1, 1, 1, 2)\n# Type: object\n1 2\n", "no type 'object'"),
         ("# Array shape: (1, 1, 1, 2)\n1 two\n", "slices.txt: .*two"),

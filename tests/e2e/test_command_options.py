@@ -101,7 +101,7 @@ def test_features_come_in_the_format_asked_for(
         assert beside["modules"]["fc"]["shape"] == [len(names), 1000]
         assert [image["name"] for image in beside["images"]] == [name.name for name in names]
     assert "valid: npy, npz, hdf5" in refused(server, *both, "--file-format", "xls")
-    assert "npy holds one array, not 2" in refused(server, *both, "--file-format", "npy")
+    assert "npy holds one array, got 2" in refused(server, *both, "--file-format", "npy")
     assert "ndarray, tensor, not 'list'" in refused(server, *both, "--output-type", "list")
 
 
@@ -135,8 +135,8 @@ def test_texts_come_as_arguments_or_as_lines(
     ).read_bytes()
     assert (tmp_path / "b" / "texts.txt").read_text("utf-8").split("\n") == [*texts, ""]
     ask = ["extract-texts", *CLIP, "--out-path", tmp_path]
-    assert "Give texts as arguments, or a file" in refused(server, *ask)
-    assert "Give texts as arguments, or a file" in refused(server, *ask, *file, "a cat")
+    assert "Pass texts as arguments, or a file" in refused(server, *ask)
+    assert "Pass texts as arguments, or a file" in refused(server, *ask, *file, "a cat")
     assert "Can't read texts" in refused(server, *ask, "--texts-file", tmp_path / "nowhere")
     assert "no text tower" in refused(
         server, "extract-texts", *RESNET, "--out-path", tmp_path, "a cat"

@@ -90,7 +90,7 @@ def test_models_are_loaded_pinned_and_unloaded(server: TestServer) -> None:
     assert kept.returncode == 1
     assert "pinned" in kept.stderr
     assert f"{model} is not pinned" in run(server, "pin", model, "--unpin").stdout
-    assert "bytes are free again" in run(server, "unload", model).stdout
+    assert "bytes freed" in run(server, "unload", model).stdout
     assert model not in run(server, "status").stdout
 
 
@@ -156,7 +156,7 @@ def test_a_name_that_is_not_utf8_is_one_sentence(server: TestServer, tmp_path: P
         "--out-path", tmp_path,
     )  # fmt: skip
     assert failed.returncode == 1
-    assert failed.stderr == "Error: 'caf\\udce9.jpg' is a name that is not UTF-8: change it.\n"
+    assert failed.stderr == "Error: 'caf\\udce9.jpg' must be UTF-8: rename it.\n"
 
 
 def test_without_a_server_the_user_is_told_how_to_name_one() -> None:

@@ -1,4 +1,4 @@
-"""The scores of an RSA as bars: a panel per reference, a bar per module; computes none."""
+"""Bars of the scores of an RSA: a panel per reference, a bar per module."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ AXIS_LABELS = {
     "corr_cov": "whitened Pearson's r",
     "cosine_cov": "whitened cosine similarity",
 }
-"""What the scores are, by correlation."""
+"""Label of the axis of scores, by correlation."""
 
 _SIZE = 7.0
 _TITLE_SIZE = 8.0
@@ -105,7 +105,7 @@ def _by_reference(scores: Sequence[Score]) -> dict[str, list[Score]]:
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where panels are, in inches; `names` is the room below for the names of modules."""
+    """Positions of panels, in inches; `names` is the room below for module names."""
 
     panel_count: int
     columns: int
@@ -125,11 +125,11 @@ class _Layout:
         return self.rows * (_PANEL_HEIGHT + _TITLE_HEIGHT) + self.names + 0.05
 
     def is_last(self, number: int) -> bool:
-        """Whether there is no panel below."""
+        """Tell whether the panel is the lowest of its column."""
         return number + self.columns >= self.panel_count
 
     def place(self, number: int) -> tuple[float, float, float, float]:
-        """Return left, bottom, width, height of a panel, as parts of the figure."""
+        """Return left, bottom, width and height of a panel, relative to the figure."""
         row, column = divmod(number, self.columns)
         left = _LEFT + column * (self.panel_width + _GAP)
         above = (row + 1) * (_PANEL_HEIGHT + _TITLE_HEIGHT)
@@ -153,7 +153,7 @@ def _layout(count: int, modules: Sequence[str], width_inches: float) -> _Layout:
 
 
 def _limits(scores: Sequence[Score]) -> tuple[float, float]:
-    """Return the same limits for all panels, with 0 and some air."""
+    """Return limits for all panels, which include 0 and some margin."""
     shown = [0.0]
     for score in scores:
         found = (score.score, score.low, score.high, score.ceiling_low, score.ceiling_high)

@@ -1,8 +1,8 @@
 """RSA in one call: RDMs of a model's modules, from the server, compared with reference RDMs.
 
-References stay on the user's machine and are compared there. A comparison is arithmetic on one
-number per pair of images (4,186 for 92 images), which the client has anyway as soon as it has the
-RDMs, while data of patients and of unpublished studies must often not leave the lab.
+References stay on the user's machine. Comparing takes one number per pair of images (4,186 for 92
+images), which the client has anyway as soon as it has the RDMs, while data of patients and of
+unpublished studies often must not leave the lab.
 """
 
 from __future__ import annotations
@@ -42,10 +42,11 @@ _FEWEST_PAIRS = 3
 
 @dataclass(frozen=True)
 class Comparison:
-    """How RDMs are compared; `bootstrap` None leaves out intervals, `ceiling` False ceilings.
+    """How RDMs are compared.
 
-    `correlation` is a key of statistics.COMPARISONS. Raises InvalidRequestError, and
-    MissingDependencyError where rsatoolbox is needed, but not there.
+    `correlation` is a key of statistics.COMPARISONS; `bootstrap` None computes no intervals,
+    `ceiling` False no noise ceilings. Raises InvalidRequestError, and MissingDependencyError if
+    rsatoolbox is needed but not installed.
     """
 
     correlation: str = "spearman"
@@ -55,16 +56,16 @@ class Comparison:
     def __post_init__(self) -> None:
         check_comparison(self.correlation)
         if self.bootstrap is not None:
-            require_rsatoolbox("A bootstrap (but bootstrap=0 gives scores without it)")
+            require_rsatoolbox("A bootstrap (which bootstrap=0 leaves out)")
 
     def has_ceiling(self, reference: Reference) -> bool:
-        """Whether a noise ceiling is due: one subject has none."""
+        """Tell whether to compute a noise ceiling, which needs several subjects."""
         return self.ceiling and reference.subject_count > 1
 
     def check_ceilings(self, references: Sequence[Reference]) -> None:
-        """Raise MissingDependencyError where one is due, and rsatoolbox is not there."""
+        """Raise MissingDependencyError if a ceiling is needed and rsatoolbox is not installed."""
         if any(map(self.has_ceiling, references)):
-            require_rsatoolbox("A noise ceiling (noise_ceiling=False leaves it out)")
+            require_rsatoolbox("A noise ceiling (which noise_ceiling=False leaves out)")
 
 
 def rsa(
@@ -211,13 +212,13 @@ def _bootstrap(samples: int, confidence: float, seed: int) -> Bootstrap | None:
 
 
 def _check_count(image_count: int | None, references: Sequence[Reference]) -> None:
-    """Tell before anything is sent that references are of other images."""
+    """Raise InvalidRequestError, before anything is sent, for references of other images."""
     for reference in references:
         count = reference.rdms.shape[1]
         if reference.images is None and image_count is not None and count != image_count:
             raise InvalidRequestError(
                 f"Reference {reference.name!r} has {count} images, but there are {image_count} to "
-                "send: give RDMs of the same images in the same order, or the names of their rows "
+                "send: pass RDMs of the same images in the same order, or the names of their rows "
                 "as reference_images."
             )
 
@@ -243,7 +244,12 @@ def _score_all(
         progress("comparing with references", total, total)
     facts = {one.name: {"subjects": one.subject_count, "sha256": one.sha256} for one in references}
     return RSAResult(
-        tuple(scores), rdms, comparison.correlation, comparison.bootstrap, facts, origin
+        scores=tuple(scores),
+        rdms=rdms,
+        correlation=comparison.correlation,
+        bootstrap=comparison.bootstrap,
+        references=facts,
+        origin=origin,
     )
 
 

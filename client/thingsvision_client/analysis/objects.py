@@ -23,10 +23,10 @@ IMAGE = "image"
 UNIT = "unit"
 INDEX = "index"
 WHOLE_MODEL = "(model)"
-"""What the module without a name is called, the model as a whole."""
+"""Name for the model as a whole, whose module name is empty."""
 
 OTHER_IMAGE = "other_image"
-"""The second axis of an RDM, which can't be called as the first."""
+"""The second axis of an RDM, which can't have the name of the first."""
 
 
 def to_dataset(extraction: Extraction, module: str | None = None) -> Any:
@@ -159,10 +159,10 @@ def _data_array(package: Any, record: Any, name: str, *, prefixed: bool = False)
 
 
 def _axes(shape: tuple[int, ...]) -> list[str]:
-    """Return names of the axes of one image's features.
+    """Return the names of the axes of one image's features.
 
-    Models see squares, so of three axes the two that are equal are height and width: where those
-    stand, PyTorch, Keras and single models differ.
+    Models see squares, so of three axes, the two of equal length are height and width; PyTorch,
+    Keras and single models put them in different places.
     """
     if len(shape) == 1:
         return [UNIT]
@@ -178,13 +178,13 @@ def _module(arrays: Mapping[str, Any], module: str | None) -> str:
     if module is None and len(arrays) == 1:
         return next(iter(arrays))
     if module is None or module not in arrays:
-        what = "Say which module" if module is None else f"There is no module {module!r}"
-        raise InvalidRequestError(f"{what}; there are {', '.join(map(repr, arrays))}.")
+        what = "Choose a module" if module is None else f"There is no module {module!r}"
+        raise InvalidRequestError(f"{what}; available: {', '.join(map(repr, arrays))}.")
     return module
 
 
 def _attributes(record: Any) -> dict[str, Any]:
-    """Return where features or RDMs came from, as texts and numbers."""
+    """Return the provenance of features or RDMs, as texts and numbers."""
     if hasattr(record, "rdms"):
         known = record.provenance.to_dict() if record.provenance is not None else {}
         facts = {"metric": record.metric, **known}

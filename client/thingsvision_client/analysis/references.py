@@ -1,4 +1,4 @@
-"""Reference RDMs of brains or behaviour as a user gives them, checked; compares nothing."""
+"""Reference RDMs of brains or behaviour, read and checked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..arrays import Float64Array, as_array
 from ..errors import InvalidRequestError, UndefinedDistanceWarning, listed
 
 UNNAMED = "reference"
-"""Name of a single reference that has none of its own."""
+"""Name of a single reference that was given without one."""
 
 _MOST_NAMED = 5
 _IMAGE_DESCRIPTOR = "image"
@@ -26,8 +26,8 @@ _IMAGE_DESCRIPTOR = "image"
 class Reference:
     """RDMs of the same images from one or more subjects.
 
-    `rdms` is subjects x images x images, float64, symmetric; pairs of images that were not
-    measured are NaN in all subjects. `images` are the rows' names, where they are known.
+    `rdms` is subjects x images x images, float64, symmetric; a pair of images that was not measured
+    is NaN for all subjects. `images` are the names of the rows, if known.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Reference:
 
     @property
     def pairs(self) -> npt.NDArray[np.bool_]:
-        """Which pairs were measured, images x images; of the diagonal: none."""
+        """Which pairs were measured, images x images; the diagonal is False."""
         found: npt.NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(self.rdms), axis=0)
         np.fill_diagonal(found, val=False)
         return found
@@ -52,11 +52,11 @@ class Reference:
         return sha256(np.ascontiguousarray(self.rdms, "<f8").tobytes()).hexdigest()
 
     def of_images(self, images: Sequence[str]) -> Reference:
-        """Return the same for these images, in their order.
+        """Return the RDMs of these images, in their order.
 
-        By the rows' names where there are some; else the rows have to be as many as the images,
-        and in the same order. A name matches by itself, without folders, or without ending too.
-        Raises InvalidRequestError.
+        Rows are found by name if names are known; otherwise there must be as many rows as images,
+        in the same order. A name may lack its folders, or its ending too. Raises
+        InvalidRequestError.
         """
         count = self.rdms.shape[1]
         if self.images is not None:
@@ -64,7 +64,7 @@ class Reference:
             return replace(self, rdms=self.rdms[:, rows][:, :, rows], images=tuple(images))
         if count != len(images):
             raise InvalidRequestError(
-                f"Reference {self.name!r} has {count} images, but there are {len(images)}: give "
+                f"Reference {self.name!r} has {count} images, but there are {len(images)}: pass "
                 "RDMs of the same images in the same order, or the names of their rows as "
                 "reference_images."
             )
@@ -110,21 +110,22 @@ def as_references(
         for name, values in _by_name(given).items()
     ]
     if not found:
-        raise InvalidRequestError("Give at least one reference RDM.")
+        raise InvalidRequestError("Pass at least one reference RDM.")
     return tuple(found)
 
 
 def read_rdms(path: Path) -> dict[str, Any]:
-    """Return the arrays of a file by their names; one alone by the file's. Checks nothing else.
+    """Return the arrays of a file by their names; a single array has the file's.
 
-    The file is one that `save_features` can write. Raises InvalidRequestError.
+    The file is in a format of `save_features`. Only its ending is checked: raises
+    InvalidRequestError.
     """
     from ..formats import BY_ENDING, FEATURES
 
     file_format = BY_ENDING.get(path.suffix.lower())
     if file_format is None:
         raise InvalidRequestError(
-            f"{path} is no file of RDMs: its ending is one of {', '.join(BY_ENDING)}."
+            f"{path} is not a file of RDMs: its ending must be one of {', '.join(BY_ENDING)}."
         )
     arrays: dict[str, Any] = dict(file_format.read(path))
     return {path.stem: arrays[FEATURES]} if list(arrays) == [FEATURES] else arrays
@@ -140,7 +141,7 @@ def _by_name(given: Any) -> dict[str, Any]:
         names = [name for part in parts for name in part]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise InvalidRequestError(
-                f"Two references are called {twice[0]!r}: name them, {{'name': path, ...}}."
+                f"Two references are called {twice[0]!r}: pass a mapping, {{'name': path, ...}}."
             )
         return {name: values for part in parts for name, values in part.items()}
     return {UNNAMED: given}
@@ -157,14 +158,14 @@ def _load(values: Any) -> Any:
     arrays = read_rdms(Path(values))
     if len(arrays) != 1:
         raise InvalidRequestError(
-            f"{values} holds {len(arrays)} arrays ({', '.join(arrays)}): give the file without a "
-            "name, and each is a reference of its own."
+            f"{values} contains {len(arrays)} arrays ({', '.join(arrays)}): pass the file without "
+            "a name, which makes each a reference of its own."
         )
     return next(iter(arrays.values()))
 
 
 def _image_names(values: Any) -> tuple[str, ...] | None:
-    """Return the images' names in an object of rsatoolbox, where `to_rdms` put them."""
+    """Return the names of the images in an object of rsatoolbox, as `to_rdms` stores them."""
     descriptors = getattr(values, "pattern_descriptors", None) or {}
     names = descriptors.get(_IMAGE_DESCRIPTOR)
     return None if names is None else tuple(map(str, names))
@@ -190,7 +191,7 @@ def _as_stack(name: str, values: Any) -> Float64Array:
     try:
         rdms: Float64Array = as_array(matrices).astype(np.float64, casting="same_kind")
     except (TypeError, ValueError) as error:
-        what = f"Reference {name!r} is no array of real numbers: {error}."
+        what = f"Reference {name!r} is not an array of real numbers: {error}."
         raise InvalidRequestError(what) from error
     stack = rdms[None] if rdms.ndim == 2 else rdms
     if stack.ndim != 3 or stack.shape[1] != stack.shape[2] or 0 in stack.shape:
@@ -199,9 +200,9 @@ def _as_stack(name: str, values: Any) -> Float64Array:
 
 
 def _wrong_shape(shape: tuple[int, ...]) -> str:
-    fault = f"is of shape {shape}, not images x images or subjects x images x images"
+    fault = f"must be images x images or subjects x images x images, got shape {shape}"
     if len(shape) == 3 and shape[0] == shape[1]:
-        return f"{fault}: subjects come first, np.moveaxis(rdms, -1, 0)"
+        return f"{fault}: subjects must come first, as np.moveaxis(rdms, -1, 0) puts them"
     if len(shape) == 1:
         return f"{fault}: scipy.spatial.distance.squareform makes it square"
     return fault
@@ -228,10 +229,10 @@ def _asymmetric(rdms: Float64Array) -> str | None:
 
 
 def _similar(rdms: Float64Array) -> str | None:
-    """Find similarities in the place of dissimilarities: no image differs most from itself."""
+    """Find similarities instead of dissimilarities: no image differs most from itself."""
     diagonal = np.einsum("sii->si", rdms)
     if np.any(diagonal > 0) and np.all(diagonal[:, :, None] >= np.nan_to_num(rdms, nan=-np.inf)):
-        return "has its largest values on the diagonal, as similarities have: give 1 - it"
+        return "has its largest values on the diagonal, as similarities have: pass 1 minus it"
     return None
 
 
@@ -259,8 +260,8 @@ def _warn_of_missing(reference: Reference) -> None:
     missing = pairs - int(reference.pairs.sum()) // 2
     if missing:
         warnings.warn(
-            f"In reference {reference.name!r}, {missing:,} of {pairs:,} pairs of images are NaN: "
-            "they are left out.",
+            f"In reference {reference.name!r}, {missing:,} of {pairs:,} pairs of images are NaN "
+            "and are left out.",
             UndefinedDistanceWarning,
             stacklevel=5,
         )
@@ -274,24 +275,23 @@ def _rows_of(images: Sequence[str], names: Sequence[str], reference: str) -> lis
     missing = [image for image in images if PurePath(image).stem not in bare]
     if not missing:
         raise InvalidRequestError(
-            f"The names of the rows of reference {reference!r} fit those of the images in several "
-            f"ways, or lie in other folders: its rows are called {listed(names, _MOST_NAMED)}, the "
-            f"images {listed(images, _MOST_NAMED)}; give them as the images are called."
+            f"The row names of reference {reference!r} match the image names in several ways, or "
+            f"name other folders: its rows are {listed(names, _MOST_NAMED)}, the images are "
+            f"{listed(images, _MOST_NAMED)}; pass the names of the images."
         )
-    lacking, called = listed(missing, _MOST_NAMED), listed(names, _MOST_NAMED)
     raise InvalidRequestError(
-        f"Reference {reference!r} has no rows for {len(missing)} of the images: {lacking}; its "
-        f"rows are called {called}."
+        f"Reference {reference!r} has no rows for {len(missing)} of the images: "
+        f"{listed(missing, _MOST_NAMED)}; its rows are {listed(names, _MOST_NAMED)}."
     )
 
 
 def _rows_by(
     key: Callable[[str], str], images: Sequence[str], names: Sequence[str]
 ) -> list[int] | None:
-    """Return the row of each image by a part of its name; None where that part is not enough."""
+    """Return the row of each image by a part of its name; None if that part is ambiguous."""
     rows = {key(name): row for row, name in enumerate(names)}
     wanted = [key(image) for image in images]
-    # Of images that differ, such as cats/1.jpg and dogs/1.jpg, each has a row of its own.
+    # Different images, such as cats/1.jpg and dogs/1.jpg, need different rows.
     is_unique = len(rows) == len(names) and len(set(wanted)) == len(set(images))
     if not is_unique or not all(image in rows for image in wanted):
         return None
@@ -301,7 +301,7 @@ def _rows_by(
 
 
 def _folders_fit(image: str, name: str) -> bool:
-    """Whether one of two names only leaves out outer folders of the other, or all of them."""
+    """Tell whether one of two names only lacks outer folders of the other, or all folders."""
     shorter, longer = sorted((PurePath(image).parts[:-1], PurePath(name).parts[:-1]), key=len)
     return longer[len(longer) - len(shorter) :] == shorter
 
@@ -311,4 +311,4 @@ _KEYS: tuple[Callable[[str], str], ...] = (
     lambda name: PurePath(name).name,
     lambda name: PurePath(name).stem,
 )
-"""What of a name has to be equal, the strictest first."""
+"""The part of a name that must match, the strictest first."""

@@ -1,4 +1,4 @@
-"""Which RDMs an RSA asks a server for: images, model and settings; compares nothing."""
+"""The RDMs that an RSA requests from a server: images, model and options."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stimuli:
-    """Images to send, the folder of their names, and what their dataset asks for."""
+    """Images to send, the folder of their names, and the options that their dataset sets."""
 
     queue: ImageQueue
     root: Path | None = None
@@ -29,7 +29,7 @@ class Stimuli:
 
 @dataclass(frozen=True)
 class ModelRequest:
-    """A model, who calls its server, and what its extractor does in each call."""
+    """A model, the client of its server, and the options that its extractor sets."""
 
     model: Model | str
     client: Client
@@ -37,7 +37,7 @@ class ModelRequest:
 
 
 def stimuli_of(images: Any) -> Stimuli:
-    """Return the images that a user gives: all that `Client.rdm` takes, a dataset, a DataLoader."""
+    """Return what a user passes as images: anything `Client.rdm` takes, a dataset, a DataLoader."""
     from ..utils.data import DataLoader, HDF5Dataset, ImageDataset
 
     choices: dict[str, Any] = {}
@@ -56,11 +56,11 @@ def stimuli_of(images: Any) -> Stimuli:
 def model_request(
     model: Model | str | Extractor, client: Client | None, server: str | None
 ) -> ModelRequest:
-    """Return a model with its client: of an extractor, its own. Raises InvalidRequestError."""
+    """Return a model with its client, an extractor's own by default. Raises InvalidRequestError."""
     from ..library.extractor import Extractor
 
     if client is not None and server is not None:
-        raise InvalidRequestError("Give client or server, not both.")
+        raise InvalidRequestError("Pass client or server, not both.")
     if not isinstance(model, Extractor):
         return ModelRequest(model, client or shared_client(server))
     own = client or (shared_client(server) if server is not None else model.client)
@@ -76,15 +76,15 @@ def request_rdms(
     metric: str,
     options: Mapping[str, Any],
 ) -> tuple[RDMs, dict[str, Any]]:
-    """Return the RDM of every module, and where they came from, as JSON knows it.
+    """Return the RDM of every module, and their provenance in values that JSON can hold.
 
-    `options` are further arguments of `Client.rdm`; they go before what the images' dataset asks
-    for, and that before what the model's extractor does.
+    `options` are further arguments of `Client.rdm`; they override the options of the images'
+    dataset, which override those of the model's extractor.
     """
     chosen = {name: value for name, value in stimuli.choices.items() if value is not None}
     asked = {"dtype": "float64", **model.choices, **chosen, **options}
     if stimuli.queue.tensor_shape is not None and "preprocessing" not in options:
-        asked["preprocessing"] = None  # inputs were preprocessed by who made them
+        asked["preprocessing"] = None  # the user preprocessed these inputs
     queue, sent = recording_fingerprints(stimuli.queue)
     rdms = model.client.rdm(model.model, queue, modules, metric=metric, **asked)
     kind = sent[0].kind if sent else "encoded"
@@ -95,7 +95,7 @@ def request_rdms(
 def origin_of_rdms(
     rdms: RDMs, options: Mapping[str, Any], root: Path | None = None, kind: str = "encoded"
 ) -> dict[str, Any]:
-    """Return where RDMs came from, as JSON knows it; empty for those of ready features."""
+    """Return the provenance of RDMs, in values that JSON can hold; empty for uploaded features."""
     if rdms.provenance is None:
         return {}
     request = Request(

@@ -1,4 +1,4 @@
-"""What an RSA found: a score for every module and reference, as table, text and figure."""
+"""The result of an RSA: a score per module and reference, as table, text and figure."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ class RSAResult:
             if (score.reference, score.module) == (reference, module):
                 return score
         raise InvalidRequestError(
-            f"There is no score of module {module!r} with reference {reference!r}; there are "
-            f"modules {', '.join(self.modules)} and references {', '.join(self.references)}."
+            f"There is no score of module {module!r} with reference {reference!r}; modules are "
+            f"{', '.join(self.modules)}, references are {', '.join(self.references)}."
         )
 
     def to_records(self) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Statistics of RSA, all of them rsatoolbox's; knows neither models nor files.
+"""Statistics of RSA, all of them rsatoolbox's, on arrays.
 
 Nili et al. 2014, "A toolbox for representational similarity analysis"; Schütt et al. 2023,
 "Statistical inference on representational geometries".
@@ -33,14 +33,14 @@ COMPARISONS = {
     "corr_cov": "corr_cov",
     "cosine_cov": "cosine_cov",
 }
-"""How RDMs are compared, and what rsatoolbox calls it: `kendall` is tau-b, `*_cov` are whitened."""
+"""How RDMs are compared, with rsatoolbox's names: `kendall` is tau-b, `*_cov` are whitened."""
 
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How often images are drawn anew, with replacement, and which part of the scores is kept.
+    """The number of samples of images, drawn with replacement, and the interval of the scores.
 
-    `confidence` is that of the interval, from 0 to 1; the same `seed` draws the same images.
+    `confidence` of the interval is between 0 and 1; the same `seed` draws the same images.
     """
 
     samples: int = 1000
@@ -49,29 +49,29 @@ class Bootstrap:
 
     def __post_init__(self) -> None:
         if not 0 < self.confidence < 1:
-            raise InvalidRequestError(f"confidence is from 0 to 1, not {self.confidence}.")
+            raise InvalidRequestError(f"confidence must be between 0 and 1, got {self.confidence}.")
         if not 0 <= self.seed < 2**32:
-            raise InvalidRequestError(f"seed is from 0 to 2**32 - 1, not {self.seed}.")
+            raise InvalidRequestError(f"seed must be from 0 to 2**32 - 1, got {self.seed}.")
         if self.samples < self.fewest:
             raise InvalidRequestError(
-                f"An interval of {self.confidence:.0%} needs a bootstrap of at least "
-                f"{self.fewest} samples, not {self.samples}."
+                f"bootstrap must be at least {self.fewest} for an interval of "
+                f"{self.confidence:.0%}, got {self.samples}."
             )
 
     @property
     def fewest(self) -> int:
-        """The fewest samples of which one lies outside the interval on either side."""
+        """The smallest number of samples of which one lies outside the interval on either side."""
         return ceil(2 / (1 - self.confidence) - 1e-9)
 
 
 def check_comparison(name: str) -> None:
-    """Raise InvalidRequestError for what is not in COMPARISONS.
+    """Raise InvalidRequestError for a name that is not in COMPARISONS.
 
-    MissingDependencyError for what needs rsatoolbox, where that is not there.
+    MissingDependencyError if it needs rsatoolbox, which is not installed.
     """
     if name not in COMPARISONS:
         raise InvalidRequestError(
-            f"There is no correlation {name!r}; valid: {', '.join(COMPARISONS)}."
+            f"correlation must be one of {', '.join(COMPARISONS)}, got {name!r}."
         )
     if name not in CORRELATIONS:
         require_rsatoolbox(f"The correlation {name!r}")
@@ -93,9 +93,9 @@ def require_rsatoolbox(what: str) -> Any:
 def scores_by_subject(
     rdm: Float64Array, subjects: Float64Array, pairs: Flags, correlation: str
 ) -> list[float]:
-    """Return the correlation of an RDM (N x N) with each of subjects x N x N, over these pairs.
+    """Return the correlations of an RDM (N x N) with subjects x N x N, over some pairs of images.
 
-    NaN where an RDM has no variance. Pearson's and Spearman's need no rsatoolbox.
+    NaN if an RDM has no variance. Pearson's and Spearman's don't need rsatoolbox.
     """
     upper = np.triu(pairs, k=1)
     if correlation in CORRELATIONS:
@@ -117,13 +117,13 @@ def interval(
     correlation: str,
     bootstrap: Bootstrap,
 ) -> tuple[float, float]:
-    """Return the interval of an RDM's mean correlation with the subjects, images drawn anew.
+    """Return the bootstrap interval, over images, of an RDM's mean correlation with the subjects.
 
-    Percentiles of rsatoolbox's eval_bootstrap_pattern; arrays are as in `scores_by_subject`. The
-    seed alone decides which images are drawn: all RDMs see the same samples. Warns of samples
+    Percentiles of rsatoolbox's eval_bootstrap_pattern; arrays are as in `scores_by_subject`. Only
+    the seed decides which images are drawn, so all RDMs get the same samples. Warns of samples
     without a score, which are left out.
     """
-    toolbox = require_rsatoolbox("A bootstrap (but bootstrap=0 gives scores without it)")
+    toolbox = require_rsatoolbox("A bootstrap (which bootstrap=0 leaves out)")
     model = toolbox.model.ModelFixed("module", _mask(rdm, pairs))
     data = toolbox.rdm.RDMs(_mask(subjects, pairs))
     with _numpy_seed(bootstrap.seed), _quiet(), np.errstate(invalid="ignore"):
@@ -140,19 +140,19 @@ def interval(
 
 
 def noise_ceiling(subjects: Float64Array, pairs: Flags, correlation: str) -> tuple[float, float]:
-    """Return the lower and the upper bound that a perfect model could score.
+    """Return the lower and upper bound of what a perfect model could score.
 
     rsatoolbox's boot_noise_ceiling: the mean correlation of each subject of S x N x N with the
-    best RDM of the others, and of all.
+    best RDM of the others, and with the best RDM of all.
     """
-    toolbox = require_rsatoolbox("A noise ceiling (noise_ceiling=False leaves it out)")
+    toolbox = require_rsatoolbox("A noise ceiling (which noise_ceiling=False leaves out)")
     data = toolbox.rdm.RDMs(_mask(subjects, pairs))
     lower, upper = toolbox.inference.boot_noise_ceiling(data, method=COMPARISONS[correlation])
     return float(lower), float(upper)
 
 
 def _mask(rdms: Float64Array, pairs: Flags) -> Float64Array:
-    """Leave out pairs as rsatoolbox does: NaN, in both that are compared."""
+    """Leave out pairs as rsatoolbox does: as NaN, in both RDMs."""
     return np.where(pairs | np.eye(len(pairs), dtype=bool), rdms, np.nan)
 
 
@@ -161,21 +161,21 @@ def _drop_undefined(evaluations: Any, bootstrap: Bootstrap) -> Any:
     if len(found) < len(evaluations):
         warnings.warn(
             f"{len(evaluations) - len(found)} of {len(evaluations)} bootstrap samples have too few "
-            "different images for a score: they are left out.",
+            "different images for a score and are left out.",
             UndefinedDistanceWarning,
             stacklevel=2,
         )
     if len(found) < bootstrap.fewest:
         raise InvalidRequestError(
-            f"Only {len(found)} of {len(evaluations)} bootstrap samples have a score: there are "
-            "too few images; bootstrap=0 leaves the interval out."
+            f"Only {len(found)} of {len(evaluations)} bootstrap samples have a score: use more "
+            "images, or leave out the interval with bootstrap=0."
         )
     return found
 
 
 @contextmanager
 def _numpy_seed(seed: int) -> Iterator[None]:
-    """Seed what rsatoolbox draws from, numpy's global generator, and give it back as it was."""
+    """Seed numpy's global generator, which rsatoolbox draws from, and restore its state."""
     before = np.random.get_state()  # noqa: NPY002
     np.random.seed(seed)  # noqa: NPY002
     try:
@@ -188,7 +188,7 @@ def _numpy_seed(seed: int) -> Iterator[None]:
 def _quiet() -> Iterator[None]:
     """Keep rsatoolbox's progress bar from stderr, but not its warnings.
 
-    One is left out: that ceilings of Kendall's tau are of averaged ranks, where none is asked for.
+    Except one: that ceilings of Kendall's tau use averaged ranks, when no ceiling is asked for.
     """
     with warnings.catch_warnings(record=True) as caught, redirect_stderr(io.StringIO()):
         warnings.filterwarnings("ignore", "Noise ceiling for tau")

@@ -1,1 +1,1 @@
-"""The commands of the command line: each is a few calls of `Client`, with files at the end."""
+"""The commands of the command line: a few calls of `Client` each, with files at the end."""

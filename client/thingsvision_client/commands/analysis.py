@@ -58,7 +58,9 @@ def rsa(
     no_crop: NoCrop = False,
     method: Annotated[
         str,
-        typer.Option(help="The modules' RDMs: correlation, cosine, euclidean or gaussian."),
+        typer.Option(
+            help="Metric of the modules' RDMs: correlation, cosine, euclidean or gaussian."
+        ),
     ] = "correlation",
     correlation: Annotated[
         str,
@@ -69,12 +71,16 @@ def rsa(
     ] = "spearman",
     bootstrap: Annotated[
         int,
-        typer.Option(min=0, help="Samples for the intervals, by rsatoolbox; 0: none."),
+        typer.Option(
+            min=0, help="Bootstrap samples for the intervals, by rsatoolbox; 0 for no intervals."
+        ),
     ] = 1000,
     seed: Annotated[int, typer.Option(help="The same seed gives the same intervals.")] = 0,
     noise_ceiling: Annotated[
         bool,
-        typer.Option(help="What a perfect model could score, for RDMs of several subjects."),
+        typer.Option(
+            help="Compute what a perfect model could score, for RDMs of several subjects."
+        ),
     ] = True,
     reference_names: Annotated[
         Path | None,
@@ -83,9 +89,9 @@ def rsa(
     figure: Annotated[str, typer.Option(help="Format of the figure: png, svg or pdf.")] = "png",
     server: Server = None,
 ) -> None:
-    """Compare the RDM of every module with reference RDMs, of brains or behaviour.
+    """Compare the RDM of each module with reference RDMs of brains or behaviour.
 
-    Prints the table, and writes rsa.csv, rsa.json (with provenance) and a bar plot to --out-path.
+    Prints a table, and writes rsa.csv, rsa.json (with provenance) and a bar plot to --out-path.
     References are not sent to the server.
     """
     from ..analysis import rsa as compare
@@ -116,10 +122,12 @@ def rsa(
 def plot_rdms(
     rdm: Annotated[
         list[str],
-        typer.Argument(help="Files of RDMs, such as compute-rdm wrote.", metavar="[NAME=]FILE..."),
+        typer.Argument(
+            help="Files of RDMs, such as those of compute-rdm.", metavar="[NAME=]FILE..."
+        ),
     ],
     out: Annotated[
-        Path, typer.Option(help="The figure; its ending says its format: .png, .svg or .pdf.")
+        Path, typer.Option(help="The figure; its ending (.png, .svg, .pdf) chooses the format.")
     ],
     image_root: Annotated[
         Path | None, typer.Option(help="Folder of the images, for pictures on the axes.")
@@ -128,22 +136,21 @@ def plot_rdms(
         Path | None,
         typer.Option(
             help="File of the names of the rows, one per line, such as file_names.txt; their "
-            "folders are categories."
+            "folders are the categories."
         ),
     ] = None,
     categories: Annotated[
         Path | None, typer.Option(help="File of the category of each row, one per line.")
     ] = None,
     scale: Annotated[
-        str, typer.Option(help="Of the colours: shared by all RDMs, own, or ranks (percentiles).")
+        str,
+        typer.Option(help="Scale of the colours: shared by all RDMs, own, or ranks (percentiles)."),
     ] = "shared",
-    units: Annotated[
-        str | None, typer.Option(help="What the values are, beside the colours.")
-    ] = None,
+    units: Annotated[str | None, typer.Option(help="Label of the colour bar.")] = None,
     columns: Annotated[int | None, typer.Option(min=1, help="RDMs in a row.")] = None,
-    colormap: Annotated[str, typer.Option(help="Colours of matplotlib.")] = "cividis",
+    colormap: Annotated[str, typer.Option(help="Name of a colormap of matplotlib.")] = "cividis",
 ) -> None:
-    """Draw RDMs side by side: categories parted by lines, pictures of the images on the axes."""
+    """Draw RDMs side by side, with lines between categories and pictures of images on the axes."""
     from ..figures.categories import FOLDERS
     from ..figures.rdm_grid import plot_rdms as plot
     from ..images.folder import image_names
@@ -165,7 +172,7 @@ def plot_rdms(
 
 
 def _rdms_by_name(given: list[str]) -> dict[str, Any]:
-    """Return RDMs by the name given with their file, or that of the file, or in the file."""
+    """Return RDMs by the name given for their file, else that of the file or in the file."""
     from ..analysis.references import read_rdms
 
     found: dict[str, Any] = {}
@@ -175,7 +182,7 @@ def _rdms_by_name(given: list[str]) -> dict[str, Any]:
         for name, array in arrays.items():
             label = _label(title, name, is_alone=len(arrays) == 1)
             if label in found:
-                raise InvalidRequestError(f"Two RDMs are called {label!r}: give NAME=FILE.")
+                raise InvalidRequestError(f"Two RDMs are called {label!r}: pass NAME=FILE.")
             found[label] = array
     return found
 
@@ -183,11 +190,11 @@ def _rdms_by_name(given: list[str]) -> dict[str, Any]:
 def _label(title: str, name: str, *, is_alone: bool) -> str:
     if title:
         return title if is_alone else f"{title} {name}"
-    # What compute-rdm wrote is called after its module.
+    # compute-rdm names files after modules.
     return unquote(name.removeprefix(_PREFIX)) if name.startswith(_PREFIX) else name
 
 
 def _split(given: str) -> tuple[str, str]:
-    """Return name and path of `NAME=FILE`; a file whose own name has `=` is taken as it is."""
+    """Return name and path of `NAME=FILE`; an existing file may have `=` in its own name."""
     name, sign, path = given.partition("=")
     return (name, path) if sign and not Path(given).exists() else ("", given)

@@ -1,4 +1,4 @@
-"""RDMs of images, from the server into files."""
+"""RDMs of images, computed by the server and written to files."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def compute_rdm(
     crop: Crop = None,
     no_crop: NoCrop = False,
     method: Annotated[
-        str, typer.Option(help="correlation, cosine, euclidean or gaussian.")
+        str, typer.Option(help="Metric: correlation, cosine, euclidean or gaussian.")
     ] = "correlation",
-    plot: Annotated[bool, typer.Option("--plot", help="Draw each RDM as a .png too.")] = False,
+    plot: Annotated[bool, typer.Option("--plot", help="Also draw each RDM, as .png.")] = False,
     server: Server = None,
 ) -> None:
-    """Compare a folder of images by a model, and write rdm.npy (N x N) to --out-path.
+    """Compute the RDM of a folder of images, and write rdm.npy (N x N) to --out-path.
 
-    With several modules the files are rdm_MODULE.npy. Features stay on the server.
+    With several modules, the files are rdm_MODULE.npy. Features stay on the server.
     """
     from ..images.queue import queue_files
     from ..progress import progress_bar

@@ -1,4 +1,4 @@
-"""Features of images and of texts, from the server into files."""
+"""Features of images and of texts, extracted by the server and written to files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def extract_features(
     model_name: ModelName = "alexnet",
     source: Source = "torchvision",
     image_root: ImageRoot = Path("images"),
-    module_name: ModuleName = ["features.10"],  # noqa: B006 - typer reads it, nobody writes
+    module_name: ModuleName = ["features.10"],  # noqa: B006 - nobody writes to it
     out_path: OutPath = Path("features"),
     pretrained: Pretrained = True,
     device: DeviceName = None,
@@ -47,24 +47,24 @@ def extract_features(
     crop: Crop = None,
     no_crop: NoCrop = False,
     flatten_acts: Annotated[
-        bool, typer.Option("--flatten-acts", help="Make features images x units.")
+        bool, typer.Option("--flatten-acts", help="Flatten features to images x units.")
     ] = False,
     output_type: Annotated[
-        str, typer.Option(help="ndarray, or tensor for files of PyTorch.")
+        str, typer.Option(help="ndarray, or tensor for PyTorch files.")
     ] = "ndarray",
     file_format: Annotated[
         str | None,
         typer.Option(
-            help="npy, npz, hdf5, mat, txt, pt or parquet. Without it npy, for several modules "
-            "npz, and pt for --output-type tensor."
+            help="npy, npz, hdf5, mat, txt, pt or parquet. By default npy, npz for several "
+            "modules, and pt for --output-type tensor."
         ),
     ] = None,
     server: Server = None,
 ) -> None:
-    """Extract features of a folder of images, and write them as one file to --out-path.
+    """Extract features of a folder of images, and write them to one file in --out-path.
 
-    The same command goes on where one was interrupted. Beside the file lies a JSON file that says
-    where the features came from; `verify` checks it.
+    Run the same command again to resume an interrupted extraction. A JSON file beside the file
+    records where the features came from; `verify` checks it.
     """
     from ..images.queue import queue_files
     from ..jobs import Task, extract_to_file
@@ -95,16 +95,18 @@ def extract_features(
 
 
 def _file_format(file_format: str | None, output_type: str, module_count: int) -> str:
-    """Return a format for as many modules. Raises InvalidRequestError before anything is sent."""
+    """Return a format for so many modules. Raises InvalidRequestError before anything is sent."""
     from ..formats import Column, find_format
     from ..jobs import OUTPUT_FORMATS
 
     if output_type not in OUTPUT_FORMATS:
         valid = ", ".join(OUTPUT_FORMATS)
-        raise InvalidRequestError(f"--output-type is one of {valid}, not {output_type!r}.")
-    usual = "npz" if output_type == "ndarray" and module_count > 1 else OUTPUT_FORMATS[output_type]
-    chosen = file_format or usual
-    # What the rows' shapes are, the server tells later.
+        raise InvalidRequestError(f"--output-type must be one of {valid}, got {output_type!r}.")
+    default = (
+        "npz" if output_type == "ndarray" and module_count > 1 else OUTPUT_FORMATS[output_type]
+    )
+    chosen = file_format or default
+    # The server reports the shapes of rows later.
     find_format(chosen).check([Column(f"{n}", (1,), "float32") for n in range(module_count)])
     return chosen
 
@@ -115,10 +117,10 @@ def extract_texts(
     out_path: OutPath,
     texts: Annotated[list[str] | None, typer.Argument(help="The texts.")] = None,
     texts_file: Annotated[
-        Path | None, typer.Option(help="File of texts (UTF-8), one per line, in their place.")
+        Path | None, typer.Option(help="File of texts (UTF-8), one per line, instead.")
     ] = None,
     module_name: Annotated[
-        str | None, typer.Option(help="Module that sees texts; without it the whole text tower.")
+        str | None, typer.Option(help="Module that sees texts; by default the whole text tower.")
     ] = None,
     pretrained: Pretrained = True,
     device: DeviceName = None,
@@ -132,7 +134,7 @@ def extract_texts(
     from ..utils.storing import save_features
 
     if (texts_file is None) == (not texts):
-        raise InvalidRequestError("Give texts as arguments, or a file of them with --texts-file.")
+        raise InvalidRequestError("Pass texts as arguments, or a file of texts with --texts-file.")
     wanted = texts or [] if texts_file is None else read_lines(texts_file, "texts from ")
     extractor = open_extractor(
         shared_client(server), model_name, source, device=device, pretrained=pretrained,

@@ -1,4 +1,4 @@
-"""Weights and models of the user, sent to the server and kept there."""
+"""The user's weights and models, uploaded to the server."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ from .options import Server
 
 
 def upload(
-    file: Annotated[Path, typer.Argument(help="Weights, or a whole model (.pt2, .onnx, .keras).")],
+    file: Annotated[
+        Path, typer.Argument(help="Weights, or a complete model (.pt2, .onnx, .keras).")
+    ],
     preprocessing: Annotated[
         str | None,
         typer.Option(
-            help="JSON: how images become inputs of a whole model, such as "
-            '\'{"resize_pixels": [256], "crop_pixels": [224]}\'; mean, std, interpolation, '
-            "value_range (0..1, 0..255 or -1..1) and channel_order (RGB or BGR) may follow.",
+            help="JSON: how images become inputs of a complete model, such as "
+            '\'{"resize_pixels": [256], "crop_pixels": [224]}\'; further keys are mean, std, '
+            "interpolation, value_range (0..1, 0..255 or -1..1) and channel_order (RGB or BGR).",
             metavar="JSON",
         ),
     ] = None,
     server: Server = None,
 ) -> None:
-    """Send a file to the server, and print how its model or its weights are named."""
+    """Upload a file, and print the name of its model or its weights."""
     client = shared_client(server)
     declared = json_object("--preprocessing", preprocessing) if preprocessing else None
     if declared is not None:
@@ -37,7 +39,7 @@ def upload(
 
 
 def uploads(server: Server = None) -> None:
-    """List the files that were uploaded to the server."""
+    """List the uploaded files."""
     from .tables import print_uploads
 
     client = shared_client(server)
@@ -48,5 +50,5 @@ def delete_upload(
     sha256: Annotated[str, typer.Argument(help="SHA-256 of the file, as `uploads` prints it.")],
     server: Server = None,
 ) -> None:
-    """Delete an uploaded file that no model in memory was made of."""
-    typer.echo(f"{shared_client(server).delete_upload(sha256):,} bytes are free again.")
+    """Delete an uploaded file that no model in memory uses."""
+    typer.echo(f"{shared_client(server).delete_upload(sha256):,} bytes freed.")

@@ -1,4 +1,4 @@
-"""What the server has: models, and their modules."""
+"""The server's models and their modules."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from .options import DeviceName, ModelName, ModelParameters, ModelPath, Pretrain
 
 
 def models(
-    name_glob: Annotated[str, typer.Argument(help="Only names like this, e.g. 'resnet*'.")] = "",
+    name_glob: Annotated[str, typer.Argument(help="Only names that match, e.g. 'resnet*'.")] = "",
     source: Annotated[str, typer.Option(help="Only models of this source.")] = "",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON, with the preprocessing of all weights.")
     ] = False,
     server: Server = None,
 ) -> None:
-    """List the models that the server can run, with their pretrained weights."""
+    """List the models that the server can run, and their pretrained weights."""
     from .tables import model_lines, models_json
 
     found = shared_client(server).models(source, name_glob)
     if not found:
-        raise InvalidRequestError("The server has no such model; try `models` without a filter.")
+        raise InvalidRequestError("The server has no such model; run `models` without a filter.")
     typer.echo(models_json(found) if as_json else "\n".join(model_lines(found)))
 
 
@@ -38,7 +38,7 @@ def show_model(
     model_parameters: ModelParameters = None,
     server: Server = None,
 ) -> None:
-    """Print a model's modules as a tree: names for --module-name, settings, output shapes."""
+    """Print a model's modules as a tree: names for --module-name, settings and output shapes."""
     client = shared_client(server)
     open_extractor(
         client, model_name, source, device=device, pretrained=pretrained,

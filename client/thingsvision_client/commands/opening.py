@@ -1,4 +1,4 @@
-"""From the options that commands share to extractors and datasets; knows no command."""
+"""Extractors and datasets from the options that commands share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..errors import InvalidRequestError
 
 
 def open_extractor(client: Client, model_name: str, source: str, **options: Any) -> Any:
-    """Return the extractor that the options of a command name."""
+    """Return the extractor that a command's options name."""
     from ..library.extractor import get_extractor
 
     parameters = json_object("--model-parameters", options.pop("model_parameters") or "{}")
@@ -23,25 +23,25 @@ def open_extractor(client: Client, model_name: str, source: str, **options: Any)
 
 
 def json_object(option: str, text: str) -> dict[str, Any]:
-    """Return the value of an option; InvalidRequestError where it is no JSON object."""
+    """Return the value of an option. Raises InvalidRequestError if it is not a JSON object."""
     try:
         found = json.loads(text)
     except json.JSONDecodeError as error:
         raise InvalidRequestError(f"{option} is not JSON: {error}") from error
     if not isinstance(found, dict):
-        raise InvalidRequestError(f"{option} is a JSON object, such as '{{\"seed\": 1}}'.")
+        raise InvalidRequestError(f"{option} must be a JSON object, such as '{{\"seed\": 1}}'.")
     return found
 
 
 def dataset_of(root: Path, out_path: Path, backend: str, changes: Any) -> Any:
-    """Return the images of a folder, with these changes of their preprocessing."""
+    """Return the images of a folder, with changes of their preprocessing."""
     from ..utils.data import ImageDataset, ServerTransforms
 
     return ImageDataset(root, out_path, backend, transforms=ServerTransforms(changes))
 
 
 def read_lines(path: Path, what: str = "") -> list[str]:
-    """Return the lines of a text file (UTF-8); InvalidRequestError where it can't be read."""
+    """Return the lines of a text file (UTF-8). Raises InvalidRequestError if it can't be read."""
     try:
         with path.open(encoding="utf-8-sig") as file:
             return [line.removesuffix("\n") for line in file]

@@ -1,4 +1,4 @@
-"""Options that commands share: their types and their help texts."""
+"""Options that commands share: types and help texts."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ ModelName = Annotated[str, typer.Option(help="Name of the model in its source, e
 Source = Annotated[str, typer.Option(help="Where the model comes from, e.g. torchvision or timm.")]
 DeviceName = Annotated[
     str | None,
-    typer.Option(help="Device of the server that you expect; another one gives a warning."),
+    typer.Option(help="Device of the server that you expect; any other gives a warning."),
 ]
 Pretrained = Annotated[
     bool, typer.Option(help="Pretrained weights, or random ones (the same for the same seed).")
 ]
 ModelPath = Annotated[
-    Path | None, typer.Option(help="File of your own weights (a state dict), to be uploaded.")
+    Path | None, typer.Option(help="File of your own weights (a state dict), which is uploaded.")
 ]
 ModelParameters = Annotated[
     str | None,
@@ -43,15 +43,15 @@ ModuleName = Annotated[
     list[str], typer.Option(help="Module, as show-model prints it. May be given several times.")
 ]
 BatchSize = Annotated[
-    int, typer.Option(min=1, help="Images in a forward pass; the same gives the same bits.")
+    int, typer.Option(min=1, help="Images in a forward pass; the same number gives the same bits.")
 ]
 OutPath = Annotated[
-    Path, typer.Option(help="Folder for results; file_names.txt there has a line per row.")
+    Path, typer.Option(help="Folder for results, and for file_names.txt with a line per row.")
 ]
 TokenExtraction = Annotated[
     str | None,
     typer.Option(
-        help="Of sequences of tokens take cls_token, avg_pool or cls_token+avg_pool.",
+        help="For token sequences, select cls_token, avg_pool or cls_token+avg_pool.",
         metavar="KIND",
     ),
 ]
@@ -59,24 +59,26 @@ Resize = Annotated[
     str | None,
     typer.Option(
         help="Resize images to this: pixels of the shorter side, or HEIGHTxWIDTH. "
-        "Without it, as the model's own preprocessing.",
+        "By default as in the model's own preprocessing.",
         metavar="SIZE",
     ),
 ]
 Crop = Annotated[
     str | None,
-    typer.Option(help="Cut out this centre: pixels of its sides, or HEIGHTxWIDTH.", metavar="SIZE"),
+    typer.Option(
+        help="Crop the centre to this: pixels of its sides, or HEIGHTxWIDTH.", metavar="SIZE"
+    ),
 ]
-NoCrop = Annotated[bool, typer.Option("--no-crop", help="Cut nothing out.")]
+NoCrop = Annotated[bool, typer.Option("--no-crop", help="Do not crop.")]
 
 
 def overrides(resize: str | None, crop: str | None, no_crop: bool) -> PreprocessingOverrides | None:
-    """Return what the options of preprocessing change; None: nothing. Raises InvalidRequestError.
+    """Return the changes that the preprocessing options make, None if none.
 
-    Sizes are as in `--resize 256` and `--crop 224x192`.
+    Sizes are as in `--resize 256` and `--crop 224x192`. Raises InvalidRequestError.
     """
     if crop is not None and no_crop:
-        raise InvalidRequestError("Give --crop or --no-crop, not both.")
+        raise InvalidRequestError("Pass --crop or --no-crop, not both.")
     if resize is None and crop is None and not no_crop:
         return None
     return PreprocessingOverrides(
@@ -88,5 +90,5 @@ def overrides(resize: str | None, crop: str | None, no_crop: bool) -> Preprocess
 def _size(option: str, text: str) -> int | tuple[int, ...]:
     sizes = text.lower().split("x")
     if len(sizes) > 2 or not all(size.isascii() and size.isdigit() for size in sizes):
-        raise InvalidRequestError(f"{option} is such as 256 or 224x192, not {text!r}.")
+        raise InvalidRequestError(f"{option} must be a size such as 256 or 224x192, got {text!r}.")
     return int(text) if len(sizes) == 1 else tuple(map(int, sizes))

@@ -1,4 +1,4 @@
-"""PCAs that the server fits on features of images, and keeps."""
+"""PCAs that the server fits on features of images and stores."""
 
 from __future__ import annotations
 
@@ -33,11 +33,9 @@ def fit_pca(
     image_root: ImageRoot,
     module_name: ModuleName,
     components: Annotated[
-        int, typer.Option(help="Of each module: at most its values, and one less than images.")
+        int, typer.Option(help="Per module: at most its number of values, and fewer than images.")
     ],
-    name: Annotated[
-        str, typer.Option(help="What to call it, such as the name of the set of images.")
-    ] = "",
+    name: Annotated[str, typer.Option(help="Name of the PCA, such as that of the image set.")] = "",
     pretrained: Pretrained = True,
     device: DeviceName = None,
     model_path: ModelPath = None,
@@ -51,8 +49,8 @@ def fit_pca(
 ) -> None:
     """Fit a PCA of each module on a folder of images, and print its SHA-256.
 
-    The server keeps it: --model-parameters '{"reduction": {"pca": NAME}}' of other commands then
-    takes scores in the place of features of the same kind.
+    The server stores it: with --model-parameters '{"reduction": {"pca": NAME}}', other commands
+    return scores instead of features of the same kind.
     """
     from ..progress import progress_bar
 
@@ -82,7 +80,7 @@ def fit_pca(
 
 
 def pcas(server: Server = None) -> None:
-    """List the PCAs that the server keeps."""
+    """List the PCAs on the server."""
     from .tables import print_pcas
 
     client = shared_client(server)
@@ -90,8 +88,8 @@ def pcas(server: Server = None) -> None:
 
 
 def delete_pca(
-    pca: Annotated[str, typer.Argument(help="SHA-256 as `pcas` prints it, or a name.")],
+    pca: Annotated[str, typer.Argument(help="SHA-256 as printed by `pcas`, or a name.")],
     server: Server = None,
 ) -> None:
-    """Delete a PCA that the server keeps."""
-    typer.echo(f"{shared_client(server).delete_pca(pca):,} bytes are free again.")
+    """Delete a PCA on the server."""
+    typer.echo(f"{shared_client(server).delete_pca(pca):,} bytes freed.")

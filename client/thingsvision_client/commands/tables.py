@@ -1,4 +1,4 @@
-"""What a server tells, as lines and tables to read; knows no server."""
+"""Replies of the server as lines and tables for reading."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COLUMNS = ("model", "task", "parameters", "input", "weights (* default)")
 
 
 def model_lines(models: Iterable[ModelInfo]) -> Iterator[str]:
-    """Yield a head and a line per model, in columns; weights with their state come last."""
+    """Yield a header and a line per model, in columns; weights and their state come last."""
     rows = [_COLUMNS, *map(_model_cells, models)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -39,12 +39,12 @@ def _model_cells(model: ModelInfo) -> tuple[str, ...]:
 
 
 def models_json(models: Iterable[ModelInfo]) -> str:
-    """Return all that the server says of the models, preprocessing included: a list of objects."""
+    """Return everything the server reports about models, with preprocessing: a list of objects."""
     return json.dumps([asdict(model) for model in models], indent=2)
 
 
 def print_residency(server: str, residency: Residency) -> None:
-    """Print the devices and the models in their memory; bytes as MiB."""
+    """Print the devices and the models in their memory; sizes in MiB."""
     from rich.console import Console
     from rich.table import Table
 
@@ -52,9 +52,10 @@ def print_residency(server: str, residency: Residency) -> None:
     for device in residency.devices:
         sizes = (device.used_bytes, device.reserved_bytes, device.budget_bytes)
         devices.add_row(device.name, *(f"{size / _MIB:.0f}" for size in sizes))
-    models = Table("model", "device", "MiB", "idle s", "requests", "pinned", title="In memory")
+    heads = ("model", "device", "MiB", "idle s", "requests", "pinned")
+    models = Table(*heads, title="In memory")
     for model in residency.models:
-        models.add_row(
+        cells = (
             model.model_id,
             model.device,
             f"{model.resident_bytes / _MIB:.0f}",
@@ -62,37 +63,40 @@ def print_residency(server: str, residency: Residency) -> None:
             str(model.lease_count),
             "yes" if model.pinned else "",
         )
+        models.add_row(*cells)
     console = Console()
     console.print(devices)
     console.print(models if residency.models else "No model is in memory.")
 
 
 def print_uploads(server: str, uploads: list[Upload]) -> None:
-    """Print the uploaded files; sizes as MiB, times as UTC."""
+    """Print the uploaded files; sizes in MiB, times in UTC."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("SHA-256", "file", "format", "MiB", "uploaded", title=f"Uploads at {server}")
-    table.columns[0].overflow = "fold"  # it is copied whole, to name the file
+    heads = ("SHA-256", "file", "format", "MiB", "uploaded")
+    table = Table(*heads, title=f"Uploads at {server}")
+    table.columns[0].overflow = "fold"  # users copy it to name the file
     for one in uploads:
         when = datetime.fromtimestamp(one.uploaded_unix_seconds, timezone.utc)
         size = f"{one.size_bytes / _MIB:.1f}"
-        table.add_row(one.sha256, one.name, one.format, size, f"{when:%Y-%m-%d %H:%M}")
+        cells = (one.sha256, one.name, one.format, size, f"{when:%Y-%m-%d %H:%M}")
+        table.add_row(*cells)
     console = Console()
     console.print(table if uploads else "Nothing was uploaded.")
 
 
 def print_pcas(server: str, pcas: list[PCA]) -> None:
-    """Print the PCAs of a server; sizes as MiB, times as UTC."""
+    """Print the PCAs of a server; sizes in MiB, times in UTC."""
     from rich.console import Console
     from rich.table import Table
 
     heads = ("SHA-256", "name", "model", "modules", "images", "components", "MiB", "fitted")
     table = Table(*heads, title=f"PCAs at {server}")
-    table.columns[0].overflow = "fold"  # it is copied whole, to name the PCA
+    table.columns[0].overflow = "fold"  # users copy it to name the PCA
     for one in pcas:
         when = datetime.fromtimestamp(one.fitted_unix_seconds, timezone.utc)
-        table.add_row(
+        cells = (
             one.sha256,
             one.name,
             one.model_id,
@@ -102,5 +106,6 @@ def print_pcas(server: str, pcas: list[PCA]) -> None:
             f"{one.size_bytes / _MIB:.1f}",
             f"{when:%Y-%m-%d %H:%M}",
         )
+        table.add_row(*cells)
     console = Console()
     console.print(table if pcas else "No PCA was fitted.")

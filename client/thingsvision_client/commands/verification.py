@@ -1,4 +1,4 @@
-"""Whether a file of features still holds."""
+"""Check that a file of features still holds."""
 
 from __future__ import annotations
 
@@ -11,26 +11,28 @@ from .options import Server
 
 
 def verify(
-    file: Annotated[Path, typer.Argument(help="A file of features, with its JSON file beside it.")],
+    file: Annotated[
+        Path, typer.Argument(help="A file of features, which has its JSON file beside it.")
+    ],
     sample: Annotated[
-        int, typer.Option(min=1, help="Number of images, drawn by chance, to recompute.")
+        int, typer.Option(min=1, help="Number of images to recompute, drawn at random.")
     ] = 8,
     seed: Annotated[int, typer.Option(help="Another seed draws other images.")] = 0,
     image_root: Annotated[
-        Path | None, typer.Option(help="Where the images lie, if not where they lay.")
+        Path | None, typer.Option(help="Folder of the images, if they moved.")
     ] = None,
     server: Server = None,
 ) -> None:
-    """Check a file of features: itself, its images, its model, and a sample of it recomputed.
+    """Check a file of features: itself, its images, its model, and a recomputed sample of its rows.
 
-    The exit code is 0 where it holds, else 1.
+    The exit code is 0 if it holds, otherwise 1.
     """
     from ..progress import progress_bar
     from ..verification.verify import Sample
-    from ..verification.verify import verify as verified
+    from ..verification.verify import verify as check
 
     with progress_bar() as progress:
-        found = verified(
+        found = check(
             file, server=server, sample=Sample(sample, seed), image_root=image_root,
             progress=progress,
         )  # fmt: skip

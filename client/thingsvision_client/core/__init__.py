@@ -1,1 +1,1 @@
-"""Maths on features that the user already holds; knows no server."""
+"""Maths on features in the user's memory."""

@@ -1,4 +1,4 @@
-"""Centred kernel alignment: how alike two spaces of features are; knows no server.
+"""Centred kernel alignment: how similar two spaces of features are.
 
 Kornblith et al. 2019, "Similarity of neural network representations revisited"; the unbiased
 estimator is that of Song et al. 2012 in the form of Székely & Rizzo 2014 (U-centring).
@@ -21,7 +21,7 @@ from .metrics import squared_euclidean
 BACKENDS = ("numpy", "torch")
 
 _FEWEST = {False: 2, True: 4}
-"""The fewest images that a score is defined for: biased, unbiased."""
+"""The smallest number of images that the biased and the unbiased score are defined for."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,13 @@ class CKA:
     def __post_init__(self) -> None:
         if self.kernel not in KERNELS:
             raise InvalidRequestError(
-                f"There is no kernel {self.kernel!r}; valid: {', '.join(KERNELS)}."
+                f"kernel must be one of {', '.join(KERNELS)}, got {self.kernel!r}."
             )
         if self.sigma is not None and not self.sigma > 0:
-            raise InvalidRequestError(f"sigma is greater than 0, or None; not {self.sigma}.")
+            raise InvalidRequestError(f"sigma must be greater than 0 or None, got {self.sigma}.")
         if self.m < _FEWEST[self.unbiased]:
             raise InvalidRequestError(
-                f"CKA needs {_FEWEST[self.unbiased]} images or more, not {self.m}."
+                f"m must be at least {_FEWEST[self.unbiased]} images, got {self.m}."
             )
 
     def compare(self, X: npt.ArrayLike, Y: npt.ArrayLike) -> float:  # noqa: N803
@@ -100,8 +100,8 @@ class CKA:
         x = as_array(features).astype(np.float64)
         if x.ndim != 2 or len(x) != self.m:
             raise InvalidRequestError(
-                f"{name} is {self.m} images (m) x units, not of shape {x.shape}; "
-                "features.reshape(len(features), -1) flattens."
+                f"{name} must be {self.m} images (m) x units, got shape {x.shape}: flatten it with "
+                "features.reshape(len(features), -1)."
             )
         gram = KERNELS[self.kernel](x, self.sigma)
         return _u_center(gram) if self.unbiased else _center(gram)
@@ -148,8 +148,8 @@ def get_cka(
 
     """
     if backend not in BACKENDS:
-        raise InvalidRequestError(f"There is no backend {backend!r}; valid: {', '.join(BACKENDS)}.")
-    return CKA(m, kernel, unbiased, sigma)
+        raise InvalidRequestError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}.")
+    return CKA(m, kernel=kernel, unbiased=unbiased, sigma=sigma)
 
 
 def _linear(x: Float64Array, _sigma: float | None) -> Float64Array:

@@ -1,4 +1,4 @@
-"""The library's path of functions on features; they live in `features`, extractors above."""
+"""The library's path of functions on features, which live in `features`, and of extractors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _EXTRACTORS = ("get_extractor", "get_extractor_from_model")
 
 
 def __getattr__(name: str) -> Any:
-    """Find what the library has here, too, at the top of this package."""
+    """Return an extractor's function, which the library also has here."""
     if name not in _EXTRACTORS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(__name__.partition(".")[0]), name)

@@ -1,4 +1,4 @@
-"""What analyses do to features first: centre, normalise, compress; as new arrays, in memory."""
+"""Preparation of features for analyses: centre, normalise, compress; returns new arrays."""
 
 from __future__ import annotations
 
@@ -109,13 +109,13 @@ def compress_features(
     """
     if not 0 < retained_var <= 1:
         raise InvalidRequestError(
-            f"retained_var is a part of the variance, from 0 to 1: not {retained_var}."
+            f"retained_var must be above 0 and at most 1, got {retained_var}."
         )
     features = _rows(X)
     centred = features - features.mean(axis=0, dtype=np.float64)
     left, scales, axes = np.linalg.svd(centred, full_matrices=False)
     if not scales[0]:
-        raise InvalidRequestError("All rows are the same: there is no variance to retain.")
+        raise InvalidRequestError("All rows are equal, so there is no variance to retain.")
     retained = np.cumsum(scales**2) / np.sum(scales**2)
     count = min(int(np.searchsorted(retained, retained_var)) + 1, len(scales))
     largest = np.abs(axes[:count]).argmax(axis=1)
@@ -133,7 +133,7 @@ def _rows(values: Any) -> Array:
     features = _floats(values)
     if features.ndim != 2 or 0 in features.shape:
         raise InvalidRequestError(
-            f"Features are images x units here, not of shape {features.shape}: "
+            f"Features must be images x units here, got shape {features.shape}: "
             "flatten them with features.reshape(len(features), -1)."
         )
     return features

@@ -1,4 +1,4 @@
-"""How dissimilar two rows are: RDM metrics as pure functions in float64, and one table of them.
+"""RDM metrics: the dissimilarity of two rows, as pure functions in float64.
 
 Each takes N x P and returns N x N. Names and formulas are those of the THINGSvision paper
 (Muttenthaler & Hebart 2021) and library.
@@ -16,8 +16,8 @@ from ..arrays import Float64Array
 
 Flags = npt.NDArray[np.bool_]
 
-# Squared distances from inner products lose about 1e-16 of the rows' squared lengths: pairs
-# nearer than this part of them are subtracted instead.
+# Squared distances from inner products are off by about 1e-16 of the rows' squared lengths: pairs
+# closer than this fraction of them are subtracted instead.
 _NEAR = 1e-4
 
 
@@ -28,18 +28,20 @@ def correlation(x: Float64Array) -> Float64Array:
 
 def cosine(x: Float64Array) -> Float64Array:
     """Return 1 - cosine of the angle."""
-    scaled = x / np.abs(x).max(axis=1, keepdims=True)  # so that no square over- or underflows
+    scaled = x / np.abs(x).max(
+        axis=1, keepdims=True
+    )  # so that squares neither overflow nor underflow
     unit: Float64Array = scaled / np.linalg.norm(scaled, axis=1, keepdims=True)
     return 1.0 - np.clip(unit @ unit.T, -1.0, 1.0)
 
 
 def squared_euclidean(x: Float64Array) -> Float64Array:
-    """Return sum((x - y)^2), accurate for rows that are nearly equal too."""
+    """Return sum((x - y)^2), accurate also for nearly equal rows."""
     centred = x - x.mean(axis=0)
     squares = np.einsum("ij,ij->i", centred, centred)
     scale = squares[:, None] + squares
     distances: Float64Array = np.maximum(scale - 2.0 * (centred @ centred.T), 0.0)
-    from scipy.spatial.distance import cdist  # its import takes longer than most RDMs
+    from scipy.spatial.distance import cdist  # importing it takes longer than most RDMs
 
     near = np.triu(distances <= _NEAR * scale, k=1)
     for row in np.flatnonzero(near.any(axis=1)):
@@ -57,7 +59,7 @@ def euclidean(x: Float64Array) -> Float64Array:
 
 
 def gaussian(x: Float64Array) -> Float64Array:
-    """Return 1 - exp(-D / mean(D)), D the squared distances, the mean over all N x N."""
+    """Return 1 - exp(-D / mean(D)), where D are the squared distances, all N x N."""
     distances = squared_euclidean(x)
     mean = distances.mean()
     similarity_loss: Float64Array = -np.expm1(-distances / (mean or 1.0))
@@ -81,7 +83,7 @@ def _is_not_zero(x: Float64Array) -> Flags:
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric: `compare` takes rows for all of which `is_defined` is true."""
+    """A metric: `compare` takes rows for which `is_defined` is true."""
 
     compare: Callable[[Float64Array], Float64Array]
     is_defined: Callable[[Float64Array], Flags]

@@ -1,4 +1,4 @@
-"""Representational similarity analysis of arrays on the user's machine; knows no server."""
+"""Representational similarity analysis of arrays on the user's machine."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ def compute_rdm(
 
     """
     if method not in METRICS:
-        raise InvalidRequestError(f"There is no method {method!r}; valid: {', '.join(METRICS)}.")
+        raise InvalidRequestError(f"method must be one of {', '.join(METRICS)}, got {method!r}.")
     x = np.asarray(X, dtype=np.float64)
     if x.ndim != 2 or 0 in x.shape:
         raise InvalidRequestError(
-            f"An RDM needs features of images x units, not of shape {x.shape}: "
+            f"Features must be images x units for an RDM, got shape {x.shape}: "
             "flatten them with features.reshape(len(features), -1)."
         )
     return _among_defined(x, METRICS[method])
@@ -115,20 +115,20 @@ def correlate_rdms(
     first, second = _triangle(rdm_1), _triangle(rdm_2)
     if first.shape != second.shape:
         raise InvalidRequestError(
-            f"The RDMs are of different numbers of images: {len(np.asarray(rdm_1))} and "
+            f"RDMs must have the same number of images, got {len(np.asarray(rdm_1))} and "
             f"{len(np.asarray(rdm_2))}."
         )
     return correlate(first, second, correlation)
 
 
 def correlate(first: Float64Array, second: Float64Array, correlation: str = "pearson") -> float:
-    """Return Pearson's or Spearman's correlation of two lists of as many dissimilarities.
+    """Return Pearson's or Spearman's correlation of two equally long lists of dissimilarities.
 
-    NaN where one has NaN or no variance. Raises InvalidRequestError.
+    NaN if a list has NaN or no variance. Raises InvalidRequestError.
     """
     if correlation not in CORRELATIONS:
         raise InvalidRequestError(
-            f"There is no correlation {correlation!r}; valid: {', '.join(CORRELATIONS)}."
+            f"correlation must be one of {', '.join(CORRELATIONS)}, got {correlation!r}."
         )
     if correlation == "spearman":
         first, second = _ranks(first), _ranks(second)
@@ -196,7 +196,7 @@ def draw_rdm(
 
 
 def _shown() -> Figure:
-    """Return a figure for a window: only to show one needs pyplot, and a display."""
+    """Return a figure for a window: only that needs pyplot and a display."""
     from matplotlib import pyplot
 
     figure: Figure = pyplot.figure(figsize=_SIZE_INCHES, dpi=_DPI)
@@ -221,6 +221,6 @@ def _triangle(rdm: npt.ArrayLike) -> Float64Array:
     values = np.asarray(rdm, dtype=np.float64)
     if values.ndim != 2 or values.shape[0] != values.shape[1] or len(values) < 3:
         raise InvalidRequestError(
-            f"An RDM is square, of at least 3 images, not of shape {values.shape}."
+            f"An RDM must be square, of at least 3 images, got shape {values.shape}."
         )
     return values[np.triu_indices(len(values), k=1)]

@@ -1,4 +1,4 @@
-"""A blank figure, its style and its file, without a display; knows nothing of what is drawn."""
+"""An empty figure, its style and its file, without a display."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _STYLE: dict[Any, Any] = {
     "ytick.major.width": 0.6,
     "xtick.major.size": 2.5,
     "ytick.major.size": 2.5,
-    "image.composite_image": False,  # pictures stay apart, for who edits a figure
-    "pdf.fonttype": 42,  # letters stay letters, which journals ask for
+    "image.composite_image": False,  # pictures stay separate, for editing
+    "pdf.fonttype": 42,  # text stays text, which journals require
     "ps.fonttype": 42,
-    "svg.hashsalt": "thingsvision",  # ids are drawn by chance without it
+    "svg.hashsalt": "thingsvision",  # else ids are random
 }
 
 _UNDATED: dict[str, dict[str, Any]] = {
@@ -32,7 +32,7 @@ _UNDATED: dict[str, dict[str, Any]] = {
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     "svg": {"Date": None, "Creator": None},
 }
-"""Metadata left out, by file ending: the same figure is the same bytes, today and tomorrow."""
+"""Metadata left out, by file ending, so that the same figure always has the same bytes."""
 
 DPI = 300
 
@@ -54,46 +54,46 @@ def use_style() -> Iterator[None]:
 
 
 def new_figure(width_inches: float, height_inches: float, dpi: int = DPI) -> Figure:
-    """Return a figure that no window shows, and that pyplot does not know."""
+    """Return an empty figure that pyplot does not manage, so that no window shows it."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width_inches, height_inches), dpi=dpi, facecolor="white")
 
 
 def check_figure(path: Path) -> None:
-    """Raise, before work that may take long, what writing a figure there would raise."""
+    """Raise, before work that may take long, the errors that writing a figure there would."""
     with use_style():
         check_format(path)
 
 
 def check_format(path: Path) -> str:
-    """Return the format that a figure's file ending names. Raises InvalidRequestError."""
+    """Return the format of a figure by its file ending. Raises InvalidRequestError."""
     from matplotlib.backend_bases import FigureCanvasBase
 
     ending = path.suffix.removeprefix(".").lower()
     valid = FigureCanvasBase.get_supported_filetypes()
     if ending not in valid:
         raise InvalidRequestError(
-            f"A figure can't be {path.name!r}: its ending is one of {', '.join(sorted(valid))}."
+            f"The ending of a figure must be one of {', '.join(sorted(valid))}; got {path.name!r}."
         )
     return ending
 
 
 def check_colormap(name: str) -> None:
-    """Raise InvalidRequestError for colours that matplotlib does not have."""
+    """Raise InvalidRequestError for a colormap that matplotlib does not have."""
     from matplotlib import colormaps
 
     if name not in colormaps:
         near = get_close_matches(name, list(colormaps)) or ["cividis", "viridis", "magma"]
         raise InvalidRequestError(
-            f"matplotlib has no colormap {name!r}; it has, for example, {', '.join(near)}."
+            f"colormap must be one of matplotlib's, such as {', '.join(near)}; got {name!r}."
         )
 
 
 def write_figure(figure: Figure, path: Path) -> None:
-    """Write a figure whole, or not at all, as its file ending says; the same bytes every time.
+    """Write a figure atomically, in the format of its file ending, with the same bytes every time.
 
-    Raises InvalidRequestError for an ending that is no format of figures.
+    Raises InvalidRequestError for an unknown format.
     """
     ending = check_format(path)
     with atomic_file(path) as file:

@@ -1,4 +1,4 @@
-"""Runs of images of one category, as rows of an RDM; knows no figure."""
+"""Runs of images of one category, as rows of an RDM."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import PurePath
 from ..errors import InvalidRequestError
 
 FOLDERS = "folders"
-"""Stands for: the category of an image is the folder that it is in."""
+"""Makes the folder of an image its category."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """Rows `start` to `stop` (exclusive), which are of one category."""
+    """Rows `start` to `stop` (exclusive) of one category."""
 
     name: str
     start: int
@@ -23,14 +23,14 @@ class Run:
 
     @property
     def centre(self) -> float:
-        """The middle of the rows, where the first is at 0."""
+        """The middle of the rows; the first row is at 0."""
         return (self.start + self.stop - 1) / 2
 
 
 def category_labels(
     categories: str | Sequence[str] | None, images: Sequence[str] | None, count: int
 ) -> list[str] | None:
-    """Return the category of each row; None where there are none, or all are of the same.
+    """Return the category of each row; None if there are none, or only one.
 
     `categories` is a label per row, FOLDERS, or None. Raises InvalidRequestError.
     """
@@ -39,13 +39,15 @@ def category_labels(
     if isinstance(categories, str):
         if categories != FOLDERS:
             raise InvalidRequestError(
-                f"categories is a label per image, {FOLDERS!r} or None, not {categories!r}."
+                f"categories must be a label per image, {FOLDERS!r} or None, got {categories!r}."
             )
         labels = [PurePath(image).parent.name for image in images or ()]
     else:
         labels = [str(label) for label in categories]
     if len(labels) != count:
-        raise InvalidRequestError(f"There are {len(labels)} categories for {count} images.")
+        raise InvalidRequestError(
+            f"categories must have a label per image ({count}), got {len(labels)}."
+        )
     return labels if len(set(labels)) > 1 else None
 
 
@@ -59,6 +61,6 @@ def runs_of(labels: Sequence[str]) -> list[Run]:
 
 
 def order_by_category(labels: Sequence[str]) -> list[int]:
-    """Return the rows, those of a category together, categories as they come first."""
+    """Return the rows by category, categories in the order of their first rows."""
     first = {label: rank for rank, label in reversed(list(enumerate(labels)))}
     return sorted(range(len(labels)), key=lambda row: first[labels[row]])

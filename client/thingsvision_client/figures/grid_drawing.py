@@ -1,4 +1,4 @@
-"""A grid of RDMs drawn with matplotlib, at places that a layout gives; decides nothing of both."""
+"""A grid of RDMs, drawn with matplotlib at the positions of a layout."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class Panel:
 
     @property
     def has_gaps(self) -> bool:
-        """Whether pairs have no value."""
+        """Tell whether some pairs have no value."""
         return bool(np.isnan(self.values[np.triu_indices(len(self.values), k=1)]).any())
 
 
 @dataclass(frozen=True)
 class Grid:
-    """What is drawn: `runs` are the rows with a name, `pictures` a file per row."""
+    """The content of a figure: `runs` are the named rows, `pictures` a file per row."""
 
     panels: list[Panel]
     runs: list[Run]
@@ -56,7 +56,7 @@ class Grid:
 
 
 def draw_grid(grid: Grid, layout: GridLayout, path: Path) -> Figure:
-    """Return the figure; `path` tells by its ending how pictures are kept."""
+    """Return the figure; the ending of `path` decides how pictures are scaled."""
     figure = new_figure(layout.width, layout.height)
     count = len(grid.panels[0].values)
     is_vector = path.suffix.lower() in _VECTOR_ENDINGS
@@ -100,7 +100,7 @@ def _name_panel(axes: Axes, title: str, room: float) -> None:
 
 
 def _has_parts(grid: Grid, width: float) -> bool:
-    """Whether there are categories, and not so many that the lines hide the RDM."""
+    """Tell whether to separate categories: not if the lines would hide the RDM."""
     return grid.has_categories and width / len(grid.runs) >= _NARROWEST_RUN
 
 
@@ -123,7 +123,7 @@ def _draw_bar(figure: Figure, box: Box, image: Any, units: str, *, has_gaps: boo
 
 
 def _pictures(grid: Grid, margin: Margin, *, is_vector: bool) -> dict[int, Picture]:
-    """Return the pictures that have a place: as many pixels as shown, or twice for who zooms in."""
+    """Return the pictures to show, in the pixels they need, or twice that in vector formats."""
     if grid.pictures is None:
         return {}
     pixels = round(margin.pictures.size * DPI * (2 if is_vector else 1))
@@ -133,7 +133,7 @@ def _pictures(grid: Grid, margin: Margin, *, is_vector: bool) -> dict[int, Pictu
 
 
 def _fill(strip: Strip, grid: Grid, margin: Margin, pictures: dict[int, Picture]) -> None:
-    """Draw what lies along one edge of a panel, from the panel outwards."""
+    """Draw the content of one margin of a panel, from the panel outwards."""
     size = margin.pictures.size
     for place in margin.pictures.places:
         out = PICTURE_GAP + (place.tier + 0.5) * size

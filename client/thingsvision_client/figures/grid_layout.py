@@ -1,4 +1,4 @@
-"""Where the panels of a grid of RDMs lie, in inches from the lower left; draws nothing."""
+"""Positions of the panels of a grid of RDMs, in inches from the lower left."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Box:
 
 @dataclass(frozen=True)
 class GridLayout:
-    """Panels in rows; margins are left of each row, and below the lowest panel of each column.
+    """Panels in rows, with margins left of each row and below the lowest panel of each column.
 
     A colour bar is right of the grid's first row, or right of each panel.
     """
@@ -64,18 +64,18 @@ class GridLayout:
 
     @property
     def title_room(self) -> float:
-        """Width of a title: the power of ten of a bar stands beside it."""
+        """Width of a title, which shares its line with the power of ten of a colour bar."""
         return self.panel - _POWER_ROOM
 
     def panel_box(self, number: int) -> Box:
-        """Return where a panel lies."""
+        """Return the position of a panel."""
         row, column = divmod(number, self.columns)
         left = _EDGE + self.left.depth + column * self._step
         bottom = self.height - (row + 1) * (self.panel + _TITLE + _BELOW_PANEL) + _BELOW_PANEL
         return Box(left, bottom, self.panel, self.panel)
 
     def bar_box(self, number: int) -> Box:
-        """Return where the colour bar of a panel lies, or that of all beside the last column."""
+        """Return the position of a panel's colour bar, or of the shared one in the last column."""
         panel = self.panel_box(number if self.bar_per_panel else self.columns - 1)
         return Box(panel.left + panel.width + _BAR_GAP, panel.bottom, _BAR_WIDTH, panel.height)
 
@@ -90,7 +90,7 @@ class GridLayout:
 
 @dataclass(frozen=True)
 class GridContent:
-    """What needs room: `runs` are the rows with a name, in brackets where they are categories."""
+    """What needs room: `runs` are the named rows, in brackets if they are categories."""
 
     panel_count: int
     image_count: int
@@ -101,12 +101,12 @@ class GridContent:
 
 
 def grid_layout(content: GridContent, width_inches: float, columns: int | None) -> GridLayout:
-    """Return a layout of that width: less where panels need less, more where they need more."""
+    """Return a layout of that width; smaller or larger if the panels need less or more."""
     columns = min(content.panel_count, columns or _columns(content.panel_count))
     bars = _BAR_ROOM * (columns if content.bar_per_panel else 1)
     fixed = 2 * _EDGE + bars + (columns - 1) * _GAP
     panel = _LARGEST_PANEL
-    for _ in range(3):  # margins depend on the panels' size, which depends on their room
+    for _ in range(3):  # margins depend on the size of panels, and that on the margins
         left, below = margins_of(
             content.runs,
             content.image_count,
@@ -116,7 +116,14 @@ def grid_layout(content: GridContent, width_inches: float, columns: int | None) 
         )
         room = (width_inches - fixed - left.depth) / columns
         panel = max(_SMALLEST_PANEL, min(_LARGEST_PANEL, room))
-    return GridLayout(content.panel_count, columns, panel, left, below, content.bar_per_panel)
+    return GridLayout(
+        panel_count=content.panel_count,
+        columns=columns,
+        panel=panel,
+        left=left,
+        below=below,
+        bar_per_panel=content.bar_per_panel,
+    )
 
 
 def _columns(panel_count: int) -> int:

@@ -1,6 +1,6 @@
-"""What lies along an edge of an RDM: which pictures and which names have room; draws nothing.
+"""The margins of an RDM: which pictures and names have room along its edge.
 
-Lengths are inches, along the edge rows of the RDM.
+Lengths are inches; positions along the edge are rows of the RDM.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ LABEL_SIZE = 7.0
 """Points."""
 
 PICTURE_GAP, BRACKET_GAP, NAME_GAP = 0.03, 0.03, 0.02
-"""From the panel to pictures, from them to brackets, from those to names."""
+"""Gaps between panel and pictures, pictures and brackets, brackets and names."""
 
 _BRACKET = 0.05
 _SMALLEST_PICTURE, _LARGEST_PICTURE = 0.17, 0.5
@@ -27,7 +27,7 @@ _AIR = 0.04
 
 @dataclass(frozen=True)
 class PicturePlace:
-    """Which row's picture lies where: its middle along the edge, in rows, and the tier."""
+    """The place of a row's picture: its middle along the edge, in rows, and its tier."""
 
     row: int
     along: float
@@ -36,7 +36,7 @@ class PicturePlace:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures along an edge, in tiers; `size` is the side of the square that each has."""
+    """Pictures along an edge, in tiers; `size` is the side of each square."""
 
     size: float = 0.0
     tiers: int = 0
@@ -44,13 +44,13 @@ class Pictures:
 
     @property
     def depth(self) -> float:
-        """Room that they take away from the edge."""
+        """Room that the pictures take."""
         return self.tiers * self.size + (PICTURE_GAP if self.tiers else 0.0)
 
 
 @dataclass(frozen=True)
 class Label:
-    """A name beside the rows that it is of; `place` is the middle of them."""
+    """A name beside its rows; `place` is their middle."""
 
     text: str
     place: float
@@ -58,7 +58,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Margin:
-    """What lies along an edge of a panel, from the panel outwards: pictures, brackets, names."""
+    """The content of one margin, from the panel outwards: pictures, brackets, names."""
 
     pictures: Pictures = Pictures()
     bracket: float = 0.0
@@ -68,16 +68,16 @@ class Margin:
 
     @property
     def depth(self) -> float:
-        """Room in all."""
+        """Total room."""
         return self.pictures.depth + self.bracket + self.names
 
 
 def margins_of(
     runs: list[Run], count: int, cell: float, *, has_brackets: bool, has_pictures: bool
 ) -> tuple[Margin, Margin]:
-    """Return what lies left of an RDM of `count` rows, each `cell` long, and what lies below.
+    """Return the left and lower margins of an RDM of `count` rows, each `cell` long.
 
-    `runs` are the rows with a name beside them; those without room for it go without.
+    `runs` are the rows to name; names without room are left out.
     """
     pictures = _pictures(runs or [Run("", 0, count)], cell) if has_pictures else Pictures()
     if not runs:
@@ -91,11 +91,14 @@ def margins_of(
     below = _labels(_without_overlap(runs, tall if upright else wide, cell), texts)
     across = max(wide.values()) + NAME_GAP
     down = across if upright else max(tall.values()) + NAME_GAP
-    return Margin(pictures, bracket, across, left), Margin(pictures, bracket, down, below, upright)
+    return (
+        Margin(pictures, bracket, across, left),
+        Margin(pictures, bracket, names=down, labels=below, upright=upright),
+    )
 
 
 def _pictures(runs: list[Run], cell: float) -> Pictures:
-    """Return all pictures beside their rows if that is room enough, else some of each run."""
+    """Return all pictures beside their rows if there is room, otherwise some of each run."""
     if cell >= _SMALLEST_PICTURE:
         rows = range(runs[-1].stop)
         places = tuple(PicturePlace(row, row, 0) for row in rows)
@@ -108,7 +111,7 @@ def _pictures(runs: list[Run], cell: float) -> Pictures:
 
 
 def _places(run: Run, cell: float, tiers: int) -> Iterator[PicturePlace]:
-    """Yield a tidy block beside a run: its images in order, each about where its row is."""
+    """Yield a block of pictures beside a run: in order, each near its row."""
     count = run.stop - run.start
     slots = int(count * cell / _SMALLEST_PICTURE)
     shown = min(count, slots * tiers)
@@ -123,7 +126,7 @@ def _labels(runs: list[Run], texts: dict[Run, str]) -> tuple[Label, ...]:
 
 
 def _without_overlap(runs: list[Run], needs: dict[Run, float], cell: float) -> list[Run]:
-    """Return runs whose names don't overlap: those of the most images come first."""
+    """Return runs whose names don't overlap, those with most images first."""
     kept: list[Run] = []
     for run in sorted(runs, key=lambda one: (one.start - one.stop, one.start)):
         if all(

@@ -1,4 +1,4 @@
-"""The edge of a panel, along which pictures, brackets and names lie; decides nothing of them."""
+"""The strip along an edge of a panel, where pictures, brackets and names are drawn."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _BETWEEN_BRACKETS = 0.024
 class Strip:
     """Axes with rows along the edge, and inches away from it.
 
-    `cell` is the length of a row, in inches; `is_upright` whether names stand on their side.
-    `is_vector` keeps pictures as they are, for formats that scale them.
+    `cell` is the length of a row, in inches; `is_upright` turns names by 90 degrees. `is_vector`
+    keeps the pixels of pictures, for formats that scale them.
     """
 
     axes: Axes
@@ -38,13 +38,13 @@ class Strip:
         return float(abs(limits[1] - limits[0])) * self.cell
 
     def put_picture(self, picture: Picture, along: float, out: float, *, size: float) -> None:
-        """Draw a picture, `size` inches wide and high, with its middle `out` from the edge."""
+        """Draw a picture, `size` inches wide and high, whose middle is `out` from the edge."""
         half_row, half = size / self.cell / 2, size / 2
         rows, outs = (along - half_row, along + half_row), (out - half, out + half)
         left, right = outs[::-1] if self.is_left else rows
         top, bottom = rows if self.is_left else outs
         limits = self.axes.axis()
-        # What writes pixels fits them itself; other formats keep the picture as it is.
+        # Pixel formats resample the picture; vector formats keep it as it is.
         kind = "none" if self.is_vector else "antialiased"
         extent = (left, right, bottom, top)
         image = self.axes.imshow(picture, extent=extent, aspect="auto", interpolation=kind)
@@ -73,7 +73,7 @@ class Strip:
 def strip_of(
     figure: Figure, panel: Box, margin: Margin, count: int, *, is_left: bool, is_vector: bool
 ) -> Strip:
-    """Return the strip of a margin left of a panel of `count` rows, or below it."""
+    """Return the strip for a margin, left of a panel of `count` rows or below it."""
     depth = margin.depth
     left = Box(panel.left - depth, panel.bottom, depth, panel.height)
     below = Box(panel.left, panel.bottom - depth, panel.width, depth)
@@ -81,11 +81,17 @@ def strip_of(
     axes.set_axis_off()
     rows, outs = (count - 0.5, -0.5), (depth, 0.0)
     axes.axis((*outs, *rows) if is_left else (*rows[::-1], *outs))
-    return Strip(axes, panel.width / count, is_left, margin.upright, is_vector)
+    return Strip(
+        axes=axes,
+        cell=panel.width / count,
+        is_left=is_left,
+        is_upright=margin.upright,
+        is_vector=is_vector,
+    )
 
 
 def axes_in(figure: Figure, box: Box) -> Axes:
-    """Return axes at a place in inches."""
+    """Return axes at a position in inches."""
     width, height = figure.get_size_inches()
     return figure.add_axes(
         (box.left / width, box.bottom / height, box.width / width, box.height / height)

@@ -1,4 +1,4 @@
-"""How much room letters need in a figure, in inches; draws none."""
+"""The room that letters need in a figure, in inches."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from textwrap import wrap
 
 POINTS_PER_INCH = 72
 LINE_HEIGHT = 1.2
-"""Distance of two lines, in sizes of their letters."""
+"""Distance between two lines, relative to the size of letters."""
 
 
 @lru_cache(maxsize=4096)
 def width_of(text: str, size: float) -> float:
-    """Return the width of a text, of its longest line, at that size in points."""
+    """Return the width of the longest line of a text, at that size in points."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextToPath
 
@@ -28,17 +28,17 @@ def height_of(text: str, size: float) -> float:
 
 
 def wrap_text(text: str, characters: int) -> str:
-    """Return the text in lines of about so many characters; no word is broken."""
+    """Return the text in lines of about so many characters, without breaking words."""
     lines = wrap(text, characters, break_long_words=False, break_on_hyphens=False)
     return "\n".join(lines) or text
 
 
 def shorten(text: str, size: float, room: float) -> str:
-    """Return the text, or as much of its two ends as has room: `torchvision/…features.12`."""
+    """Return the text, or as much of its two ends as fits: `torchvision/…features.12`."""
     if width_of(text, size) <= room:
         return text
     for kept in range(len(text) - 1, 1, -1):
-        head = kept // 3  # names of modules and of files differ at their end
+        head = kept // 3  # module names and file names differ at their ends
         short = f"{text[:head]}…{text[len(text) - kept + head :]}"
         if width_of(short, size) <= room:
             return short

@@ -1,4 +1,4 @@
-"""Several RDMs side by side, with names, categories and pictures of the images; computes none."""
+"""Several RDMs side by side, with names, categories and pictures of the images."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ UNITS = {
     "euclidean": "Euclidean distance",
     "gaussian": "dissimilarity (1 − Gaussian kernel)",
 }
-"""What the values of an RDM are, by metric."""
+"""Label of the colour bar, by metric."""
 
 _UNKNOWN = "dissimilarity"
 _PERCENTILES = "dissimilarity (percentile)"
@@ -99,34 +99,39 @@ def plot_rdms(
         panels = _panels({title: one[np.ix_(order, order)] for title, one in values.items()}, scale)
         runs = _runs(labels, names, order, has_pictures=files is not None)
         grid = Grid(
-            panels,
-            runs,
-            labels is not None,
-            None if files is None else [files[row] for row in order],
-            _units(units, metric, scale),
-            colormap,
+            panels=panels,
+            runs=runs,
+            has_categories=labels is not None,
+            pictures=None if files is None else [files[row] for row in order],
+            units=_units(units, metric, scale),
+            colormap=colormap,
         )
         content = GridContent(
-            len(panels), count, runs, grid.has_categories, files is not None, scale == "own"
+            panel_count=len(panels),
+            image_count=count,
+            runs=runs,
+            has_brackets=grid.has_categories,
+            has_pictures=files is not None,
+            bar_per_panel=scale == "own",
         )
         layout = grid_layout(content, width_inches, columns)
         write_figure(draw_grid(grid, layout, Path(path)), Path(path))
 
 
 def _values(rdms: RDMs | Mapping[str, Any]) -> tuple[dict[str, Float64Array], str | None]:
-    """Return checked RDMs by title, and their metric where all have the same."""
+    """Return checked RDMs by title, and their metric if all have the same."""
     found, metrics = _by_title(rdms)
     values = {title: as_array(one).astype(np.float64) for title, one in found.items()}
     if not values:
-        raise InvalidRequestError("There is no RDM to draw.")
+        raise InvalidRequestError("Pass at least one RDM to draw.")
     for title, one in values.items():
         if one.ndim != 2 or one.shape[0] != one.shape[1] or len(one) < 2:
             raise InvalidRequestError(
-                f"RDM {title!r} is of shape {one.shape}, not images x images."
+                f"RDM {title!r} must be images x images, got shape {one.shape}."
             )
     counts = {title: len(one) for title, one in values.items()}
     if len(set(counts.values())) > 1:
-        raise InvalidRequestError(f"The RDMs are of different numbers of images: {counts}.")
+        raise InvalidRequestError(f"RDMs must have the same number of images, got {counts}.")
     return values, metrics.pop() if len(metrics) == 1 else None
 
 
@@ -152,10 +157,10 @@ def _names(
     records = rdms.values() if isinstance(rdms, Mapping) else [rdms]
     known = [list(one.images) for one in records if hasattr(one, "rdms")]
     if images is None and known and any(one != known[0] for one in known):
-        raise InvalidRequestError("The RDMs are of different images, or in another order.")
+        raise InvalidRequestError("RDMs must have the same images in the same order.")
     names = list(map(str, images)) if images is not None else next(iter(known), None)
     if names is not None and len(names) != count:
-        raise InvalidRequestError(f"There are {len(names)} names for {count} images.")
+        raise InvalidRequestError(f"images must have a name per row ({count}), got {len(names)}.")
     return names
 
 
@@ -166,7 +171,7 @@ def _runs(
     *,
     has_pictures: bool,
 ) -> list[Run]:
-    """Return the rows that have a name beside them: those of a category, or each alone."""
+    """Return the rows to name: runs of a category, or each row alone."""
     if labels is not None:
         return runs_of([labels[row] for row in order])
     if names is None or has_pictures or len(names) > _MOST_NAMES:
@@ -182,7 +187,7 @@ def _units(units: str | None, metric: str | None, scale: str) -> str:
 
 def _panels(values: dict[str, Float64Array], scale: str) -> list[Panel]:
     if scale not in _SCALES:
-        raise InvalidRequestError(f"scale is one of {', '.join(_SCALES)}, not {scale!r}.")
+        raise InvalidRequestError(f"scale must be one of {', '.join(_SCALES)}, got {scale!r}.")
     return _SCALES[scale](values)
 
 
@@ -207,7 +212,7 @@ _SCALES: dict[str, Callable[[dict[str, Float64Array]], list[Panel]]] = {
 
 
 def _limits(rdms: list[Float64Array]) -> tuple[float, float]:
-    """Return the least and the largest value beside the diagonals, for the most contrast."""
+    """Return the smallest and largest value off the diagonals, for the most contrast."""
     off_diagonal = [one[np.triu_indices(len(one), k=1)] for one in rdms]
     values = np.concatenate(off_diagonal)
     values = values[np.isfinite(values)]
@@ -215,7 +220,7 @@ def _limits(rdms: list[Float64Array]) -> tuple[float, float]:
 
 
 def _percentiles(rdm: Float64Array) -> Float64Array:
-    """Return the percentile of each pair among the pairs above the diagonal."""
+    """Return the percentile of each pair among all pairs above the diagonal."""
     from scipy.stats import rankdata
 
     upper = np.triu_indices(len(rdm), k=1)

@@ -1,4 +1,4 @@
-"""Small pictures of images, for the axes of a figure; knows no RDM."""
+"""Small pictures of images, for the axes of a figure."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Picture = npt.NDArray[np.uint8]
 def thumbnail_files(
     thumbnails: str | Path | Sequence[str | Path], images: Sequence[str] | None, count: int
 ) -> list[Path]:
-    """Return the file of each row's picture.
+    """Return the picture file of each row.
 
-    `thumbnails` is a file per row, or a folder in which the rows' names are files; without names,
+    `thumbnails` is a file per row, or a folder that has the rows' names as files; without names,
     the images of the folder in their order. Raises InvalidRequestError.
     """
     if isinstance(thumbnails, (str, Path)):
@@ -31,10 +31,12 @@ def thumbnail_files(
     else:
         files = [Path(file) for file in thumbnails]
     if len(files) != count:
-        raise InvalidRequestError(f"There are {len(files)} thumbnails for {count} images.")
+        raise InvalidRequestError(
+            f"thumbnails must have a file per image ({count}), got {len(files)}."
+        )
     if missing := [file for file in files if not file.is_file()]:
         raise InvalidRequestError(
-            f"{len(missing)} thumbnails are not there, such as {str(missing[0])!r}."
+            f"{len(missing)} thumbnails do not exist, such as {str(missing[0])!r}."
         )
     return files
 
@@ -42,7 +44,7 @@ def thumbnail_files(
 def thumbnail(file: Path, pixels: int) -> Picture:
     """Return a picture in a transparent square, pixels x pixels x RGBA, as large as fits.
 
-    Raises ImageError for what is no image.
+    Raises ImageError for a file that is not an image.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -60,7 +62,7 @@ def thumbnail(file: Path, pixels: int) -> Picture:
 
 
 def _with_eight_bits(picture: Any) -> Any:
-    """Return 16-bit grey as 8-bit, which Pillow cuts off instead."""
+    """Return 16-bit grey scaled to 8 bits; Pillow would clip it instead."""
     if not picture.mode.startswith("I"):
         return picture
     return picture.convert("I").point(lambda value: value * (1 / 256)).convert("L")

@@ -1,4 +1,4 @@
-"""Features in files, row by row in flat memory: a file per format, one table; knows no server."""
+"""Features in files, row by row in flat memory: a module per format, and their table."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ __all__ = [
 FORMATS: dict[str, FileFormat] = {
     file_format.name: file_format for file_format in (NPY, NPZ, HDF5, MAT, TXT, PT, PARQUET)
 }
-"""What files of features can be, by `file_format`."""
+"""Formats of feature files, by name."""
 
 BY_ENDING: dict[str, FileFormat] = {f".{one.suffix}": one for one in FORMATS.values()}
-"""The same by the ending of files, with its dot."""
+"""Formats by the ending of files, with its dot."""
 
 
 def find_format(file_format: str) -> FileFormat:
     """Return a row of FORMATS. Raises InvalidRequestError."""
     if file_format not in FORMATS:
         valid = ", ".join(FORMATS)
-        raise InvalidRequestError(f"There is no file format {file_format!r}; valid: {valid}.")
+        raise InvalidRequestError(f"file_format must be one of {valid}; got {file_format!r}.")
     return FORMATS[file_format]

@@ -1,4 +1,4 @@
-"""What every file format is made of: columns, a writer of rows, checks; knows none of them."""
+"""What all file formats share: columns, a writer of rows, checks."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from ..arrays import Array
 from ..errors import InvalidRequestError
 
 FEATURES = "features"
-"""Name of an array that has none of its own."""
+"""Name of an array without a name."""
 
 ALONE = frozenset({FEATURES, "targets"})
-"""Names that stand for no module: a file of such an array alone names no modules."""
+"""Names that are not modules: a file with one such array does not name modules."""
 
 NUMBERS = frozenset(
     ["bool", "float16", "float32", "float64"]
     + [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 )
-"""The types of values that there are, as numpy calls them."""
+"""The supported types of values, by numpy's names."""
 
 _BROKEN = (OSError, ValueError, LookupError, RuntimeError, EOFError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
 class Column:
-    """The features of one module: its name, the shape of one row, and numpy's name of the type."""
+    """The features of one module: its name, the shape of a row, and numpy's name of the type."""
 
     name: str
     shape: tuple[int, ...]
@@ -47,7 +47,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Layout:
-    """What a file will hold: columns of `count` rows each, and the rows' names if known."""
+    """The content of a file: columns of `count` rows each, and the names of the rows if known."""
 
     columns: tuple[Column, ...]
     count: int
@@ -55,7 +55,7 @@ class Layout:
 
     @property
     def is_alone(self) -> bool:
-        """Tell whether there is one array that stands for no module."""
+        """Tell whether the file has one array, which is not a module."""
         return len(self.columns) == 1 and self.columns[0].name in ALONE
 
     @property
@@ -64,7 +64,7 @@ class Layout:
         return self.count * sum(column.row_bytes for column in self.columns)
 
     def shape_of(self, column: Column) -> tuple[int, ...]:
-        """Return rows x the shape of one."""
+        """Return the shape of a column, rows included."""
         return (self.count, *column.shape)
 
 
@@ -72,25 +72,25 @@ class Writer(Protocol):
     """Takes rows in the order of the file."""
 
     def write(self, rows: Sequence[Array]) -> None:
-        """Write the next rows of every column: n x the column's shape, the same n in all."""
+        """Write the next rows of every column: n x the column's shape, with the same n for all."""
 
 
 Opener = Callable[[Path, Layout], AbstractContextManager[Writer]]
-"""Makes a file; it is complete when the block ends well, of no use when it does not."""
+"""Creates a file, which is complete only if the block succeeds."""
 
 PiecesOpener = Callable[[Path, Layout, Sequence[int]], AbstractContextManager[Writer]]
-"""As Opener, but has the rows in pieces; the numbers say at which row each ends."""
+"""Like Opener, with the rows in pieces; the numbers are the rows where pieces end."""
 
 
 @dataclass(frozen=True)
 class FileFormat:
     """One row of FORMATS.
 
-    `suffix` is the ending of files, without a dot. `require` raises MissingDependencyError
-    where a package is not there. `dtypes` are the types of values that it keeps, `max_dims` is how
-    many dimensions an array may have, rows included, `reserved` are names that a column can't
-    have. `pieces_opener`: where a split is one file that holds the pieces. `image_writer`:
-    where a file can have a variable per row of one array, called as the row.
+    `suffix` is the ending of files, without a dot. `require` raises MissingDependencyError if a
+    package is missing. `dtypes` are the types of values that the format can hold, `max_dims` is
+    the largest number of dimensions of an array, rows included, `reserved` are names that a column
+    can't have. `pieces_opener` is for formats whose splits are one file, `image_writer` for formats
+    that can hold a variable per row of one array, named after the row.
     """
 
     name: str
@@ -115,11 +115,10 @@ class FileFormat:
         *,
         names: Sequence[str] | None = None,
     ) -> Iterator[Writer]:
-        """Give a writer of `count` rows into the file `path`, whose memory stays flat.
+        """Yield a writer of `count` rows to the file `path`, in flat memory.
 
-        `names` of the rows go in where the format has a place for them. Raises
-        InvalidRequestError for columns that the format can't hold, for rows that are not as
-        announced, and at the end where some are missing.
+        `names` of the rows are stored if the format can. Raises InvalidRequestError for columns
+        that the format can't hold, for rows that don't match them, and at the end for missing rows.
         """
         layout = self._layout(columns, count, names)
         with self.opener(path, layout) as writer:
@@ -129,11 +128,11 @@ class FileFormat:
 
     @contextmanager
     def open_pieces(self, path: Path, layout: Layout, stops: Sequence[int]) -> Iterator[Writer]:
-        """Give a writer of one file that holds the rows in pieces, each ending at a row of `stops`.
+        """Yield a writer of one file with the rows in pieces, which end at the rows `stops`.
 
-        Only where `pieces_opener` is there. Raises what `open_writer` raises.
+        Only for formats with a `pieces_opener`. Raises what `open_writer` raises.
         """
-        assert self.pieces_opener is not None  # noqa: S101 - callers ask before
+        assert self.pieces_opener is not None  # noqa: S101 - callers check first
         checked_layout = self._layout(layout.columns, layout.count, layout.names)
         with self.pieces_opener(path, checked_layout, stops) as writer:
             checked = _CheckedWriter(writer, checked_layout)
@@ -141,9 +140,9 @@ class FileFormat:
             checked.finish()
 
     def read(self, path: Path) -> dict[str, Array]:
-        """Return the arrays of a file, whole, by the columns' names; one alone as `features`.
+        """Return the arrays of a file by column name, a single one as `features`.
 
-        Raises InvalidRequestError for a file that is not there, or not of this format.
+        Raises InvalidRequestError for a file that is missing or has another format.
         """
         try:
             return self.reader(path)
@@ -157,14 +156,14 @@ class FileFormat:
     def check(self, columns: Sequence[Column]) -> None:
         """Raise InvalidRequestError for columns that this format can't hold.
 
-        MissingDependencyError where it needs a package that is not there.
+        MissingDependencyError if it needs a package that is not installed.
         """
         if self.require is not None:
             self.require()
         if len(columns) != 1 and not self.holds_several:
             raise InvalidRequestError(
-                f"{self.name} holds one array, not {len(columns)}: use a format that holds "
-                "several, such as npz or hdf5, or save one by one."
+                f"{self.name} holds one array, got {len(columns)}: use a format that holds "
+                "several, such as npz or hdf5, or save them one by one."
             )
         for column in columns:
             self._check_column(column)
@@ -172,19 +171,19 @@ class FileFormat:
     def _check_column(self, column: Column) -> None:
         if column.dtype not in self.dtypes:
             raise InvalidRequestError(
-                f"{self.name} can't hold {column.name!r}, whose values are of type "
-                f"{column.dtype}; valid: {', '.join(sorted(self.dtypes))}."
+                f"{self.name} can't hold {column.name!r}: its type must be one of "
+                f"{', '.join(sorted(self.dtypes))}, got {column.dtype}."
             )
         if self.max_dims is not None and len(column.shape) >= self.max_dims:
             shape = " x ".join(map(str, ("images", *column.shape)))
             raise InvalidRequestError(
-                f"{self.name} holds at most {self.max_dims} dimensions, but {column.name!r} is "
-                f"{shape}: {self.beyond_dims}."
+                f"{self.name} holds at most {self.max_dims} dimensions, got {shape} for "
+                f"{column.name!r}: {self.beyond_dims}."
             )
         if column.name in self.reserved:
             raise InvalidRequestError(
-                f"A column of a {self.name} file can't be called {column.name!r}: the name is "
-                "used for something else there."
+                f"A column of a {self.name} file can't be called {column.name!r}: the format "
+                "reserves this name."
             )
 
     def _layout(self, columns: Sequence[Column], count: int, names: Sequence[str] | None) -> Layout:
@@ -194,12 +193,14 @@ class FileFormat:
             what = f"{empty[0].name!r} has the row shape {empty[0].shape}" if empty else "no rows"
             raise InvalidRequestError(f"There is nothing to save: {what}.")
         if names is not None and len(names) != count:
-            raise InvalidRequestError(f"There are {len(names)} names for {count} rows.")
+            raise InvalidRequestError(
+                f"names must have an entry per row ({count}), got {len(names)}."
+            )
         return Layout(tuple(columns), count, None if names is None else tuple(names))
 
 
 class _CheckedWriter:
-    """Passes rows on that are as announced, in C order."""
+    """Checks rows against the layout, and passes them on in C order."""
 
     def __init__(self, writer: Writer, layout: Layout) -> None:
         self._writer = writer
@@ -209,17 +210,19 @@ class _CheckedWriter:
     def write(self, rows: Sequence[Array]) -> None:
         columns = self._layout.columns
         if len(rows) != len(columns):
-            raise InvalidRequestError(f"{len(rows)} arrays came for {len(columns)} columns.")
+            raise InvalidRequestError(
+                f"There must be {len(columns)} arrays, one per column; got {len(rows)}."
+            )
         for column, array in zip(columns, rows, strict=True):
             if array.shape != (len(rows[0]), *column.shape) or array.dtype != column.dtype:
                 raise InvalidRequestError(
-                    f"{column.name!r} takes rows of shape {column.shape}, {column.dtype}; it got "
+                    f"{column.name!r} must have rows of shape {column.shape}, {column.dtype}; got "
                     f"an array of shape {array.shape}, {array.dtype}."
                 )
         self._count += len(rows[0])
         if self._count > self._layout.count:
             raise InvalidRequestError(
-                f"{self._layout.count} rows were announced, but at least {self._count} came."
+                f"There must be {self._layout.count} rows, got at least {self._count}."
             )
         if len(rows[0]):
             self._writer.write(
@@ -232,5 +235,5 @@ class _CheckedWriter:
     def finish(self) -> None:
         if self._count != self._layout.count:
             raise InvalidRequestError(
-                f"{self._layout.count} rows were announced, but only {self._count} came."
+                f"There must be {self._layout.count} rows, got only {self._count}."
             )

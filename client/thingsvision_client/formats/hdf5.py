@@ -1,11 +1,11 @@
-"""HDF5: a dataset per module, or a group of pieces; knows nothing of MATLAB's use of it.
+"""HDF5: a dataset per module, or a group of pieces.
 
 /features                   an array alone
-/{module}                   several; `/`, which makes groups, and `%` are as in URLs, and
-                            the attribute `module` has the name as it is
+/{module}                   several; `/`, which would make groups, and `%` are as in URLs,
+                            and the attribute `module` has the exact name
 /features_01 ...            an array alone, split
 /{module}/features_01 ...   several, split
-/file_names                 names of the rows, UTF-8, where they are known
+/file_names                 names of the rows, UTF-8, if known
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _h5py() -> Any:
 
 
 class _Datasets:
-    """Writes each column's rows into its datasets, one behind the other."""
+    """Writes each column's rows into its datasets, one after the other."""
 
     def __init__(self, file: NewFile, pieces: Sequence[Sequence[Any]]) -> None:
         self._file = file
@@ -115,7 +115,7 @@ def _read(path: Path) -> dict[str, Array]:
         if pieces := _pieces(file):
             return {FEATURES: _join(pieces)}
         entries = [(name, entry) for name, entry in file.items() if name != _NAMES]
-        # Files of others have no positions: their order is that of HDF5.
+        # Files of other programs have no positions: HDF5's order is used.
         entries.sort(key=lambda entry: int(entry[1].attrs.get(_POSITION, 0)))
         return {str(entry.attrs.get(_MODULE, name)): _array(entry) for name, entry in entries}
 
@@ -146,7 +146,7 @@ def _array(entry: Any) -> Array:
     if hasattr(entry, "shape"):
         array = np.asarray(entry[()])
         if array.dtype.name not in NUMBERS:
-            raise ValueError(f"{entry.name} is of type {array.dtype}, not features")
+            raise ValueError(f"{entry.name} has the type {array.dtype}, which features can't have")
         return array
     if pieces := _pieces(entry):
         return _join(pieces)

@@ -1,4 +1,4 @@
-"""A new file of HDF5, whatever happens to the disk; knows nothing of what is in it."""
+"""A new HDF5 file that reports a full disk as an error instead of crashing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import MissingDependencyError
 
 
 def h5py_for(what: str) -> Any:
-    """Return h5py. Raises MissingDependencyError that says what needs it."""
+    """Return h5py. Raises MissingDependencyError, naming what needs it."""
     try:
         import h5py
     except ImportError as error:
@@ -23,9 +23,9 @@ def h5py_for(what: str) -> Any:
 
 
 class _Disk:
-    """A file for HDF5, which crashes the process where a write fails: none does, visibly.
+    """A file for HDF5, which crashes the process if a write fails: here, all writes seem to work.
 
-    After the first failure nothing is written, and `check` tells of it.
+    After the first failure nothing is written, and `check` raises its error.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -58,21 +58,21 @@ class _Disk:
 
 @dataclass(frozen=True)
 class NewFile:
-    """h5py's file, and what to call after writing: it raises the OSError of a failed write."""
+    """h5py's file, and a check after writing, which raises the OSError of a failed write."""
 
     root: Any
     _disk: _Disk
 
     def check(self) -> None:
-        """Raise the OSError of what could not be written so far."""
+        """Raise the OSError of a write that failed so far."""
         self._disk.check()
 
 
 @contextmanager
 def new_file(path: Path, what: str, **options: Any) -> Iterator[NewFile]:
-    """Give a new file; `what` names those that need h5py, for the error where it is not there.
+    """Yield a new file; `what` names the files that need h5py, for the error if it is missing.
 
-    Raises MissingDependencyError, and OSError where the disk is full.
+    Raises MissingDependencyError, and OSError if the disk is full.
     """
     h5py = h5py_for(what)
     with path.open("x+b", buffering=0) as file:

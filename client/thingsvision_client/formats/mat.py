@@ -1,12 +1,12 @@
-"""MATLAB's files: a variable per module, version 5 below 2 GB and 7.3 from there; no server.
+"""MATLAB's files: a variable per module; version 5 below 2 GB, version 7.3 from there on.
 
-    features         an array alone, images x ... (MATLAB knows no dimension less than two)
+    features         a single array, images x ... (MATLAB has at least two dimensions)
     {module}         several; names are made valid as matlab.lang.makeValidName does
-    module_names     n x 1 cell array of the modules' own names, in the variables' order
-    file_names       n x 1 cell array of the rows' names, where they are known
+    module_names     n x 1 cell array of the modules' exact names, in the variables' order
+    file_names       n x 1 cell array of the rows' names, if known
 
-By image, for scripts that expect it: a variable per row, called as its image without the ending,
-`file_names` in the same order, and `features_shape`.
+By image, for scripts that expect it: a variable per row, named after its image without the
+ending, `file_names` in the same order, and `features_shape`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .matlab_names import variable_names
 from .spool import open_spool
 
 VERSION_5_BYTES = 2_000_000_000
-"""Files of fewer bytes are of version 5, which every MATLAB and scipy read."""
+"""Files of fewer bytes have version 5, which every MATLAB and scipy can read."""
 
 _ROWS = "file_names"
 _MODULES = "module_names"
@@ -62,7 +62,7 @@ def _open(path: Path, layout: Layout) -> Iterator[Writer]:
 
 @contextmanager
 def _open_5(path: Path, layout: Layout) -> Iterator[Writer]:
-    # MATLAB has the first dimension, the rows, side by side: all must be there to be written.
+    # MATLAB stores the first dimension, the rows, contiguously: writing needs all rows.
     with open_spool(path, layout) as spool:
         yield spool
         write_mat5(path, _cells(layout), zip(_variables(layout), spool.arrays(), strict=True))
@@ -83,7 +83,7 @@ def _open_73(path: Path, layout: Layout) -> Iterator[Writer]:
 
 
 def _write_by_image(path: Path, array: Array, names: Sequence[str]) -> None:
-    """Write a variable per row of an array, called as its image.
+    """Write a variable per row of an array, named after its image.
 
     Raises MissingDependencyError for 2 GB or more without h5py.
     """

@@ -1,7 +1,7 @@
-"""Variables in MATLAB's files of version 5, up to 2 GB; knows nothing of what they mean.
+"""Variables in MATLAB's files of version 5, up to 2 GB.
 
-Text goes through scipy, whose writer would hold numbers a second time in memory: they are written
-here, column by column. Layout: "MAT-File Format", MathWorks, "Level 5 MAT-File Format".
+Text goes through scipy. Its writer would copy numbers in memory, so they are written here, column
+by column. Layout: "MAT-File Format", MathWorks, "Level 5 MAT-File Format".
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TYPES: dict[str, tuple[int, int]] = {
     "int64": (12, 14),
     "uint64": (13, 15),
 }
-"""Type of the values in the file and class of the matrix in MATLAB, by numpy's name."""
+"""Type of the values in the file and class of the MATLAB matrix, by numpy's name."""
 
 _BLOCK_BYTES = 8 * 1024 * 1024
 
@@ -40,10 +40,10 @@ _BLOCK_BYTES = 8 * 1024 * 1024
 def write_mat5(
     path: Path, cells: Mapping[str, Sequence[str]], matrices: Iterator[tuple[str, Array]]
 ) -> None:
-    """Write cell arrays of text, n x 1, and matrices, of which one is in use at a time."""
+    """Write cell arrays of text, n x 1, and matrices, one at a time."""
     import scipy.io
 
-    savemat: Any = scipy.io.savemat  # takes open files, too; its types do not tell
+    savemat: Any = scipy.io.savemat  # also takes open files, unlike its types say
     texts = {name: _cell(lines) for name, lines in cells.items()}
     with path.open("xb") as file:
         savemat(file, texts)
@@ -81,7 +81,7 @@ def _element(value_type: int, content: bytes) -> bytes:
 
 
 def _blocks(array: Array) -> Iterator[Array]:
-    """Yield views that together are the array in C order, each of few bytes."""
+    """Yield small views that together are the array in C order."""
     row_bytes = array.nbytes // len(array)
     if row_bytes > _BLOCK_BYTES and array.ndim > 1:
         for row in array:

@@ -1,7 +1,7 @@
-"""Variables in MATLAB's files of version 7.3, of any size; knows nothing of what they mean.
+"""Variables in MATLAB's files of version 7.3, of any size.
 
-Such a file is HDF5 behind 512 bytes that tell so, where dimensions are in reverse order, attributes
-name MATLAB's classes, and a cell array is references to its cells below `#refs#`.
+Such a file is HDF5 behind a header of 512 bytes. Dimensions are in reverse order, attributes name
+MATLAB's classes, and a cell array consists of references to its cells below `#refs#`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _REFS = "#refs#"
 
 @contextmanager
 def new_mat73(path: Path) -> Iterator[NewFile]:
-    """Give a new file, which MATLAB knows as one of its own when the block has ended."""
+    """Yield a new file, which MATLAB can open after the block."""
     options = {"userblock_size": _USER_BLOCK_BYTES, "rdcc_nbytes": _CACHE_BYTES}
     with new_file(path, _WHAT, **options) as file:
         yield file
@@ -36,7 +36,7 @@ def new_mat73(path: Path) -> Iterator[NewFile]:
 
 
 def add_matrix(file: Any, name: str, shape: tuple[int, ...], dtype: str) -> Any:
-    """Return a new matrix of rows x more (n x 1 for one dimension), empty; see `fill`."""
+    """Return a new, empty matrix of rows x any shape (n x 1 for one dimension); see `fill`."""
     full = shape if len(shape) > 1 else (*shape, 1)
     row_bytes = int(np.prod(full[1:])) * np.dtype(dtype).itemsize
     rows = min(full[0], max(1, _CHUNK_BYTES // row_bytes))
@@ -49,7 +49,7 @@ def add_matrix(file: Any, name: str, shape: tuple[int, ...], dtype: str) -> Any:
 
 
 def fill(matrix: Any, start: int, rows: Array) -> None:
-    """Write rows from `start` on."""
+    """Write rows into a matrix, from row `start` on."""
     flipped = rows.reshape(len(rows), *matrix.shape[-2::-1]).T
     matrix[..., start : start + len(rows)] = flipped
 
@@ -104,7 +104,7 @@ def _line(text: Any) -> str:
 
 def _user_block() -> bytes:
     now = datetime.now().astimezone()
-    told = f"MATLAB 7.3 MAT-file, Platform: GLNXA64, Created on: {now:%a %b %d %H:%M:%S %Y} "
-    text = f"{told}HDF5 schema 1.00 .".encode("ascii", "replace").ljust(116)[:116]
-    # 8 bytes for what subsystems keep: nothing. Then the version, and the order of bytes.
+    description = f"MATLAB 7.3 MAT-file, Platform: GLNXA64, Created on: {now:%a %b %d %H:%M:%S %Y} "
+    text = f"{description}HDF5 schema 1.00 .".encode("ascii", "replace").ljust(116)[:116]
+    # 8 bytes for the (empty) subsystem data, then version and byte order.
     return (text + bytes(8) + b"\x00\x02IM").ljust(_USER_BLOCK_BYTES, b"\0")

@@ -1,4 +1,4 @@
-"""Names as MATLAB wants them for variables; knows no file."""
+"""Valid MATLAB variable names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 LONGEST = 63
-"""Characters in a name: MATLAB's `namelengthmax`."""
+"""Largest number of characters in a name: MATLAB's `namelengthmax`."""
 
 _KEYWORDS = frozenset(
     {"break", "case", "catch", "classdef", "continue", "else", "elseif", "end", "for", "function"}
@@ -16,10 +16,11 @@ _KEYWORDS = frozenset(
 
 
 def valid_name(name: str) -> str:
-    """Return what MATLAB's `matlab.lang.makeValidName` makes of a name.
+    """Return a name as MATLAB's `matlab.lang.makeValidName` changes it.
 
-    A letter behind white space becomes a capital and the space goes, what is no ASCII letter,
-    digit or underscore becomes `_`, keywords and names that begin with no letter get an `x`.
+    White space is removed and the letter behind it becomes a capital; any character but ASCII
+    letters, digits and underscores becomes `_`; keywords and names that don't begin with a letter
+    are prefixed with `x`.
     """
     if name in _KEYWORDS:
         name = name.capitalize()
@@ -30,9 +31,9 @@ def valid_name(name: str) -> str:
 
 
 def variable_names(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
-    """Return a valid name for each, different from all others and from those that are taken.
+    """Return a valid name for each, different from all others and from the `taken` ones.
 
-    What would be there twice gets `_1`, `_2` ..., as by `matlab.lang.makeUniqueStrings`.
+    Duplicates get `_1`, `_2` ..., as by `matlab.lang.makeUniqueStrings`.
     """
     used = set(taken)
     numbers: dict[str, int] = {}

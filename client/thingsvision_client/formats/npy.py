@@ -1,4 +1,4 @@
-"""numpy's own format: one array, header first; knows no names."""
+"""numpy's own format: one array, preceded by a header."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RowFile:
 
 
 def write_header(file: IO[bytes], layout: Layout, column: Column) -> None:
-    """Write what numpy reads before the values of a column."""
+    """Write the header that numpy expects before the values of a column."""
     dtype = np.dtype(column.dtype)
     facts = {
         "descr": np.lib.format.dtype_to_descr(dtype),

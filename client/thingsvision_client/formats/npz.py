@@ -1,4 +1,4 @@
-"""numpy's archive: an array per module, under the module's own name; knows no image names."""
+"""numpy's archive: an array per module, under the module's exact name."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _PART_BYTES = 16 * 1024 * 1024
 
 @contextmanager
 def _open(path: Path, layout: Layout) -> Iterator[Writer]:
-    # The members of an archive follow each other, while the rows of all arrive together.
+    # An archive has one member after the other, but rows of all members arrive together.
     with open_spool(path, layout) as spool:
         yield spool
         _write(path, layout, spool)
 
 
 def _write(path: Path, layout: Layout, spool: Spool) -> None:
-    # numpy's own writer takes the names as keywords, where `file` is one already.
+    # numpy's own writer takes names as keywords, but already has a parameter `file`.
     with zipfile.ZipFile(path, "x", zipfile.ZIP_STORED) as archive:
         for column, array in zip(layout.columns, spool.arrays(), strict=True):
             with archive.open(f"{column.name}.npy", "w", force_zip64=True) as entry:

@@ -1,4 +1,4 @@
-"""Parquet: a column of tensors per module and one of image names; knows no server.
+"""Parquet: a column of tensors per module, and one of image names.
 
 The types are those of the server's Arrow streams: `arrow.fixed_shape_tensor`, one row per image.
 """
@@ -43,7 +43,7 @@ class _RowGroups:
 def _open(path: Path, layout: Layout) -> Iterator[Writer]:
     import pyarrow.parquet as pq
 
-    # Features hardly repeat, so that a dictionary of them is a waste.
+    # Features hardly repeat, so a dictionary of them would be a waste.
     options = {"compression": "zstd", "use_dictionary": False}
     with pq.ParquetWriter(path, _schema(layout), **options) as writer:
         yield _RowGroups(writer, layout)
@@ -99,7 +99,9 @@ def _empty(field: Any, count: int) -> Array:
     except NotImplementedError:
         dtype = np.dtype(object)
     if dtype.name not in NUMBERS:
-        raise InvalidRequestError(f"The column {field.name!r} is {field.type}, not features.")
+        raise InvalidRequestError(
+            f"Column {field.name!r} has the type {field.type}, which features can't have."
+        )
     return np.empty((count, *shape), dtype)
 
 

@@ -1,8 +1,8 @@
-"""The files of one split: all of one set, in their places together; knows no format.
+"""The files of one split, which appear together and replace an older split.
 
-Beside the pieces lies `features.{suffix}.pieces.json`, which lists them. It says `complete: false`
-while an older set gives way to a newer one, so that a mixture is noticed. Sets without such a
-list, as other programs write them, are numbered from 1 without a gap.
+Beside the pieces is `features.{suffix}.pieces.json`, which lists them. While a newer split replaces
+an older one, it says `complete: false`, so that a mixture is detected. Splits without such a list,
+as other programs write them, are numbered from 1 without a gap.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _AGAIN = "split the features again"
 
 @dataclass(frozen=True)
 class Piece:
-    """A file of a split, by its path from the folder: whose rows it has, from start to stop."""
+    """A file of a split, by its path below the folder: its module and rows `start` to `stop`."""
 
     file: str
     module: str | None
@@ -37,20 +37,20 @@ class Piece:
 
 
 def list_path(folder: Path, suffix: str) -> Path:
-    """Return where the list of a split lies."""
+    """Return the path of the list of a split."""
     return folder / f"{FEATURES}.{suffix}.pieces.json"
 
 
 def piece_name(number: int, count: int) -> str:
-    """Return the name of a piece, counted from 1: features_01, with as many digits as needed."""
+    """Return the name of a piece, counted from 1: features_01, with more digits if needed."""
     return f"{FEATURES}_{number:0{max(2, len(str(count)))}d}"
 
 
 @contextmanager
 def atomic_pieces(folder: Path, suffix: str, pieces: Sequence[Piece]) -> Iterator[Path]:
-    """Give a folder for new pieces, which take the place of an older set when the block ends well.
+    """Yield a folder for new pieces, which replace an older split if the block succeeds.
 
-    Files beside them, `{file}.json`, go with them. When the block fails, the older set stays.
+    Their metadata, `{file}.json`, is replaced too. If the block fails, the older split stays.
     """
     folder.mkdir(parents=True, exist_ok=True)
     staging = folder / f".{FEATURES}.{suffix}.pieces.{uuid4().hex}"
@@ -81,10 +81,10 @@ def _swap(folder: Path, staging: Path, suffix: str, pieces: Sequence[Piece]) -> 
 
 
 def find_pieces(folder: Path, suffix: str) -> list[Piece]:
-    """Return the pieces of the one set that lies in a folder, in order; none where there is none.
+    """Return the pieces of the split in a folder, in order; empty if there is none.
 
-    Rows are not known (0 to 0) where no list tells. Raises InvalidRequestError for a set that is
-    not complete, or of which something changed.
+    Their rows are 0 to 0 without a list. Raises InvalidRequestError for a split that is incomplete
+    or was changed.
     """
     found = _files_by_number(folder, suffix)
     document = _read_list(list_path(folder, suffix))
@@ -92,14 +92,13 @@ def find_pieces(folder: Path, suffix: str) -> list[Piece]:
         return _without_list(folder, found)
     if not document["complete"]:
         raise InvalidRequestError(
-            f"A split into {folder} was interrupted while its files took the place of older ones: "
-            f"{_AGAIN}."
+            f"A split into {folder} was interrupted while it replaced an older one: {_AGAIN}."
         )
     pieces = _from_json(document)
     _check(folder, document)
     if unknown := {path.name for path in found} - {piece.file for piece in pieces}:
         raise InvalidRequestError(
-            f"{min(unknown)} in {folder} is not of the split that "
+            f"{min(unknown)} in {folder} does not belong to the split that "
             f"{list_path(folder, suffix).name} lists: remove it, or {_AGAIN}."
         )
     return pieces
@@ -113,7 +112,7 @@ def _check(folder: Path, document: Mapping[str, Any]) -> None:
             raise InvalidRequestError(f"{path}, a piece of the split, is missing: {_AGAIN}.")
         if size != entry["bytes"]:
             raise InvalidRequestError(
-                f"{path} has {size} bytes, not the {entry['bytes']} that the split wrote: {_AGAIN}."
+                f"{path} must have {entry['bytes']} bytes, as written, got {size}: {_AGAIN}."
             )
 
 
@@ -121,7 +120,7 @@ def _without_list(folder: Path, found: Mapping[Path, int]) -> list[Piece]:
     by_number = sorted((number, path.name) for path, number in found.items())
     for expected, (number, name) in enumerate(by_number, 1):
         if number < expected:
-            raise InvalidRequestError(f"{name} in {folder} has a number that another file has.")
+            raise InvalidRequestError(f"{name} in {folder} has the same number as another file.")
         if number > expected:
             raise InvalidRequestError(
                 f"Piece {expected} of the split in {folder} is missing; the next is {name}."
@@ -130,7 +129,7 @@ def _without_list(folder: Path, found: Mapping[Path, int]) -> list[Piece]:
 
 
 def _files_by_number(folder: Path, suffix: str) -> dict[Path, int]:
-    """Return the files of a folder that are called like pieces, with their numbers."""
+    """Return the files of a folder that are named like pieces, with their numbers."""
     files = folder.iterdir() if folder.is_dir() else ()
     numbered = ((path, _PIECE.fullmatch(path.name)) for path in files)
     return {path: int(match[1]) for path, match in numbered if match and match[2] == suffix}
@@ -140,7 +139,7 @@ def _read_pieces(folder: Path, suffix: str) -> list[Piece] | None:
     try:
         document = _read_list(list_path(folder, suffix))
         return None if document is None else _from_json(document)
-    except InvalidRequestError:  # it gives way to a good one
+    except InvalidRequestError:  # a good list replaces it
         return None
 
 
@@ -153,7 +152,7 @@ def _read_list(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise InvalidRequestError(f"Can't read {path}, a list of pieces: {error}") from error
     if not known:
-        raise InvalidRequestError(f"{path} is no list of pieces of format {_FORMAT}.")
+        raise InvalidRequestError(f"{path} must be a list of pieces of format {_FORMAT}.")
     return document
 
 
@@ -189,14 +188,16 @@ def _from_json(document: Mapping[str, Any]) -> list[Piece]:
         raise InvalidRequestError(f"A list of pieces has a broken entry: {error}") from error
     for piece in pieces:
         *above, name = piece.file.split("/")
-        # Files are removed by such a list: none but pieces, none outside of its folder.
+        # Listed files may be deleted: they must be pieces, inside the folder.
         if len(above) > 1 or ".." in above or not _PIECE.fullmatch(name):
-            raise InvalidRequestError(f"A list of pieces names {piece.file!r}, which is none.")
+            raise InvalidRequestError(
+                f"A list of pieces names {piece.file!r}, which is not a piece."
+            )
     return pieces
 
 
 def _as_pieces(folder: Path, paths: set[Path]) -> list[Piece]:
-    """Return what must go as pieces, so that it goes at the next split if not at this one."""
+    """Return files to delete as pieces, so that the next split deletes them if this one fails."""
     return [Piece(path.relative_to(folder).as_posix(), None, 0, 0) for path in sorted(paths)]
 
 
@@ -204,12 +205,12 @@ def _remove(path: Path, folder: Path) -> None:
     path.unlink(missing_ok=True)
     metadata_path(path).unlink(missing_ok=True)
     if path.parent != folder:
-        with suppress(OSError):  # other files are there
+        with suppress(OSError):  # has other files
             path.parent.rmdir()
 
 
 def _move(source: Path, target: Path) -> None:
-    """Move a file over another; what is not there takes the other away."""
+    """Move a file over another; if it does not exist, delete the other."""
     try:
         source.replace(target)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""PyTorch's format: a tensor, or a dict of them by module; knows no image names."""
+"""PyTorch's format: a tensor, or a dict of tensors by module."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def _open(path: Path, layout: Layout) -> Iterator[Writer]:
 
 def _write(path: Path, layout: Layout, spool: Spool) -> None:
     torch = _torch()
-    # Tensors look into the memory map, and are written from there.
+    # Tensors share memory with the memory map, and are written from there.
     tensors = [torch.from_numpy(array) for array in spool.arrays()]
     names = [column.name for column in layout.columns]
     content = tensors[0] if layout.is_alone else dict(zip(names, tensors, strict=True))
     try:
         torch.save(content, path)
-    except RuntimeError as error:  # torch's word for a full disk
+    except RuntimeError as error:  # what torch raises for a full disk
         raise OSError(f"{path} can't be written: {error}") from error
 
 
@@ -39,7 +39,9 @@ def _read(path: Path) -> dict[str, Array]:
     tensors = content if isinstance(content, dict) else {FEATURES: content}
     strange = [name for name, one in tensors.items() if not isinstance(one, torch.Tensor)]
     if strange:
-        raise InvalidRequestError(f"{path} has something that is no tensor: {strange[0]!r}.")
+        raise InvalidRequestError(
+            f"{path} must contain tensors only; {strange[0]!r} is not a tensor."
+        )
     return {str(name): tensor.detach().numpy() for name, tensor in tensors.items()}
 
 
@@ -48,7 +50,7 @@ def _torch() -> Any:
         import torch
     except ImportError as error:
         raise MissingDependencyError(
-            "pt files need torch: pip install torch, or take another format, such as npy."
+            "pt files need torch: pip install torch, or use another format, such as npy."
         ) from error
     return torch
 

@@ -1,4 +1,4 @@
-"""Arrays of many dimensions as text: their matrices, one below the other; knows no server.
+"""Arrays of many dimensions as text: their matrices, one below the other.
 
 # Array shape: (2, 3, 4, 5)
 # Type: float32
@@ -27,7 +27,7 @@ _TYPE = re.compile(r"# Type: (\w+)\s*")
 
 def write_slices(file: IO[bytes], array: Array) -> None:
     """Write the shape and then the matrices of the last two dimensions, with all digits."""
-    # The type has a line for itself: the original reads all digits of the first as the shape.
+    # The type has its own line: the original library parses all digits of the first as the shape.
     file.write(f"# Array shape: {array.shape}\n# Type: {array.dtype.name}\n".encode())
     for index in np.ndindex(array.shape[:-2]):
         np.savetxt(file, array[index], fmt=number_format(array.dtype.name))
@@ -35,7 +35,7 @@ def write_slices(file: IO[bytes], array: Array) -> None:
 
 
 def read_slices(path: Path) -> Array:
-    """Return the array, float64 where the file tells no type. Raises InvalidRequestError."""
+    """Return the array; float64 if the file records no type. Raises InvalidRequestError."""
     try:
         with path.open(encoding="utf-8") as file:
             shape = _SHAPE.fullmatch(file.readline())
@@ -54,9 +54,9 @@ def _as_shape(match: re.Match[str] | None) -> tuple[int, ...]:
 def _values(path: Path, shape: tuple[int, ...], dtype: str) -> Array:
     if dtype not in NUMBERS:
         raise ValueError(f"there is no type {dtype!r}")
-    # numpy reads whole numbers as such, where floats would lose digits.
+    # Integers are read as integers, since floats would lose digits.
     read_as = dtype if "int" in dtype else "float64"
     values: Array = np.loadtxt(path, dtype=read_as, ndmin=2)
     if values.size != prod(shape):
-        raise ValueError(f"it has {values.size} values, but the shape {shape}")
+        raise ValueError(f"it must have {prod(shape)} values for shape {shape}, got {values.size}")
     return values.reshape(shape).astype(dtype, copy=False)

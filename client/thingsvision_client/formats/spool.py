@@ -1,4 +1,4 @@
-"""Rows that wait on the disk, since their format wants them whole; knows no format."""
+"""Temporary files for the rows of formats that need whole columns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .base import Layout
 
 
 class Spool:
-    """One nameless file per column, which is gone when the block ends, however it ends."""
+    """A nameless file per column, which is deleted when the block ends, even by an error."""
 
     def __init__(self, layout: Layout, files: Sequence[IO[bytes]]) -> None:
         self._layout = layout
@@ -23,12 +23,12 @@ class Spool:
 
     def write(self, rows: Sequence[Array]) -> None:
         """Append rows of every column, in C order."""
-        # Not through memory maps: a full disk is an error here, there it ends the process.
+        # Not through memory maps: with them a full disk kills the process instead of raising.
         for file, array in zip(self._files, rows, strict=True):
             file.write(array.data)
 
     def arrays(self) -> Iterator[Array]:
-        """Yield each column, whole, mapped into memory; what is changed there is not kept."""
+        """Yield each column, whole, as a private memory map; changes are not stored."""
         for file, column in zip(self._files, self._layout.columns, strict=True):
             file.flush()
             shape = self._layout.shape_of(column)
@@ -37,7 +37,7 @@ class Spool:
 
 @contextmanager
 def open_spool(path: Path, layout: Layout) -> Iterator[Spool]:
-    """Give a spool on the disk where `path` will be."""
+    """Yield a spool on the disk of `path`."""
     with ExitStack() as stack:
         files = [stack.enter_context(TemporaryFile(dir=path.parent)) for _ in layout.columns]
         yield Spool(layout, files)

@@ -1,4 +1,4 @@
-"""Text as numpy's `savetxt` writes it: a line per row; knows neither types nor names."""
+"""Text as numpy's `savetxt` writes it: a line per row, without types or names."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ..arrays import Array
 from .base import FEATURES, FileFormat, Layout, Writer
 
 _DIGITS = {"float16": "%.5g", "float32": "%.9g", "float64": "%.17g"}
-"""As many digits as bring back the very value, by type."""
+"""Formats with enough digits to read the exact value back, by type."""
 
 
 def number_format(dtype: str) -> str:
-    """Return how a value of a type is printed, so that reading gives the same value."""
+    """Return how to print values of a type so that they are read back exactly."""
     return _DIGITS.get(dtype, "%d")
 
 

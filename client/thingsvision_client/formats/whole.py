@@ -1,4 +1,4 @@
-"""Arrays that are in memory into files, a part at a time; knows no server."""
+"""Arrays in memory, written to files part by part."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _PART_BYTES = 16 * 1024 * 1024
 
 
 def layout_of(arrays: Mapping[str, Array], names: Sequence[str] | None = None) -> Layout:
-    """Return the layout of arrays of images x ... by name. Raises InvalidRequestError."""
+    """Return the layout of arrays of images x any shape, by name. Raises InvalidRequestError."""
     counts = {name: _count(name, array) for name, array in arrays.items()}
     if len(set(counts.values())) != 1:
         raise InvalidRequestError(
-            f"The arrays of one file have the same number of images, not {counts}."
+            f"The arrays of one file must have the same number of images, got {counts}."
             if counts
             else "There is nothing to save: no array."
         )
@@ -34,9 +34,9 @@ def write_whole(
     file_format: FileFormat,
     names: Sequence[str] | None = None,
 ) -> None:
-    """Write arrays of the same number of images to a file, which is replaced when complete.
+    """Write arrays of the same number of images to a file, atomically.
 
-    `names` of the rows go in where the format has a place for them. Raises InvalidRequestError.
+    `names` of the rows are stored if the format can. Raises InvalidRequestError.
     """
     layout = layout_of(arrays, names)
     file_format.check(layout.columns)
@@ -49,7 +49,7 @@ def write_whole(
 
 
 def write_in_parts(arrays: Mapping[str, Array], layout: Layout, writer: Writer) -> None:
-    """Write all rows, a part at a time: what must be copied is a part only."""
+    """Write all rows, one part at a time, so that only a part is copied."""
     step = max(1, _PART_BYTES * layout.count // layout.byte_count)
     for start in range(0, layout.count, step):
         writer.write(
@@ -62,5 +62,7 @@ def write_in_parts(arrays: Mapping[str, Array], layout: Layout, writer: Writer) 
 
 def _count(name: str, array: Array) -> int:
     if not array.ndim:
-        raise InvalidRequestError(f"{name!r} is a single value, not an array of images x ....")
+        raise InvalidRequestError(
+            f"{name!r} must be an array of images x any shape, got a single value."
+        )
     return len(array)

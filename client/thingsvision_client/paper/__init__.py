@@ -1,1 +1,1 @@
-"""The paper's library, THINGSvision 1.x, by its own names: models, data loaders, comparisons."""
+"""The library of the paper, THINGSvision 1.x, under its own names."""

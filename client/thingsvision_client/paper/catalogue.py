@@ -1,4 +1,4 @@
-"""The source of a model that a script names alone, by the server's list of models; loads none."""
+"""The source of a model that a script names without one, from the server's list of models."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ ORDER: Mapping[str, Sequence[str]] = {
     "pt": ("torchvision", "custom", "ssl", "timm", "transformers"),
     "tf": ("keras", "custom"),
 }
-"""Where a name is looked for, by backend: the first source that has it wins, others come last."""
+"""Order in which sources are searched for a name, by backend; all others come last."""
 
 PAPER_NAMES: Mapping[str, str] = {"clip-ViT": "clip/ViT-B-32", "clip-RN": "clip/RN50"}
-"""Names of the paper that sources have under another."""
+"""The paper's names for models that have other names in their sources."""
 
 _MOST_NEAR = 5
 
 
 def find_model(client: Client, name: str, backend: str) -> Model:
-    """Return the model of that name which runs on a backend, with its default weights.
+    """Return the first model of that name which runs on a backend, with its default weights.
 
     Raises UnknownModelError with near matches.
     """

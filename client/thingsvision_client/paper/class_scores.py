@@ -1,4 +1,4 @@
-"""A model's output as class probabilities: which module has it, and what it means; pure."""
+"""Class probabilities from a model's output: the module that has them, and their meaning."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _SOFTMAX = "activation=softmax"
 
 @dataclass(frozen=True)
 class ClassScores:
-    """The module that puts out a score per class; they may be probabilities already."""
+    """The module whose output is a score per class; the scores may already be probabilities."""
 
     module: str
     are_probabilities: bool
 
     def probabilities(self, scores: Array) -> Array:
-        """Return images x classes: the softmax of the scores, each row with a sum of 1."""
+        """Return images x classes: the softmax of the scores, so that each row sums to 1."""
         flat: Array = scores.reshape(len(scores), -1)
         if self.are_probabilities:
             return flat
@@ -34,16 +34,16 @@ class ClassScores:
 
 
 def class_scores(modules: Sequence[ModuleInfo]) -> ClassScores:
-    """Return where a model has its class scores: its output as a whole.
+    """Return the class scores of a model: its output as a whole.
 
-    Networks of Keras end in a softmax of their own. Raises InvalidRequestError for a model whose
-    output is no vector per image, such as CLIP.
+    Networks of Keras end in a softmax. Raises InvalidRequestError for a model whose output is not a
+    vector per image, such as CLIP.
     """
     whole = next((module for module in modules if not module.name), None)
     if whole is None or not whole.extractable or len(whole.output_shape) != 1:
         raise InvalidRequestError(
-            "return_probabilities needs a model that puts out a score per class; this one does "
-            "not (CLIP and the like compare images with texts)."
+            "return_probabilities needs a model whose output is a score per class, unlike this "
+            "one (CLIP and the like compare images with texts)."
         )
     run = [module for module in modules if module.name and module.call_count]
     is_softmax = bool(run) and (run[-1].type == "Softmax" or _SOFTMAX in run[-1].attributes)

@@ -1,4 +1,4 @@
-"""Names of ImageNet's classes, and the most probable ones of images; knows no server."""
+"""Names of ImageNet's classes, and the most probable classes of images."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _LINES = (
     re.compile(r"(?P<number>\d+)[:,]?\s+(?P<name>.+)"),
     re.compile(r"(?P<name>.+)"),
 )
-"""Lines of files of classes, the first that fits: `0: 'tench, Tinca tinca',` of a dictionary,
-`tench.n.01` of WordNet, `n01440764 tench, Tinca tinca` of Kaggle, `0 tench`, and `tench`."""
+"""Patterns of lines in class files, in the order tried: `0: 'tench, Tinca tinca',` (a dictionary),
+`tench.n.01` (WordNet), `n01440764 tench, Tinca tinca` (Kaggle), `0 tench`, and `tench`."""
 
 
 def get_cls_mapping_imagenet(
@@ -68,7 +68,7 @@ def get_cls_mapping_imagenet(
     read = [_class(line, place) for place, line in enumerate(lines)]
     classes = dict(sorted(read))
     if not classes or list(classes) != list(range(len(read))):
-        raise InvalidRequestError(f"{path} does not have one class for each number from 0 on.")
+        raise InvalidRequestError(f"{path} must have one class for each number from 0 on.")
     if save_as_json:
         _write_json(path.with_name("imagenet_idx2class.json"), classes)
     return classes
@@ -117,11 +117,13 @@ def get_class_probabilities(
     if names is None or rows.shape != (len(names), len(classes)):
         images = "no" if names is None else len(names)
         raise InvalidRequestError(
-            f"probas has the shape {rows.shape}, but {folder / FILE_NAMES} names {images} images, "
-            f"and {cls_file} {len(classes)} classes."
+            f"probas must be images x classes, got shape {rows.shape}; {folder / FILE_NAMES} names "
+            f"{images} images, and {cls_file} {len(classes)} classes."
         )
     if not 1 <= top_k <= len(classes):
-        raise InvalidRequestError(f"top_k is 1 to {len(classes)}, the number of classes.")
+        raise InvalidRequestError(
+            f"top_k must be from 1 to {len(classes)}, the number of classes; got {top_k}."
+        )
     best = np.argsort(-rows, axis=1, kind="stable")[:, :top_k]
     found = {
         name: {classes[int(number)]: float(row[number]) for number in numbers}

@@ -1,4 +1,4 @@
-"""How alike models see the same images: their RDMs, correlated with each other (Figure 2)."""
+"""Similarity of models: their RDMs of the same images, correlated with each other (Figure 2)."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def compare_models(
     references = _references(reference_rdms or {}, len(image_names(Path(root))))
     labels = [*_labels(chosen), *references]
     if len(set(labels)) < len(labels):
-        raise InvalidRequestError(f"Two rows would be called the same: {', '.join(labels)}.")
+        raise InvalidRequestError(f"Names of rows must differ, got {', '.join(labels)}.")
     rdms: dict[Choice, Float64Array] = {}
     for name, by_module in study.by_model(chosen, Path(root), Path(out_path)):
         for module, features in by_module.items():
@@ -111,9 +111,7 @@ def _correlations(rdms: Sequence[Float64Array], correlation: str) -> Float64Arra
 def _references(rdms: Mapping[str, npt.ArrayLike], count: int) -> dict[str, Float64Array]:
     arrays = {name: np.asarray(rdm, dtype=np.float64) for name, rdm in rdms.items()}
     if wrong := {name: one.shape for name, one in arrays.items() if one.shape != (count, count)}:
-        raise InvalidRequestError(
-            f"There are {count} images, but reference_rdms have the shapes {wrong}."
-        )
+        raise InvalidRequestError(f"reference_rdms must be {count} x {count}, got shapes {wrong}.")
     return arrays
 
 
@@ -129,9 +127,9 @@ def _folder(out_path: Path, model_name: str, module: str) -> Path:
     return out_path / file_stem(model_name) / file_stem(module)
 
 
-def _check(value: str, valid: Sequence[str] | Mapping[str, Any], called: str) -> None:
+def _check(value: str, valid: Sequence[str] | Mapping[str, Any], name: str) -> None:
     if value not in valid:
-        raise InvalidRequestError(f"{called} is one of {', '.join(valid)}, not {value!r}.")
+        raise InvalidRequestError(f"{name} must be one of {', '.join(valid)}, got {value!r}.")
 
 
 def _pandas() -> Any:
@@ -139,6 +137,6 @@ def _pandas() -> Any:
         import pandas
     except ImportError as error:
         raise MissingDependencyError(
-            "compare_models returns a DataFrame: pip install 'thingsvision-service[pandas]'."
+            "compare_models needs pandas: pip install 'thingsvision-service[pandas]'"
         ) from error
     return pandas

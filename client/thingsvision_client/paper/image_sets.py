@@ -1,4 +1,4 @@
-"""Which images of ImageNet and THINGS the flags of the paper's time stand for; opens none.
+"""The images of ImageNet and THINGS that the paper's flags select.
 
 ImageNet is as on Kaggle, with its lists in the images' folder; the lists of THINGS are in the
 folder `data` of the working directory.
@@ -31,10 +31,10 @@ Names = Sequence[str]
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Which images, in which order (None: as they are found).
+    """Images and their order; None means as found.
 
-    `classes` are all of a list, in the order of their numbers; empty: those that are found.
-    `numbers` are the classes of images by their names; None: folders tell.
+    `classes` are all classes of a list, in the order of their numbers; empty if the folders are the
+    classes. `numbers` are class numbers by image name; None if folders have them.
     """
 
     class_names: Names | None = None
@@ -72,16 +72,18 @@ def load_item_names(folder: str | Path = "./data") -> npt.NDArray[np.str_]:
 
 
 def imagenet_train(root: Path, file_names: Names | None) -> ImageSet:
-    """Return folders of synsets, ordered and numbered as they are listed."""
+    """Return synset folders, ordered and numbered as in the list of synsets."""
     synsets = _synsets(root)
     if strange := [folder for folder in class_folders(root) if folder not in synsets]:
-        raise InvalidRequestError(f"{root} has folders that {SYNSETS} does not list: {strange}.")
+        raise InvalidRequestError(
+            f"Folders in {root} must be in {SYNSETS}; these are not: {strange}."
+        )
     folders = sorted(class_folders(root), key=synsets.__getitem__)
     return ImageSet(folders, file_names, list(synsets))
 
 
 def imagenet_val(root: Path, file_names: Names | None) -> ImageSet:
-    """Return files whose synsets a table tells."""
+    """Return files whose synsets are in a table."""
     synsets = _synsets(root)
     table = root / f"LOC_{root.resolve().name}_solution.csv"
     rows = _columns(table, ",", "ImageId", "PredictionString")
@@ -91,21 +93,21 @@ def imagenet_val(root: Path, file_names: Names | None) -> ImageSet:
     for name in names:
         number = synsets.get(solutions.get(Path(name).stem, ""))
         if number is None:
-            fault = f"{table.name} and {SYNSETS} tell no class of {name!r}."
+            fault = f"{table.name} and {SYNSETS} have no class for {name!r}."
             raise InvalidRequestError(fault, subject=name)
         numbers[name] = number
     return ImageSet(None, names, list(synsets), numbers)
 
 
 def things(root: Path, file_names: Names | None) -> ImageSet:
-    """Return folders of concepts in the order of their list."""
+    """Return concept folders in the order of their list."""
     concepts, folders = _unique_ids(DATA / "things_concepts.tsv"), class_folders(root)
     missing, strange = sorted({*concepts} - {*folders}), sorted({*folders} - {*concepts})
     if missing or strange:
         raise InvalidRequestError(
-            f"{root} has no images of {len(missing)} concepts in things_concepts.tsv "
-            f"{missing[:_MOST_NAMED]}, and {len(strange)} folders that are none "
-            f"{strange[:_MOST_NAMED]}: without things=True folders are taken as they are, sorted."
+            f"{root} lacks {len(missing)} concepts of things_concepts.tsv {missing[:_MOST_NAMED]}, "
+            f"and has {len(strange)} folders that are not concepts {strange[:_MOST_NAMED]}: "
+            "without things=True, folders are used as they are, sorted."
         )
     return ImageSet(concepts, file_names)
 
@@ -114,7 +116,7 @@ def things_behavior(_root: Path, file_names: Names | None) -> ImageSet:
     """Return the files of items in the order of their list."""
     if file_names is not None:
         raise InvalidRequestError(
-            "things_behavior takes its order from item_names.tsv: leave out file_names or the flag."
+            "things_behavior uses the order of item_names.tsv: leave out file_names or the flag."
         )
     return ImageSet(file_names=[f"{item}.jpg" for item in load_item_names(DATA)])
 
@@ -125,11 +127,11 @@ IMAGE_SETS: Mapping[str, Callable[[Path, Names | None], ImageSet]] = {
     "things": things,
     "things_behavior": things_behavior,
 }
-"""By flag: what to make of a folder and a user's own order. Each raises InvalidRequestError."""
+"""By flag: images of a folder and a user's own order. Each raises InvalidRequestError."""
 
 
 def _synsets(root: Path) -> dict[str, int]:
-    """Return ImageNet's classes, and their numbers."""
+    """Return ImageNet's classes and their numbers."""
     lines = [line for line in _read(root / SYNSETS).splitlines() if line.strip()]
     return {line.split()[0]: number for number, line in enumerate(lines)}
 
@@ -141,7 +143,7 @@ def _unique_ids(path: Path) -> list[str]:
 def _columns(path: Path, delimiter: str, *wanted: str) -> list[tuple[str, ...]]:
     rows = list(csv.DictReader(StringIO(_read(path), newline=""), delimiter=delimiter))
     if not rows or any(row.get(column) is None for row in rows for column in wanted):
-        raise InvalidRequestError(f"{path} is no table with the columns {', '.join(wanted)}.")
+        raise InvalidRequestError(f"{path} must be a table with the columns {', '.join(wanted)}.")
     return [tuple(row[column] for column in wanted) for row in rows]
 
 
@@ -149,4 +151,4 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequestError(f"Can't read {path}, which is needed here: {error}") from error
+        raise InvalidRequestError(f"Can't read {path}, which this flag needs: {error}") from error

@@ -1,4 +1,4 @@
-"""Images and the class number of each, as the paper's data loaders give both; knows no server."""
+"""Images and the class number of each, from the data loaders of the paper."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Batches for an extractor; `targets`, images x 1, are known once all were read."""
+    """Batches for an extractor; `targets`, images x 1, are known once all batches were read."""
 
     batches: Any
     targets: Callable[[], Array]
@@ -25,14 +25,14 @@ class LabelledImages:
 def labelled_images(data_loader: Any) -> LabelledImages:
     """Return the images and targets of a DataLoader, or of any iterable of (images, targets).
 
-    Raises TypeError for neither, and InvalidRequestError for images without targets.
+    Raises TypeError for anything else, and InvalidRequestError for images without targets.
     """
     if isinstance(data_loader, DataLoader):
         return _of_loader(data_loader)
     if not isinstance(data_loader, Iterable) or isinstance(data_loader, (str, bytes, Mapping)):
         raise TypeError(
-            "data_loader is what vision.load_dl returns, or an iterable of (images, targets); "
-            f"not {type(data_loader)}"
+            "data_loader must be what vision.load_dl returns or an iterable of (images, targets), "
+            f"got {type(data_loader)}"
         )
     seen: list[Array] = []
     return LabelledImages(_note_targets(data_loader, seen), lambda: _join(seen))
@@ -42,25 +42,25 @@ def _of_loader(loader: DataLoader) -> LabelledImages:
     dataset = loader.dataset
     if isinstance(dataset, HDF5Dataset):
         raise InvalidRequestError(
-            "An HDF5Dataset has no classes to return as targets: "
-            "get_extractor(...).extract_features returns its features alone."
+            "An HDF5Dataset has no classes for targets: use get_extractor(...).extract_features, "
+            "which returns features only."
         )
     return LabelledImages(loader, lambda: dataset.targets)
 
 
 def _note_targets(batches: Iterable[Any], seen: list[Array]) -> Iterator[Any]:
-    """Yield the images of batches, and keep their targets."""
+    """Yield the images of batches, and collect their targets."""
     for batch in batches:
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:
             raise InvalidRequestError(
-                "A batch of data_loader is a pair (images, targets): for images alone there is "
+                "A batch of data_loader must be a pair (images, targets): for images alone, use "
                 "get_extractor(...).extract_features."
             )
         images, targets = batch[0], as_array(batch[1])
         if targets.shape[:1] != as_array(images).shape[:1]:
             raise InvalidRequestError(
-                f"A batch has images of shape {tuple(images.shape)}, but targets of shape "
-                f"{targets.shape}."
+                "Images and targets of a batch must have the same length, got shapes "
+                f"{tuple(images.shape)} and {targets.shape}."
             )
         seen.append(targets.reshape(len(targets), -1))
         yield images

@@ -1,4 +1,4 @@
-"""Images and the numbers of their classes for a model of the paper's time; sends none."""
+"""Images and their class numbers, as a data loader for the paper's model."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 class NumberedImages(ImageDataset):
-    """Images whose classes a table tells, not their folders; `numbers` are by name."""
+    """Images whose classes are in a table instead of folders; `numbers` are by image name."""
 
     numbers: Mapping[str, int]
 
     @property
     def targets(self) -> npt.NDArray[np.int64]:
-        """The class of each image, N x 1, by that table."""
+        """The class number of each image, N x 1, from the table."""
         import numpy as np
 
         return np.array([[self.numbers[name]] for name in self.names], dtype=np.int64)
@@ -79,8 +79,8 @@ def load_dl(
     """
     if add_ref_imgs:
         raise InvalidRequestError(
-            "add_ref_imgs took images from outside of root: copy each into the folder of its "
-            "concept instead (aardvark.jpg into aardvark/, where it comes first), and leave it out."
+            "add_ref_imgs is not supported, since its images lie outside root: copy each into the "
+            "folder of its concept (aardvark.jpg into aardvark/, where it comes first) instead."
         )
     flags = {
         "imagenet_train": imagenet_train,
@@ -88,13 +88,20 @@ def load_dl(
         "things": things,
         "things_behavior": things_behavior,
     }
-    wanted = _image_set(flags, Path(root), file_names)
-    kind = ImageDataset if wanted.numbers is None else NumberedImages
-    dataset = kind(root, out_path, backend, wanted.class_names, wanted.file_names, transforms)
-    if wanted.classes:
-        dataset.classes = list(wanted.classes)
-    if isinstance(dataset, NumberedImages) and wanted.numbers is not None:
-        dataset.numbers = wanted.numbers
+    image_set = _image_set(flags, Path(root), file_names)
+    kind = ImageDataset if image_set.numbers is None else NumberedImages
+    dataset = kind(
+        root,
+        out_path,
+        backend,
+        class_names=image_set.class_names,
+        file_names=image_set.file_names,
+        transforms=transforms,
+    )
+    if image_set.classes:
+        dataset.classes = list(image_set.classes)
+    if isinstance(dataset, NumberedImages) and image_set.numbers is not None:
+        dataset.numbers = image_set.numbers
     return DataLoader(dataset, batch_size, backend)
 
 
@@ -103,7 +110,7 @@ def _image_set(
 ) -> ImageSet:
     chosen = [flag for flag, is_on in flags.items() if is_on]
     if len(chosen) > 1:
-        raise InvalidRequestError(f"Of the flags, {', '.join(chosen)} are True: give one.")
+        raise InvalidRequestError(f"Only one flag may be True, got {', '.join(chosen)}.")
     if not root.is_dir():
         raise InvalidRequestError(f"There is no folder {str(root)!r}.")
     return IMAGE_SETS[chosen[0]](root, file_names) if chosen else ImageSet(file_names=file_names)

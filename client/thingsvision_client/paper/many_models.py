@@ -1,4 +1,4 @@
-"""The same images through several models or modules: one call for each; knows no analysis."""
+"""The same images through several models or modules, in one call."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Choice:
-    """A model and a module of it (or what the names of several have in common)."""
+    """A model and one of its modules, or a pattern that several match."""
 
     model_name: str
     module_name: str
@@ -32,17 +32,18 @@ class Choice:
 def choices(
     model_names: Sequence[str], module_names: Sequence[str], clip: bool | Sequence[bool]
 ) -> list[Choice]:
-    """Return models and modules side by side. Raises InvalidRequestError for other numbers.
+    """Return models and modules in pairs.
 
-    Which models are CLIP's the server knows: `clip` is only counted.
+    Only the length of `clip` matters: the server knows which models are CLIP's. Raises
+    InvalidRequestError for lists of different lengths.
     """
     flags = [clip] * len(model_names) if isinstance(clip, bool) else list(clip)
     lists = {"model_names": model_names, "module_names": module_names, "clip": flags}
     if texts := [name for name, value in lists.items() if isinstance(value, str)]:
-        raise InvalidRequestError(f"{texts[0]} is a list, such as [{lists[texts[0]]!r}].")
+        raise InvalidRequestError(f"{texts[0]} must be a list, such as [{lists[texts[0]]!r}].")
     counts = {name: len(value) for name, value in lists.items()}
     if len(set(counts.values())) != 1 or not model_names:
-        raise InvalidRequestError(f"There is one module (and clip) per model, not {counts}.")
+        raise InvalidRequestError(f"There must be one module (and clip) per model, got {counts}.")
     return [Choice(*pair) for pair in zip(model_names, module_names, strict=True)]
 
 
@@ -231,7 +232,7 @@ extract_features_across_datasets_and_modules = extract_features_across_models_da
 
 @dataclass(frozen=True)
 class Study:
-    """What is the same for all models of one call."""
+    """The options that all models of one call share."""
 
     pretrained: bool
     batch_size: int
@@ -241,7 +242,7 @@ class Study:
     def by_model(
         self, chosen: Sequence[Choice], root: Path, out_path: Path
     ) -> Iterator[tuple[str, dict[str, Array]]]:
-        """Yield models and their features by module, from one forward pass for each model."""
+        """Yield each model and its features by module, from one forward pass per model."""
         for name in dict.fromkeys(choice.model_name for choice in chosen):
             modules = [choice.module_name for choice in chosen if choice.model_name == name]
             model = self._model(name)
@@ -270,11 +271,11 @@ class Study:
         *,
         is_pattern: bool,
     ) -> None:
-        """Write the features of every folder and model; in memory there are those of one module."""
-        file_format = f_format.removeprefix(".")  # as scripts wrote before
+        """Write the features of every folder and model, with one module's at a time in memory."""
+        file_format = f_format.removeprefix(".")  # older scripts write .txt
         check_format(file_format, 1)
         if isinstance(img_paths, str):
-            raise InvalidRequestError(f"img_paths is a list, such as [{img_paths!r}].")
+            raise InvalidRequestError(f"img_paths must be a list, such as [{img_paths!r}].")
         plan = [(self._model(choice.model_name), choice) for choice in chosen]
         asked = [
             (model, choice.model_name, module)
@@ -290,7 +291,7 @@ class Study:
     def _modules(
         self, model: Model, choice: Choice, file_format: str, *, is_pattern: bool
     ) -> Iterator[str]:
-        """Yield the modules that a choice means. Raises InvalidRequestError where one can't be."""
+        """Yield the modules that a choice selects. Raises InvalidRequestError if there is none."""
         name, modules = choice.module_name, model.modules()
         found = _match_modules(modules, name) if is_pattern else [find_module(name, modules)]
         usable = [module for module in found if module.extractable]
@@ -309,12 +310,12 @@ def _match_modules(modules: Iterable[ModuleInfo], pattern: str) -> list[ModuleIn
         found = re.compile(pattern)
     except re.error as error:
         raise InvalidRequestError(
-            f"{pattern!r} is no regular expression ({error}): put a \\ before the signs at fault."
+            f"{pattern!r} is not a regular expression ({error}): escape special characters with \\."
         ) from error
     return [module for module in modules if module.name and found.search(module.name)]
 
 
 def _folder(out_path: Path, img_path: Path, model_name: str, module: str) -> Path:
-    """Return a folder within `out_path`, whatever the images' path is."""
+    """Return a folder below `out_path`, whatever path the images have."""
     parts = [part for part in img_path.parts if part not in (img_path.anchor, "..")]
     return out_path.joinpath(*parts, file_stem(model_name), file_stem(module), "features")

@@ -1,6 +1,6 @@
-"""The model of THINGSvision's paper: named alone, it gives features and targets together.
+"""The model of THINGSvision's paper: found by its name alone, it returns features and targets.
 
-Stands on today's extractor; knows neither files nor formats.
+It uses today's extractor.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ class Model:
         model_parameters: Mapping[str, Any] | None = None,
     ) -> None:
         if backend not in BACKENDS:
-            raise InvalidRequestError(f"backend is one of {', '.join(BACKENDS)}, not {backend!r}.")
+            raise InvalidRequestError(
+                f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}."
+            )
         self.model_name = model_name
         self.pretrained = pretrained
         self.device = device
@@ -83,14 +85,20 @@ class Model:
         if source is None:
             found = find_model(shared_client(server), name, backend)
             source, name = found.source, found.name
-        parameters.pop("variant", None)  # is in the name by now
+        parameters.pop("variant", None)  # now part of the name
         self.extractor: Extractor = get_extractor(
-            name, pretrained, None, source, model_path, parameters, server=server
+            name,
+            pretrained,
+            device=None,
+            source=source,
+            model_path=model_path,
+            model_parameters=parameters,
+            server=server,
         )
         """Today's extractor of this model."""
         if self.extractor.backend != backend:
             raise InvalidRequestError(
-                f"{source}/{name} runs with backend={self.extractor.backend!r}, not {backend!r}."
+                f"backend must be {self.extractor.backend!r} for {source}/{name}, got {backend!r}."
             )
         check_device(self.extractor.client, device)
 
@@ -225,24 +233,22 @@ class Model:
     def _check_choices(self, data_loader: Any, batch_size: int | None, device: str | None) -> None:
         if isinstance(data_loader, DataLoader) and batch_size not in (None, data_loader.batch_size):
             warnings.warn(
-                f"batch_size={batch_size!r} is not that of data_loader, {data_loader.batch_size}, "
-                "which is what counts.",
+                f"batch_size={batch_size!r} is ignored: data_loader has {data_loader.batch_size}.",
                 stacklevel=3,
             )
         if device is not None and str(device) != str(self.device):
             warnings.warn(
-                f"device={str(device)!r} is not that of the model, {str(self.device)!r}, which is "
-                "what counts.",
+                f"device={str(device)!r} is ignored: the model has {str(self.device)!r}.",
                 stacklevel=3,
             )
 
 
 def require_flattening(flatten_acts: bool | None) -> bool:
-    """Return the choice. Raises InvalidRequestError where it was not made."""
+    """Return `flatten_acts`. Raises InvalidRequestError if it is None."""
     if flatten_acts is None:
         raise InvalidRequestError(
-            "flatten_acts has no default: True gives a row of numbers per image (for RDMs and "
-            "regression), False keeps the activations' own shape, such as channels x height x "
-            "width. Write flatten_acts=True or flatten_acts=False."
+            "flatten_acts must be True or False, since it has no default: True gives images x "
+            "units (for RDMs and regression), False keeps the activations' own shape, such as "
+            "channels x height x width."
         )
     return bool(flatten_acts)

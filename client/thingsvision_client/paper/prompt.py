@@ -1,4 +1,4 @@
-"""Asks at the terminal which module to extract, and completes names with TAB; calls no server."""
+"""Ask at the terminal which module to extract, completing names with TAB."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from ..values.records import ModuleInfo
 QUESTION = "Enter module name for which you would like to extract features: "
 
 _BEYOND = re.compile(r"(?<!^)[./].*")
-"""All from the second part of a path on."""
+"""Everything from the second part of a path on."""
 
 _CALL = re.compile(r"@(t=\d+|all)$")
-"""Ends the name of one call of a module that runs several times."""
+"""Ending of the name of one call of a module that runs several times."""
 
 _MOST_NEAR = 5
 
 
 def ask_module(modules: Sequence[ModuleInfo]) -> str:
-    """Return the name that is typed, or the first line of what is piped in.
+    """Return the name that the user types, or the first line of piped input.
 
-    A terminal is asked again until the name is that of a module that can be extracted, and
-    completes it with TAB, a part of the path at a time. Elsewhere UnknownModuleError (with near
-    matches) or NotExtractableError is raised; InvalidRequestError where nothing can be read.
+    A terminal asks again until the name is that of an extractable module, and completes it with
+    TAB, one part of the path at a time. Otherwise raises UnknownModuleError (with near matches),
+    NotExtractableError, or InvalidRequestError if there is nothing to read.
     """
     is_terminal = sys.stdin is not None and sys.stdin.isatty()
     with _tab_completion([module.name for module in modules], is_terminal):
@@ -44,7 +44,7 @@ def ask_module(modules: Sequence[ModuleInfo]) -> str:
 
 
 def find_module(name: str, modules: Iterable[ModuleInfo]) -> ModuleInfo:
-    """Return the module of that name, or that whose call is named.
+    """Return the module of that name, or the one whose call is named.
 
     Raises UnknownModuleError with near matches, and NotExtractableError.
     """
@@ -60,7 +60,7 @@ def find_module(name: str, modules: Iterable[ModuleInfo]) -> ModuleInfo:
 
 
 def completions(text: str, names: Iterable[str]) -> list[str]:
-    """Return what names begin with `text`, up to the end of the next part of their path."""
+    """Return the names' beginnings that start with `text`, up to the next part of their path."""
     rests = [name[len(text) :] for name in names if name and name.startswith(text)]
     return list(dict.fromkeys(text + _BEYOND.sub("", rest) for rest in rests))
 
@@ -68,16 +68,16 @@ def completions(text: str, names: Iterable[str]) -> list[str]:
 def _line() -> str:
     try:
         return input(QUESTION).strip()
-    except (EOFError, OSError, RuntimeError) as error:  # closed, captured, or none at all
+    except (EOFError, OSError, RuntimeError) as error:  # closed, captured or missing
         raise InvalidRequestError(
-            "There is nobody to ask for a module's name: pass module_name='...' to "
-            "extract_features in the place of what model.show() returns."
+            "There is no input to read a module's name from: pass module_name='...' to "
+            "extract_features instead of the result of model.show()."
         ) from error
 
 
 @contextmanager
 def _tab_completion(names: Sequence[str], is_terminal: bool) -> Iterator[None]:
-    """Let TAB complete names; what was set before is set again at the end."""
+    """Let TAB complete names in the block, and restore the previous settings."""
     try:
         import readline
     except ImportError:  # not on every system
@@ -101,4 +101,4 @@ def _tab_completion(names: Sequence[str], is_terminal: bool) -> Iterator[None]:
         readline.set_completer(before[0])
         readline.set_completer_delims(before[1])
         if before[0] is None and not is_libedit:
-            readline.parse_and_bind("tab: self-insert")  # as Python starts
+            readline.parse_and_bind("tab: self-insert")  # Python's default

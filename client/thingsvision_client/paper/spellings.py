@@ -1,4 +1,4 @@
-"""Functions of today's library whose parameters had other names in the paper's time."""
+"""Functions of today's library, with the names that their parameters have in the paper."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def plot_rdm(
         ```
 
     """
-    rsa.plot_rdm(out_path, F, method, format, colormap, show_plot)
+    rsa.plot_rdm(out_path, F, method=method, format=format, colormap=colormap, show_plot=show_plot)
 
 
 def store_features(PATH: str | Path, features: Features, file_format: str) -> None:  # noqa: N803

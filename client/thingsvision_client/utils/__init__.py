@@ -1,1 +1,1 @@
-"""Data in and features out, on the user's machine; knows no server."""
+"""Datasets in and features out, on the user's machine."""

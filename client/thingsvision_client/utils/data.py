@@ -1,4 +1,4 @@
-"""Images of a study, in the order of their rows; opens none before it is sent, knows no server."""
+"""Image datasets in a fixed order of rows; no image is opened before it is sent."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _ALL = slice(None)
 
 @dataclass(frozen=True, repr=False)
 class ServerTransforms:
-    """Stands for the model's own preprocessing, which the server applies, and changes of it.
+    """Stands for the model's own preprocessing, which the server applies, and changes to it.
 
-    `own` is None where the server tells it only with the features.
+    `own` is None if the server reports it only with the features.
     """
 
     overrides: PreprocessingOverrides | None = None
@@ -94,7 +94,7 @@ class ImageDataset:
         return len(self.names)
 
     def __getitem__(self, row: int) -> str:
-        """Return the name of the image of a row."""
+        """Return the name of a row's image."""
         return self.names[row]
 
     @property
@@ -104,7 +104,7 @@ class ImageDataset:
 
     @property
     def targets(self) -> npt.NDArray[np.int64]:
-        """The class of each image, N x 1: where its name is in `classes`."""
+        """The class number of each image, N x 1: the position of its class in `classes`."""
         import numpy as np
 
         numbers = {name: number for number, name in enumerate(self.classes)}
@@ -187,12 +187,12 @@ class HDF5Dataset:
         return len(self.indices)
 
     def __getitem__(self, row: int) -> str:
-        """Return the name of the image of a row."""
+        """Return the name of a row's image."""
         return self.names[row]
 
     @property
     def names(self) -> list[str]:
-        """The names of the rows: the images' indices in the file."""
+        """The names of the rows: indices of the images in the file."""
         return [str(index) for index in self.indices]
 
     def queue(self, rows: slice = _ALL) -> ImageQueue:
@@ -225,7 +225,7 @@ Dataset = ImageDataset | HDF5Dataset
 
 
 class ImageBatch(list[str]):
-    """The names of images that make a forward pass; `queue` gives the images, to be sent."""
+    """The image names of one forward pass; `queue` returns the images, to be sent."""
 
     def __init__(self, names: Sequence[str], dataset: Dataset, rows: slice) -> None:
         super().__init__(names)
@@ -267,14 +267,14 @@ class DataLoader:
     def __init__(self, dataset: Dataset, batch_size: int, backend: str) -> None:
         if not isinstance(dataset, (ImageDataset, HDF5Dataset)):
             raise TypeError(
-                f"dataset is an ImageDataset or HDF5Dataset, not {type(dataset).__name__}; batches "
-                "of a dataset of your own need no DataLoader of this package"
+                f"dataset must be an ImageDataset or HDF5Dataset, got {type(dataset).__name__}; "
+                "pass batches of your own dataset to extract_features directly"
             )
         if batch_size < 1:
-            raise InvalidRequestError(f"batch_size is at least 1, not {batch_size}.")
+            raise InvalidRequestError(f"batch_size must be at least 1, got {batch_size}.")
         if _check_backend(backend) != dataset.backend:
             raise InvalidRequestError(
-                f"backend is {dataset.backend!r} in the dataset, but {backend!r} here."
+                f"backend must be {dataset.backend!r}, as in the dataset; got {backend!r}."
             )
         self.dataset = dataset
         self.batch_size = batch_size
@@ -327,24 +327,31 @@ def load_batches(
         ```
 
     """
-    dataset = ImageDataset(root, out_path, backend, class_names, file_names, transforms)
+    dataset = ImageDataset(
+        root,
+        out_path,
+        backend,
+        class_names=class_names,
+        file_names=file_names,
+        transforms=transforms,
+    )
     return DataLoader(dataset, batch_size, backend)
 
 
 def write_lines(path: Path, names: Sequence[str]) -> None:
-    """Write a line per row of features; an older file stays until the new one is complete.
+    """Write a line per row of features, atomically.
 
-    Raises InvalidRequestError for a name with a line break, and for one that is not UTF-8.
+    Raises InvalidRequestError for a name with a line break or that is not UTF-8.
     """
     if broken := [name for name in names if "\n" in name or "\r" in name]:
-        what = f"{broken[0]!r} has a line break, but {path.name} has a line per row"
-        raise InvalidRequestError(f"{what}: change it.")
+        what = f"{broken[0]!r} must not have a line break, since {path.name} has a line per row"
+        raise InvalidRequestError(f"{what}: rename it.")
     lines = "".join(f"{name}\n" for name in names)
     try:
         content = lines.encode()
-    except UnicodeEncodeError as error:  # a file's name on Linux may be any bytes
+    except UnicodeEncodeError as error:  # on Linux, a file name may be any bytes
         wrong = names[lines.count("\n", 0, error.start)]
-        raise InvalidRequestError(f"{wrong!r} is a name that is not UTF-8: change it.") from error
+        raise InvalidRequestError(f"{wrong!r} must be UTF-8: rename it.") from error
     with atomic_file(path) as file:
         file.write(content)
 
@@ -367,14 +374,13 @@ def _class_of(name: str, classes: Mapping[str, int]) -> int:
 def _as_transforms(transforms: Any) -> ServerTransforms:
     if transforms is not None and not isinstance(transforms, ServerTransforms):
         raise InvalidRequestError(
-            "transforms of your own can't run on the server: leave them out, or pass what "
-            "extractor.get_transformations(...) returns, for the model's own preprocessing "
-            "or sizes that you choose."
+            "transforms must be what extractor.get_transformations(...) returns, or None for the "
+            "model's own preprocessing: your own transforms can't run on the server."
         )
     return transforms or ServerTransforms()
 
 
 def _check_backend(backend: Any) -> str:
     if backend not in BACKENDS:
-        raise InvalidRequestError(f"backend is one of {', '.join(BACKENDS)}, not {backend!r}.")
+        raise InvalidRequestError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}.")
     return str(backend)

@@ -1,4 +1,4 @@
-"""Features in pieces, and whole again; knows how pieces are laid out, not how they are stored."""
+"""Features split into pieces, and joined again."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Arrays = Mapping[str, Array]
 
 
 def stops_of(count: int, n_splits: int) -> list[int]:
-    """Return at which row each piece ends, as by `numpy.array_split`. Raises InvalidRequestError.
+    """Return the row where each piece ends, as by `numpy.array_split`.
 
-    No piece is empty.
+    Raises InvalidRequestError if a piece would be empty.
     """
     if not 1 <= n_splits <= count:
         raise InvalidRequestError(
-            f"n_splits is 1 to {count}, the number of images, not {n_splits}."
+            f"n_splits must be from 1 to {count}, the number of images; got {n_splits}."
         )
     size, more = divmod(count, n_splits)
     return [number * size + min(number, more) for number in range(1, n_splits + 1)]
@@ -34,7 +34,7 @@ def stops_of(count: int, n_splits: int) -> list[int]:
 def write_in_one(
     folder: Path, arrays: Arrays, file_format: FileFormat, stops: Sequence[int]
 ) -> None:
-    """Write one file that holds the pieces."""
+    """Write one file that contains all pieces."""
     from ..origins import write_origin
 
     path = folder / f"{FEATURES}.{file_format.suffix}"
@@ -55,7 +55,7 @@ def write_pieces(
     *,
     by_image: bool,
 ) -> None:
-    """Write a file per piece, or several where a file can't hold all modules."""
+    """Write a file per piece, or one per piece and module if the format holds one array."""
     is_together = file_format.holds_several or len(arrays) == 1
     groups: list[tuple[str | None, Arrays]] = (
         [(None, arrays)] if is_together else [(name, {name: one}) for name, one in arrays.items()]
@@ -88,7 +88,7 @@ def _pieces(module: str | None, suffix: str, stops: Sequence[int]) -> Iterator[P
 
 
 def join(folder: Path, file_format: FileFormat, pieces: Sequence[Piece]) -> dict[str, Array]:
-    """Return the arrays of all pieces, whole. Raises InvalidRequestError where they don't fit."""
+    """Return the arrays of all pieces, whole. Raises InvalidRequestError if they don't match."""
     stores: dict[str, RowStore] = {}
     counts = {piece.module: piece.stop for piece in pieces}
     for piece in pieces:
@@ -106,8 +106,8 @@ def join(folder: Path, file_format: FileFormat, pieces: Sequence[Piece]) -> dict
 def _append(store: RowStore, array: Array, path: Path) -> None:
     if (store.shape, store.dtype) != (array.shape[1:], array.dtype):
         raise InvalidRequestError(
-            f"{path} has rows of shape {array.shape[1:]}, {array.dtype}; the pieces before it "
-            f"have {store.shape}, {store.dtype}."
+            f"All pieces must have rows of shape {store.shape}, {store.dtype}; {path} has "
+            f"{array.shape[1:]}, {array.dtype}."
         )
     store.append(array)
 
@@ -123,5 +123,5 @@ def _check_counts(folder: Path, whole: Arrays, expected: int) -> None:
     if set(counts.values()) != {names}:
         raise InvalidRequestError(
             f"The pieces in {folder} have {counts} rows, but {source} {names}: "
-            "a piece is missing, or of something else."
+            "a piece is missing, or belongs to other features."
         )

@@ -1,4 +1,4 @@
-"""Features to files and back, whole or split: the library's names; knows no server."""
+"""Features to files and back, whole or split, under the library's names."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 Features: TypeAlias = "Array | Mapping[str, Array]"
-"""An array of images x more, or several by module; tensors of PyTorch in their place, too."""
+"""An array (or tensor) of images x any shape, or several by module name."""
 
 _TARGETS = "targets"
 
@@ -75,7 +75,7 @@ def save_features(
     """
     arrays, folder = as_arrays(features), Path(out_path)
     kind = _format(file_format, len(arrays))
-    layout_of(arrays)  # of one length
+    layout_of(arrays)  # raises for different lengths
     names = names_of(folder, arrays)
     path = folder / f"{FEATURES}.{kind.suffix}"
     write_features(path, arrays, kind, names, by_image=by_image)
@@ -221,7 +221,7 @@ def merge_features(root: str | Path, file_format: str) -> Array | dict[str, Arra
     if not pieces and not whole.is_file():
         raise InvalidRequestError(
             f"There are no features to merge in {folder}: neither {FEATURES}_01.{kind.suffix} nor "
-            f"{whole.name}."
+            f"{whole.name} exists."
         )
     if pieces:
         _check_age(whole, folder / pieces[-1].file)
@@ -259,8 +259,8 @@ def tensor2slices(PATH: str | Path, file_name: str, features: Array) -> None:  #
     array = savable_array(features, FEATURES)
     if array.ndim < 3:
         raise InvalidRequestError(
-            f"tensor2slices takes three dimensions or more, not the shape {array.shape}: "
-            "save_features writes a matrix as txt."
+            f"features must have at least three dimensions, got shape {array.shape}: use "
+            "save_features to write a matrix as txt."
         )
     path = Path(PATH) / file_name
     with atomic_file(path) as file:
@@ -298,9 +298,9 @@ def slices2tensor(PATH: str | Path, file: str) -> Array:  # noqa: N803
 
 
 def check_format(file_format: str, array_count: int) -> None:
-    """Raise InvalidRequestError for a format that is not in FORMATS or can't hold the arrays.
+    """Raise InvalidRequestError for a format that is not in FORMATS or can't hold that many arrays.
 
-    MissingDependencyError for one that needs a package that is not there.
+    MissingDependencyError if it needs a package that is not installed.
     """
     kind = _format(file_format, array_count)
     if kind.require is not None:
@@ -312,8 +312,8 @@ def _format(file_format: str, array_count: int) -> FileFormat:
     if array_count != 1 and not kind.holds_several:
         several = [name for name, other in FORMATS.items() if other.holds_several]
         raise InvalidRequestError(
-            f"{file_format} holds one array, not {array_count}: use a format that holds several "
-            f"({', '.join(several)}), or save one by one."
+            f"{file_format} holds one array, got {array_count}: use a format that holds several "
+            f"({', '.join(several)}), or save them one by one."
         )
     return kind
 
@@ -326,6 +326,6 @@ def _in_order(first: Any, second: Any) -> tuple[Path, dict[str, Array]]:
 def _check_age(whole: Path, last_piece: Path) -> None:
     if whole.is_file() and whole.stat().st_mtime_ns > last_piece.stat().st_mtime_ns:
         raise InvalidRequestError(
-            f"{whole} is newer than the pieces beside it: read it itself, or split the features "
+            f"{whole} is newer than the pieces beside it: read that file, or split the features "
             "again."
         )

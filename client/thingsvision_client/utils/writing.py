@@ -1,4 +1,4 @@
-"""One file of features and what lies beside it; knows neither names of files nor splits."""
+"""Write a file of features, with its metadata and the names of its rows."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from .data import FILE_NAMES
 
 
 def as_arrays(features: Any) -> dict[str, Array]:
-    """Return arrays by module; one without a name is called `features`. Memory is shared.
+    """Return arrays by module, a single one as `features`, sharing memory if possible.
 
-    Tensors of PyTorch are taken as well, from any device. Raises InvalidRequestError.
+    Tensors of PyTorch may be on any device. Raises InvalidRequestError.
     """
     named = features if isinstance(features, Mapping) else {FEATURES: features}
     return {str(name): savable_array(value, name) for name, value in named.items()}
 
 
 def savable_array(value: Any, name: str) -> Array:
-    """Return one array of at least one axis. Raises InvalidRequestError."""
+    """Return a value as an array of at least one axis. Raises InvalidRequestError."""
     try:
         array = as_array(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InvalidRequestError(f"{name!r} can't be read as an array: {error}") from error
     if not array.ndim:
         raise InvalidRequestError(
-            f"{name!r} is {value!r}, not an array of images x more: there is nothing to save."
+            f"{name!r} must be an array of images x any shape, got {value!r}."
         )
     return array
 
@@ -45,9 +45,9 @@ def write_features(
     *,
     by_image: bool = False,
 ) -> None:
-    """Write a file, replaced when complete, and beside it where its features came from.
+    """Write a file atomically, and its metadata beside it.
 
-    `by_image`: with a variable per image, if the format can, there is one array and `names` tell.
+    `by_image`: if the format can, and there is one array and `names`, with a variable per image.
     """
     from ..origins import write_origin
 
@@ -62,24 +62,24 @@ def write_features(
 
 
 def names_of(folder: Path, arrays: Mapping[str, Array]) -> list[str] | None:
-    """Return the names of the rows of arrays of one length; None where nothing tells them.
+    """Return the names of the rows of equally long arrays; None if unknown.
 
-    They are those of the images that the rows were extracted from, where that is known: another
-    dataset may have written the `file_names.txt` in the folder since. A warning says so.
+    They are the names of the images that the rows were extracted from, if known: another dataset
+    may have written the `file_names.txt` in the folder since, which a warning says.
     """
     count = len(next(iter(arrays.values())))
     listed = row_names(folder, count)
     known = {names for array in arrays.values() if (names := _known_names(array)) is not None}
     if not known:
         return listed
-    if len(known) > 1:  # modules of different images, side by side
+    if len(known) > 1:  # modules have different images
         return None
     found = list(known.pop())
     if listed not in (None, found):
         warnings.warn(
-            f"{folder / FILE_NAMES} has the names of other images than these features are of: "
-            "another dataset was made for that folder since. The features keep their own names; "
-            "give each dataset an out_path of its own.",
+            f"{folder / FILE_NAMES} names other images than those of these features: another "
+            "dataset was created for that folder since. The features keep their own names; use an "
+            "out_path of its own for each dataset.",
             stacklevel=3,
         )
     return found
@@ -89,20 +89,20 @@ def _known_names(array: Array) -> tuple[str, ...] | None:
     from ..origins import origin_of
 
     origin = origin_of(array)
-    # Rows of arrays that were inputs already are numbered, which is no name.
+    # Rows of ready inputs have numbers instead of names.
     if origin is None or origin.get("input") == "tensor":
         return None
     return tuple(image["name"] for image in origin["images"])
 
 
 def row_names(folder: Path, count: int) -> list[str] | None:
-    """Return the lines of `file_names.txt` in a folder; None without it, or of other number."""
+    """Return the lines of `file_names.txt` in a folder; None if missing or not `count` lines."""
     names = read_names(folder)
     return names if names is not None and len(names) == count else None
 
 
 def read_names(folder: Path) -> list[str] | None:
-    """Return the lines of `file_names.txt` in a folder; None where there is none to read."""
+    """Return the lines of `file_names.txt` in a folder; None if it can't be read."""
     try:
         text = (folder / FILE_NAMES).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):

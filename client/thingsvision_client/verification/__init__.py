@@ -1,1 +1,1 @@
-"""Checks whether files of features still hold what a server gives for the images named in them."""
+"""Checks whether a server still computes the features in a file."""

@@ -1,4 +1,4 @@
-"""What lies beside a file of features, read: which extraction its arrays are of; opens no image."""
+"""The metadata of a file of features: which extraction its arrays came from."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..values.reductions import Reduction
 
 @dataclass(frozen=True)
 class RecordedArray:
-    """An array of a file: its module, shape and type, and its rows of the extraction."""
+    """An array of a file: module, shape, type, and which rows of the extraction it has."""
 
     name: str
     module: str
@@ -32,7 +32,7 @@ class RecordedArray:
 class Recorded:
     """One extraction: what computed it, the arrays of the file, and the images of their rows.
 
-    The first image is that of row `start` of the extraction.
+    The first image is row `start` of the extraction.
     """
 
     facts: Mapping[str, Any]
@@ -42,37 +42,37 @@ class Recorded:
 
     @property
     def model(self) -> Model:
-        """Return the model, its weights named in full."""
+        """The model, with its weights named in full."""
         return Model.parse(self.facts["model"])
 
     @property
     def modules(self) -> list[str]:
-        """Return the modules of the arrays, each once."""
+        """The modules of the arrays, each once."""
         return list(dict.fromkeys(array.module for array in self.arrays))
 
     @property
     def changes(self) -> PreprocessingOverrides | None:
-        """Return what was changed of the model's own preprocessing."""
+        """The changes of the model's own preprocessing."""
         changes = self.facts["preprocessing_changes"]
         return None if changes is None else PreprocessingOverrides(**changes)
 
     @property
     def choices(self) -> dict[str, Any]:
-        """Return further arguments of `Client.stream`."""
+        """Further arguments of `Client.stream`."""
         choices = dict(self.facts["choices"])
         if choices.get("reduction") is not None:
             choices["reduction"] = Reduction(**choices["reduction"])
         return choices
 
     def sent_images(self, root: Path | None) -> list[SentImage]:
-        """Return the images to be read again, below `root` or where they were.
+        """Return the images to send again, from `root` or from where they were.
 
-        Raises InvalidRequestError where nothing kept them.
+        Raises InvalidRequestError for images that are not stored anywhere.
         """
         kind = self.facts["input"]
         if kind not in _READERS:
             raise InvalidRequestError(
-                "These features are of arrays that were inputs already, which no file keeps: "
+                "These features come from arrays of ready inputs, which are not stored in files: "
                 "extract them again, and compare."
             )
         given = root or self.facts["image_root"]
@@ -93,31 +93,31 @@ def _text(_: Path, name: str) -> SentImage:
 
 
 _READERS = {"encoded": _file, "text": _text}
-"""How an image is read again as it was sent, by its kind. A text is its own name."""
+"""How to read an image again as it was sent, by its kind; a text is its own name."""
 
 
 def _check_texts(texts: Sequence[SentImage], sent: Sequence[Fingerprint]) -> None:
-    """Refuse texts with names of their own, which alone are known."""
+    """Raise InvalidRequestError for texts with names of their own, since only names are stored."""
     for text, was in zip(texts, sent, strict=True):
         if fingerprint_of(text).sha256 != was.sha256:
             raise InvalidRequestError(
-                f"The text called {text.name!r} is kept by no file, only its name and SHA-256: "
-                "extract the features of the texts again, and compare."
+                f"Only the name and the SHA-256 of the text {text.name!r} are stored: extract the "
+                "features of the texts again, and compare."
             )
 
 
 def _check_files(images: Sequence[SentImage]) -> None:
-    """Refuse names that are no paths, of images that lay in no folder."""
+    """Raise InvalidRequestError for names that are not paths, of images outside any folder."""
     if not any(Path(image.name).is_file() for image in images):
         raise InvalidRequestError(
-            f"These features are of images that were no files, such as {images[0].name!r} (rows of "
-            "an HDF5Dataset, or bytes), which nothing kept: extract them again, and compare. If "
-            "they lie as files of these names in a folder, name it as image_root."
+            f"These features come from images that were not files, such as {images[0].name!r} "
+            "(rows of an HDF5Dataset, or bytes) and are not stored: extract them again, and "
+            "compare. If a folder has them as files of these names, pass it as image_root."
         )
 
 
 def read_recorded(document: Mapping[str, Any]) -> list[Recorded]:
-    """Return the extractions that a file's arrays are of. Raises InvalidRequestError for none."""
+    """Return the extractions of a file's arrays. Raises InvalidRequestError if none is recorded."""
     origins = document.get("origins")
     modules = document["modules"]
     if origins is None:

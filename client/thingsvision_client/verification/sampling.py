@@ -1,4 +1,4 @@
-"""Which images are run again to check a file: whole batches, by chance but the same each time."""
+"""The images to run again when checking a file: random but reproducible whole batches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from random import Random
 class Rows:
     """Rows [start, stop) of an extraction of `image_count` images, in batches of `batch_size`.
 
-    `image_count` is None where it is not known, `batch_size` 0 where batches were as they came.
+    `image_count` is None if unknown, `batch_size` 0 if the server chose the batches.
     """
 
     start: int
@@ -20,10 +20,10 @@ class Rows:
     image_count: int | None
 
     def sample(self, count: int, seed: int, unusable: Set[int]) -> list[int]:
-        """Return rows in order: the batches of `count` rows drawn, without those of `unusable`.
+        """Return rows in order: the batches of `count` random rows, without `unusable` rows.
 
-        They are whole batches, whose bits can be equal. Where the rows have none they are what
-        there is of a batch, whose bits may differ.
+        They are whole batches, whose bits can be equal. If the rows contain none, they are parts of
+        batches, whose bits may differ.
         """
         batches = self._batches(only_whole=True) or self._batches(only_whole=False)
         usable = [batch for batch in batches if unusable.isdisjoint(batch)]

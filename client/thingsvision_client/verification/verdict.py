@@ -1,4 +1,4 @@
-"""Whether a file of features still holds, and why not, in words; computes nothing."""
+"""The verdict on a file of features, and its sentences."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROUNDING = {"float32": 1e-4, "tf32": 1e-2, "float16": 1e-2, "bfloat16": 5e-2}
-"""Largest difference that is rounding, as a part of the largest activation, by the type of numbers:
-another device or version of a library adds them in another order."""
+"""Largest difference that counts as rounding, relative to the largest activation, by number type:
+other devices and versions of libraries add in another order."""
 
 
 def rounding_limit(*types: str) -> float:
-    """Return the largest difference that is rounding where numbers were of these types."""
+    """Return the largest difference that counts as rounding for these number types."""
     return max(ROUNDING.get(one, ROUNDING["float32"]) for one in types)
 
 
@@ -60,7 +60,7 @@ class ModuleCheck:
 
     @property
     def verdict(self) -> str:
-        """Return `equal` (bit for bit), `rounding`, `different` or `unchecked`."""
+        """`equal` (bit for bit), `rounding`, `different` or `unchecked`."""
         if not self.row_count:
             return "unchecked"
         if self.is_equal:
@@ -103,7 +103,7 @@ class Verification:
 
     @property
     def holds(self) -> bool:
-        """Whether nothing is wrong, and all modules are equal but for rounding."""
+        """Tell whether nothing is wrong, and all modules are equal or differ by rounding."""
         good = {"equal", "rounding"}
         return not self.faults and all(module.verdict in good for module in self.modules)
 

@@ -1,4 +1,4 @@
-"""Recomputes a sample of a file of features, by what lies beside it, and says whether it holds."""
+"""Check a file of features: recompute a sample of its rows as its metadata says."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Sample:
 
     def __post_init__(self) -> None:
         if self.count < 1:
-            raise InvalidRequestError(f"A sample has at least 1 image, not {self.count}.")
+            raise InvalidRequestError(f"sample must have at least 1 image, got {self.count}.")
 
 
 def verify(
@@ -109,13 +109,13 @@ def verify(
         check for recorded in extractions for check in _recompute(run, recorded, arrays, root)
     ]
     unknown = [name for name, array in document["modules"].items() if array["module"] is None]
-    run.notes.extend(f"nothing is known of where {name!r} came from" for name in unknown)
+    run.notes.extend(f"the origin of {name!r} is unknown" for name in unknown)
     return Verification(file, tuple(checks), tuple(run.faults), tuple(run.notes))
 
 
 @dataclass(frozen=True)
 class _Run:
-    """What checks share, and what they find."""
+    """What the checks of one file share, and what they find."""
 
     client: Client
     sample: Sample
@@ -139,11 +139,11 @@ def _map_npy(path: Path) -> dict[str, Array]:
 
 
 _IN_FLAT_MEMORY: dict[str, Callable[[Path], dict[str, Array]]] = {"npy": _map_npy}
-"""Formats whose rows need not be in memory all at once."""
+"""Formats that can be read without all rows in memory."""
 
 
 def _arrays(path: Path, document: Mapping[str, Any], faults: list[str]) -> dict[str, Array]:
-    """Return the arrays that are as they were recorded, and say of the others what is wrong."""
+    """Return the arrays that match their metadata, and add faults for the others."""
     read = _reader(path)
     try:
         if file_sha256(path) != document["file_sha256"]:
@@ -153,7 +153,7 @@ def _arrays(path: Path, document: Mapping[str, Any], faults: list[str]) -> dict[
         faults.append(str(error).removesuffix("."))
         return {}
     recorded = {name: tuple(array["shape"]) for name, array in document["modules"].items()}
-    if len(recorded) == len(found) == 1:  # a format of one array keeps no name of it
+    if len(recorded) == len(found) == 1:  # formats of one array don't store its name
         found = dict(zip(recorded, found.values(), strict=True))
     for name, shape in recorded.items():
         if name not in found:
@@ -170,14 +170,12 @@ def _arrays(path: Path, document: Mapping[str, Any], faults: list[str]) -> dict[
 def _reader(path: Path) -> Callable[[Path], dict[str, Array]]:
     file_format = BY_ENDING.get(path.suffix)
     if file_format is None:
-        raise InvalidRequestError(
-            f"{path} is of no known format; files end in {', '.join(BY_ENDING)}."
-        )
+        raise InvalidRequestError(f"The ending of {path} must be one of {', '.join(BY_ENDING)}.")
     return _IN_FLAT_MEMORY.get(file_format.name, file_format.read)
 
 
 def _has_shape(array: Array, shape: tuple[int, ...]) -> bool:
-    """Whether it has; formats of tables keep no dimensions of length 1."""
+    """Compare shapes; table formats don't store dimensions of length 1."""
     return array.shape[:1] == shape[:1] and _long(array.shape) == _long(shape)
 
 
@@ -206,17 +204,17 @@ def _recompute(
     for array in recorded.arrays:
         tally = tallies[array.name]
         yield ModuleCheck(
-            array.name,
-            array.module,
-            tally.row_count,
-            tally.is_equal,
-            tally.largest_difference,
-            rounding_limit(facts["precision"], array.dtype),
+            name=array.name,
+            module=array.module,
+            row_count=tally.row_count,
+            is_equal=tally.is_equal,
+            largest_difference=tally.largest_difference,
+            rounding=rounding_limit(facts["precision"], array.dtype),
         )
 
 
 def _check_images(run: _Run, recorded: Recorded, images: Sequence[SentImage]) -> set[int]:
-    """Return the rows whose images are not what they were, which is a fault."""
+    """Return the rows whose images changed, which is a fault."""
     missing: list[str] = []
     changed: list[str] = []
     rows = set()
@@ -263,7 +261,7 @@ def _compare_facts(run: _Run, recorded: Recorded, stream: FeatureStream) -> None
 
 @dataclass(frozen=True)
 class _StoredRows:
-    """The rows of a file, and how those recomputed compare with them."""
+    """The rows of a file, and how the recomputed ones compare with them."""
 
     recorded: Recorded
     arrays: Mapping[str, Array]

@@ -201,7 +201,7 @@ def test_the_record_of_a_server_names_modules_images_and_units(
     titles = [axes.get_title() for axes in rdm_axes(drawn[1])]
     assert titles == ["AlexNet early", "AlexNet late", "ViT", "IT"]
     other = client.rdm_of(features, names()[::-1])
-    with pytest.raises(InvalidRequestError, match="different images, or in another order"):
+    with pytest.raises(InvalidRequestError, match="same images in the same order"):
         plot_rdms(tmp_path / "grid.png", {"a": euclidean, "b": other})
 
 
@@ -244,13 +244,16 @@ def test_the_same_figure_is_the_same_bytes(tmp_path: Path, folder: Path) -> None
 def test_figures_that_cannot_be_drawn_are_refused(tmp_path: Path, folder: Path) -> None:
     rdm, path = {"a": random_rdm(1)}, tmp_path / "grid.png"
     wrong: list[tuple[dict[str, Any], str]] = [
-        ({"colormap": "virids"}, "no colormap 'virids'; it has, for example, .*viridis"),
-        ({"scale": "log"}, "scale is one of shared, own, ranks, not 'log'"),
-        ({"categories": ["a", "b"]}, "2 categories for 24 images"),
+        (
+            {"colormap": "virids"},
+            "colormap must be one of matplotlib's, such as .*viridis.*got 'virids'",
+        ),
+        ({"scale": "log"}, "scale must be one of shared, own, ranks, got 'log'"),
+        ({"categories": ["a", "b"]}, r"a label per image \(24\), got 2"),
         ({"categories": "species"}, "a label per image, 'folders' or None"),
-        ({"images": ["a"]}, "1 names for 24 images"),
-        ({"thumbnails": [folder / "x.png"] * 24}, "24 thumbnails are not there"),
-        ({"thumbnails": [folder / "x.png"]}, "1 thumbnails for 24 images"),
+        ({"images": ["a"]}, r"a name per row \(24\), got 1"),
+        ({"thumbnails": [folder / "x.png"] * 24}, "24 thumbnails do not exist"),
+        ({"thumbnails": [folder / "x.png"]}, r"a file per image \(24\), got 1"),
     ]
     for options, message in wrong:
         with pytest.raises(InvalidRequestError, match=message):
@@ -258,9 +261,9 @@ def test_figures_that_cannot_be_drawn_are_refused(tmp_path: Path, folder: Path) 
     with pytest.raises(InvalidRequestError, match=r"'grid\.doc': its ending is one of .*pdf"):
         plot_rdms(tmp_path / "grid.doc", rdm)
     for values, message in [
-        ({}, "no RDM to draw"),
-        ({"a": np.zeros((3, 4))}, r"'a' is of shape \(3, 4\)"),
-        ({"a": np.zeros((3, 3)), "b": np.zeros((4, 4))}, "different numbers of images: {'a': 3"),
+        ({}, "at least one RDM to draw"),
+        ({"a": np.zeros((3, 4))}, r"'a' must be images x images, got shape \(3, 4\)"),
+        ({"a": np.zeros((3, 3)), "b": np.zeros((4, 4))}, "the same number of images, got {'a': 3"),
     ]:
         with pytest.raises(InvalidRequestError, match=message):
             plot_rdms(path, values)
@@ -278,7 +281,9 @@ def test_the_librarys_plot_draws_ranks_in_any_format(tmp_path: Path) -> None:
         assert (tmp_path / f"rdm{ending}").read_bytes().startswith(start)
     with pytest.raises(InvalidRequestError, match="ending is one of"):
         core_rsa.plot_rdm(tmp_path, features, format=".doc")
-    with pytest.raises(InvalidRequestError, match=r"no colormap 'cividiss'.*cividis"):
+    with pytest.raises(
+        InvalidRequestError, match=r"matplotlib's, such as .*cividis.*got 'cividiss'"
+    ):
         core_rsa.plot_rdm(tmp_path, features, colormap="cividiss")
     image = np.asarray(Image.open(tmp_path / "rdm.png").convert("RGB"))
     colours = {tuple(colour) for colour in image.reshape(-1, 3)[::7].tolist()}

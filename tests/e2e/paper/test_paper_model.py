@@ -73,9 +73,9 @@ def test_a_source_can_be_named(server: TestServer) -> None:
     assert str(model.extractor.model) == "custom/clip/ViT-B-32"
     timm = Model("resnet50", False, "cpu", server=server.address, source="timm")
     assert str(timm.extractor.model) == "timm/resnet50@random:0"
-    with pytest.raises(InvalidRequestError, match="keras/VGG16 runs with backend='tf'"):
+    with pytest.raises(InvalidRequestError, match="backend must be 'tf' for keras/VGG16"):
         Model("VGG16", False, "cpu", server=server.address, source="keras")
-    with pytest.raises(InvalidRequestError, match="backend is one of pt, tf"):
+    with pytest.raises(InvalidRequestError, match="backend must be one of pt, tf"):
         Model("VGG16", False, "cpu", backend="jax")
 
 
@@ -96,7 +96,7 @@ def load(model: Model, batch_size: int = 2, **choices: Any) -> Any:
 
 
 def test_flatten_acts_has_no_default(squeezenet: Model) -> None:
-    with pytest.raises(InvalidRequestError, match="flatten_acts has no default"):
+    with pytest.raises(InvalidRequestError, match="flatten_acts must be True or False"):
         squeezenet.extract_features(load(squeezenet), "features.0", 2)
 
 
@@ -113,10 +113,10 @@ def test_maps_keep_their_shape_if_asked(server: TestServer, squeezenet: Model) -
 
 def test_arguments_without_effect_give_a_warning(squeezenet: Model) -> None:
     loader = load(squeezenet)
-    with pytest.warns(UserWarning, match="batch_size=3 is not that of data_loader, 2") as caught:
+    with pytest.warns(UserWarning, match="batch_size=3 is ignored: data_loader has 2") as caught:
         squeezenet.extract_features(loader, "classifier.3", 3, flatten_acts=True)
     assert Path(caught[0].filename).name == Path(__file__).name
-    with pytest.warns(UserWarning, match="device='cuda' is not that of the model, 'cpu'"):
+    with pytest.warns(UserWarning, match="device='cuda' is ignored: the model has 'cpu'"):
         squeezenet.extract_features(loader, "classifier.3", 2, True, "cuda")
 
 

@@ -120,7 +120,7 @@ def test_commands_fit_list_and_delete(server: TestServer, folder: Path, tmp_path
     chosen = ["--model-parameters", by_pca, "--out-path", tmp_path]
     run(server, "extract-features", *network, *places, *chosen)
     assert np.load(tmp_path / "features.npy").shape == (COUNT, 2)
-    assert "bytes are free again" in run(server, "delete-pca", "by hand").stdout
+    assert "bytes freed" in run(server, "delete-pca", "by hand").stdout
 
 
 def run(server: TestServer, *arguments: Any) -> subprocess.CompletedProcess[str]:
