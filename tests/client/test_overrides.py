@@ -6,7 +6,7 @@ import pytest
 
 from thingsvision_client import PreprocessingOverrides
 from thingsvision_client.errors import InvalidRequestError
-from thingsvision_client.utils.data import ServerTransforms
+from thingsvision_client.utils.transforms import ServerTransforms
 from thingsvision_client.values.records import Preprocessing, to_record
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 

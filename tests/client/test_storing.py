@@ -26,7 +26,7 @@ from thingsvision_client.errors import InvalidRequestError
 from thingsvision_client.files import file_stem
 from thingsvision_client.formats import FORMATS, mat
 from thingsvision_client.origins import Fingerprint, remember
-from thingsvision_client.utils.data import write_lines
+from thingsvision_client.utils.file_names import write_lines
 from thingsvision_client.utils.storing import (
     check_format,
     merge_features,

@@ -130,7 +130,7 @@ def extract_texts(
     server: Server = None,
 ) -> None:
     """Extract features of texts, and write features.npy and texts.txt to --out-path."""
-    from ..utils.data import write_lines
+    from ..utils.file_names import write_lines
     from ..utils.storing import save_features
 
     if (texts_file is None) == (not texts):

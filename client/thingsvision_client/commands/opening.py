@@ -35,7 +35,8 @@ def json_object(option: str, text: str) -> dict[str, Any]:
 
 def dataset_of(root: Path, out_path: Path, backend: str, changes: Any) -> Any:
     """Return the images of a folder, with changes of their preprocessing."""
-    from ..utils.data import ImageDataset, ServerTransforms
+    from ..utils.data import ImageDataset
+    from ..utils.transforms import ServerTransforms
 
     return ImageDataset(root, out_path, backend, transforms=ServerTransforms(changes))
 

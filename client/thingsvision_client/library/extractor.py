@@ -16,7 +16,8 @@ from ..client import Client, shared_client
 from ..errors import InvalidRequestError
 from ..images.texts import queue_texts, text_tower
 from ..origins import chosen_options, recording_fingerprints, remember_extraction
-from ..utils.data import ImageBatch, ServerTransforms
+from ..utils.data import ImageBatch
+from ..utils.transforms import ServerTransforms
 from ..values.model import Model
 from ..values.preprocessing import PreprocessingOverrides
 from ..values.records import ModelInfo, ModuleInfo

@@ -15,8 +15,7 @@ import numpy.typing as npt
 from ..arrays import as_array
 from ..errors import InvalidRequestError
 from ..files import atomic_file
-from ..utils.data import FILE_NAMES
-from ..utils.writing import read_names
+from ..utils.file_names import FILE_NAMES, read_names
 
 _LINES = (
     re.compile(r"\{?\s*(?P<number>\d+)\s*:\s*(?P<quote>['\"])(?P<name>.+?)(?P=quote)\s*,?\s*\}?"),

@@ -16,8 +16,8 @@ from ..errors import InvalidRequestError, MissingDependencyError
 from ..files import file_stem
 from ..images.folder import image_names
 from ..utils import storing
-from .many_models import Choice, Study, choices
 from .model import require_flattening
+from .study import Choice, Study, choices
 
 if TYPE_CHECKING:
     import numpy.typing as npt

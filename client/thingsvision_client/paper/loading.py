@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidRequestError
-from ..utils.data import DataLoader, ImageDataset, ServerTransforms
+from ..utils.data import DataLoader, ImageDataset
+from ..utils.transforms import ServerTransforms
 from .image_sets import IMAGE_SETS, ImageSet
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from ..errors import InvalidRequestError
 from ..library.extractor import Extractor, check_device, get_extractor
 from ..library.outline import outline
 from ..library.parameters import full_name
-from ..utils.data import BACKENDS, DataLoader, ServerTransforms
+from ..utils.data import DataLoader
+from ..utils.transforms import BACKENDS, ServerTransforms
 from .catalogue import find_model
 from .class_scores import class_scores
 from .labelled import labelled_images

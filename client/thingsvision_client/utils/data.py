@@ -3,45 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import InvalidRequestError
-from ..files import atomic_file
 from ..images.folder import class_folders, image_names
-from ..images.pixel_array import PixelArray
-from ..images.queue import ImageQueue, Reiterable, queue_files
-from ..values.preprocessing import PreprocessingOverrides
-from ..values.records import Preprocessing
+from ..images.queue import ImageQueue, queue_files
+from .file_names import FILE_NAMES, write_lines
+from .hdf5_dataset import HDF5Dataset
+from .transforms import ServerTransforms, as_transforms, check_backend
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-BACKENDS = ("pt", "tf")
-
-FILE_NAMES = "file_names.txt"
+__all__ = [
+    "DataLoader",
+    "Dataset",
+    "HDF5Dataset",
+    "ImageBatch",
+    "ImageDataset",
+    "load_batches",
+]
 
 _ALL = slice(None)
-
-
-@dataclass(frozen=True, repr=False)
-class ServerTransforms:
-    """Stands for the model's own preprocessing, which the server applies, and changes to it.
-
-    `own` is None if the server reports it only with the features.
-    """
-
-    overrides: PreprocessingOverrides | None = None
-    own: Preprocessing | None = None
-
-    def __repr__(self) -> str:
-        steps = " ".join(self.own.description.split()) if self.own else ""
-        own = f"the model's own, {steps}" if steps else "the model's own"
-        changes = f", but with {self.overrides}" if self.overrides else ""
-        return f"ServerTransforms({own}{changes})"
 
 
 class ImageDataset:
@@ -83,8 +68,8 @@ class ImageDataset:
         file_names: Sequence[str] | None = None,
         transforms: ServerTransforms | None = None,
     ) -> None:
-        self.transforms = _as_transforms(transforms)
-        self.backend = _check_backend(backend)
+        self.transforms = as_transforms(transforms)
+        self.backend = check_backend(backend)
         self.root = Path(root)
         self.names: list[str] = image_names(self.root, class_names, file_names)
         self.classes: list[str] = _classes(self.root, class_names, self.names)
@@ -131,94 +116,6 @@ class ImageDataset:
 
         """
         return queue_files(self.root, self.names[rows])
-
-
-class HDF5Dataset:
-    """Images in an array of an HDF5 file, such as NSD's `imgBrick`; an image's name is its index.
-
-    Args:
-        hdf5_fp: The HDF5 file.
-        img_ds_key: Name of the array: uint8, images x height x width x channels (3 for RGB, or
-            none for grey), or images x pixels of square RGB images.
-        backend: `pt` or `tf`: the framework of the model, as the extractor's `get_backend()` says.
-        transforms: What the extractor's `get_transformations` returned; None means the model's own
-            preprocessing.
-        img_indices: Images to use, in exactly this order; all by default.
-        out_path: Folder for `file_names.txt`; None writes none.
-
-    Raises:
-        InvalidRequestError: A file or array that can't be read, or an index out of range.
-        MissingDependencyError: h5py is not installed.
-
-    Example:
-        ```python
-        import h5py
-        import numpy as np
-        from thingsvision_client import HDF5Dataset
-
-        with h5py.File("images.h5", "w") as file:
-            file["imgBrick"] = np.zeros((10, 32, 32, 3), "uint8")
-        dataset = HDF5Dataset("images.h5", "imgBrick", "pt", img_indices=[3, 1])
-        print(dataset.names)
-        ```
-
-    """
-
-    root: Path | None = None
-
-    def __init__(
-        self,
-        hdf5_fp: str | Path,
-        img_ds_key: str,
-        backend: str,
-        transforms: ServerTransforms | None = None,
-        img_indices: Sequence[int] | None = None,
-        *,
-        out_path: str | Path | None = None,
-    ) -> None:
-        self.transforms = _as_transforms(transforms)
-        self.backend = _check_backend(backend)
-        self._array = PixelArray(Path(hdf5_fp), img_ds_key)
-        self.indices = self._array.checked(img_indices)
-        if out_path is not None:
-            write_lines(Path(out_path) / FILE_NAMES, self.names)
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, row: int) -> str:
-        """Return the name of a row's image."""
-        return self.names[row]
-
-    @property
-    def names(self) -> list[str]:
-        """The names of the rows: indices of the images in the file."""
-        return [str(index) for index in self.indices]
-
-    def queue(self, rows: slice = _ALL) -> ImageQueue:
-        """Return the images of some rows, to be sent by a method of `Client` as PNG files.
-
-        Args:
-            rows: The rows to send; all by default.
-
-        Returns:
-            The images, each read only when it is sent.
-
-        Example:
-            ```python
-            import h5py
-            import numpy as np
-            from thingsvision_client import Client, HDF5Dataset
-
-            with h5py.File("images.h5", "w") as file:
-                file["imgBrick"] = np.arange(4 * 32 * 32 * 3).reshape(4, 32, 32, 3).astype("uint8")
-            dataset = HDF5Dataset("images.h5", "imgBrick", "pt")
-            print(Client().rdm("torchvision/alexnet", dataset.queue(), "features.10").images)
-            ```
-
-        """
-        indices = self.indices[rows]
-        return ImageQueue(Reiterable(partial(self._array.images, indices)), len(indices))
 
 
 Dataset = ImageDataset | HDF5Dataset
@@ -272,7 +169,7 @@ class DataLoader:
             )
         if batch_size < 1:
             raise InvalidRequestError(f"batch_size must be at least 1, got {batch_size}.")
-        if _check_backend(backend) != dataset.backend:
+        if check_backend(backend) != dataset.backend:
             raise InvalidRequestError(
                 f"backend must be {dataset.backend!r}, as in the dataset; got {backend!r}."
             )
@@ -338,24 +235,6 @@ def load_batches(
     return DataLoader(dataset, batch_size, backend)
 
 
-def write_lines(path: Path, names: Sequence[str]) -> None:
-    """Write a line per row of features, atomically.
-
-    Raises InvalidRequestError for a name with a line break or that is not UTF-8.
-    """
-    if broken := [name for name in names if "\n" in name or "\r" in name]:
-        what = f"{broken[0]!r} must not have a line break, since {path.name} has a line per row"
-        raise InvalidRequestError(f"{what}: rename it.")
-    lines = "".join(f"{name}\n" for name in names)
-    try:
-        content = lines.encode()
-    except UnicodeEncodeError as error:  # on Linux, a file name may be any bytes
-        wrong = names[lines.count("\n", 0, error.start)]
-        raise InvalidRequestError(f"{wrong!r} must be UTF-8: rename it.") from error
-    with atomic_file(path) as file:
-        file.write(content)
-
-
 def _classes(root: Path, class_names: Sequence[str] | None, names: Sequence[str]) -> list[str]:
     if class_names is not None:
         return list(class_names)
@@ -369,18 +248,3 @@ def _class_of(name: str, classes: Mapping[str, int]) -> int:
     while name not in classes:
         name = name.rpartition("/")[0]
     return classes[name]
-
-
-def _as_transforms(transforms: Any) -> ServerTransforms:
-    if transforms is not None and not isinstance(transforms, ServerTransforms):
-        raise InvalidRequestError(
-            "transforms must be what extractor.get_transformations(...) returns, or None for the "
-            "model's own preprocessing: your own transforms can't run on the server."
-        )
-    return transforms or ServerTransforms()
-
-
-def _check_backend(backend: Any) -> str:
-    if backend not in BACKENDS:
-        raise InvalidRequestError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}.")
-    return str(backend)

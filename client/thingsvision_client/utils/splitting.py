@@ -12,8 +12,8 @@ from ..files import atomic_path, file_stem
 from ..formats import FEATURES, FileFormat
 from ..formats.pieces import Piece, atomic_pieces, piece_name
 from ..formats.whole import layout_of, write_in_parts
-from .data import FILE_NAMES
-from .writing import names_of, read_names, write_features
+from .file_names import FILE_NAMES, read_names
+from .writing import names_of, write_features
 
 Arrays = Mapping[str, Array]
 

@@ -11,7 +11,9 @@ from ..errors import InvalidRequestError
 from ..files import atomic_file, file_stem
 from ..formats import FEATURES, FORMATS, FileFormat, find_format
 from ..formats.whole import layout_of, write_whole
-from .writing import as_arrays, names_of, row_names, savable_array, write_features
+from .file_names import row_names
+from .slices import slices2tensor, tensor2slices
+from .writing import as_arrays, names_of, savable_array, write_features
 
 __all__ = [
     "FORMATS",
@@ -227,74 +229,6 @@ def merge_features(root: str | Path, file_format: str) -> Array | dict[str, Arra
         _check_age(whole, folder / pieces[-1].file)
     merged = join(folder, kind, pieces) if pieces else kind.read(whole)
     return merged[FEATURES] if list(merged) == [FEATURES] else merged
-
-
-def tensor2slices(PATH: str | Path, file_name: str, features: Array) -> None:  # noqa: N803
-    """Write an array of three or more dimensions to a text file, as matrices of its last two.
-
-    The first line has the shape, and a comment follows each matrix. Values have enough digits to be
-    read back exactly.
-
-    Args:
-        PATH: Folder for the file, made if need be.
-        file_name: Name of the file.
-        features: The array, images x at least two dimensions.
-
-    Raises:
-        InvalidRequestError: An array of fewer than three dimensions.
-
-    Example:
-        ```python
-        from thingsvision_client import Client
-        from thingsvision_client.utils.storing import tensor2slices
-
-        extraction = Client().extract("torchvision/alexnet", "photos", "features.10")
-        tensor2slices("results", "features.txt", extraction.features["features.10"])
-        ```
-
-    """
-    from ..formats.slices import write_slices
-    from ..origins import write_origin
-
-    array = savable_array(features, FEATURES)
-    if array.ndim < 3:
-        raise InvalidRequestError(
-            f"features must have at least three dimensions, got shape {array.shape}: use "
-            "save_features to write a matrix as txt."
-        )
-    path = Path(PATH) / file_name
-    with atomic_file(path) as file:
-        write_slices(file, array)
-    write_origin(path, array)
-
-
-def slices2tensor(PATH: str | Path, file: str) -> Array:  # noqa: N803
-    """Return the array that `tensor2slices` wrote, with the same shape, type and values.
-
-    Args:
-        PATH: Folder of the file.
-        file: Name of the file.
-
-    Returns:
-        The array; float64 for files of the original library, which record no type.
-
-    Raises:
-        InvalidRequestError: A file that can't be read or is not complete.
-
-    Example:
-        ```python
-        import numpy as np
-        from thingsvision_client.utils.storing import slices2tensor, tensor2slices
-
-        features = np.random.default_rng(0).normal(size=(4, 8, 6, 6))
-        tensor2slices("results", "features.txt", features)
-        assert np.array_equal(slices2tensor("results", "features.txt"), features)
-        ```
-
-    """
-    from ..formats.slices import read_slices
-
-    return read_slices(Path(PATH) / file)
 
 
 def check_format(file_format: str, array_count: int) -> None:

@@ -12,7 +12,7 @@ from ..errors import InvalidRequestError
 from ..files import atomic_path
 from ..formats import FEATURES, FileFormat
 from ..formats.whole import layout_of, write_whole
-from .data import FILE_NAMES
+from .file_names import FILE_NAMES, row_names
 
 
 def as_arrays(features: Any) -> dict[str, Array]:
@@ -93,18 +93,3 @@ def _known_names(array: Array) -> tuple[str, ...] | None:
     if origin is None or origin.get("input") == "tensor":
         return None
     return tuple(image["name"] for image in origin["images"])
-
-
-def row_names(folder: Path, count: int) -> list[str] | None:
-    """Return the lines of `file_names.txt` in a folder; None if missing or not `count` lines."""
-    names = read_names(folder)
-    return names if names is not None and len(names) == count else None
-
-
-def read_names(folder: Path) -> list[str] | None:
-    """Return the lines of `file_names.txt` in a folder; None if it can't be read."""
-    try:
-        text = (folder / FILE_NAMES).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return None
-    return text.removesuffix("\n").split("\n")

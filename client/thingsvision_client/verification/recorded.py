@@ -122,15 +122,15 @@ def read_recorded(document: Mapping[str, Any]) -> list[Recorded]:
     modules = document["modules"]
     if origins is None:
         known = {name: array for name, array in modules.items() if array["module"] is not None}
-        found = [_recorded(document, known)] if known else []
+        found = [_extraction(document, known)] if known else []
     else:
-        found = [_recorded(origin, {name: modules[name]}) for name, origin in origins.items()]
+        found = [_extraction(origin, {name: modules[name]}) for name, origin in origins.items()]
     if not found:
         raise InvalidRequestError(f"{document['file']}: {document.get('note', '')}")
     return found
 
 
-def _recorded(origin: Mapping[str, Any], arrays: Mapping[str, Any]) -> Recorded:
+def _extraction(origin: Mapping[str, Any], arrays: Mapping[str, Any]) -> Recorded:
     images = tuple(Fingerprint(image["name"], image["sha256"]) for image in origin["images"])
     return Recorded(origin, tuple(_arrays(arrays)), origin["rows"][0], images)
 
