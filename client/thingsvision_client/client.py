@@ -13,16 +13,9 @@ from .rpc.models import LoadProgress, ModelCalls
 from .rpc.pcas import PCACalls
 from .values.model import Model
 from .values.options import ExtractOptions
-from .values.preprocessing import PreprocessingOverrides
-from .values.records import (
-    PCA,
-    ModelInfo,
-    ModuleInfo,
-    Preprocessing,
-    Residency,
-    ResidentModel,
-    Upload,
-)
+from .values.pca import PCA
+from .values.preprocessing import Preprocessing, PreprocessingOverrides
+from .values.records import ModelInfo, ModuleInfo, Residency, ResidentModel, Upload
 from .values.reductions import Reduction
 
 if TYPE_CHECKING:  # they load numpy and pyarrow, which listing models does not need

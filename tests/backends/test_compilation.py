@@ -21,11 +21,12 @@ from thingsvision_server.backends.compute_options import ComputeOptions, MemoryF
 from thingsvision_server.backends.taps import taps
 from thingsvision_server.backends.torch.model import TorchModel
 from thingsvision_server.backends.torch.structure import Tower, describe
+from thingsvision_server.engine.passes.work import Work
 from thingsvision_server.errors import PreconditionError
 from thingsvision_server.inputs import IMAGE, InputSpec
 
 SHAPE = (3, 16, 16)
-TWO = ComputeOptions(compiled_for=2)
+TWO = ComputeOptions(compiled=True)
 
 
 class Again(nn.Module):
@@ -90,7 +91,10 @@ def test_all_that_can_be_taken_is_nearly_the_same() -> None:
 def test_a_batch_that_is_not_full_gives_the_rows_of_its_images() -> None:
     compiled, structure = model()
     found = taps(structure, NAMES)
-    alone = compiled.run(images(1), found, TWO).rows
+    work = Work(found, InputSpec(SHAPE), TWO, pass_size=2)
+    run, overflows = work.run(compiled, images(1))
+    alone = run.rows
+    assert len(overflows) == 1
     assert [len(rows) for rows in alone] == [1] * len(NAMES)
     near(alone, compiled.run(images(1), found).rows)
 
@@ -114,9 +118,9 @@ def test_other_compute_options_are_compiled_separately() -> None:
     compiled, structure = model()
     found = taps(structure, ["again", "never"])
     exact = compiled.run(images(2), found).rows
-    last = ComputeOptions(memory_format=MemoryFormat.CHANNELS_LAST, compiled_for=2)
+    last = ComputeOptions(memory_format=MemoryFormat.CHANNELS_LAST, compiled=True)
     near(compiled.run(images(2), found, last).rows, exact)
-    short = ComputeOptions(Precision.BFLOAT16, compiled_for=2)
+    short = ComputeOptions(Precision.BFLOAT16, compiled=True)
     rounded = compiled.run(images(2), found, short).rows
     near(rounded, exact, 0.05)
     assert (rounded[0] != exact[0]).any()

@@ -7,7 +7,8 @@ import pytest
 from thingsvision_client import PreprocessingOverrides
 from thingsvision_client.errors import InvalidRequestError
 from thingsvision_client.utils.transforms import ServerTransforms
-from thingsvision_client.values.records import Preprocessing, to_record
+from thingsvision_client.values.preprocessing import Preprocessing
+from thingsvision_client.values.records import to_record
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
 OWN = pb.Preprocessing(

@@ -19,8 +19,7 @@ from safetensors.torch import save_file
 
 from thingsvision_client import Client
 from thingsvision_client.errors import InvalidRequestError, InvalidWeightsError
-from thingsvision_client.values.preprocessing import declaration
-from thingsvision_client.values.records import Preprocessing
+from thingsvision_client.values.preprocessing import Preprocessing, declaration
 
 RUN = "from thingsvision_client.cli import main; main()"
 

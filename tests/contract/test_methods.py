@@ -16,7 +16,7 @@ from thingsvision_client.rpc.status import BY_CODE, BY_REASON
 from thingsvision_client.values import reductions
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_server import errors as server_errors
-from thingsvision_server.backends.compute_options import MemoryFormat, Precision
+from thingsvision_server.backends.compute_options import ComputeOptions, MemoryFormat, Precision
 from thingsvision_server.engine.reduction import POOLS
 from thingsvision_server.errors import ThingsvisionError
 from thingsvision_server.rdm.metrics import METRICS
@@ -25,6 +25,7 @@ from thingsvision_server.rpc.feature_service import FeatureServicer
 from thingsvision_server.rpc.image_service import ImageServicer
 from thingsvision_server.rpc.messages import extraction
 from thingsvision_server.rpc.messages import models as messages
+from thingsvision_server.rpc.messages.compute_options import compute_options
 from thingsvision_server.rpc.model_service import ModelServicer
 from thingsvision_server.rpc.pca_service import PCAServicer
 from thingsvision_server.rpc.status import CODES, code_of
@@ -119,6 +120,19 @@ def test_every_precision_format_and_pool_is_known_everywhere() -> None:
     pools = values(pb.DESCRIPTOR.enum_types_by_name["Pool"])
     assert pools == dict(reductions.POOLS)
     assert set(pools) == set(POOLS)
+
+
+def test_every_option_of_a_pass_is_asked_for_and_told_by_its_name() -> None:
+    names = set(ComputeOptions().to_dict())
+    assert names <= set(pb.ExtractHeader.DESCRIPTOR.fields_by_name)
+    assert names <= set(pb.Provenance.DESCRIPTOR.fields_by_name)
+    for precision, number in values(pb.DESCRIPTOR.enum_types_by_name["Precision"]).items():
+        options = compute_options(pb.ExtractHeader(precision=number, compiled=True))
+        assert options == ComputeOptions(Precision(precision), compiled=True)
+        assert ComputeOptions.from_dict(options.to_dict()) == options
+    assert compute_options(pb.ExtractHeader()) == ComputeOptions()
+    with pytest.raises(server_errors.InvalidRequestError, match=r"precision 9 .*Valid: float32"):
+        compute_options(pb.ExtractHeader(precision=9))
 
 
 def test_every_state_of_weights_is_listed() -> None:

@@ -18,6 +18,7 @@ from docstring_sections import code_of, documented_names, sections_of
 from public_objects import public_objects
 
 from support.serving import TestServer
+from thingsvision_client.values.preprocessing import Preprocessing
 
 PUBLIC = public_objects()
 EXAMPLES = {name: sections_of(thing).get("Example") for name, thing in PUBLIC.items()}
@@ -28,6 +29,9 @@ RETURNED = {
     "rpc.extraction.FeatureStream",
 }
 """Classes that users get, but never make: their parameters are not documented."""
+
+RECORDS = (".values.records", ".values.provenance", ".values.pca")
+"""Modules of what a server says."""
 
 LONGEST_EXAMPLE = 12
 """Lines of code in an example at most."""
@@ -98,7 +102,8 @@ def _is_error(thing: Any) -> bool:
 
 def _is_record(thing: Any) -> bool:
     """Whether it is what a server says, which examples of methods return."""
-    return inspect.isclass(thing) and thing.__module__.endswith(".values.records")
+    is_told = thing is Preprocessing or thing.__module__.endswith(RECORDS)
+    return inspect.isclass(thing) and is_told
 
 
 # ---------------------------------------------------------------- examples

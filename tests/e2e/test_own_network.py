@@ -26,7 +26,7 @@ from support.serving import TestServer
 from thingsvision_client import get_extractor_from_model
 from thingsvision_client.errors import InvalidRequestError
 from thingsvision_client.library.steps import declared
-from thingsvision_client.values.records import Preprocessing
+from thingsvision_client.values.preprocessing import Preprocessing
 
 Outcome = dict[str, Any]
 

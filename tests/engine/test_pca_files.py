@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
+from thingsvision_server.backends.compute_options import ComputeOptions, MemoryFormat, Precision
 from thingsvision_server.engine.pca.file import parse_pca, read_description, write_pca
 from thingsvision_server.engine.pca.fitted import Axes, FeatureFacts, PCADescription, PCAModule
 from thingsvision_server.engine.reduction import Projection, Reduction
@@ -19,13 +20,14 @@ MODULE = "features.3"
 NUMBERS = {
     MODULE: Axes(np.arange(4, dtype=np.float64), np.arange(8, dtype=np.float32).reshape(2, 4))
 }
+OPTIONS = ComputeOptions(Precision.BFLOAT16, MemoryFormat.CHANNELS_LAST)
 HEADER_BYTES = 100_000_000
 """The longest header of a safetensors file."""
 
 
 def described(images: str) -> PCADescription:
     reduction = Reduction(pool="mean", pool_axes=(1, 2), projection=Projection(4, 0))
-    facts = FeatureFacts("m/n@default", "0" * 64, Preprocessing(), "", "float32", "", reduction)
+    facts = FeatureFacts("m/n@default", "0" * 64, Preprocessing(), "", OPTIONS, reduction)
     digest = hashlib.sha256(images.encode()).hexdigest()
     module = PCAModule(MODULE, (4,), (2.0, 1.0), (0.6, 0.3))
     return PCADescription(
@@ -56,9 +58,15 @@ def test_the_same_pca_is_the_same_file(tmp_path: Path) -> None:
     assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
 
 
-def test_a_file_with_its_images_in_the_header_is_read(tmp_path: Path) -> None:
+def test_a_file_of_before_there_was_an_option_with_images_in_its_header_is_read(
+    tmp_path: Path,
+) -> None:
     images, path = f"{'0' * 64}  a.jpg\n", tmp_path / "old.safetensors"
-    told = json.dumps({**asdict(described(images)), "images": images})
+    write_pca(path, described(images), images, NUMBERS)
+    with safe_open(path, "numpy") as file:
+        description = json.loads(file.metadata()["thingsvision_pca"])
+    del description["facts"]["compiled"]
+    told = json.dumps({**description, "images": images})
     tensors = {f"{MODULE}.mean": NUMBERS[MODULE].mean, f"{MODULE}.axes": NUMBERS[MODULE].axes}
     save_file(tensors, path, metadata={"thingsvision_pca": told})
     assert_is_read(path, described(images))

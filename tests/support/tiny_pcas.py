@@ -8,7 +8,7 @@ from thingsvision_client import (
     Client,
     PreprocessingOverrides,
 )
-from thingsvision_client.values.records import PCA
+from thingsvision_client.values.pca import PCA
 
 MODEL = "torchvision/squeezenet1_0@random:0"
 MODULES = ("features.3", "features.5")

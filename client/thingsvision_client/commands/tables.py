@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from datetime import datetime, timezone
 
-from ..values.records import PCA, ModelInfo, Residency, Upload
+from ..values.pca import PCA
+from ..values.records import ModelInfo, Residency, Upload
 
 _MIB = 1024 * 1024
 _UNKNOWN = "-"

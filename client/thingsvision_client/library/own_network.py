@@ -11,8 +11,7 @@ from typing import Any
 from ..client import Client, shared_client
 from ..errors import InvalidRequestError, InvalidWeightsError
 from ..values.model import Model
-from ..values.preprocessing import PreprocessingOverrides
-from ..values.records import Preprocessing
+from ..values.preprocessing import Preprocessing, PreprocessingOverrides
 from .exporting import OPEN_SIZE, InputShape, export_torch, save_keras
 from .extractor import Extractor, check_device
 from .request import ServedModel

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ..errors import InvalidRequestError
-from ..values.preprocessing import declaration
-from ..values.records import Preprocessing, to_record
+from ..values.preprocessing import Preprocessing, declaration
+from ..values.records import to_record
 
 _WAY = "Preprocess the images yourself and send arrays (extractor.extract_batch), or leave it out."
 

@@ -13,7 +13,7 @@ from ..values.reductions import FeatureOptions
 
 if TYPE_CHECKING:
     from ..values.preprocessing import PreprocessingOverrides
-    from ..values.records import Provenance
+    from ..values.provenance import Provenance
     from ..values.reductions import Reduction
 
 
@@ -50,7 +50,7 @@ def describe(provenance: Provenance, request: Request, kind: str = "encoded") ->
 
 def provenance_fields() -> list[str]:
     """Return the names of what a server tells of every extraction, model and device included."""
-    from ..values.records import Provenance
+    from ..values.provenance import Provenance
 
     return [field.name for field in fields(Provenance)]
 

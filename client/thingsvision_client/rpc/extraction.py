@@ -21,7 +21,8 @@ from ..progress import Progress
 from ..values.model import Model, as_model
 from ..values.options import ExtractOptions
 from ..values.preprocessing import PreprocessingOverrides
-from ..values.records import Provenance, Timings, to_record
+from ..values.provenance import Provenance
+from ..values.records import Timings, to_record
 from ..values.reductions import ELEMENT_TYPES, MEMORY_FORMATS, PRECISIONS, choice
 from ..values.tokens import TOKEN_NAMES, token_extraction_number
 from .connection import Connection

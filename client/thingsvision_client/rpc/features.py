@@ -10,7 +10,7 @@ from ..images.texts import Texts, queue_texts, text_tower
 from ..progress import Progress
 from ..values.model import Model
 from ..values.options import ExtractOptions
-from ..values.records import PCA
+from ..values.pca import PCA
 from .connection import Connection
 from .extraction import Extraction, FeatureStream, extract, extract_header, stream
 from .listings import Listings

@@ -9,7 +9,8 @@ from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
 from ..images.image import SentImage, server_image
 from ..values.model import Model, as_model
-from ..values.records import ModelInfo, ModuleInfo, Preprocessing, to_record
+from ..values.preprocessing import Preprocessing
+from ..values.records import ModelInfo, ModuleInfo, to_record
 from .connection import Connection
 
 

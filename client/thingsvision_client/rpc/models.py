@@ -11,7 +11,8 @@ from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
 from ..errors import IncompleteReplyError
 from ..values.model import Model, as_model
-from ..values.records import Preprocessing, Residency, ResidentModel, Upload, to_record
+from ..values.preprocessing import Preprocessing
+from ..values.records import Residency, ResidentModel, Upload, to_record
 from .connection import Connection
 from .uploading import upload, upload_model
 

@@ -11,7 +11,8 @@ from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
 from ..errors import IncompleteReplyError, InvalidRequestError
 from ..progress import Progress
-from ..values.records import PCA, to_record
+from ..values.pca import PCA
+from ..values.records import to_record
 from .connection import Connection
 from .image_call import ImageCall
 

@@ -20,7 +20,8 @@ from ..arrays import Array
 from ..errors import IncompleteReplyError, InvalidRequestError, UndefinedDistanceWarning
 from ..images.queue import ImageQueue
 from ..progress import Progress
-from ..values.records import Provenance, Timings, to_record
+from ..values.provenance import Provenance
+from ..values.records import Timings, to_record
 from .connection import Connection
 from .image_call import ImageCall
 from .replies import Reply, check_names, collect

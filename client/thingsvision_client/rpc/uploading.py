@@ -13,8 +13,8 @@ from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from ..errors import IncompleteReplyError, InvalidRequestError, InvalidWeightsError
 from ..files import CHUNK_BYTES, sha256_of
 from ..values.model import Model
-from ..values.preprocessing import declaration
-from ..values.records import Preprocessing, Upload, to_record
+from ..values.preprocessing import Preprocessing, declaration
+from ..values.records import Upload, to_record
 from .call import Caller
 
 

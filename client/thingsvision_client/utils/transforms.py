@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import InvalidRequestError
 from ..values.preprocessing import PreprocessingOverrides
-from ..values.records import Preprocessing
+from ..values.preprocessing import Preprocessing
 
 BACKENDS = ("pt", "tf")
 

@@ -1,20 +1,48 @@
-"""What a request changes of a model's own preprocessing; runs no step of it and knows no server."""
+"""How images become inputs of a model, and what a request changes of it."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from numbers import Integral
 from typing import Any
 
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
 from ..errors import InvalidRequestError
-from .records import Preprocessing
 
 _MOST = 2**32 - 1
 
 _SIZES = ("resize_pixels", "crop_pixels")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How images became inputs: the fields of the contract's message, in the order applied.
+
+    To declare it for a model of your own, leave out what does not apply; `antialias` and
+    `description` are the server's to say.
+    """
+
+    resize_pixels: tuple[int, ...] = ()
+    interpolation: str = ""
+    antialias: bool = False
+    crop_pixels: tuple[int, ...] = ()
+    value_range: str = ""
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    description: str = ""
+    channel_order: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON knows them, in the order applied."""
+        fields: dict[str, Any] = json.loads(self.to_json())
+        return fields
+
+    def to_json(self) -> str:
+        """Return the fields as text, for the methods section of a paper."""
+        return json.dumps(asdict(self), indent=2)
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict
@@ -12,6 +10,9 @@ from google.protobuf.json_format import MessageToDict
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
 from .model import Model
+from .pca import PCA, PCAModule
+from .preprocessing import Preprocessing
+from .provenance import Provenance, UsedPCA
 
 
 @dataclass(frozen=True)
@@ -65,81 +66,6 @@ class ModuleInfo:
 
 
 @dataclass(frozen=True)
-class Preprocessing:
-    """How images became inputs: the fields of the contract's message, in the order applied.
-
-    To declare it for a model of your own, leave out what does not apply; `antialias` and
-    `description` are the server's to say.
-    """
-
-    resize_pixels: tuple[int, ...] = ()
-    interpolation: str = ""
-    antialias: bool = False
-    crop_pixels: tuple[int, ...] = ()
-    value_range: str = ""
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-    description: str = ""
-    channel_order: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON knows them, in the order applied."""
-        fields: dict[str, Any] = json.loads(self.to_json())
-        return fields
-
-    def to_json(self) -> str:
-        """Return the fields as text, for the methods section of a paper."""
-        return json.dumps(asdict(self), indent=2)
-
-
-@dataclass(frozen=True)
-class UsedPCA:
-    """Which PCA reduced features, and which images it was fitted on; as in `PCA`."""
-
-    sha256: str
-    name: str
-    component_count: int
-    image_count: int
-    images_sha256: str
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """What computed the features and how: all that a methods section needs."""
-
-    model: Model
-    model_sha256: str
-    preprocessing: Preprocessing
-    device: str
-    framework: str
-    server_version: str
-    precision: str
-    deterministic: bool = False
-    """Whether every image went through the model alone."""
-    reduction: Mapping[str, Any] | None = None
-    """What was done to the features, as JSON knows it; None: nothing."""
-    memory_format: str = "contiguous"
-    """How batches lay in memory in the forward pass."""
-    compiled: bool = False
-    """Whether the forward pass ran as compiled code."""
-    pca: UsedPCA | None = None
-    """The PCA of `reduction`; None: none."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON knows them; the model as its id, `source/name@weights`."""
-        return {
-            **vars(self),
-            "model": str(self.model),
-            "preprocessing": self.preprocessing.to_dict(),
-            "pca": None if self.pca is None else vars(self.pca),
-        }
-
-    def to_json(self) -> str:
-        """Return the fields as text, for the methods section of a paper."""
-        return json.dumps(self.to_dict(), indent=2)
-
-
-@dataclass(frozen=True)
 class Timings:
     """Seconds that the server spent where; they overlap."""
 
@@ -189,56 +115,6 @@ class Upload:
     preprocessing: Preprocessing | None
     uploaded_unix_seconds: float
     is_model: bool
-
-
-@dataclass(frozen=True)
-class PCAModule:
-    """The components of one module; `shape` is that of an image's features before the PCA.
-
-    `explained_variance` is the variance of the scores of each component over the images (divided
-    by their number less one), `explained_variance_ratio` its part of that of all values.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    explained_variance: tuple[float, ...]
-    explained_variance_ratio: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class PCA:
-    """A PCA on a server, and what it was fitted on: `Reduction(pca=...)` takes `sha256` or `name`.
-
-    `images_sha256` is over a line `SHA-256  name` for each image, as `sha256sum` prints them. The
-    largest value of each axis by magnitude is positive.
-    """
-
-    sha256: str
-    name: str
-    component_count: int
-    image_count: int
-    images_sha256: str
-    modules: tuple[PCAModule, ...]
-    model_id: str
-    model_sha256: str
-    preprocessing: Preprocessing
-    token_extraction: str
-    precision: str
-    reduction: Mapping[str, Any] | None
-    batch_size: int
-    deterministic: bool
-    device: str
-    framework: str
-    server_version: str
-    size_bytes: int
-    fitted_unix_seconds: float
-    memory_format: str
-    compiled: bool
-
-    @property
-    def explained_variance_ratio(self) -> dict[str, tuple[float, ...]]:
-        """Part of the variance that each component explains, by module."""
-        return {module.name: module.explained_variance_ratio for module in self.modules}
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from .compute_options import DEFAULT, ComputeOptions, MemoryFormat, Precision
+from .compute_options import DEFAULT, ComputeOptions
 from .taps import Tap
 
 Rows = npt.NDArray[np.float32]
 """Activations of one module for a batch: images x shape, C order."""
+
+
+Supported = Mapping[str, Sequence[Any]]
+"""Values that a model can compute with, by the name of a field of ComputeOptions."""
+
+DEFAULT_ONLY: Supported = MappingProxyType({})
 
 
 class OutOfDeviceMemoryError(Exception):
@@ -40,14 +47,8 @@ class RunnableModel(Protocol):
     is_concurrent: bool
     """Whether several threads may call `run` at once."""
 
-    precisions: Sequence[Precision]
-    """The precisions that `run` supports."""
-
-    memory_formats: Sequence[MemoryFormat]
-    """The memory formats that `run` supports for its inputs."""
-
-    can_compile: bool
-    """Whether `run` can compile a forward pass."""
+    supported: Supported
+    """Values of ComputeOptions that `run` supports; of an option that is missing, its default."""
 
     def run(
         self,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import BatchRun, RunnableModel
+from .base import BatchRun, RunnableModel, Supported
 from .compute_options import DEFAULT, ComputeOptions
 from .taps import Tap
 
@@ -27,9 +27,7 @@ class ChunkedModel:
         self.model_sha256 = model.model_sha256
         self.resident_bytes = model.resident_bytes
         self.is_concurrent = model.is_concurrent
-        self.precisions = model.precisions
-        self.memory_formats = model.memory_formats
-        self.can_compile = False
+        self.supported: Supported = {**model.supported, "compiled": (False,)}
 
     def run(
         self,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 
 class Precision(Enum):
@@ -31,12 +33,29 @@ class MemoryFormat(Enum):
 
 @dataclass(frozen=True)
 class ComputeOptions:
-    """What a user chose for a forward pass, where it changes the result."""
+    """What a user chose for a forward pass, where it changes the result: a field per option.
+
+    Each is a bool or an Enum of the contract's words, and is called as in ExtractHeader and
+    Provenance; checks, messages, provenance and files of PCAs go through the fields.
+    """
 
     precision: Precision = Precision.FLOAT32
     memory_format: MemoryFormat = MemoryFormat.CONTIGUOUS
-    compiled_for: int = 0
-    """Images of the batches that code is compiled for; 0: nothing is compiled."""
+    compiled: bool = False
+    """Whether passes run as compiled code, which is for one number of images."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the options as JSON and the contract's Provenance know them."""
+        return {name: getattr(value, "value", value) for name, value in vars(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ComputeOptions:
+        """Return the options of what `to_dict` gave; what is missing is as by default.
+
+        Raises ValueError for a word that no option has.
+        """
+        defaults = vars(DEFAULT).items()
+        return cls(**{name: type(usual)(values.get(name, usual)) for name, usual in defaults})
 
 
 DEFAULT = ComputeOptions()

@@ -7,7 +7,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from typing import Any
 
+from ..backends.compute_options import DEFAULT, ComputeOptions
 from ..backends.modules import Structure
 from ..errors import InvalidRequestError
 from ..sources.base import ModelKey, Weights
@@ -72,14 +74,14 @@ class Extractor:
         async with self._residency.lease(key) as loaded:
             if planned.is_provisional:
                 planned = await asyncio.to_thread(plan, self._loader, key, spec)
-            _check_choices(loaded, spec)
+            _check_supported(loaded, spec.options)
             facts = spec.facts(key, loaded.model.model_sha256, planned)
             if spec.pca:  # whether it fits depends on the loaded model's SHA-256
                 planned = await asyncio.to_thread(self._with_pca, planned, spec.pca, facts)
             most = loaded.batcher.limits.images_for(planned.work.taps)
             size = 1 if spec.deterministic else min(spec.batch_size, most)
-            if spec.compiled:
-                planned = planned.compiled_for(size)
+            if spec.options.compiled:
+                planned = planned.with_pass_size(size)
             yield Extraction(loaded, planned, facts, size, deterministic=spec.deterministic)
 
     def _with_pca(self, planned: Plan, wanted: str, facts: FeatureFacts) -> Plan:
@@ -115,24 +117,30 @@ class Extractor:
         await self._preparer.feed(stream, images, transform, preparation)
 
 
-def _check_choices(loaded: LoadedModel, spec: ExtractSpec) -> None:
-    model = loaded.model
-    _check_choice(loaded, "precision", spec.precision, model.precisions)
-    _check_choice(loaded, "memory_format", spec.memory_format, model.memory_formats)
-    if spec.compiled and not model.can_compile:
-        sentence = f"{loaded.key} can't be compiled, only PyTorch networks can"
-        raise InvalidRequestError(f"{sentence}; leave `compiled` out", field="compiled")
+def _check_supported(loaded: LoadedModel, options: ComputeOptions) -> None:
+    for name, chosen in vars(options).items():
+        valid = loaded.model.supported.get(name, (getattr(DEFAULT, name),))
+        if chosen not in valid:
+            raise _unsupported(loaded, name, chosen, valid)
 
 
-def _check_choice(loaded: LoadedModel, field: str, chosen: Enum, valid: Sequence[Enum]) -> None:
-    if chosen not in valid:
-        names = ", ".join(one.value for one in valid)
-        raise InvalidRequestError(
-            f"{field} of {loaded.key} on {loaded.lanes.device} must be one of: {names}; "
-            f"got {chosen.value}",
-            field=field,
-            subject=chosen.value,
-        )
+def _unsupported(
+    loaded: LoadedModel, name: str, chosen: Any, valid: Sequence[Any]
+) -> InvalidRequestError:
+    if not isinstance(chosen, Enum):
+        reason = _UNSUPPORTED.get(name, f"does not support {name}")
+        return InvalidRequestError(f"{loaded.key} {reason}; leave `{name}` out", field=name)
+    names = ", ".join(one.value for one in valid)
+    return InvalidRequestError(
+        f"{name} of {loaded.key} on {loaded.lanes.device} must be one of: {names}; "
+        f"got {chosen.value}",
+        field=name,
+        subject=chosen.value,
+    )
+
+
+_UNSUPPORTED = {"compiled": "can't be compiled, only PyTorch networks can"}
+"""Why a model does not take an option that is true or false, by the option's name."""
 
 
 def _forward_error(task: asyncio.Task[None], stream: BatchStream) -> None:

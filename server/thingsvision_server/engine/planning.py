@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ..backends.compute_options import ComputeOptions, MemoryFormat, Precision
+from ..backends.compute_options import DEFAULT, ComputeOptions, MemoryFormat
 from ..backends.taps import Tap, TokenExtraction, taps
 from ..errors import InvalidRequestError, NotExtractableError
 from ..inputs import (
@@ -42,29 +42,24 @@ class ExtractSpec:
     """Changes of the model's own preprocessing."""
     tensor_shape: tuple[int, ...] | None = None
     """Shape of one image where images come as tensors that are preprocessed already."""
-    precision: Precision = Precision.FLOAT32
+    options: ComputeOptions = DEFAULT
     dtype: str = "float32"
     """Element type of the features: `float32` or `float16`."""
     deterministic: bool = False
     """Every image goes through the model alone."""
     reduction: Reduction = WHOLE
-    memory_format: MemoryFormat = MemoryFormat.CONTIGUOUS
-    compiled: bool = False
-    """Code is compiled for passes of `batch_size` images."""
     pca: str = ""
     """SHA-256 or name of what reduces further; empty: nothing."""
 
     def facts(self, key: ModelKey, model_sha256: str, plan: Plan) -> FeatureFacts:
         """Return what the features depend on, for a PCA."""
         return FeatureFacts(
-            str(key),
-            model_sha256,
-            plan.transform.preprocessing,
-            self.tokens.value,
-            self.precision.value,
-            self.memory_format.value,
-            self.reduction,
-            self.compiled,
+            model=str(key),
+            model_sha256=model_sha256,
+            preprocessing=plan.transform.preprocessing,
+            token_extraction=self.tokens.value,
+            options=self.options,
+            reduction=self.reduction,
         )
 
 
@@ -79,10 +74,9 @@ class Plan:
     is_provisional: bool = False
     """Whether the plan must be made again once the model is loaded."""
 
-    def compiled_for(self, image_count: int) -> Plan:
-        """Return the same with code that is compiled for batches of so many images."""
-        options = replace(self.work.options, compiled_for=image_count)
-        return replace(self, work=replace(self.work, options=options))
+    def with_pass_size(self, image_count: int) -> Plan:
+        """Return the same with so many images in every pass."""
+        return replace(self, work=replace(self.work, pass_size=image_count))
 
 
 def plan(loader: ModelLoader, key: ModelKey, spec: ExtractSpec) -> Plan:
@@ -98,8 +92,13 @@ def plan(loader: ModelLoader, key: ModelKey, spec: ExtractSpec) -> Plan:
         _check_own_way(spec, modality)
     transform = images if modality == IMAGE else own[modality]
     _check_memory_format(spec, transform.spec)
-    options = ComputeOptions(spec.precision, spec.memory_format)
-    work = Work(found, transform.spec, options, spec.reduction, spec.dtype)
+    work = Work(
+        taps=found,
+        spec=transform.spec,
+        options=spec.options,
+        reduction=spec.reduction,
+        dtype=spec.dtype,
+    )
     return Plan(work, transform, work.row_shapes, structure.is_provisional)
 
 
@@ -124,8 +123,8 @@ def _check_own_way(spec: ExtractSpec, modality: str) -> None:
 
 
 def _check_memory_format(spec: ExtractSpec, inputs: InputSpec) -> None:
-    chosen = spec.memory_format.value
-    if spec.memory_format is MemoryFormat.CONTIGUOUS or len(inputs.shape) == _IMAGE_AXES:
+    chosen = spec.options.memory_format.value
+    if spec.options.memory_format is MemoryFormat.CONTIGUOUS or len(inputs.shape) == _IMAGE_AXES:
         return
     sees = "texts" if inputs.modality == TEXT else f"inputs of shape {list(inputs.shape)}"
     raise InvalidRequestError(

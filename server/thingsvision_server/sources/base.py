@@ -56,6 +56,18 @@ class ModelKey:
     def __str__(self) -> str:
         return f"{self.source}/{self.name}@{self.weights}"
 
+    @staticmethod
+    def parse(text: str) -> ModelKey:
+        """Return the key whose text this is."""
+        model, _, weights = text.partition("@")
+        source, _, name = model.partition("/")
+        kind, _, value = weights.partition(":")
+        if kind == "random":
+            return ModelKey(source, name, Random(int(value)))
+        if kind == "sha256":
+            return ModelKey(source, name, Uploaded(value))
+        return ModelKey(source, name, Pretrained("" if weights == "default" else weights))
+
 
 class WeightsState(Enum):
     """Whether pretrained weights can be used on this server."""

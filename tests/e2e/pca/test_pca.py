@@ -22,7 +22,7 @@ from thingsvision_client import (
     errors,
 )
 from thingsvision_client.images.folder import image_names
-from thingsvision_client.values.records import PCA
+from thingsvision_client.values.pca import PCA
 
 POOL = Reduction(pool="mean", pool_axes=(1, 2))
 

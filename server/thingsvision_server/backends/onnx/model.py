@@ -19,8 +19,8 @@ import onnxruntime
 from onnx import numpy_helper
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
-from ..base import BatchRun, OutOfDeviceMemoryError, Rows
-from ..compute_options import DEFAULT, ComputeOptions, MemoryFormat, Precision
+from ..base import DEFAULT_ONLY, BatchRun, OutOfDeviceMemoryError, Rows
+from ..compute_options import DEFAULT, ComputeOptions
 from ..taps import Tap
 
 _MAX_SESSIONS = 4
@@ -42,9 +42,7 @@ class OnnxModel:
 
     framework = f"onnxruntime {onnxruntime.__version__}"
     is_concurrent = False
-    precisions: Sequence[Precision] = (Precision.FLOAT32,)
-    memory_formats: Sequence[MemoryFormat] = (MemoryFormat.CONTIGUOUS,)
-    can_compile = False
+    supported = DEFAULT_ONLY
 
     def __init__(self, model: Any, input_name: str, device: str) -> None:
         self._graph: Graph | None = Graph(model)

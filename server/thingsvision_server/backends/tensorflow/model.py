@@ -23,8 +23,8 @@ from ...errors import (
     InvalidWeightsError,
     WeightsMismatchError,
 )
-from ..base import BatchRun, OutOfDeviceMemoryError
-from ..compute_options import DEFAULT, ComputeOptions, MemoryFormat, Precision
+from ..base import DEFAULT_ONLY, BatchRun, OutOfDeviceMemoryError
+from ..compute_options import DEFAULT, ComputeOptions
 from ..modules import CallInfo, ModuleInfo, Structure
 from ..taps import Tap
 from .child.channel import Layout, Message, map_memory, open_memory
@@ -179,9 +179,7 @@ class TensorFlowModel:
     """
 
     is_concurrent = False
-    precisions: Sequence[Precision] = (Precision.FLOAT32,)
-    memory_formats: Sequence[MemoryFormat] = (MemoryFormat.CONTIGUOUS,)
-    can_compile = False
+    supported = DEFAULT_ONLY
 
     def __init__(self, runtime: TensorFlowRuntime, request: Message) -> None:
         self._runtime = runtime

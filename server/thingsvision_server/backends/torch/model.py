@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from ...inputs import IMAGE
-from ..base import BatchRun, OutOfDeviceMemoryError
+from ..base import BatchRun, OutOfDeviceMemoryError, Supported
 from ..compute_options import DEFAULT, ComputeOptions, MemoryFormat, Precision
 from ..offloading import OffloadedModel
 from ..taps import Tap
@@ -108,14 +108,8 @@ class TorchModel:
     ) -> None:
         self._device = torch.device(device)
         self._is_traced = is_traced
-        self.memory_formats: Sequence[MemoryFormat] = (
-            (MemoryFormat.CONTIGUOUS,) if is_traced else tuple(MemoryFormat)
-        )
-        self.can_compile = not is_traced
         on_gpu = self._device.type == "cuda"
-        self.precisions: Sequence[Precision] = (
-            tuple(Precision) if on_gpu else (Precision.FLOAT32, Precision.BFLOAT16)
-        )
+        self.supported: Supported = _supported(on_gpu=on_gpu, is_traced=is_traced)
         self.model_sha256 = model_sha256 or state_sha256(network)
         with translate_out_of_memory():
             root = network.eval().requires_grad_(False).to(self._device)
@@ -154,9 +148,8 @@ class TorchModel:
         """Return the activations of each tap, images x shape; the pass stops after the last tap."""
         started = time.monotonic()
         with translate_out_of_memory():
-            padding = [inputs[-1]] * (options.compiled_for - len(inputs))
             # Tensors sent by a user arrive as arrays; `as_tensor` shares their memory.
-            tensors = [torch.as_tensor(one) for one in [*inputs, *padding]]
+            tensors = [torch.as_tensor(one) for one in inputs]
             batch = torch.stack(tensors).to(self._device, non_blocking=True)
             batch = to_memory_format(batch, options.memory_format)
             hooks = [_TapHook(tap, len(inputs), self._device) for tap in taps]
@@ -165,7 +158,7 @@ class TorchModel:
                 arithmetic(self._device, options.precision),
                 translate_view_errors(options.memory_format),
             ):
-                if options.compiled_for:
+                if options.compiled:
                     self._run_compiled(batch, hooks, options)
                 else:
                     self._run_eagerly(batch, hooks)
@@ -229,6 +222,17 @@ class TorchModel:
             is_traced=self._is_traced,
         )
         return OffloadedModel(restore, partial(release_memory, _HOST))
+
+
+def _supported(*, on_gpu: bool, is_traced: bool) -> Supported:
+    precisions = tuple(Precision) if on_gpu else (Precision.FLOAT32, Precision.BFLOAT16)
+    if is_traced:
+        return {"precision": precisions}
+    return {
+        "precision": precisions,
+        "memory_format": tuple(MemoryFormat),
+        "compiled": (False, True),
+    }
 
 
 def _forward(network: _Network, batch: torch.Tensor, tap_hooks: list[_TapHook]) -> None:

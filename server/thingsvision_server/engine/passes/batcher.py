@@ -167,7 +167,7 @@ class Batcher:
             run = turn.run(partial(work.run, self._model, inputs))
             await asyncio.wait({run})
             # A compiled pass has a fixed number of images.
-            can_halve = len(piece) > 1 and not work.options.compiled_for
+            can_halve = len(piece) > 1 and not work.pass_size
             if isinstance(run.exception(), OutOfDeviceMemoryError) and can_halve:
                 _log.warning("device out of memory, halving the batch", images=len(piece))
                 middle = len(piece) // 2
@@ -222,7 +222,7 @@ def _rows(share: Share, pieces: list[_Piece], start: int) -> Iterator[FeatureRow
 
 def _as_error(error: BaseException, work: Work) -> BaseException:
     if isinstance(error, OutOfDeviceMemoryError):
-        reason, count = str(error).partition("\n")[0], work.options.compiled_for
+        reason, count = str(error).partition("\n")[0], work.pass_size
         images = f"{count} images in a compiled pass" if count else "a single image"
         return DeviceMemoryError(
             f"the device has no room for the activations of {images}: {reason}"

@@ -27,6 +27,8 @@ class Work:
     taps: tuple[Tap, ...]
     spec: InputSpec
     options: ComputeOptions = DEFAULT
+    pass_size: int = 0
+    """Images of every pass, filled up with its last one; 0: as many as there are."""
     reduction: Reduction = WHOLE
     dtype: str = "float32"
     """Of the rows: `float32` or `float16`."""
@@ -48,7 +50,10 @@ class Work:
 
     def run(self, model: RunnableModel, inputs: Sequence[Any]) -> tuple[BatchRun, Overflows]:
         """Return the rows of each tap, and what of them overflowed."""
-        run = model.run(inputs, self.taps, self.options)
+        filling = [inputs[-1]] * (self.pass_size - len(inputs))
+        run = model.run([*inputs, *filling], self.taps, self.options)
+        if filling:
+            run = replace(run, rows=[rows[: len(inputs)] for rows in run.rows])
         if self.reduction != WHOLE:
             run = replace(run, rows=[self.reduction.apply(rows) for rows in run.rows])
         if self.pca is not None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ...backends.compute_options import DEFAULT, ComputeOptions
 from ...inputs import Preprocessing
 from ..reduction import Projection, Reduction
 from .fitted import Axes, FeatureFacts, PCADescription, PCAModule
@@ -37,7 +38,7 @@ def write_pca(
     # A header has at most 100 MB, which the lines of a million images are.
     tensors[_IMAGES] = np.frombuffer(images.encode(), np.uint8)
     # In one text: safetensors writes several in any order, and the digest would be another.
-    told = json.dumps(asdict(description), ensure_ascii=False)
+    told = json.dumps(_written(description), ensure_ascii=False)
     try:
         save_file(tensors, path, metadata={_KEY: told})
     except SafetensorError as error:  # how it tells of a full disk
@@ -68,15 +69,26 @@ def parse_pca(content: bytes, description: PCADescription) -> dict[str, Axes]:
     }
 
 
+def _written(description: PCADescription) -> dict[str, Any]:
+    """Return a description as JSON knows it; the options lie among the facts."""
+    written = asdict(description)
+    options = description.facts.options.to_dict()
+    facts = {name: value for name, value in written["facts"].items() if name != "options"}
+    return {**written, "facts": facts | options}
+
+
 def _description(written: dict[str, Any]) -> PCADescription:
     written.pop(_IMAGES, None)  # of an older file, for whoever opens it
     facts = written.pop("facts")
+    # A file that was written before there was an option lacks it.
+    options = {name: facts.pop(name) for name in vars(DEFAULT) if name in facts}
     reduction = facts.pop("reduction")
     projection = reduction.pop("projection")
     return PCADescription(
         **written | {"modules": tuple(PCAModule(**_tuples(one)) for one in written["modules"])},
         facts=FeatureFacts(
             **facts | {"preprocessing": Preprocessing(**_tuples(facts["preprocessing"]))},
+            options=ComputeOptions.from_dict(options),
             reduction=Reduction(
                 **_tuples(reduction),
                 projection=None if projection is None else Projection(**projection),

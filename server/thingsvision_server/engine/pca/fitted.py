@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...backends.compute_options import ComputeOptions
 from ...errors import PCAMismatchError, format_shape
 from ...inputs import Preprocessing
 from ..reduction import Reduction
@@ -25,11 +26,9 @@ class FeatureFacts:
     model_sha256: str
     preprocessing: Preprocessing
     token_extraction: str
-    precision: str
-    memory_format: str
+    options: ComputeOptions
     reduction: Reduction
     """What is done before the PCA."""
-    compiled: bool = False
 
     def differences(self, asked: FeatureFacts) -> list[str]:
         """Return what is otherwise in a request, with both values."""
@@ -37,21 +36,19 @@ class FeatureFacts:
         if self.model_sha256 != asked.model_sha256:
             models = [f"{one.model} (SHA-256 {one.model_sha256})" for one in (self, asked)]
             found.append(f"model was {models[0]} and is {models[1]} here")
-        for name in (
-            "preprocessing",
-            "token_extraction",
-            "precision",
-            "memory_format",
-            "reduction",
-            "compiled",
-        ):
-            mine, other = (_plain(getattr(one, name)) for one in (self, asked))
-            found += _different(name, mine, other)
+        mine, other = (one.to_dict() for one in (self, asked))
+        for name in mine:
+            found += _different(name, mine[name], other[name])
         return found
 
-
-def _plain(value: Any) -> Any:
-    return asdict(value) if isinstance(value, Preprocessing | Reduction) else value
+    def to_dict(self) -> dict[str, Any]:
+        """Return all but the model, which its SHA-256 tells."""
+        return {
+            "preprocessing": asdict(self.preprocessing),
+            "token_extraction": self.token_extraction,
+            **self.options.to_dict(),
+            "reduction": asdict(self.reduction),
+        }
 
 
 def _different(name: str, mine: Any, other: Any) -> Iterator[str]:

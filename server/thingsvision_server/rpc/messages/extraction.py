@@ -10,7 +10,7 @@ from importlib.metadata import version
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_proto.wire import ColumnSpec
 
-from ...backends.compute_options import MemoryFormat, Precision
+from ...backends.compute_options import ComputeOptions
 from ...backends.taps import TokenExtraction
 from ...engine.extractor import Extraction
 from ...engine.images.server_images import SentItem
@@ -18,6 +18,7 @@ from ...engine.planning import ExtractSpec
 from ...errors import InvalidRequestError
 from ...images import EncodedImage, KeptImage, ServerImage
 from ...inputs import PreprocessingOverrides, TensorImage, Text
+from .compute_options import compute_options
 from .models import known, model_key, model_spec, preprocessing_message
 from .reductions import reduction_message, reduction_of, used_pca_message
 
@@ -26,20 +27,6 @@ _ELEMENT_TYPES: Mapping[pb.ElementType, str] = {
     pb.ELEMENT_TYPE_FLOAT32: "float32",
     pb.ELEMENT_TYPE_FLOAT64: "float64",
     pb.ELEMENT_TYPE_FLOAT16: "float16",
-}
-
-_PRECISIONS: Mapping[pb.Precision, Precision] = {
-    pb.PRECISION_UNSPECIFIED: Precision.FLOAT32,
-    pb.PRECISION_FLOAT32: Precision.FLOAT32,
-    pb.PRECISION_TF32: Precision.TF32,
-    pb.PRECISION_BFLOAT16: Precision.BFLOAT16,
-    pb.PRECISION_FLOAT16: Precision.FLOAT16,
-}
-
-_MEMORY_FORMATS: Mapping[pb.MemoryFormat, MemoryFormat] = {
-    pb.MEMORY_FORMAT_UNSPECIFIED: MemoryFormat.CONTIGUOUS,
-    pb.MEMORY_FORMAT_CONTIGUOUS: MemoryFormat.CONTIGUOUS,
-    pb.MEMORY_FORMAT_CHANNELS_LAST: MemoryFormat.CHANNELS_LAST,
 }
 
 _TOKENS: Mapping[pb.TokenExtraction, TokenExtraction] = {
@@ -60,40 +47,35 @@ _ITEMS: Mapping[str, type[SentItem]] = {
 
 def extract_spec(header: pb.ExtractHeader) -> ExtractSpec:
     """Return what a header asks for."""
+    options = compute_options(header)
+    _check_batch_size(header, options)
     return ExtractSpec(
-        model_key(header.model),
-        tuple(header.modules),
-        header.batch_size,
-        known("token_extraction", header.token_extraction, _TOKENS),
-        _overrides(header.overrides) if header.HasField("overrides") else None,
-        tuple(header.tensors.shape) if header.HasField("tensors") else None,
-        precision=known("precision", header.precision, _PRECISIONS),
+        key=model_key(header.model),
+        modules=tuple(header.modules),
+        batch_size=header.batch_size,
+        tokens=known("token_extraction", header.token_extraction, _TOKENS),
+        overrides=_overrides(header.overrides) if header.HasField("overrides") else None,
+        tensor_shape=tuple(header.tensors.shape) if header.HasField("tensors") else None,
+        options=options,
         dtype=element_type(header.element_type, FEATURE_DTYPES),
-        deterministic=_deterministic(header),
+        deterministic=header.deterministic,
         reduction=reduction_of(header.reduction),
-        memory_format=known("memory_format", header.memory_format, _MEMORY_FORMATS),
-        compiled=_compiled(header),
         pca=header.reduction.pca,
     )
 
 
-def _deterministic(header: pb.ExtractHeader) -> bool:
+def _check_batch_size(header: pb.ExtractHeader, options: ComputeOptions) -> None:
     if header.deterministic and header.batch_size > 1:
         raise InvalidRequestError(
             f"deterministic runs every image alone, so batch_size is 1, not {header.batch_size}; "
             "leave one of them out",
             field="batch_size",
         )
-    return header.deterministic
-
-
-def _compiled(header: pb.ExtractHeader) -> bool:
-    if header.compiled and not (header.batch_size or header.deterministic):
+    if options.compiled and not (header.batch_size or header.deterministic):
         raise InvalidRequestError(
             "compiled passes have one number of images: name a batch_size",
             field="batch_size",
         )
-    return header.compiled
 
 
 def _overrides(message: pb.PreprocessingOverrides) -> PreprocessingOverrides:
@@ -162,11 +144,9 @@ def provenance(extraction: Extraction) -> pb.Provenance:
         device=loaded.lanes.device,
         framework=loaded.model.framework,
         server_version=server_version(),
-        precision=work.options.precision.value,
+        **work.options.to_dict(),
         deterministic=extraction.deterministic,
         reduction=reduction_message(work.reduction, work.pca),
-        memory_format=work.options.memory_format.value,
-        compiled=work.options.compiled_for > 0,
         pca=None if work.pca is None else used_pca_message(work.pca.record),
     )
 

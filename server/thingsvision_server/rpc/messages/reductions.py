@@ -8,7 +8,8 @@ from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
 from ...engine.pca.fitted import PCA, PCARecord
 from ...engine.reduction import WHOLE, Projection, Reduction
-from .models import known, preprocessing_message
+from ...sources.base import ModelKey
+from .models import known, model_spec, preprocessing_message
 
 _POOLS: Mapping[pb.Pool, str] = {
     pb.POOL_UNSPECIFIED: "",
@@ -65,19 +66,19 @@ def pca_message(record: PCARecord) -> pb.PCA:
         image_count=told.image_count,
         images_sha256=told.images_sha256,
         modules=[pb.PCAModule(**vars(module)) for module in told.modules],
-        model_id=facts.model,
-        model_sha256=facts.model_sha256,
-        preprocessing=preprocessing_message(facts.preprocessing),
+        provenance=pb.Provenance(
+            model=model_spec(ModelKey.parse(facts.model)),
+            model_sha256=facts.model_sha256,
+            preprocessing=preprocessing_message(facts.preprocessing),
+            device=told.device,
+            framework=told.framework,
+            server_version=told.server_version,
+            deterministic=told.deterministic,
+            reduction=reduction_message(facts.reduction),
+            **facts.options.to_dict(),
+        ),
         token_extraction=facts.token_extraction,
-        precision=facts.precision,
-        memory_format=facts.memory_format,
-        compiled=facts.compiled,
-        reduction=reduction_message(facts.reduction),
         batch_size=told.batch_size,
-        deterministic=told.deterministic,
-        device=told.device,
-        framework=told.framework,
-        server_version=told.server_version,
         size_bytes=record.size_bytes,
         fitted_unix_seconds=record.fitted_at,
     )

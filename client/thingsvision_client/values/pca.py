@@ -1,0 +1,112 @@
+"""What a server says of a PCA that it keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from thingsvision_proto.model_id import model_id
+
+from .preprocessing import Preprocessing
+from .provenance import Provenance
+
+
+@dataclass(frozen=True)
+class PCAModule:
+    """The components of one module; `shape` is that of an image's features before the PCA.
+
+    `explained_variance` is the variance of the scores of each component over the images (divided
+    by their number less one), `explained_variance_ratio` its part of that of all values.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    explained_variance: tuple[float, ...]
+    explained_variance_ratio: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class PCA:
+    """A PCA on a server, and what it was fitted on: `Reduction(pca=...)` takes `sha256` or `name`.
+
+    `images_sha256` is over a line `SHA-256  name` for each image, as `sha256sum` prints them. The
+    largest value of each axis by magnitude is positive.
+    """
+
+    sha256: str
+    name: str
+    component_count: int
+    image_count: int
+    images_sha256: str
+    modules: tuple[PCAModule, ...]
+    provenance: Provenance
+    """What computed the features that it was fitted on; `reduction` was done to them before."""
+    token_extraction: str
+    """What was taken of sequences of tokens; empty: all of them."""
+    batch_size: int
+    """Images in a forward pass; 0: as many as were ready."""
+    size_bytes: int
+    fitted_unix_seconds: float
+
+    @property
+    def explained_variance_ratio(self) -> dict[str, tuple[float, ...]]:
+        """Part of the variance that each component explains, by module."""
+        return {module.name: module.explained_variance_ratio for module in self.modules}
+
+    # Shorter spellings of the provenance, which has everything.
+
+    @property
+    def model_id(self) -> str:
+        """Id of the model, `source/name@weights`."""
+        return model_id(self.provenance.model.to_spec())
+
+    @property
+    def model_sha256(self) -> str:
+        """SHA-256 of the model's weights."""
+        return self.provenance.model_sha256
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How images became inputs."""
+        return self.provenance.preprocessing
+
+    @property
+    def precision(self) -> str:
+        """Arithmetic of the forward pass."""
+        return self.provenance.precision
+
+    @property
+    def memory_format(self) -> str:
+        """How batches lay in memory in the forward pass."""
+        return self.provenance.memory_format
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the forward pass ran as compiled code."""
+        return self.provenance.compiled
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether every image went through the model alone."""
+        return self.provenance.deterministic
+
+    @property
+    def reduction(self) -> Mapping[str, Any] | None:
+        """What was done to the features before the PCA; None: nothing."""
+        return self.provenance.reduction
+
+    @property
+    def device(self) -> str:
+        """Device of the forward passes."""
+        return self.provenance.device
+
+    @property
+    def framework(self) -> str:
+        """Framework and version that ran the model."""
+        return self.provenance.framework
+
+    @property
+    def server_version(self) -> str:
+        """Version of the server."""
+        return self.provenance.server_version
