@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from .utils.data import DataLoader, HDF5Dataset, ImageDataset, load_batches
     from .utils.storing import merge_features, save_features, split_features
     from .values.model import Model
-    from .values.preprocessing import PreprocessingOverrides
-    from .values.records import ModelInfo, ModuleInfo, Preprocessing, Provenance
+    from .values.preprocessing import Preprocessing, PreprocessingOverrides
+    from .values.provenance import Provenance
+    from .values.records import ModelInfo, ModuleInfo
     from .values.reductions import Reduction
     from .verification.verdict import Verification
     from .verification.verify import verify
@@ -87,9 +88,9 @@ _HOMES = {
     "Model": "values.model",
     "ModelInfo": "values.records",
     "ModuleInfo": "values.records",
-    "Preprocessing": "values.records",
+    "Preprocessing": "values.preprocessing",
     "PreprocessingOverrides": "values.preprocessing",
-    "Provenance": "values.records",
+    "Provenance": "values.provenance",
     "RDMs": "rpc.rdms",
     "RSAResult": "analysis.result",
     "Reduction": "values.reductions",

@@ -18,11 +18,17 @@ import numpy as np
 import pytest
 
 from support.serving import TestServer, serving
-from thingsvision_client import Client, Model, PreprocessingOverrides, Reduction, verify
+from thingsvision_client import (
+    Client,
+    Model,
+    PreprocessingOverrides,
+    Reduction,
+    read_origin,
+    verify,
+)
 from thingsvision_client.images.folder import image_names
 from thingsvision_client.images.queue import queue_files
 from thingsvision_client.jobs import FolderOptions, Task, extract_to_file, extract_to_folder
-from thingsvision_client.origins import read_origin
 from thingsvision_client.values.reductions import FeatureOptions
 
 EARLIER = Path(__file__).resolve().parents[1] / "earlier_files"
