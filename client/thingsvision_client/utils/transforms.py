@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InvalidRequestError
-from ..values.preprocessing import PreprocessingOverrides
-from ..values.preprocessing import Preprocessing
+from ..values.preprocessing import Preprocessing, PreprocessingOverrides
 
 BACKENDS = ("pt", "tf")
 
