@@ -151,10 +151,10 @@ def test_img_indices_give_exactly_their_order(hdf5: Path, key: str, expected: np
     [
         ("imgbrick", None, r"no array 'imgbrick'; it has .*imgBrick"),
         ("group", None, "no array 'group'"),
-        ("floats", None, r"float64 of shape \(6, 5, 7, 3\); images are uint8"),
+        ("floats", None, r"must be images as uint8: .* got float64 of shape \(6, 5, 7, 3\)"),
         ("odd", None, "square RGB"),
-        ("imgBrick", [0, 6, -1], r"0 to 5, and none of img_indices \[6, -1\]"),
-        ("imgBrick", [], "names no images"),
+        ("imgBrick", [0, 6, -1], r"`img_indices` must be from 0 to 5, .* got \[6, -1\]"),
+        ("imgBrick", [], "at least one index, got none"),
     ],
 )
 def test_arrays_of_no_images_are_refused(

@@ -127,7 +127,7 @@ def test_files_that_are_not_records_are_refused(tmp_path: Path) -> None:
     assert read_record(tmp_path / "none") is None
     for content in ("", "no JSON\n", '{"format": 99}\n', "[]\n"):
         (tmp_path / "job").write_text(content)
-        with pytest.raises(errors.InvalidRequestError, match="no record"):
+        with pytest.raises(errors.InvalidRequestError, match="not a record"):
             read_record(tmp_path / "job")
 
 
@@ -239,7 +239,7 @@ def test_a_place_has_names_for_all_files(tmp_path: Path) -> None:
 
 
 def test_options_of_a_folder_are_checked() -> None:
-    with pytest.raises(errors.InvalidRequestError, match="not 0"):
+    with pytest.raises(errors.InvalidRequestError, match="got 0"):
         FolderOptions(step_size=0)
     with pytest.raises(errors.InvalidRequestError, match="ndarray, tensor"):
         FolderOptions(output_type="list")

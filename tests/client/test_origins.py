@@ -126,7 +126,7 @@ def test_other_models_have_origins_of_their_own(remembered: Remembered, tmp_path
     assert told["modules"]["c"]["module"] is None
     write_origin(path, plain)
     told = origins.read_origin(path)
-    assert "Nothing is known" in told["note"]
+    assert "is unknown" in told["note"]
     assert told["modules"]["features"]["shape"] == [6, 2]
 
 

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+from support.sent_images import messages
 from thingsvision_client.commands.tables import model_lines
 from thingsvision_client.errors import InvalidRequestError
 from thingsvision_client.images.texts import queue_texts, text_tower
@@ -68,14 +69,14 @@ def test_the_text_tower_contains_every_module_that_takes_texts() -> None:
 
 def test_texts_are_named_by_themselves_or_by_the_user() -> None:
     queue = queue_texts(["a cat", ("dog", "a dog")])
-    assert [(m.name, m.text) for m in queue.messages()] == [("a cat", "a cat"), ("dog", "a dog")]
+    assert [(m.name, m.text) for m in messages(queue)] == [("a cat", "a cat"), ("dog", "a dog")]
     assert queue_texts("one").count == 1
     with pytest.raises(InvalidRequestError, match="no texts"):
         queue_texts([])
-    with pytest.raises(TypeError, match="b'bytes' is no text"):
+    with pytest.raises(TypeError, match="b'bytes' is not a text"):
         queue_texts([b"bytes"])  # type: ignore[list-item]
     with pytest.raises(ValueError, match="is a text that is not UTF-8"):
-        list(queue_texts(["\udce9"]).messages())
+        list(messages(queue_texts(["\udce9"])))
 
 
 def test_models_are_columns() -> None:

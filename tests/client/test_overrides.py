@@ -40,17 +40,17 @@ def test_only_what_is_changed_is_shown() -> None:
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"resize": 0}, "resize is a number of pixels from 1, or .height, width., not 0"),
-        ({"resize": -3}, "not -3"),
-        ({"resize": (1, 2, 3)}, r"not \(1, 2, 3\)"),
-        ({"resize": 12.5}, "not 12.5"),
-        ({"resize": True}, "not True"),
-        ({"resize": "256"}, "not '256'"),
-        ({"crop": 2**40}, "crop is a number"),
-        ({"crop": True}, "crop is a size, or False for none"),
-        ({"mean": 0.5}, "mean is a number for each of 3 channels, not 0.5"),
-        ({"std": (1, 2)}, "std is a number for each of 3 channels"),
-        ({"std": "abc"}, "not 'abc'"),
+        ({"resize": 0}, "`resize` must be a number of pixels from 1, or .height, width., got 0"),
+        ({"resize": -3}, "got -3"),
+        ({"resize": (1, 2, 3)}, r"got \(1, 2, 3\)"),
+        ({"resize": 12.5}, "got 12.5"),
+        ({"resize": True}, "got True"),
+        ({"resize": "256"}, "got '256'"),
+        ({"crop": 2**40}, "`crop` must be a number"),
+        ({"crop": True}, "`crop` must be a size, False for no crop"),
+        ({"mean": 0.5}, "`mean` must be a number for each of 3 channels, got 0.5"),
+        ({"std": (1, 2)}, "`std` must be a number for each of 3 channels"),
+        ({"std": "abc"}, "got 'abc'"),
     ],
 )
 def test_invalid_values_are_refused_at_once(wrong: Any, sentence: str) -> None:

@@ -67,7 +67,10 @@ def test_a_file_of_weights_goes_with_a_variant() -> None:
     ("parameters", "sentence"),
     [
         ({"weights": 1}, r"\['weights'\] is a tag of pretrained weights, not 1"),
-        ({"token_extraction": ["a"]}, r"token_extraction is one of cls_token, .* not \['a'\]"),
+        (
+            {"token_extraction": ["a"]},
+            r"`token_extraction` must be one of cls_token, .* got \['a'\]",
+        ),
         ({"precision": ["float16"]}, r"precision is one of float32, .* not \['float16'\]"),
         ({"dtype": 16}, "dtype is one of float32, float16, not 16"),
         ({"reduction": {"pool": ["mean"]}}, r"pool is one of mean, max, not \['mean'\]"),
@@ -91,7 +94,7 @@ def test_values_of_another_type_are_refused_with_the_valid_ones(
 
 
 def test_a_model_is_named_by_strings() -> None:
-    with pytest.raises(InvalidRequestError, match="weights is a string, not 1"):
+    with pytest.raises(InvalidRequestError, match="`weights` must be a string, got 1"):
         Model("torchvision", "alexnet", 1)  # type: ignore[arg-type]
 
 

@@ -37,5 +37,5 @@ def test_whole_numbers_are_exact(dtype: str) -> None:
     ids=lambda array: str(array.dtype),
 )
 def test_values_that_float32_would_change_are_refused(array: np.ndarray) -> None:
-    with pytest.raises(InvalidRequestError, match="can't hold exactly: round them"):
+    with pytest.raises(InvalidRequestError, match="can't represent exactly: round them"):
         tensor_bytes(array)

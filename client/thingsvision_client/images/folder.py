@@ -1,6 +1,6 @@
-"""Which images a folder holds, in which order; opens no file and knows no server.
+"""Which images a folder contains, and in which order.
 
-Order is by code points of paths with `/`, so it is the same on every operating system.
+The order is by code points of paths with `/`, so it is the same on every operating system.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from ..errors import InvalidRequestError, listed
 
 SUFFIXES = frozenset({".bmp", ".eps", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-"""Endings of files that are images, in lower case; any letter case is taken."""
+"""Suffixes of image files, in lower case; any case is accepted."""
 
 
 def image_names(
@@ -22,18 +22,18 @@ def image_names(
 ) -> list[str]:
     """Return the images below `root`, as paths relative to it with `/`.
 
-    Folders in `root` are classes: sorted, or those of `class_names` in that order, and within
-    one all images at any depth, sorted by folder, then by file. Without folders: sorted files.
+    Folders in `root` are classes: sorted, or `class_names` in their order. A class contains its
+    images at any depth, sorted by folder, then by file. Without folders: the files, sorted.
     Hidden files are left out.
-    `file_names` (relative to `root`) gives exactly these files in this order; a name that
-    comes twice gives two rows. Raises InvalidRequestError for what is not there or ambiguous.
+    `file_names` (relative to `root`) selects exactly these files in this order; a name given
+    twice yields two rows. Raises InvalidRequestError for names that are missing or ambiguous.
     """
     if not root.is_dir():
         raise InvalidRequestError(f"There is no folder {str(root)!r}.")
     names = (
-        _listed(root, class_names, file_names)
+        _select_files(root, class_names, file_names)
         if file_names is not None
-        else _walked(root, class_names)
+        else _find_images(root, class_names)
     )
     if not names:
         raise InvalidRequestError(f"There are no images ({listed(sorted(SUFFIXES))}) in {root}.")
@@ -41,12 +41,12 @@ def image_names(
 
 
 def class_folders(root: Path) -> list[str]:
-    """Return the folders in `root` that have images, at any depth: the names of classes, sorted."""
+    """Return the names of classes, sorted: folders in `root` with images at any depth."""
     folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
     return [name for name in folders if not name.startswith(".") and _has_image(root, name)]
 
 
-def _listed(root: Path, class_names: Sequence[str] | None, files: Sequence[str]) -> list[str]:
+def _select_files(root: Path, class_names: Sequence[str] | None, files: Sequence[str]) -> list[str]:
     names = [Path(name).as_posix() for name in files]
     classes = {name.partition("/")[0] for name in names} if class_names is None else class_names
     wrong: list[tuple[str, Callable[[str], bool]]] = [
@@ -62,7 +62,7 @@ def _listed(root: Path, class_names: Sequence[str] | None, files: Sequence[str])
     return names
 
 
-def _walked(root: Path, class_names: Sequence[str] | None) -> list[str]:
+def _find_images(root: Path, class_names: Sequence[str] | None) -> list[str]:
     if class_names is not None:
         return _in_classes(root, class_names)
     classes = class_folders(root)
@@ -70,7 +70,7 @@ def _walked(root: Path, class_names: Sequence[str] | None) -> list[str]:
     if classes and loose:
         raise InvalidRequestError(
             f"{root} has images both beside its folders ({listed(loose)}) and in them "
-            f"({listed(classes)}): move them, or say which with class_names or file_names."
+            f"({listed(classes)}): move them, or select some with class_names or file_names."
         )
     return loose or _in_classes(root, classes)
 
@@ -93,19 +93,19 @@ def _images_below(root: Path, folder: str) -> list[str]:
 
 def _images_anywhere(root: Path, folder: str) -> Iterator[str]:
     for path, folders, files in os.walk(root / folder, followlinks=True):
-        folders[:] = [name for name in folders if not _leads_up(path, name)]
+        folders[:] = [name for name in folders if not _is_cycle(path, name)]
         parent = Path(path).relative_to(root).as_posix()
         yield from (f"{parent}/{name}" for name in files if _is_image(Path(path, name)))
 
 
-def _leads_up(path: str, folder: str) -> bool:
-    """Whether a folder is a link to one that holds it: it would be walked for ever."""
+def _is_cycle(path: str, folder: str) -> bool:
+    """Whether a folder is a link to one of its parents: walking it would never end."""
     below = Path(path, folder)
     return below.is_symlink() and Path(path).resolve().is_relative_to(below.resolve())
 
 
 def _is_image(path: Path) -> bool:
-    hidden = path.name.startswith(".")  # such as macOS's "._photo.jpg", which is no photo
+    hidden = path.name.startswith(".")  # such as macOS's "._photo.jpg", which is not a photo
     return not hidden and _has_image_suffix(path.name) and path.is_file()
 
 

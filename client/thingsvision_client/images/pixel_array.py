@@ -1,4 +1,4 @@
-"""An array of images in an HDF5 file, read image by image as it is sent; knows no server."""
+"""An array of images in an HDF5 file, read image by image as it is sent."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ _MOST_NAMED = 5
 class PixelArray:
     """A dataset of an HDF5 file: uint8, images x height x width (x channels), or x pixels.
 
-    Raises InvalidRequestError where there is no such, MissingDependencyError without h5py.
+    Raises InvalidRequestError if it is not such an array, MissingDependencyError without h5py.
     """
 
     def __init__(self, path: Path, key: str) -> None:
         self._path = path
         self._key = key
-        with self._opened() as file:
+        with self._open_file() as file:
             dataset = self._dataset(file)
             self.count = int(dataset.shape[0])
-            self._shape = _shape_of_one(dataset, f"{key!r} in {path}")
+            self._shape = _image_shape(dataset, f"{key!r} in {path}")
 
-    def checked(self, indices: Sequence[int] | None) -> list[int]:
-        """Return the indices of images to take: these, or all. Raises InvalidRequestError."""
+    def check_indices(self, indices: Sequence[int] | None) -> list[int]:
+        """Return the indices of images to send: these, or all. Raises InvalidRequestError."""
         if indices is None:
             return list(range(self.count))
         wanted = [int(index) for index in indices]
         if wrong := [index for index in wanted if not 0 <= index < self.count]:
             raise InvalidRequestError(
-                f"{self._key!r} in {self._path} has images 0 to {self.count - 1}, and none of "
-                f"img_indices {wrong[:_MOST_NAMED]}."
+                f"`img_indices` must be from 0 to {self.count - 1}, the images of {self._key!r} in "
+                f"{self._path}, got {wrong[:_MOST_NAMED]}."
             )
         if not wanted:
-            raise InvalidRequestError("img_indices names no images.")
+            raise InvalidRequestError("`img_indices` must have at least one index, got none.")
         return wanted
 
     def images(self, indices: Sequence[int]) -> Iterator[SentImage]:
-        """Yield images as they go out; the file is open until the last one is taken."""
-        with self._opened() as file:
+        """Yield the images as they are sent; the file stays open until the last one."""
+        with self._open_file() as file:
             dataset = self._dataset(file)
             for index in indices:
                 yield SentImage(str(index), partial(self._png, dataset, index))
@@ -53,7 +53,7 @@ class PixelArray:
     def _png(self, dataset: Any, index: int) -> ImageContent:
         return ImageContent(png_of(dataset[index].reshape(self._shape)))
 
-    def _opened(self) -> Any:
+    def _open_file(self) -> Any:
         try:
             import h5py
         except ImportError as error:
@@ -74,7 +74,7 @@ class PixelArray:
         return found
 
 
-def _shape_of_one(dataset: Any, called: str) -> tuple[int, ...]:
+def _image_shape(dataset: Any, called: str) -> tuple[int, ...]:
     shape = tuple(dataset.shape[1:])
     side = isqrt(shape[0] // 3) if len(shape) == 1 else 0
     if len(shape) == 1 and 3 * side * side == shape[0]:
@@ -82,7 +82,7 @@ def _shape_of_one(dataset: Any, called: str) -> tuple[int, ...]:
     is_image = len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4))
     if str(dataset.dtype) != "uint8" or not is_image or not dataset.size:
         raise InvalidRequestError(
-            f"{called} is {dataset.dtype} of shape {tuple(dataset.shape)}; images are uint8: "
-            "N x height x width x 3, N x height x width (grey), or N x pixels of square RGB images."
+            f"{called} must be uint8 images, N x height x width x 3, N x height x width (grey), or "
+            f"N x pixels of square RGB images, got {dataset.dtype} of shape {tuple(dataset.shape)}."
         )
     return shape

@@ -1,4 +1,4 @@
-"""Pixels as PNG files, which lose nothing; for users without an imaging library, reads none."""
+"""Writes pixels as PNG, which is lossless, for users without an imaging library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""EPS figures as pixels, drawn on the user's machine: a server runs no PostScript."""
+"""Draws EPS figures on the user's machine, since a server runs no PostScript."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _OR_PNG = "or convert it to PNG"
 
 
 def read_image(path: Path) -> bytes:
-    """Return the bytes of an image file, those of a figure in EPS as RGB pixels in a PNG.
+    """Return the bytes of an image file; an EPS figure is converted to a PNG of RGB pixels.
 
-    A figure is drawn as THINGSvision does: a pixel per point of its bounding box, on white. Raises
-    OSError, MissingDependencyError without what draws it, and InvalidRequestError where it can't
-    be drawn.
+    A figure is drawn as in THINGSvision: a pixel per point of its bounding box, on white. Raises
+    OSError, MissingDependencyError without Pillow or Ghostscript, and InvalidRequestError if it
+    can't be drawn.
     """
-    return _drawn(path) if path.suffix.lower() == _SUFFIX else path.read_bytes()
+    return _draw(path) if path.suffix.lower() == _SUFFIX else path.read_bytes()
 
 
-def _drawn(path: Path) -> bytes:
+def _draw(path: Path) -> bytes:
     try:
         from PIL import EpsImagePlugin, Image
     except ImportError as error:

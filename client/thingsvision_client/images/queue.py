@@ -20,7 +20,7 @@ ImageLike = Union[str, Path, "tuple[str, bytes]", "tuple[str, Any]"]
 
 Images = Union[str, Path, "Iterable[ImageLike]", Any]
 """A folder, a file, any iterable of images (a generator is read as it is sent), or an array of
-images x one input's shape, which names its rows 0, 1, ..."""
+images x one input's shape, whose rows are named 0, 1, ..."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,13 @@ def queue_images(images: Images | ImageQueue) -> ImageQueue:
     if isinstance(images, (str, Path)):
         return _queue_path(Path(images), str(images))
     if hasattr(images, "__array__"):
-        images = _rows(images)
+        images = _array_rows(images)
     count = len(images) if isinstance(images, Collection) else None
     sent = map(_as_image, images if count is None else list(images))
     first = next(sent, None)
     if first is None:
         raise InvalidRequestError("There are no images to send.")
-    # What is no image is told before anything is sent, where all are there.
+    # If all images are here, a wrong one is reported before anything is sent.
     all_images = chain([first], sent) if count is None else [first, *sent]
     return ImageQueue(all_images, count, first.shape)
 
@@ -89,12 +89,12 @@ def _queue_path(path: Path, name: str) -> ImageQueue:
     return ImageQueue([file_image(name, path)], 1)
 
 
-def _rows(images: Any) -> list[tuple[str, Any]]:
+def _array_rows(images: Any) -> list[tuple[str, Any]]:
     array = as_array(images)
     if array.ndim != 4:
         raise InvalidRequestError(
-            f"An array of inputs is images x one input's shape, 4-D, such as N x 3 x 224 x 224; "
-            f"not of shape {array.shape}."
+            f"An array of inputs must be 4-D, images x one input's shape, such as "
+            f"N x 3 x 224 x 224, got {array.shape}."
         )
     return [(str(row), values) for row, values in enumerate(array)]
 
@@ -111,8 +111,9 @@ def _as_image(image: Any) -> SentImage:
         if hasattr(content, "__array__"):
             return _as_tensor(name, content)
     raise TypeError(
-        f"{type(image).__name__} is no image: give the path of an image file, a pair (name, bytes "
-        "of an image file), or a pair (name, array) where the array is the model's input already."
+        f"{type(image).__name__} is not an image: give the path of an image file, a pair (name, "
+        "bytes of an image file), or a pair (name, array) if the array is the model's input "
+        "already."
     )
 
 
@@ -120,7 +121,7 @@ def _as_tensor(name: str, values: Any) -> SentImage:
     array = as_array(values)
     image = SentImage(name, partial(_read_tensor, array), "tensor", array.shape)
     if not array.size or not array.ndim:
-        raise image.error(f"is an array of shape {array.shape}, which is no input")
+        raise image.error(f"is an array of shape {array.shape}, which is not an input")
     return image
 
 

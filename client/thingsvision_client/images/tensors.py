@@ -1,4 +1,4 @@
-"""Arrays that are a model's inputs already, as bytes of the contract; knows no preprocessing."""
+"""Arrays that are a model's inputs already, as bytes to send."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from ..arrays import Array, as_array
 from ..errors import InvalidRequestError
 
 _EXACT_INTEGERS = 2**24
-"""float32 holds every whole number up to here."""
+"""float32 represents every integer up to this one."""
 
 
 def tensor_bytes(value: Any) -> bytes:
     """Return the values as float32, little-endian, in C order: one copy.
 
-    Raises InvalidRequestError where float32 can't hold the very values.
+    Raises InvalidRequestError if float32 can't represent the values exactly.
     """
     array = as_array(value)
-    with np.errstate(all="ignore"):  # what overflows is no longer equal
+    with np.errstate(all="ignore"):  # an overflow makes values unequal
         values = array.astype("<f4", copy=False) if array.dtype.kind in "fiub" else None
     if values is None or not _is_exact(array, values):
         raise InvalidRequestError(
-            f"has values of type {array.dtype} that float32 can't hold exactly: round them with "
-            "astype('float32')"
+            f"has values of type {array.dtype} that float32 can't represent exactly: round them "
+            "with astype('float32')"
         )
     return values.tobytes()
 

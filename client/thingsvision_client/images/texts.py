@@ -1,4 +1,4 @@
-"""Texts in the place of images, and the part of a model that sees them; knows no call."""
+"""Texts to send in the place of images, and the part of a model that sees them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .image import ImageContent, SentImage
 from .queue import ImageQueue
 
 Texts = Union[str, "Iterable[str | tuple[str, str]]"]
-"""A text, or any number of texts or of pairs (name, text); without a name a text is its own."""
+"""A text, or texts or pairs (name, text); a text without a name is its own name."""
 
 TEXT = "text"
 
 
 def queue_texts(texts: Texts) -> ImageQueue:
-    """Return the texts to send. Raises InvalidRequestError for none, TypeError for what is none."""
+    """Return the texts to send. Raises InvalidRequestError if there are none, and TypeError."""
     sent = [_as_text(text) for text in ([texts] if isinstance(texts, str) else texts)]
     if not sent:
         raise InvalidRequestError("There are no texts to send.")
@@ -30,13 +30,13 @@ def _as_text(text: Any) -> SentImage:
         return SentImage(text, partial(ImageContent, text), TEXT)
     if isinstance(text, tuple) and len(text) == 2 and all(isinstance(part, str) for part in text):
         return SentImage(text[0], partial(ImageContent, text[1]), TEXT)
-    raise TypeError(f"{text!r} is no text: give a string, or a pair of strings (name, text).")
+    raise TypeError(f"{text!r} is not a text: give a string, or a pair of strings (name, text).")
 
 
 def text_tower(modules: Sequence[ModuleInfo]) -> str:
-    """Return the module that gives the features of texts: the one that all others lie in.
+    """Return the module that gives the features of texts: the one that contains all others.
 
-    Raises InvalidRequestError where a model does not see texts, or its parts that do are several.
+    Raises InvalidRequestError if a model sees no texts, or has several such modules.
     """
     parents = {module.name: module.parent for module in modules if module.depth}
     seeing = {module.name for module in modules if module.modality == TEXT and module.extractable}

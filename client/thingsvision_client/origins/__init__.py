@@ -1,4 +1,4 @@
-"""Where features came from: remembered with arrays, and told beside files; calls no server."""
+"""The origin of features: remembered with arrays, and written beside files."""
 
 from .description import (
     Request,

@@ -1,4 +1,4 @@
-"""The JSON beside a file of features, which tells where they came from; knows no server."""
+"""The metadata of a file of features: JSON beside it that says where they came from."""
 
 from __future__ import annotations
 
@@ -21,24 +21,23 @@ if TYPE_CHECKING:
 FORMAT = 1
 _OF_ONE_ARRAY = ("module", "rows", "images")
 _NUMBERS = re.compile(r"(?<=\[)[-+.\deE,\s]+(?=\])")
-"""The inside of a list of numbers, which needs no line for each. Strings have no line breaks."""
+"""The inside of a list of numbers, which is written in one line. Strings have no line breaks."""
 
 _UNKNOWN = (
-    "Nothing is known of where these features came from: they were computed further, copied or "
-    "made elsewhere."
+    "The origin of these features is unknown: they were modified, copied or computed elsewhere."
 )
 
 
 @dataclass(frozen=True)
 class Content:
-    """One array of a file: its shape, images included, and what `origin_of` told of it."""
+    """One array of a file: its shape, with images first, and its origin by `origin_of`."""
 
     shape: tuple[int, ...]
     dtype: str
     origin: Mapping[str, Any] | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what is of this array alone."""
+        """Return the fields that are about this array alone."""
         known = self.origin or {}
         return {
             "module": known.get("module"),
@@ -49,7 +48,7 @@ class Content:
 
 
 def write_origin(path: Path, features: Array | Mapping[str, Array]) -> None:
-    """Write beside a complete file where the arrays in it came from, as far as that is known."""
+    """Write the metadata of a complete file: where its arrays came from, as far as known."""
     arrays = features if isinstance(features, Mapping) else {"features": features}
     contents = {
         name: Content(tuple(array.shape), str(array.dtype), origin_of(array))
@@ -59,7 +58,7 @@ def write_origin(path: Path, features: Array | Mapping[str, Array]) -> None:
 
 
 def write_contents(path: Path, contents: Mapping[str, Content]) -> None:
-    """Write beside a complete file where its arrays came from, by their names in it."""
+    """Write the metadata of a complete file, from its arrays by their names in it."""
     document = {
         "format": FORMAT,
         "file": path.name,
@@ -74,14 +73,16 @@ def write_contents(path: Path, contents: Mapping[str, Content]) -> None:
 
 
 def read_origin(path: Path) -> dict[str, Any]:
-    """Return what lies beside a file of features. Raises InvalidRequestError."""
-    told = metadata_path(path)
+    """Return the metadata of a file of features. Raises InvalidRequestError."""
+    beside = metadata_path(path)
     try:
-        document: Any = json.loads(told.read_text(encoding="utf-8"))
+        document: Any = json.loads(beside.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InvalidRequestError(f"Can't read where {path} came from, {told}: {error}") from error
+        raise InvalidRequestError(
+            f"Can't read the metadata of {path}, {beside}: {error}"
+        ) from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise InvalidRequestError(f"{told} tells no origin of features (of format {FORMAT}).")
+        raise InvalidRequestError(f"{beside} is not metadata of features (format {FORMAT}).")
     return document
 
 
@@ -100,12 +101,12 @@ def client_version() -> str:
 
 
 def _origins(contents: Mapping[str, Content]) -> dict[str, Any]:
-    """Return one origin for all arrays where they share it, else one for each that is known."""
+    """Return one origin for all arrays if they share it, else one per known array."""
     known = {name: one.origin for name, one in contents.items() if one.origin is not None}
     if not known:
         return {"note": _UNKNOWN}
     facts = [_facts(origin) for origin in known.values()]
-    rows = _joined(list(known.values()))
+    rows = _merge_rows(list(known.values()))
     if rows is not None and all(one == facts[0] for one in facts):
         return {**facts[0], **rows}
     return {"origins": {name: dict(origin) for name, origin in known.items()}}
@@ -115,8 +116,8 @@ def _facts(origin: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in origin.items() if key not in _OF_ONE_ARRAY}
 
 
-def _joined(origins: list[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Return the rows of several arrays, and images; None where they are not of one extraction."""
+def _merge_rows(origins: list[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return the rows and images of several arrays; None if they are not of one extraction."""
     images: list[Any] = []
     ordered = sorted(origins, key=lambda origin: origin["rows"])
     first = ordered[0]["rows"][0]
@@ -130,7 +131,7 @@ def _joined(origins: list[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 
 def _text(document: Mapping[str, Any]) -> str:
-    """Return JSON with a line per image: 10,000 of them stay readable."""
+    """Return JSON with one line per image, so that 10,000 images stay readable."""
     rest = {name: value for name, value in document.items() if name != "images"}
     dumped = json.dumps(rest, indent=2, ensure_ascii=False)
     text = _NUMBERS.sub(lambda numbers: " ".join(numbers[0].split()), dumped).removesuffix("\n}")

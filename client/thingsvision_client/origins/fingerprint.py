@@ -1,4 +1,4 @@
-"""Which images were sent: names, and the SHA-256 of what was read; knows no server."""
+"""Fingerprints of the images that were sent: names, and the SHA-256 of their bytes."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:  # it loads numpy
 class Fingerprint:
     """An image as it was sent: its name and the SHA-256 (hex) of the bytes of its file.
 
-    `kind` is as in SentImage: where it is `tensor`, the bytes are float32 values in C order, where
-    it is `text`, UTF-8.
+    `kind` is as in SentImage: for a `tensor` the bytes are float32 values in C order, for a `text`
+    UTF-8.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Fingerprint:
     kind: str = "encoded"
 
     def to_dict(self) -> dict[str, str]:
-        """Return what files tell of an image."""
+        """Return the fields that metadata has for an image."""
         return {"name": self.name, "sha256": self.sha256}
 
 

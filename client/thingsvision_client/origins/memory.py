@@ -1,4 +1,4 @@
-"""The origin of arrays, remembered as long as they live; knows no file."""
+"""The origin of arrays, remembered as long as they live."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Memory:
-    """The rows of an array, where they lie in memory, and their origin."""
+    """The rows of an array: their address in memory, and their origin."""
 
     start: int
     byte_count: int
@@ -28,7 +28,7 @@ class _Memory:
     origin: Mapping[str, Any]
 
     def rows_of(self, array: Array) -> tuple[int, int] | None:
-        """Return which of these rows an array shares, if it is whole ones in their order."""
+        """Return which of these rows an array shares, if it consists of whole rows in order."""
         offset = _address(array) - self.start
         fits = 0 <= offset <= self.byte_count - array.nbytes and array.dtype == self.dtype
         if not fits or offset % self.row_bytes or array.nbytes != len(array) * self.row_bytes:
@@ -37,11 +37,11 @@ class _Memory:
 
 
 _MEMORIES: dict[int, tuple[weakref.ref[Any], list[_Memory]]] = {}
-"""By the id of the array that owns the memory, as long as it lives: views keep it alive."""
+"""By the id of the array that owns the memory, as long as it lives; views keep it alive."""
 
 
 def remember(array: Array, origin: Mapping[str, Any]) -> None:
-    """Keep the origin of images x shape as long as the array, or a view of it, lives.
+    """Remember the origin of an array of images x shape as long as it, or a view of it, lives.
 
     `origin` has all that `describe` returns, `module`, `image_count`, and `images`: a Fingerprint
     for each row.
@@ -56,10 +56,10 @@ def remember(array: Array, origin: Mapping[str, Any]) -> None:
 
 
 def origin_of(array: Array) -> Mapping[str, Any] | None:
-    """Return the origin of an array, or of whole rows of one; None where it is not known.
+    """Return the origin of an array, or of whole rows of one; None if it is not known.
 
-    Beside what was remembered it has `rows`, [first, after the last] of those extracted; `images`
-    has name and SHA-256 for each of them. Values that were changed in place are not noticed.
+    Besides what was remembered it has `rows`, [first, after the last] of the extraction; `images`
+    has the name and SHA-256 of each row. Changes of values in place are not noticed.
     """
     if not array.ndim or not array.nbytes or not array.flags.c_contiguous:
         return None
@@ -94,7 +94,7 @@ def remember_extraction(
     changes: PreprocessingOverrides | None = None,
     choices: Mapping[str, Any] | None = None,
 ) -> None:
-    """Remember the origin of each array of an extraction; `images` are those that were sent.
+    """Remember the origin of each array of an extraction; `images` were sent for it.
 
     The rest is as in `Request`.
     """

@@ -1,4 +1,4 @@
-"""One call to a server, from its first request to its last reply; knows no particular message."""
+"""One call to a server, from its first request to its last reply, for any method."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Request = TypeVar("Request")
 
 
 class Outbox(Generic[Request]):
-    """The requests of a stream, as gRPC's own thread takes them one by one.
+    """The requests of a stream, which a thread of gRPC takes one by one.
 
     A failure while making one ends the call and is kept as `error`: gRPC would print it and
     report a status that says nothing.
@@ -41,7 +41,7 @@ class Outbox(Generic[Request]):
             self._call.cancel()
 
     def attach(self, call: Any) -> None:
-        """Name the call that takes the requests, to be cancelled if one can't be made."""
+        """Set the call that takes the requests, which is cancelled if making one fails."""
         self._call = call
         self._has_call.set()
 
@@ -91,7 +91,7 @@ class Caller:
         finally:
             call.cancel()
         if failure is not None:
-            raise failure  # out here it keeps its own cause
+            raise failure  # outside of `except` it keeps its own cause
 
     def _error(self, error: grpc.RpcError, metadata: Any) -> Exception:
         return to_error(error, address=self.address, request_id=metadata[-1][1])

@@ -1,4 +1,4 @@
-"""The connection to one server: its channel, its stubs, and the images it is known to have."""
+"""The connection to one server: its channel, its stubs and its cache of images."""
 
 from __future__ import annotations
 

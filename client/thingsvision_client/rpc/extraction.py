@@ -32,11 +32,11 @@ from .replies import DTYPES, Batch, Reply, check_names, collect
 
 @dataclass(frozen=True)
 class Extraction:
-    """Features of images, and how they came about.
+    """Features of images, and how they were computed.
 
-    `features` has an array of images x shape, float32, per module in the order asked for;
-    row i is of `images[i]`. `batch_size` is that of the forward passes; 0: as many as were ready.
-    `token_extraction` is what was taken of sequences of tokens; None: all of them.
+    `features` has an array of images x shape, float32, per requested module, in order; row i is
+    of `images[i]`. `batch_size` is the number of images in a forward pass; 0 means as many as were
+    ready. `token_extraction` says what was selected from token sequences; None means all tokens.
     """
 
     features: dict[str, Array]
@@ -47,7 +47,7 @@ class Extraction:
     token_extraction: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return how the features came about, as JSON knows it: all but features and images."""
+        """Return how the features were computed, as JSON values: all but features and images."""
         return {
             **self.provenance.to_dict(),
             "modules": {name: list(rows.shape[1:]) for name, rows in self.features.items()},
@@ -57,7 +57,7 @@ class Extraction:
         }
 
     def to_json(self) -> str:
-        """Return the same as text, for the supplement of a paper."""
+        """Return `to_dict` as JSON text, e.g. for the supplement of a paper."""
         return json.dumps(self.to_dict(), indent=2)
 
     def flattened(self) -> Extraction:
@@ -75,10 +75,12 @@ def extract_header(
     """Return the message that says what to extract. Raises InvalidRequestError."""
     names = [modules] if isinstance(modules, str) else list(modules)
     if not names or len(set(names)) != len(names):
-        raise InvalidRequestError(f"Name at least one module, and each once; not {names}.")
+        raise InvalidRequestError(
+            f"`modules` must name at least one module, and each once, got {names}."
+        )
     batch_size = options.batch_size
     if batch_size is not None and not 1 <= batch_size < 2**32:
-        raise InvalidRequestError(f"batch_size is at least 1, not {batch_size}.")
+        raise InvalidRequestError(f"`batch_size` must be at least 1, got {batch_size}.")
     header = pb.ExtractHeader(
         model=as_model(model).to_spec(),
         modules=names,
@@ -102,7 +104,7 @@ def _set_input(
     if queue.tensor_shape is not None:
         if changed:
             raise InvalidRequestError(
-                "Arrays are inputs already, so nothing can change their preprocessing "
+                "Arrays are preprocessed already, so `preprocessing` can't change them "
                 f"({overrides}): send image files, or leave it out."
             )
         header.tensors.shape.extend(queue.tensor_shape)
@@ -146,8 +148,8 @@ def extract(
 class FeatureStream:
     """Features as they arrive: an iterator of (image names, {module: rows x shape}).
 
-    The arrays are read-only. Only a stream that was read to its end was proved complete. Nothing is
-    sent before the first row, or an attribute, is asked for; `close` ends the call.
+    The arrays are read-only. Only a stream that was read to its end is proved complete. Nothing is
+    sent before the first row, or an attribute, is requested; `close` ends the call.
     """
 
     def __init__(
@@ -180,24 +182,24 @@ class FeatureStream:
 
     @cached_property
     def provenance(self) -> Provenance:
-        """What computes the features, and how."""
+        """What computes the features: model, weights, preprocessing, device and versions."""
         provenance: Provenance = to_record(self._reply.header.provenance)
         return provenance
 
     @cached_property
     def row_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of one image's features, per module in the order asked for."""
+        """Shape of one image's features, per requested module, in order."""
         return {column.name: tuple(column.shape) for column in self._reply.header.columns}
 
     @cached_property
     def dtypes(self) -> dict[str, str]:
-        """Type of the values, per module, as numpy calls it."""
+        """The numpy dtype of the values, per module."""
         columns = self._reply.header.columns
         return {column.name: DTYPES[column.element_type] for column in columns}
 
     @property
     def batch_size(self) -> int:
-        """Images in a forward pass; 0: as many as are ready."""
+        """Number of images in a forward pass; 0 means as many as are ready."""
         return int(self._reply.header.batch_size)
 
     def close(self) -> None:
@@ -212,7 +214,7 @@ def stream(connection: Connection, header: pb.ExtractHeader, queue: ImageQueue) 
 
 
 def _batches(reply: Reply, unanswered: deque[str]) -> Iterator[Batch]:
-    """Yield the rows of a reply, each of the image sent, and at the end tell what got lost."""
+    """Yield the rows of a reply, checked by image; warn of values lost at the end."""
     yield from check_names(reply.batches(), unanswered)
     _warn_of_overflow(reply.trailer)
 
@@ -227,7 +229,7 @@ def _warn_of_overflow(trailer: pb.ExtractTrailer) -> None:
 
 
 def warn_if_lowered(asked: int, given: int) -> None:
-    """Warn where a limit of the server lowered the batch size: bits may differ from elsewhere."""
+    """Warn if the server lowered the batch size: bits may differ from those of other servers."""
     if asked and given != asked:
         warnings.warn(
             f"The server lowered batch_size from {asked} to {given}, its limit.", stacklevel=4

@@ -15,7 +15,7 @@ from .connection import Connection
 from .extraction import Extraction, FeatureStream, extract, extract_header, stream
 from .listings import Listings
 from .pcas import fit_pca, pca_header
-from .rdms import RDMs, checked_features, rdm_header, rdms_of_features, rdms_of_images
+from .rdms import RDMs, prepare_features, rdm_header, rdms_of_features, rdms_of_images
 
 
 class FeatureCalls:
@@ -89,9 +89,9 @@ class FeatureCalls:
         dtype: str,
         progress: Progress | None = None,
     ) -> RDMs:
-        """Return an RDM per array of ready features."""
+        """Return an RDM per array of uploaded features."""
         header = rdm_header(metric, dtype)
-        arrays, rows = checked_features(features, names)
+        arrays, rows = prepare_features(features, names)
         return rdms_of_features(self._connection, header, arrays, names=rows, progress=progress)
 
     def fit_pca(

@@ -17,7 +17,7 @@ _WINDOW_IMAGES = 64
 _WINDOW_BYTES = 8 * 1024 * 1024
 
 _WORTH_ASKING_BYTES = 256 * 1024
-"""Less is sent as soon as the question would be answered."""
+"""Sending fewer bytes takes no longer than asking."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class LoadedImage:
 
 
 class ImageCache:
-    """Asks a server which files it has, a window of images at a time; it caches the others."""
+    """Asks the server which files it has, for a window of images at a time; it caches the rest."""
 
     def __init__(self, caller: Caller, method: Any) -> None:
         self._caller = caller

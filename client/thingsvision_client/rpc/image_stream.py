@@ -1,4 +1,4 @@
-"""The images of one call on their way to the server, and the names that await their rows."""
+"""The images of one call as they are sent, and the names that still await their rows."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ImageStream:
         for index, image in enumerate(self._queue.images):
             if image.shape != shape:
                 found, first = _describe_shape(image.shape), _describe_shape(shape)
-                raise image.error(f"is {found}, the first one {first}: all have to be alike")
+                raise image.error(f"is {found}, the first one {first}: all must be alike")
             content = image.load()
             self.unanswered.append(image.name)
             yield LoadedImage(index, image.name, image.kind, content)

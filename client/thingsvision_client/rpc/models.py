@@ -28,7 +28,7 @@ class ModelCalls:
         self._models = connection.stubs.models
 
     def load(self, model: Model | str, progress: LoadProgress | None = None) -> ResidentModel:
-        """Load a model and return it as it is in memory; `progress` hears the stages."""
+        """Load a model and return it as it is in memory; `progress` is called with each stage."""
         request = pb.LoadModelRequest(model=as_model(model).to_spec())
         key, resident = model_id(request.model), None
         for reply in self._caller.listen(self._models.LoadModel, request, key):

@@ -1,4 +1,4 @@
-"""PCAs that a server fits on features of images and keeps: each function is one call."""
+"""PCAs that a server fits on features of images and stores: each function is one call."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _STAGES = {pb.PCA_STAGE_COLLECTING: "collecting", pb.PCA_STAGE_FITTING: "fitting
 def pca_header(extraction: pb.ExtractHeader, components: int, name: str) -> pb.FitPCAHeader:
     """Return the message that says what to fit. Raises InvalidRequestError."""
     if isinstance(components, bool) or not 1 <= components < 2**32:
-        raise InvalidRequestError(f"components is at least 1, not {components!r}.")
+        raise InvalidRequestError(f"`components` must be at least 1, got {components!r}.")
     return pb.FitPCAHeader(extraction=extraction, component_count=components, name=name)
 
 
@@ -63,7 +63,7 @@ class PCACalls:
         self._pcas = connection.stubs.pcas
 
     def pcas(self) -> list[PCA]:
-        """Return the PCAs that the server keeps, the oldest first."""
+        """Return the PCAs on the server, the oldest first."""
         replies = self._caller.listen(self._pcas.ListPCAs, pb.ListPCAsRequest())
         return [to_record(reply.pca) for reply in replies]
 

@@ -1,4 +1,4 @@
-"""The ComputeRDM call: sends images or ready features, returns RDMs."""
+"""The ComputeRDM call: sends images or the user's own features, returns RDMs."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ _STAGES = {pb.RDM_STAGE_COLLECTING: "collecting", pb.RDM_STAGE_COMPARING: "compa
 
 @dataclass(frozen=True)
 class RDMs:
-    """RDMs of the same images, and how they came about.
+    """RDMs of the same images, and how they were computed.
 
     `rdms` has an array of images x images per module (or column of features): symmetric, with
-    a diagonal of 0. `undefined` names the images without a defined distance, whose rows and
-    columns are NaN; only RDMs that have some. `provenance` is None for ready features.
+    a diagonal of 0. `undefined` has, for each RDM with any, the images without a defined
+    distance, whose rows and columns are NaN. `provenance` is None for uploaded features.
     """
 
     rdms: dict[str, Array]
@@ -58,9 +58,11 @@ def rdm_header(
 ) -> pb.ComputeRDMHeader:
     """Return the message that says what to compare. Raises InvalidRequestError."""
     if metric not in METRICS:
-        raise InvalidRequestError(f"There is no metric {metric!r}; valid: {', '.join(METRICS)}.")
+        raise InvalidRequestError(f"`metric` must be one of {', '.join(METRICS)}, got {metric!r}.")
     if dtype not in ELEMENT_TYPES:
-        raise InvalidRequestError(f"dtype is one of {', '.join(ELEMENT_TYPES)}, not {dtype!r}.")
+        raise InvalidRequestError(
+            f"`dtype` must be one of {', '.join(ELEMENT_TYPES)}, got {dtype!r}."
+        )
     return pb.ComputeRDMHeader(
         metric=pb.Metric.Name(METRICS[metric]),
         element_type=ELEMENT_TYPES[dtype],
@@ -94,7 +96,7 @@ def rdms_of_features(
     names: Sequence[str],
     progress: Progress | None = None,
 ) -> RDMs:
-    """Return an RDM per array of `features`; its rows are of `names`. Raises ThingsvisionError."""
+    """Return an RDM per array of `features`, whose rows have `names`. Raises ThingsvisionError."""
 
     def requests() -> Iterator[pb.ComputeRDMRequest]:
         yield pb.ComputeRDMRequest(header=header)
@@ -107,12 +109,12 @@ def rdms_of_features(
         return _receive(messages, deque(names), progress)
 
 
-def checked_features(
+def prepare_features(
     features: Array | Mapping[str, Array], names: Sequence[str] | None
 ) -> tuple[dict[str, Array], list[str]]:
-    """Return arrays of one length as float32 or float64, and a name per row.
+    """Return features with equally many rows as float32 or float64, and a name per row.
 
-    An array becomes the column `features`; rows without names are called 0, 1, ...
+    A single array becomes the column `features`; rows without names are called 0, 1, ...
     Raises InvalidRequestError.
     """
     columns = dict(features) if isinstance(features, Mapping) else {"features": features}
@@ -122,7 +124,7 @@ def checked_features(
         shapes = {name: array.shape for name, array in arrays.items()}
         given = f", {len(names)} names" if names is not None else ""
         raise InvalidRequestError(
-            f"Features need the same number of rows, at least one: {shapes}{given}."
+            f"Features must have the same number of rows, at least one, got {shapes}{given}."
         )
     return arrays, list(names) if names is not None else [str(row) for row in range(counts.pop())]
 
@@ -131,8 +133,8 @@ def _as_float(name: str, array: Array) -> Array:
     array = np.asarray(array)
     if array.ndim < 2 or array.dtype.kind not in "fiub":
         raise InvalidRequestError(
-            f"Features {name!r} are {array.dtype} of shape {array.shape}; "
-            "real numbers of images x units are needed."
+            f"Features {name!r} must be real numbers, images x units, got {array.dtype} of shape "
+            f"{array.shape}."
         )
     return array if array.dtype in ("float32", "float64") else array.astype("float64")
 

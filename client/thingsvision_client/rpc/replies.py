@@ -1,7 +1,4 @@
-"""Receives a stream of features: checks every frame and row, and builds arrays in place.
-
-Knows what a reply stream must look like, not which method it came from.
-"""
+"""Receives the reply stream of Extract or ComputeRDM: checks each row, fills arrays in place."""
 
 from __future__ import annotations
 
@@ -18,13 +15,13 @@ from ..arrays import Array, RowStore
 from ..errors import ChecksumError, IncompleteReplyError
 
 Batch = tuple[list[str], list[Array]]
-"""Image names, and rows x shape of each column in the order of the header."""
+"""Names of images, and an array of rows x shape per column, in the order of the header."""
 
 
 class Reply:
     """The messages of one reply: progress, a header, frames of Arrow, a trailer.
 
-    Reading to the end proves it complete; IncompleteReplyError or ChecksumError tells why not.
+    Reading to the end proves it complete; else IncompleteReplyError or ChecksumError is raised.
     """
 
     def __init__(
@@ -46,7 +43,7 @@ class Reply:
             self._check_columns(reader)
             yield from reader
         except WireError as error:
-            for _ in frames:  # an early end explains a broken stream better than Arrow does
+            for _ in frames:  # an early end explains a broken stream better than Arrow
                 pass
             self._check_trailer()
             raise IncompleteReplyError(f"The reply can't be read: {error}") from error
@@ -57,7 +54,7 @@ class Reply:
     def _frames(self) -> Iterator[bytes | memoryview]:
         for kind, part in self._parts:
             if self.trailer is not None or kind not in ("frame", "trailer"):
-                raise IncompleteReplyError(f"The reply has {kind} where it can't be.")
+                raise IncompleteReplyError(f"The reply has {kind} where it must not be.")
             if kind == "trailer":
                 self.trailer = part
                 continue
@@ -65,7 +62,7 @@ class Reply:
                 raise IncompleteReplyError(
                     f"Frame {self.frame_count} of the reply is missing: {part.index} came instead."
                 )
-            arrow_ipc = part.arrow_ipc  # a message of protobuf copies it each time
+            arrow_ipc = part.arrow_ipc  # a protobuf message copies it at each access
             self.frame_count += 1
             self.byte_count += len(arrow_ipc)
             self.crc32 = crc32(arrow_ipc, self.crc32)
@@ -88,10 +85,12 @@ class Reply:
         sent = (self.trailer.frame_count, self.trailer.arrow_bytes)
         if received != sent:
             raise IncompleteReplyError(
-                f"The reply has (frames, bytes) {received}, the server sent {sent}: try again."
+                f"The reply has (frames, bytes) {received}, but the server sent {sent}: try again."
             )
         if self.crc32 != self.trailer.arrow_crc32:
-            raise ChecksumError("The reply was altered on its way (its CRC-32 differs): try again.")
+            raise ChecksumError(
+                "The reply was corrupted in transit (its CRC-32 differs): try again."
+            )
 
 
 def _parts(
@@ -112,11 +111,11 @@ def _parts(
 
 
 def check_names(batches: Iterable[Batch], unanswered: deque[str]) -> Iterator[Batch]:
-    """Pass the batches on while their names are the next of `unanswered`, which may grow.
+    """Yield the batches as long as their names are the next of `unanswered`, which may grow.
 
-    Names leave it as their rows arrive, so a stream of any length is checked in flat memory.
-    Raises IncompleteReplyError at the first row that is of another image, and at the end
-    where rows are missing.
+    A name is removed when its row arrives, so a stream of any length is checked in flat memory.
+    Raises IncompleteReplyError at the first row of another image, and at the end if rows are
+    missing.
     """
     done = 0
     for names, rows in batches:
@@ -129,7 +128,8 @@ def check_names(batches: Iterable[Batch], unanswered: deque[str]) -> Iterator[Ba
         yield names, rows
     if unanswered:
         raise IncompleteReplyError(
-            f"The reply ended after {done} images; that of {unanswered[0]!r} is missing: try again."
+            f"The reply ended after {done} images; the row of {unanswered[0]!r} is missing: "
+            "try again."
         )
 
 
@@ -141,7 +141,7 @@ def collect(
 ) -> tuple[list[str], dict[str, Array]]:
     """Return all image names, and an array of images x shape per column of `reply`.
 
-    `on_count` hears how many images have arrived.
+    `on_count` is called with the number of images that have arrived.
     """
     columns = reply.header.columns
     stores = [RowStore(tuple(c.shape), DTYPES[c.element_type], expected_count) for c in columns]
@@ -154,11 +154,11 @@ def collect(
             on_count(len(images))
     if reply.trailer.image_count != len(images):
         raise IncompleteReplyError(
-            f"The reply has {len(images)} rows, the server counted {reply.trailer.image_count}."
+            f"The reply has {len(images)} rows, but the server counted {reply.trailer.image_count}."
         )
     arrays = [store.finish() for store in stores]
     return images, {column.name: array for column, array in zip(columns, arrays, strict=True)}
 
 
 DTYPES: dict[int, str] = {0: "float32", 1: "float32", 2: "float64", 3: "float16"}
-"""What the contract's ElementType stands for."""
+"""numpy dtypes by the numbers of the contract's ElementType."""

@@ -1,4 +1,4 @@
-"""Turns what gRPC raises into the errors of this package; the only place that reads statuses."""
+"""Turns errors of gRPC into errors of this package; the only place that reads statuses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _family(root: type[ThingsvisionError]) -> Iterator[type[ThingsvisionError]]:
 
 
 BY_REASON = {kind.__name__: kind for kind in _family(ThingsvisionError)}
-"""What the server's ErrorInfo.reason stands for: the class of the same name."""
+"""Error classes by the server's ErrorInfo.reason, which is the name of the class."""
 
 BY_CODE: dict[grpc.StatusCode, type[ThingsvisionError]] = {
     grpc.StatusCode.CANCELLED: errors.StoppedError,
@@ -38,7 +38,7 @@ BY_CODE: dict[grpc.StatusCode, type[ThingsvisionError]] = {
     grpc.StatusCode.UNAVAILABLE: errors.UnavailableError,
     grpc.StatusCode.DATA_LOSS: errors.ChecksumError,
 }
-"""What a status without a known reason stands for; every other code is a ServerError."""
+"""Error classes for a status without a known reason; any other code is a ServerError."""
 
 ADVICE: dict[type[ThingsvisionError], str] = {
     errors.UnavailableError: (
@@ -49,29 +49,29 @@ ADVICE: dict[type[ThingsvisionError], str] = {
     errors.StoppedError: "The call to {address} was cancelled before its end: {text}",
     errors.UnsupportedError: (
         "The server at {address} does not know this call ({text}): "
-        "it is older than this client, or no THINGSvision server."
+        "it is older than this client, or not a THINGSvision server."
     ),
     errors.RefusedError: "The server at {address} refused the call: {text}",
     errors.ServerError: (
         "The server at {address} failed: {text}. Its log has the request id {request_id}."
     ),
 }
-"""What to say where the text is gRPC's or a proxy's own and not a server's sentence."""
+"""Error texts for a status that gRPC or a proxy wrote, not the server."""
 
 
 def to_error(error: grpc.RpcError, *, address: str, request_id: str) -> ThingsvisionError:
     """Return the error to raise for a failed call to `address`.
 
-    The server's own reason decides, else the status code. `request_id` is the id that was sent;
-    one that the server gives back goes before it.
+    The server's reason decides, else the status code. `request_id` is the id that was sent; an id
+    that the server returns takes precedence.
     """
     if not isinstance(error, grpc.Call):
         return errors.ServerError(f"The call to {address} failed: {error}", request_id=request_id)
-    request_id = _given_request_id(error) or request_id
+    request_id = _server_request_id(error) or request_id
     info = _error_info(error)
     text = error.details() or error.code().name
     by_code = BY_CODE.get(error.code(), errors.ServerError)
-    if info is not None:  # the server's own sentence, also where its reason is newer than this
+    if info is not None:  # the server's own sentence, even if its reason is newer than this
         kind = BY_REASON.get(info.reason, by_code)
         subject, field = info.metadata.get("subject", ""), info.metadata.get("field", "")
         return kind(text, request_id=request_id, subject=subject, field=field)
@@ -80,7 +80,7 @@ def to_error(error: grpc.RpcError, *, address: str, request_id: str) -> Thingsvi
     return by_code(message, request_id=request_id)
 
 
-def _given_request_id(call: grpc.Call) -> str:
+def _server_request_id(call: grpc.Call) -> str:
     pairs = [*(call.trailing_metadata() or ()), *(call.initial_metadata() or ())]
     found = [value for key, value in pairs if key == REQUEST_ID_KEY]
     return str(found[0]) if found else ""
@@ -92,7 +92,7 @@ def _error_info(call: grpc.Call) -> Any | None:
 
     try:
         status = rpc_status.from_call(call)
-    except ValueError:  # details that contradict the status, as a proxy may leave them
+    except ValueError:  # details that contradict the status, e.g. from a proxy
         return None
     info = error_details_pb2.ErrorInfo()
     for detail in status.details if status is not None else ():

@@ -1,4 +1,4 @@
-"""The UploadWeights call: a file to the server, from where an earlier upload broke off."""
+"""The UploadWeights call: uploads a file, or resumes where an earlier upload stopped."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from .call import Caller
 def upload(
     caller: Caller, method: Any, path: Path, *, declared: pb.Preprocessing | None = None
 ) -> Upload:
-    """Send a file, with the preprocessing declared for it, and return it as the server keeps it.
+    """Upload a file, with the preprocessing declared for it, and return the server's record of it.
 
-    Sends nothing where the server has it. Raises InvalidWeightsError where the file can't be read
-    or the server can't use it, IncompleteReplyError where it did not confirm it.
+    Sends nothing if the server has it. Raises InvalidWeightsError if the file can't be read or
+    the server can't use it, and IncompleteReplyError if the server did not confirm it.
     """
     header = pb.UploadWeightsHeader(name=path.name, preprocessing=declared)
     try:
@@ -42,7 +42,7 @@ def upload_model(
     *,
     preprocessing: Preprocessing | Mapping[str, Any] | None = None,
 ) -> Model:
-    """Send a whole model, with its preprocessing, and return it as the server calls it.
+    """Upload a complete model, with its preprocessing, and return its `Model`.
 
     Raises what `upload` does, and InvalidRequestError for a file of weights.
     """
@@ -50,8 +50,8 @@ def upload_model(
     sent = upload(caller, method, path, declared=declared)
     if not sent.is_model:
         raise InvalidRequestError(
-            f"{str(path)!r} holds weights ({sent.format}), no whole model: name the model that "
-            f"they are of, with the weights 'sha256:{sent.sha256}'."
+            f"{str(path)!r} contains weights ({sent.format}), not a complete model; name the model "
+            f"they belong to, with the weights 'sha256:{sent.sha256}'."
         )
     return Model("own", sent.sha256)
 
@@ -65,7 +65,7 @@ def _upload(caller: Caller, method: Any, file: IO[bytes], header: pb.UploadWeigh
                 if number == 0:
                     offset.put(reply.received_bytes)
     finally:
-        offset.put(header.size_bytes)  # lets the sending thread end where no reply came
+        offset.put(header.size_bytes)  # lets the sending thread end if no reply came
     if reply is None or not reply.complete:
         raise IncompleteReplyError("The server did not confirm the file: upload it again.")
     kept: Upload = to_record(reply.upload)

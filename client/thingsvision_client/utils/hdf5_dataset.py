@@ -60,7 +60,7 @@ class HDF5Dataset:
         self.transforms = as_transforms(transforms)
         self.backend = check_backend(backend)
         self._array = PixelArray(Path(hdf5_fp), img_ds_key)
-        self.indices = self._array.checked(img_indices)
+        self.indices = self._array.check_indices(img_indices)
         if out_path is not None:
             write_lines(Path(out_path) / FILE_NAMES, self.names)
 

@@ -29,7 +29,7 @@ class Model:
         for field in ("source", "name", "weights"):
             value = getattr(self, field)
             if not isinstance(value, str) and not (field == "weights" and value is None):
-                raise InvalidRequestError(f"A model's {field} is a string, not {value!r}.")
+                raise InvalidRequestError(f"A model's `{field}` must be a string, got {value!r}.")
         if not self.source or not self.name:
             raise InvalidRequestError(
                 f"{str(self)!r} names no model: write 'source/name', such as 'torchvision/resnet50'"
@@ -51,7 +51,7 @@ class Model:
 
     @staticmethod
     def from_spec(spec: pb.ModelSpec) -> Model:
-        """Return what a message names."""
+        """Return the model of a message."""
         weights = {
             "pretrained_tag": spec.pretrained_tag,
             "weights_sha256": f"sha256:{spec.weights_sha256}",
@@ -61,7 +61,7 @@ class Model:
         return Model(spec.source, spec.name, weights)
 
     def to_spec(self) -> pb.ModelSpec:
-        """Return the message. Raises InvalidRequestError where `weights` can't be weights."""
+        """Return the message. Raises InvalidRequestError if `weights` is malformed."""
         kind, _, value = (self.weights or "").partition(":")
         if not kind or self.weights == "default":
             return pb.ModelSpec(source=self.source, name=self.name)
@@ -73,14 +73,16 @@ class Model:
 
 
 def as_model(model: Model | str) -> Model:
-    """Return the model that a user named, either way."""
+    """Return the model that a user gave as a `Model` or a string."""
     return Model.parse(model) if isinstance(model, str) else model
 
 
 def _seed(text: str) -> int:
     if text.isascii() and text.isdigit() and int(text) <= _MAX_SEED:
         return int(text)
-    raise InvalidRequestError(f"'random:{text}' has no seed from 0 to 2**64 - 1; try 'random:0'")
+    raise InvalidRequestError(
+        f"'random:{text}' must have a seed from 0 to 2**64 - 1; try 'random:0'"
+    )
 
 
 def _sha256(text: str) -> str:

@@ -47,12 +47,12 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class PreprocessingOverrides:
-    """Changes of a model's own preprocessing; None leaves a step as the model has it.
+    """Overrides of a model's own preprocessing; None leaves a step as the model has it.
 
     `resize`: pixels of the shorter side, or (height, width). `crop`: pixels of the centre crop's
     sides, or (height, width); False for no crop. `interpolation`: `nearest`, `bilinear`, `bicubic`
     or `lanczos`. `mean` and `std`: 3 numbers each, of pixels from 0 to 1, in the model's own order
-    of channels. Raises InvalidRequestError for what is no such value.
+    of channels. Raises InvalidRequestError for other values.
     """
 
     resize: int | Sequence[int] | None = None
@@ -65,19 +65,21 @@ class PreprocessingOverrides:
         self.to_message()
 
     def __str__(self) -> str:
-        """Return only what is changed, e.g. `resize=128, crop=False`."""
+        """Return the overrides, e.g. `resize=128, crop=False`."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return ", ".join(f"{name}={value!r}" for name, value in values.items() if value is not None)
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is changed."""
+        """Whether nothing is overridden."""
         return not str(self)
 
     def to_message(self) -> pb.PreprocessingOverrides:
         """Return the message of the contract. Raises InvalidRequestError."""
         if self.crop is True:
-            raise InvalidRequestError("crop is a size, or False for none; None is the model's own.")
+            raise InvalidRequestError(
+                "`crop` must be a size, False for no crop, or None for the model's own, got True."
+            )
         no_crop = self.crop is False
         return pb.PreprocessingOverrides(
             resize_pixels=_sizes("resize", self.resize),
@@ -96,7 +98,7 @@ def _sizes(name: str, value: Any) -> list[int]:
     if len(sizes) in (1, 2) and all(_is_size(size) for size in sizes):
         return [int(size) for size in sizes]
     raise InvalidRequestError(
-        f"{name} is a number of pixels from 1, or (height, width), not {value!r}."
+        f"`{name}` must be a number of pixels from 1, or (height, width), got {value!r}."
     )
 
 
@@ -113,11 +115,11 @@ def _channels(name: str, value: Any) -> list[float]:
         numbers = []
     if len(numbers) == 3:
         return numbers
-    raise InvalidRequestError(f"{name} is a number for each of 3 channels, not {value!r}.")
+    raise InvalidRequestError(f"`{name}` must be a number for each of 3 channels, got {value!r}.")
 
 
 def declaration(preprocessing: Preprocessing | Mapping[str, Any]) -> pb.Preprocessing:
-    """Return the message of a declaration. Raises InvalidRequestError for what is none."""
+    """Return the message of a declared preprocessing. Raises InvalidRequestError."""
     given = vars(preprocessing) if isinstance(preprocessing, Preprocessing) else preprocessing
     values: dict[str, Any] = dict(given)
     for name in _SIZES:

@@ -1,4 +1,4 @@
-"""What may be taken of a sequence of tokens, by the names that users know."""
+"""What can be selected from a token sequence, by the names that users give."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ def token_extraction_number(name: str | None) -> pb.TokenExtraction:
         return pb.TOKEN_EXTRACTION_UNSPECIFIED
     if not isinstance(name, str) or name not in TOKEN_EXTRACTIONS:
         valid = ", ".join(TOKEN_EXTRACTIONS)
-        raise InvalidRequestError(f"token_extraction is one of {valid}, not {name!r}.")
+        raise InvalidRequestError(f"`token_extraction` must be one of {valid}, got {name!r}.")
     return TOKEN_EXTRACTIONS[name]

@@ -256,7 +256,7 @@ def test_an_unknown_pca_is_refused_with_near_names(
             {"components": 129, "reduction": POOL},
             "a PCA of module 'features.3' has 1 to 128 components .* not 129",
         ),
-        ({"components": 0}, "components is at least 1, not 0"),
+        ({"components": 0}, "`components` must be at least 1, got 0"),
         ({"name": "0" * 64}, "at most 200 letters, and no SHA-256: not '000"),
         ({"name": "two\nlines"}, "a PCA's name is a line"),
         ({"reduction": Reduction(pca=NAME)}, "not on scores of another one"),

@@ -116,5 +116,5 @@ def test_models_are_named_by_the_digest_of_their_file(client: Client, tmp_path: 
     tensors = tmp_path / "weights.pt"
     torch.save(network(16).state_dict(), tensors)
     weights = client.upload_weights(tensors)
-    with pytest.raises(UnknownModelError, match=f"no whole model .torch.*sha256:{weights}"):
+    with pytest.raises(UnknownModelError, match=f"not a complete model; .*sha256:{weights}"):
         client.modules(f"own/{weights}")

@@ -210,5 +210,7 @@ def test_weights_of_a_known_network_bring_no_preprocessing(client: Client, tmp_p
     path.write_bytes(weights(seed=9))
     with pytest.raises(InvalidRequestError, match=r"declared for a whole model.*leave it out"):
         client.upload_model(path, {"crop_pixels": [64]})
-    with pytest.raises(InvalidRequestError, match=r"holds weights .safetensors., no whole model"):
+    with pytest.raises(
+        InvalidRequestError, match=r"contains weights .safetensors., not a complete model"
+    ):
         client.upload_model(path)
