@@ -151,7 +151,7 @@ def test_img_indices_give_exactly_their_order(hdf5: Path, key: str, expected: np
     [
         ("imgbrick", None, r"no array 'imgbrick'; it has .*imgBrick"),
         ("group", None, "no array 'group'"),
-        ("floats", None, r"must be images as uint8: .* got float64 of shape \(6, 5, 7, 3\)"),
+        ("floats", None, r"must be uint8 images, .* got float64 of shape \(6, 5, 7, 3\)"),
         ("odd", None, "square RGB"),
         ("imgBrick", [0, 6, -1], r"`img_indices` must be from 0 to 5, .* got \[6, -1\]"),
         ("imgBrick", [], "at least one index, got none"),
