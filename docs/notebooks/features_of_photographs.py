@@ -13,10 +13,10 @@
 # %% [markdown]
 # # Features of photographs
 #
-# What a trained network sees in some photographs: its modules, their activations, files of them,
-# and an RDM. The network is SqueezeNet, which is small; any other name works as well.
+# What a trained network sees in some photographs: its modules, their activations, saved features,
+# and an RDM. The network is SqueezeNet, which is small; any other model works as well.
 #
-# You need a server, which the environment variable `THINGSVISION_SERVER` names, and
+# You need a server, named by the environment variable `THINGSVISION_SERVER`, and
 # `pip install '.[plot]' scikit-image` for figures and photographs.
 
 # %%
@@ -57,7 +57,7 @@ extractor.show_model()
 # %% [markdown]
 # ## One forward pass for several modules
 #
-# `file_names` gives the order of the rows. `file_names.txt` in the folder of results has it, too.
+# `file_names` is the order of the rows. `file_names.txt` in the folder of results has it as well.
 
 # %%
 results = Path("results")
@@ -68,7 +68,7 @@ for module, rows in features.items():
     print(module, rows.shape, rows.dtype)
 
 # %% [markdown]
-# The server preprocesses the images as the weights want it:
+# The server preprocesses the images as the weights need it:
 
 # %%
 extractor.get_transformations()
@@ -89,7 +89,7 @@ for axis, name, maps in zip(axes, names, features["features.3"], strict=True):
 # %% [markdown]
 # ## To a file, and back
 #
-# Beside the file lies a JSON file that says where the features came from.
+# Beside the file is a JSON file with the provenance of the features.
 
 # %%
 save_features(features, results, "npz")

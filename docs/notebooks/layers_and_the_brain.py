@@ -13,17 +13,17 @@
 # %% [markdown]
 # # Layers and the brain
 #
-# Which layer of a network is most like inferior temporal cortex? The 92 images, human fMRI and
-# monkey cells are those of Kriegeskorte et al. (2008), the judgements of similarity of Mur et al.
-# (2013). They come with [rsatoolbox](https://github.com/rsagroup/rsatoolbox)
+# Which layer of a network is most similar to inferior temporal cortex? The 92 images, human fMRI and
+# monkey cells are from Kriegeskorte et al. (2008), the similarity judgements from Mur et al. (2013).
+# They come with [rsatoolbox](https://github.com/rsagroup/rsatoolbox)
 # (`demos/92imageData`).
 #
-# You need a server, which the environment variable `THINGSVISION_SERVER` names,
+# You need a server, named by the environment variable `THINGSVISION_SERVER`,
 # `pip install '.[rsa]'`, and a folder with
 #
 # * `stimuli/001.png` to `092.png`,
 # * `human_it.npy`, `monkey_it.npy`, `behaviour.npy`: 92 x 92, rows in the order of the images,
-# * `categories.csv`: a line per image, with 0 or 1 for `human`, `face`, `animal`, `natural`.
+# * `categories.csv`: one line per image, with 0 or 1 for `human`, `face`, `animal`, `natural`.
 
 # %%
 import os
@@ -45,7 +45,7 @@ references = {
 # %% [markdown]
 # ## One call
 #
-# The RDMs of all layers come from one forward pass per image. The intervals are of 100 bootstraps
+# The RDMs of all layers come from one forward pass per image. The intervals are from 100 bootstraps
 # over images; a paper wants 1000 or more.
 
 # %%
@@ -64,7 +64,7 @@ table = result.to_dataframe().pivot(index="module", columns="reference", values=
 table.loc[layers].round(3)
 
 # %% [markdown]
-# The figure of it, and all that the numbers depend on, for the supplement:
+# The figure, and everything the numbers depend on, for the supplement:
 
 # %%
 result.save("rsa-results")
@@ -103,7 +103,7 @@ Image("rdms.png", width=800)
 # %% [markdown]
 # ## Learning, or architecture?
 #
-# The same network with random weights says how much comes from the architecture alone.
+# The same network with random weights shows how much comes from the architecture alone.
 
 # %%
 random = rsa(

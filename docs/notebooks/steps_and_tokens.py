@@ -13,14 +13,14 @@
 # %% [markdown]
 # # Steps of CORnet, tokens of CLIP
 #
-# Two kinds of networks whose modules give more than one answer per image: recurrent ones, step by
-# step, and transformers, token by token.
+# Two kinds of networks whose modules have more than one output per image: recurrent networks, step
+# by step, and transformers, token by token.
 #
-# You need a server, which the environment variable `THINGSVISION_SERVER` names, and
+# You need a server, named by the environment variable `THINGSVISION_SERVER`, and
 # `pip install '.[plot]' scikit-image` for figures and photographs.
 #
-# Random weights make this notebook run on any server. With `weights = ""` it takes the trained
-# ones, where your server has them.
+# With random weights, this notebook runs on any server. With `weights = ""` it uses trained weights,
+# if your server has them.
 
 # %%
 from pathlib import Path
@@ -41,7 +41,7 @@ photographs = [folder / name for name in names]
 # %% [markdown]
 # ## CORnet-R: the same area at different times
 #
-# Its areas V1, V2, V4 and IT run five times for each image. `show-model` and `modules` say so.
+# Its areas V1, V2, V4 and IT run five times per image, as `show-model` and `modules` say.
 
 # %%
 cornet = f"custom/cornet-r{weights}"
@@ -50,7 +50,7 @@ for module in client.modules(cornet):
         print(module.name, module.output_shape, "runs", module.call_count, "times")
 
 # %% [markdown]
-# One forward pass gives all steps. `@all` has them along an axis of their own.
+# One forward pass gives all steps. `@all` stacks them along a new axis.
 
 # %%
 steps = [f"IT.output@t={step}" for step in range(5)]
@@ -61,8 +61,8 @@ for step, name in enumerate(steps):
     assert (every[:, step] == result.features[name]).all()
 
 # %% [markdown]
-# At t=0 nothing has reached IT yet: it is the same for all images. How much is the RDM of each
-# later step like that of the last one?
+# At t=0, no input has reached IT yet: its output is the same for all images. How similar is the RDM of
+# each later step to that of the last step?
 
 # %%
 first = result.features["IT.output@t=0"]
@@ -81,8 +81,8 @@ axis.set_ylabel("correlation with the last")
 # %% [markdown]
 # ## CLIP: a sequence of tokens
 #
-# A block of a vision transformer puts out a class token, then a token for each patch of the image.
-# Here these are 7 x 7 patches of 32 x 32 pixels.
+# A block of a vision transformer outputs a class token, then one token per patch of the image: here
+# 7 x 7 patches of 32 x 32 pixels.
 
 # %%
 clip = f"custom/clip/ViT-B-32{weights}"
@@ -91,7 +91,7 @@ whole = client.extract(clip, photographs, block, batch_size=5).features[block]
 print(whole.shape)
 
 # %% [markdown]
-# `token_extraction` takes one vector per image, on the server.
+# `token_extraction` reduces them to one vector per image, on the server.
 
 
 # %%
@@ -106,7 +106,7 @@ assert (token == whole[:, 0]).all()
 np.testing.assert_allclose(mean, whole[:, 1:].mean(axis=1), rtol=1e-4, atol=1e-5)
 
 # %% [markdown]
-# The tokens of the patches, put back where the patches are: how far each is from the image's mean.
+# The patch tokens at the places of their patches: how far each is from the image's mean.
 
 # %%
 patches = whole[:, 1:].reshape(len(names), 7, 7, -1)
