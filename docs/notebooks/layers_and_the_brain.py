@@ -13,9 +13,9 @@
 # %% [markdown]
 # # Layers and the brain
 #
-# Which layer of a network is most similar to inferior temporal cortex? The 92 images, human fMRI and
-# monkey cells are from Kriegeskorte et al. (2008), the similarity judgements from Mur et al. (2013).
-# They come with [rsatoolbox](https://github.com/rsagroup/rsatoolbox)
+# Which layer of a network is most similar to inferior temporal cortex? The 92 images, human fMRI
+# and monkey cells are from Kriegeskorte et al. (2008), the similarity judgements from Mur et al.
+# (2013). They come with [rsatoolbox](https://github.com/rsagroup/rsatoolbox)
 # (`demos/92imageData`).
 #
 # You need a server, named by the environment variable `THINGSVISION_SERVER`,

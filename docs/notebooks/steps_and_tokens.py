@@ -19,8 +19,8 @@
 # You need a server, named by the environment variable `THINGSVISION_SERVER`, and
 # `pip install '.[plot]' scikit-image` for figures and photographs.
 #
-# With random weights, this notebook runs on any server. With `weights = ""` it uses trained weights,
-# if your server has them.
+# With random weights, this notebook runs on any server. With `weights = ""` it uses trained
+# weights, if your server has them.
 
 # %%
 from pathlib import Path
@@ -61,8 +61,8 @@ for step, name in enumerate(steps):
     assert (every[:, step] == result.features[name]).all()
 
 # %% [markdown]
-# At t=0, no input has reached IT yet: its output is the same for all images. How similar is the RDM of
-# each later step to that of the last step?
+# At t=0, no input has reached IT yet: its output is the same for all images. How similar is the
+# RDM of each later step to that of the last step?
 
 # %%
 first = result.features["IT.output@t=0"]
