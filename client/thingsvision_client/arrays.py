@@ -15,9 +15,8 @@ Float64Array = npt.NDArray[np.float64]
 
 def as_array(value: Any) -> Array:
     """Return a value as an array, sharing memory if possible; a tensor loses its gradients."""
-    if hasattr(
-        value, "detach"
-    ):  # PyTorch's: numpy can't convert tensors with gradients or on a GPU
+    if hasattr(value, "detach"):
+        # numpy can't convert PyTorch's tensors with gradients or on a GPU.
         value = value.detach().cpu()
         value = value.float() if str(value.dtype) == "torch.bfloat16" else value
     return np.asarray(value)

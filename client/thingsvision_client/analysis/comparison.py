@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 Bounds = tuple["float | None", "float | None"]
 
-_FEWEST_PAIRS = 3
+_MIN_PAIRS = 3
 
 
 @dataclass(frozen=True)
@@ -266,7 +266,7 @@ def _score(
     count = int(np.triu(pairs, k=1).sum())
     subjects, correlation = reference.rdms, comparison.correlation
     by_subject = [float("nan")] * len(subjects)
-    if count >= _FEWEST_PAIRS:
+    if count >= _MIN_PAIRS:
         by_subject = scores_by_subject(rdm, subjects, pairs, correlation)
     score = float(np.mean(by_subject))
     bounds: Bounds = (None, None)

@@ -238,7 +238,7 @@ class RSAResult:
         """Write the scores to a folder: `rsa.csv`, `rsa.json` and a bar plot `rsa.{figure}`.
 
         Args:
-            folder: The folder, made if need be.
+            folder: The folder, created if missing.
             figure: Format of the bar plot: `png`, `svg` or `pdf`.
 
         Raises:

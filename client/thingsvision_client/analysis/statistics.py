@@ -52,14 +52,14 @@ class Bootstrap:
             raise InvalidRequestError(f"confidence must be between 0 and 1, got {self.confidence}.")
         if not 0 <= self.seed < 2**32:
             raise InvalidRequestError(f"seed must be from 0 to 2**32 - 1, got {self.seed}.")
-        if self.samples < self.fewest:
+        if self.samples < self.min_samples:
             raise InvalidRequestError(
-                f"bootstrap must be at least {self.fewest} for an interval of "
+                f"bootstrap must be at least {self.min_samples} for an interval of "
                 f"{self.confidence:.0%}, got {self.samples}."
             )
 
     @property
-    def fewest(self) -> int:
+    def min_samples(self) -> int:
         """The smallest number of samples of which one lies outside the interval on either side."""
         return ceil(2 / (1 - self.confidence) - 1e-9)
 
@@ -165,7 +165,7 @@ def _drop_undefined(evaluations: Any, bootstrap: Bootstrap) -> Any:
             UndefinedDistanceWarning,
             stacklevel=2,
         )
-    if len(found) < bootstrap.fewest:
+    if len(found) < bootstrap.min_samples:
         raise InvalidRequestError(
             f"Only {len(found)} of {len(evaluations)} bootstrap samples have a score: use more "
             "images, or leave out the interval with bootstrap=0."

@@ -20,7 +20,7 @@ from .metrics import squared_euclidean
 
 BACKENDS = ("numpy", "torch")
 
-_FEWEST = {False: 2, True: 4}
+_MIN_IMAGES = {False: 2, True: 4}
 """The smallest number of images that the biased and the unbiased score are defined for."""
 
 
@@ -61,9 +61,9 @@ class CKA:
             )
         if self.sigma is not None and not self.sigma > 0:
             raise InvalidRequestError(f"sigma must be greater than 0 or None, got {self.sigma}.")
-        if self.m < _FEWEST[self.unbiased]:
+        if self.m < _MIN_IMAGES[self.unbiased]:
             raise InvalidRequestError(
-                f"m must be at least {_FEWEST[self.unbiased]} images, got {self.m}."
+                f"m must be at least {_MIN_IMAGES[self.unbiased]} images, got {self.m}."
             )
 
     def compare(self, X: npt.ArrayLike, Y: npt.ArrayLike) -> float:  # noqa: N803

@@ -28,9 +28,8 @@ def correlation(x: Float64Array) -> Float64Array:
 
 def cosine(x: Float64Array) -> Float64Array:
     """Return 1 - cosine of the angle."""
-    scaled = x / np.abs(x).max(
-        axis=1, keepdims=True
-    )  # so that squares neither overflow nor underflow
+    # So that squares neither overflow nor underflow.
+    scaled = x / np.abs(x).max(axis=1, keepdims=True)
     unit: Float64Array = scaled / np.linalg.norm(scaled, axis=1, keepdims=True)
     return 1.0 - np.clip(unit @ unit.T, -1.0, 1.0)
 

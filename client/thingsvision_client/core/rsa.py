@@ -149,7 +149,7 @@ def plot_rdm(
     """Draw the RDM of features, as ranks, into the file `rdm{format}`.
 
     Args:
-        out_path: Folder for the file, made if need be.
+        out_path: Folder for the file, created if missing.
         X: Features, images x units.
         method: Metric of `compute_rdm`.
         format: Ending of the file: `.png`, `.svg`, `.pdf` or another of matplotlib's.

@@ -52,7 +52,7 @@ def plot_rdm(
     """Draw the RDM of features, as ranks, into the file `rdm{format}`, as `core.rsa.plot_rdm` does.
 
     Args:
-        out_path: Folder for the file, made if need be.
+        out_path: Folder for the file, created if missing.
         F: Features, images x units.
         method: Metric of `compute_rdm`.
         format: Ending of the file: `.png`, `.svg`, `.pdf` or another of matplotlib's.
@@ -80,7 +80,7 @@ def store_features(PATH: str | Path, features: Features, file_format: str) -> No
     """Write the file `features.{suffix}`, as `utils.storing.store_features` does.
 
     Args:
-        PATH: Folder for the file, made if need be.
+        PATH: Folder for the file, created if missing.
         features: An array (or tensor) of images x any shape, or a dict of them by module name.
         file_format: `npy`, `npz`, `hdf5`, `mat`, `txt`, `pt` or `parquet`.
 
@@ -110,7 +110,7 @@ def split_features(
     """Write features in exactly `n_splits` pieces, as `utils.storing.split_features` does.
 
     Args:
-        PATH: Folder for the pieces, made if need be.
+        PATH: Folder for the pieces, created if missing.
         features: An array (or tensor) of images x any shape, or a dict of them by module name.
         file_format: `npy`, `npz`, `hdf5`, `mat`, `txt`, `pt` or `parquet`.
         n_splits: Number of pieces, at most the number of images.

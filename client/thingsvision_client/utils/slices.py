@@ -19,7 +19,7 @@ def tensor2slices(PATH: str | Path, file_name: str, features: Array) -> None:  #
     read back exactly.
 
     Args:
-        PATH: Folder for the file, made if need be.
+        PATH: Folder for the file, created if missing.
         file_name: Name of the file.
         features: The array, images x at least two dimensions.
 

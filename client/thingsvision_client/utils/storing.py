@@ -53,7 +53,7 @@ def save_features(
 
     Args:
         features: An array (or tensor) of images x any shape, or a dict of them by module name.
-        out_path: Folder for the file, made if need be.
+        out_path: Folder for the file, created if missing.
         file_format: `npy`, `npz`, `hdf5` (suffix h5), `mat`, `txt`, `pt` or `parquet`. npy and txt
             hold a single array, txt of at most two dimensions.
         n_splits: Has no effect: the library splits files when memory runs out, this client writes
@@ -87,7 +87,7 @@ def store_features(root: str | Path, features: Features, file_format: str) -> No
     """Write features as `save_features` does; in mat, with a variable per image, named after it.
 
     Args:
-        root: Folder for the file, made if need be.
+        root: Folder for the file, created if missing.
         features: An array (or tensor) of images x any shape, or a dict of them by module name.
         file_format: `npy`, `npz`, `hdf5`, `mat`, `txt`, `pt` or `parquet`.
 
@@ -113,7 +113,7 @@ def save_targets(targets: Array, PATH: str | Path, file_format: str) -> None:  #
 
     Args:
         targets: Class numbers, images x 1.
-        PATH: Folder for the file, made if need be.
+        PATH: Folder for the file, created if missing.
         file_format: `npy`, `npz`, `hdf5`, `mat`, `txt`, `pt` or `parquet`.
 
     Raises:
@@ -153,7 +153,7 @@ def split_features(
     those of an earlier split.
 
     Args:
-        root: Folder for the pieces, made if need be.
+        root: Folder for the pieces, created if missing.
         features: An array (or tensor) of images x any shape, or a dict of them by module name. May
             be given before the folder, as in `save_features`.
         file_format: `npy`, `npz`, `hdf5`, `mat`, `txt`, `pt` or `parquet`.
