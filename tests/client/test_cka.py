@@ -91,10 +91,10 @@ def test_a_space_without_variance_has_no_score() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"backend": "jax", "m": 5}, "no backend 'jax'; valid: numpy, torch"),
-        ({"backend": "numpy", "m": 5, "kernel": "cosine"}, "'cosine'; valid: linear, rbf"),
+        ({"backend": "jax", "m": 5}, "one of numpy, torch, got 'jax'"),
+        ({"backend": "numpy", "m": 5, "kernel": "cosine"}, "one of linear, rbf, got 'cosine'"),
         ({"backend": "numpy", "m": 5, "sigma": 0.0}, "greater than 0"),
-        ({"backend": "numpy", "m": 3, "unbiased": True}, "4 images or more, not 3"),
+        ({"backend": "numpy", "m": 3, "unbiased": True}, "at least 4 images, got 3"),
     ],
 )
 def test_what_can_not_be_is_refused(arguments: dict[str, object], sentence: str) -> None:
@@ -103,7 +103,7 @@ def test_what_can_not_be_is_refused(arguments: dict[str, object], sentence: str)
 
 
 def test_features_are_of_m_images() -> None:
-    with pytest.raises(InvalidRequestError, match=r"Y is 12 images \(m\).*\(11, 7\)"):
+    with pytest.raises(InvalidRequestError, match=r"Y must be 12 images \(m\).*\(11, 7\)"):
         get_cka("numpy", 12).compare(X, Y[1:])
     with pytest.raises(InvalidRequestError, match=r"X is 12 images.*reshape"):
         get_cka("numpy", 12).compare(X.reshape(12, 8, 5), Y)

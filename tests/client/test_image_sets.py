@@ -102,7 +102,7 @@ def test_validation_images_of_imagenet_are_numbered_by_their_table(
     turned = ["v_2.JPEG", "v_1.JPEG"]
     assert list(rows(loader(imagenet_val=True, file_names=turned))) == turned
     put(photos, here / "images/v_3.JPEG")
-    with pytest.raises(InvalidRequestError, match=r"no class of 'v_3\.JPEG'"):
+    with pytest.raises(InvalidRequestError, match=r"no class for 'v_3\.JPEG'"):
         loader(imagenet_val=True)
 
 
@@ -141,7 +141,7 @@ def test_what_flags_cannot_mean_is_refused_with_the_way_that_works(
     put(photos, here / "images/a.png")
     with pytest.raises(InvalidRequestError, match="into the folder of its concept"):
         loader(things=True, add_ref_imgs=True)
-    with pytest.raises(InvalidRequestError, match="imagenet_val, things are True"):
+    with pytest.raises(InvalidRequestError, match="one flag may be True, got imagenet_val, things"):
         loader(things=True, imagenet_val=True)
     with pytest.raises(InvalidRequestError, match="no folder 'nowhere'"):
         vision.load_dl("nowhere", "out", "pt", 2, things=True)

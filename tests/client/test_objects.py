@@ -126,7 +126,7 @@ def test_axes_by_shape(extraction: Extraction, shape: tuple[int, ...], axes: lis
 
 def test_missing_modules_are_refused(extraction: Extraction, rdms: RDMs) -> None:
     with pytest.raises(
-        InvalidRequestError, match=r"Say which module; there are 'features\.12', 'cl"
+        InvalidRequestError, match=r"Choose a module; available: 'features\.12', 'cl"
     ):
         to_dataset(extraction)
     with pytest.raises(InvalidRequestError, match=r"no module 'fc'; there are 'features\.12'"):

@@ -77,18 +77,18 @@ def wrong_rdms() -> list[tuple[str, Any, str]]:
     asymmetric[2, 5] += 0.5
     infinite[4, 1] = infinite[1, 4] = np.inf
     return [
-        ("no square", rdm[:5], r"shape \(5, 12\), not images x images"),
+        ("no square", rdm[:5], r"must be images x images .*, got shape \(5, 12\)"),
         ("a vector", upper(rdm), "squareform makes it square"),
         ("subjects last", np.moveaxis(random_rdm(2, 3), 0, -1), "subjects must come first"),
         ("asymmetric", asymmetric, r"not symmetric: .* at \[2, 5\]"),
         ("infinite", infinite, r"infinite at \[1, 4\]"),
         ("similarities", 1 - rdm, "largest values on the diagonal, as similarities"),
         ("too small", rdm[:2, :2], "at least 3 images"),
-        ("texts", np.full((3, 3), "x"), "no array of real numbers"),
-        ("complex", rdm.astype(complex), "no array of real numbers"),
+        ("texts", np.full((3, 3), "x"), "not an array of real numbers"),
+        ("complex", rdm.astype(complex), "not an array of real numbers"),
         ("nothing", {}, "at least one reference"),
         ("no file", "nowhere.npy", "nowhere.npy"),
-        ("no RDM file", "rdm.xlsx", r"ending is one of \.npy"),
+        ("no RDM file", "rdm.xlsx", r"ending must be one of \.npy"),
     ]
 
 
@@ -202,7 +202,7 @@ def test_other_correlations_are_rsatoolboxs(rdms: RDMs) -> None:
 
 def test_too_few_samples_or_images_are_refused(rdms: RDMs) -> None:
     rdm = random_rdm(1)
-    with pytest.raises(InvalidRequestError, match="95% needs a bootstrap of at least 40 samples"):
+    with pytest.raises(InvalidRequestError, match="bootstrap must be at least 40 .* 95%, got 39"):
         compare_rdms(rdms, rdm, bootstrap=39)
     with pytest.raises(InvalidRequestError, match="must be at least 200"):
         compare_rdms(rdms, rdm, bootstrap=100, confidence=0.99)

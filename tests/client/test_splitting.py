@@ -186,7 +186,7 @@ def test_pieces_of_other_programs_are_read_if_there_is_no_gap(tmp_path: Path) ->
     with pytest.raises(InvalidRequestError, match=r"features_03\.npy has \(3, 4, 1\)"):
         merge_features(tmp_path, "npy")
     np.save(tmp_path / "features_1.npy", FLAT)
-    with pytest.raises(InvalidRequestError, match="a number that another file has"):
+    with pytest.raises(InvalidRequestError, match="the same number as another file"):
         merge_features(tmp_path, "npy")
 
 

@@ -110,8 +110,9 @@ def test_tensors_are_taken_as_they_are(tmp_path: Path) -> None:
     save_features({"a": tensor, "b": FLAT}, tmp_path, "pt")
     loaded = torch.load(tmp_path / "features.pt", weights_only=True)
     assert torch.equal(loaded["a"], tensor)
-    with pytest.raises(InvalidRequestError, match=r"'features' can't be read .*BFloat16"):
-        save_features(tensor.to(torch.bfloat16), tmp_path, "npy")
+    save_features(tensor.to(torch.bfloat16), tmp_path, "npy")  # numpy has no such type
+    rounded = tensor.detach().to(torch.bfloat16).float().numpy()
+    assert_same(merge_features(tmp_path, "npy"), rounded)
 
 
 def test_names_of_steps_and_paths_survive_an_archive(tmp_path: Path) -> None:
@@ -136,14 +137,14 @@ def test_wrong_requests_name_the_valid_ones(tmp_path: Path) -> None:
     every = "npy, npz, hdf5, mat, txt, pt, parquet"
     with pytest.raises(InvalidRequestError, match=f"file_format must be one of {every}; got 'h5'"):
         save_features(ARRAY, tmp_path, "h5")
-    several = r"one array, not 2: .*\(npz, hdf5, mat, pt, parquet\)"
+    several = r"one array, got 2: .*\(npz, hdf5, mat, pt, parquet\)"
     for call in (
         lambda: save_features({"a": ARRAY, "b": ARRAY}, tmp_path, "npy"),
         lambda: check_format("txt", 2),
     ):
         with pytest.raises(InvalidRequestError, match=several):
             call()
-    with pytest.raises(InvalidRequestError, match=r"same number of images, not .*'b': 1"):
+    with pytest.raises(InvalidRequestError, match=r"same number of images, got .*'b': 1"):
         save_features({"a": ARRAY, "b": ARRAY[:1]}, tmp_path, "npz")
     with pytest.raises(InvalidRequestError, match="nothing to save: no array"):
         save_features({}, tmp_path, "npz")
@@ -197,7 +198,7 @@ def test_rows_keep_the_names_of_their_images_whatever_another_dataset_left(tmp_p
         (root / name).write_bytes(b"an image")
     first = extracted(["a/1.png", "a/2.png"])
     ImageDataset(root, tmp_path, "pt")  # a second one of the same out_path
-    with pytest.warns(UserWarning, match="other images than these features"):
+    with pytest.warns(UserWarning, match="other images than those of these features"):
         save_features(first, tmp_path, "hdf5")
     assert names_of_rows(tmp_path / "features.h5") == ["a/1.png", "a/2.png"]
     with pytest.warns(UserWarning, match="other images"):
@@ -328,5 +329,5 @@ def test_slices_of_the_original_are_read_and_broken_ones_are_not(tmp_path: Path)
             slices2tensor(tmp_path, "slices.txt")
     with pytest.raises(InvalidRequestError, match=r"Can't read slices from .*none"):
         slices2tensor(tmp_path, "none.txt")
-    with pytest.raises(InvalidRequestError, match=r"three dimensions or more, not .*\(23, 7\)"):
+    with pytest.raises(InvalidRequestError, match=r"at least three dimensions, got .*\(23, 7\)"):
         tensor2slices(tmp_path, "slices.txt", FLAT)

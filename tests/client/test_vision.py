@@ -116,8 +116,8 @@ def test_a_user_defined_loop_gives_its_images_and_targets() -> None:
     ("batch", "fault"),
     [
         (np.ones((2, 3)), r"pair \(images, targets\)"),
-        ((np.ones((2, 3)), np.ones(3)), r"\(2, 3\), but targets of shape \(3,\)"),
-        ((np.ones((2, 3)), 1), r"targets of shape \(\)"),
+        ((np.ones((2, 3)), np.ones(3)), r"same length, got shapes \(2, 3\) and \(3,\)"),
+        ((np.ones((2, 3)), 1), r"got shapes \(2, 3\) and \(\)"),
     ],
 )
 def test_batches_without_a_target_per_image_are_refused(batch: Any, fault: str) -> None:

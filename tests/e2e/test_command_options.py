@@ -70,7 +70,7 @@ def test_sizes_and_tokens_reach_the_server(
 def test_contradictory_options_are_refused(server: TestServer, places: list[str | Path]) -> None:
     asked = ["extract-features", *RESNET, *places, "--module-name", "fc"]
     assert "not both" in refused(server, *asked, "--crop", "64", "--no-crop")
-    assert "256 or 224x192, not '2.5'" in refused(server, *asked, "--resize", "2.5")
+    assert "256 or 224x192, got '2.5'" in refused(server, *asked, "--resize", "2.5")
     assert "valid" not in refused(server, *asked, "--no-crop")
     assert "3 x 256 x 384 instead of" in refused(server, *asked, "--no-crop")
     assert "one of cls_token, avg_pool" in refused(server, *asked, "--token-extraction", "cls")
@@ -100,9 +100,9 @@ def test_features_come_in_the_format_asked_for(
         beside = json.loads((out / f"features.{ending}.json").read_text("utf-8"))
         assert beside["modules"]["fc"]["shape"] == [len(names), 1000]
         assert [image["name"] for image in beside["images"]] == [name.name for name in names]
-    assert "valid: npy, npz, hdf5" in refused(server, *both, "--file-format", "xls")
+    assert "one of npy, npz, hdf5" in refused(server, *both, "--file-format", "xls")
     assert "npy holds one array, got 2" in refused(server, *both, "--file-format", "npy")
-    assert "ndarray, tensor, not 'list'" in refused(server, *both, "--output-type", "list")
+    assert "ndarray, tensor, got 'list'" in refused(server, *both, "--output-type", "list")
 
 
 def test_models_are_listed_as_json(server: TestServer) -> None:

@@ -290,9 +290,9 @@ def test_inputs_that_are_not_in_files_cannot_be_checked(
     with pytest.raises(errors.InvalidRequestError, match="SHA-256 of the text 'dog' are stored"):
         check(tmp_path / "texts/features.npy")
     (tmp_path / "features.xyz.json").write_bytes((tmp_path / "features.npz.json").read_bytes())
-    with pytest.raises(errors.InvalidRequestError, match=r"files end in \.npy, \.npz"):
+    with pytest.raises(errors.InvalidRequestError, match=r"must be one of \.npy, \.npz"):
         check(tmp_path / "features.xyz")
-    with pytest.raises(errors.InvalidRequestError, match="at least 1 image, not 0"):
+    with pytest.raises(errors.InvalidRequestError, match="at least 1 image, got 0"):
         Sample(0)
 
 

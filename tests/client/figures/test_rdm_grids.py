@@ -258,7 +258,9 @@ def test_figures_that_cannot_be_drawn_are_refused(tmp_path: Path, folder: Path) 
     for options, message in wrong:
         with pytest.raises(InvalidRequestError, match=message):
             plot_rdms(path, rdm, **options)
-    with pytest.raises(InvalidRequestError, match=r"'grid\.doc': its ending is one of .*pdf"):
+    with pytest.raises(
+        InvalidRequestError, match=r"ending of a figure must be one of .*pdf.*'grid\.doc'"
+    ):
         plot_rdms(tmp_path / "grid.doc", rdm)
     for values, message in [
         ({}, "at least one RDM to draw"),
@@ -279,7 +281,7 @@ def test_the_librarys_plot_draws_ranks_in_any_format(tmp_path: Path) -> None:
     for ending, start in ((".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF")):
         core_rsa.plot_rdm(tmp_path, features, format=ending)
         assert (tmp_path / f"rdm{ending}").read_bytes().startswith(start)
-    with pytest.raises(InvalidRequestError, match="ending is one of"):
+    with pytest.raises(InvalidRequestError, match="ending of a figure must be one of"):
         core_rsa.plot_rdm(tmp_path, features, format=".doc")
     with pytest.raises(
         InvalidRequestError, match=r"matplotlib's, such as .*cividis.*got 'cividiss'"
