@@ -12,14 +12,15 @@ from .rpc.listings import Listings
 from .rpc.models import LoadProgress, ModelCalls
 from .rpc.pcas import PCACalls
 from .values.model import Model
-from .values.options import ExtractOptions
+from .values.options import ComputeArguments, ExtractArguments, ExtractOptions, shows_options
 from .values.pca import PCA
-from .values.preprocessing import Preprocessing, PreprocessingOverrides
+from .values.preprocessing import Preprocessing
 from .values.records import ModelInfo, ModuleInfo, Residency, ResidentModel, Upload
-from .values.reductions import Reduction
 
 if TYPE_CHECKING:  # they load numpy and pyarrow, which listing models does not need
     from pathlib import Path
+
+    from typing_extensions import Unpack
 
     from .arrays import Array
     from .images.image import SentImage
@@ -92,52 +93,24 @@ class Client:
         """
         return self._listings.server_images(folder)
 
+    @shows_options()
     def extract(
         self,
         model: Model | str,
         images: Images | ImageQueue,
         modules: str | Sequence[str],
         *,
-        batch_size: int | None = None,
-        token_extraction: str | None = None,
-        preprocessing: PreprocessingOverrides | None = None,
-        precision: str = "float32",
-        dtype: str = "float32",
-        deterministic: bool = False,
-        reduction: Reduction | None = None,
-        memory_format: str = "contiguous",
-        compiled: bool = False,
         flatten: bool = False,
         progress: Progress | None = None,
+        **options: Unpack[ExtractArguments],
     ) -> Extraction:
         """Return the features of all images, one forward pass for all modules.
 
-        `batch_size` None lets the server merge images as they come; a number makes a
-        repetition give the same bits. `token_extraction` takes of sequences of tokens the class
-        token (`cls_token`), the mean of those of patches (`avg_pool`), or both
-        (`cls_token+avg_pool`). `preprocessing` changes the model's own. Images as arrays are
-        inputs that are preprocessed already. `flatten` gives images x (everything else, C order).
-
-        `precision` of the forward pass is `float32`, or quicker and less exact `tf32`, `bfloat16`
-        or `float16`, where the device can. `dtype` `float16` halves what is sent. `deterministic`
-        runs every image alone: the same bits whatever its neighbours. `reduction` makes features
-        smaller before they are sent. `memory_format` of the pass is `contiguous`, or
-        `channels_last`: quicker convolutions of PyTorch networks, other last bits. `compiled` has
-        torch.compile make code of the passes: worth it from some thousand images on, with other
-        last bits; it needs a `batch_size`. The provenance names them all.
+        Images as arrays are inputs that are preprocessed already. `flatten` gives images x
+        (everything else, C order). The provenance has the options of the forward pass.
         """
-        options = ExtractOptions(
-            batch_size=batch_size,
-            token_extraction=token_extraction,
-            preprocessing=preprocessing,
-            precision=precision,
-            dtype=dtype,
-            deterministic=deterministic,
-            reduction=reduction,
-            memory_format=memory_format,
-            compiled=compiled,
-        )
-        result = self._features.extract(model, images, modules, options, progress=progress)
+        chosen = ExtractOptions.from_call("Client.extract", options)
+        result = self._features.extract(model, images, modules, chosen, progress=progress)
         return result.flattened() if flatten else result
 
     def extract_texts(
@@ -159,40 +132,23 @@ class Client:
         result = self._features.extract_texts(model, texts, modules, options, progress=progress)
         return result.flattened() if flatten else result
 
+    @shows_options()
     def stream(
         self,
         model: Model | str,
         images: Images | ImageQueue,
         modules: str | Sequence[str],
-        *,
-        batch_size: int | None = None,
-        token_extraction: str | None = None,
-        preprocessing: PreprocessingOverrides | None = None,
-        precision: str = "float32",
-        dtype: str = "float32",
-        deterministic: bool = False,
-        reduction: Reduction | None = None,
-        memory_format: str = "contiguous",
-        compiled: bool = False,
+        **options: Unpack[ExtractArguments],
     ) -> FeatureStream:
         """Return an iterator of (image names, {module: rows x shape}) in flat memory.
 
         It tells the provenance before the first row. The arrays are read-only. Only an iterator
         read to its end proves the reply complete.
         """
-        options = ExtractOptions(
-            batch_size=batch_size,
-            token_extraction=token_extraction,
-            preprocessing=preprocessing,
-            precision=precision,
-            dtype=dtype,
-            deterministic=deterministic,
-            reduction=reduction,
-            memory_format=memory_format,
-            compiled=compiled,
-        )
-        return self._features.stream(model, images, modules, options)
+        chosen = ExtractOptions.from_call("Client.stream", options)
+        return self._features.stream(model, images, modules, chosen)
 
+    @shows_options(sends_features=False)
     def rdm(
         self,
         model: Model | str,
@@ -201,15 +157,8 @@ class Client:
         *,
         metric: str = "correlation",
         dtype: str = "float32",
-        batch_size: int | None = None,
-        token_extraction: str | None = None,
-        preprocessing: PreprocessingOverrides | None = None,
-        precision: str = "float32",
-        deterministic: bool = False,
-        reduction: Reduction | None = None,
-        memory_format: str = "contiguous",
-        compiled: bool = False,
         progress: Progress | None = None,
+        **options: Unpack[ComputeArguments],
     ) -> RDMs:
         """Return an RDM of the images per module; features stay on the server.
 
@@ -217,18 +166,9 @@ class Client:
         float64 and comes as `dtype`. All else is as in `extract`. Warns with
         UndefinedDistanceWarning.
         """
-        options = ExtractOptions(
-            batch_size=batch_size,
-            token_extraction=token_extraction,
-            preprocessing=preprocessing,
-            precision=precision,
-            deterministic=deterministic,
-            reduction=reduction,
-            memory_format=memory_format,
-            compiled=compiled,
-        )
+        chosen = ExtractOptions.from_call("Client.rdm", options, sends_features=False)
         return self._features.rdm(
-            model, images, modules, options, metric=metric, dtype=dtype, progress=progress
+            model, images, modules, chosen, metric=metric, dtype=dtype, progress=progress
         )
 
     def rdm_of(
@@ -246,6 +186,7 @@ class Client:
         """
         return self._features.rdm_of(features, names, metric=metric, dtype=dtype, progress=progress)
 
+    @shows_options(sends_features=False)
     def fit_pca(
         self,
         model: Model | str,
@@ -254,15 +195,8 @@ class Client:
         *,
         components: int,
         name: str = "",
-        batch_size: int | None = None,
-        token_extraction: str | None = None,
-        preprocessing: PreprocessingOverrides | None = None,
-        precision: str = "float32",
-        deterministic: bool = False,
-        reduction: Reduction | None = None,
-        memory_format: str = "contiguous",
-        compiled: bool = False,
         progress: Progress | None = None,
+        **options: Unpack[ComputeArguments],
     ) -> PCA:
         """Fit a PCA of each module on the features of images, which stay on the server.
 
@@ -272,18 +206,9 @@ class Client:
         `reduction` is done before, and all else is as in `extract`: features that are to be
         reduced need the same. The PCA is exact: mean and principal axes, sums in float64.
         """
-        options = ExtractOptions(
-            batch_size=batch_size,
-            token_extraction=token_extraction,
-            preprocessing=preprocessing,
-            precision=precision,
-            deterministic=deterministic,
-            reduction=reduction,
-            memory_format=memory_format,
-            compiled=compiled,
-        )
+        chosen = ExtractOptions.from_call("Client.fit_pca", options, sends_features=False)
         return self._features.fit_pca(
-            model, images, modules, options, components=components, name=name, progress=progress
+            model, images, modules, chosen, components=components, name=name, progress=progress
         )
 
     def pcas(self) -> list[PCA]:

@@ -94,8 +94,19 @@ def model_parameters() -> Iterator[str]:
         yield f"| {_code(key)} | {_cell(meaning)} |"
 
 
+def extract_options() -> Iterator[str]:
+    """Yield a table of the options of `Client.extract`."""
+    from thingsvision_client.values.options import OPTIONS
+
+    yield from ("| option | what for | default |", "|---|---|---|")
+    for option in OPTIONS.values():
+        default = _code(repr(option.default))
+        yield f"| {_code(option.name)} | {_cell(option.help)} | {default} |"
+
+
 TABLES: dict[str, Callable[[], Iterator[str]]] = {
     "<!-- commands -->": commands,
+    "<!-- options -->": extract_options,
     "<!-- server options -->": server_options,
     "<!-- model parameters -->": model_parameters,
 }

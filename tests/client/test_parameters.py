@@ -9,7 +9,8 @@ from thingsvision_client import Model, get_extractor
 from thingsvision_client.errors import InvalidRequestError
 from thingsvision_client.library.parameters import full_name, weights_of
 from thingsvision_client.origins import chosen_options
-from thingsvision_client.values.reductions import FeatureOptions, Reduction
+from thingsvision_client.values.options import ExtractOptions
+from thingsvision_client.values.reductions import Reduction
 
 
 @pytest.mark.parametrize(
@@ -71,9 +72,9 @@ def test_a_file_of_weights_goes_with_a_variant() -> None:
             {"token_extraction": ["a"]},
             r"`token_extraction` must be one of cls_token, .* got \['a'\]",
         ),
-        ({"precision": ["float16"]}, r"precision is one of float32, .* not \['float16'\]"),
-        ({"dtype": 16}, "dtype is one of float32, float16, not 16"),
-        ({"reduction": {"pool": ["mean"]}}, r"pool is one of mean, max, not \['mean'\]"),
+        ({"precision": ["float16"]}, r"`precision` must be one of float32, .* got \['float16'\]"),
+        ({"dtype": 16}, "`dtype` must be one of float32, float16, got 16"),
+        ({"reduction": {"pool": ["mean"]}}, r"`pool` must be one of mean, max, got \['mean'\]"),
         ({"reduction": {"units": [0, 1.5]}}, "units: 1.5 is no whole number"),
         ({"reduction": {"units": 5}}, r"units are whole numbers, such as \(0, 5\), not 5"),
         ({"reduction": {"units": "12"}}, "units are whole numbers, .* not '12'"),
@@ -107,7 +108,7 @@ def test_a_reduction_has_plain_numbers_however_they_were_given(units: Any) -> No
     assert reduction == Reduction(units=(1, 5, 9), components=3)
     assert hash(reduction)
     assert list(reduction.to_message().units) == [1, 5, 9]
-    chosen = chosen_options(FeatureOptions(reduction=reduction))
+    chosen = chosen_options(ExtractOptions(reduction=reduction))
     assert json.loads(json.dumps(chosen)) == {
         "reduction": {"units": [1, 5, 9], "components": 3, "seed": 0}
     }

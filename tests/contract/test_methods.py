@@ -14,6 +14,7 @@ from thingsvision_client import rpc as client_rpc
 from thingsvision_client.rpc import rdms as client_rdms
 from thingsvision_client.rpc.status import BY_CODE, BY_REASON
 from thingsvision_client.values import reductions
+from thingsvision_client.values.options import OPTIONS
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_server import errors as server_errors
 from thingsvision_server.backends.compute_options import ComputeOptions, MemoryFormat, Precision
@@ -105,17 +106,17 @@ def test_every_element_type_is_known_everywhere() -> None:
     assert (
         extraction.element_type(pb.ELEMENT_TYPE_UNSPECIFIED, extraction.FEATURE_DTYPES) == "float32"
     )
-    assert types == client_rdms.ELEMENT_TYPES | dict(reductions.ELEMENT_TYPES)
-    assert set(extraction.FEATURE_DTYPES) == set(reductions.ELEMENT_TYPES)
+    assert types == client_rdms.ELEMENT_TYPES | dict(OPTIONS["dtype"].choices or {})
+    assert set(extraction.FEATURE_DTYPES) == set(OPTIONS["dtype"].choices or {})
     assert set(extraction.RDM_DTYPES) == set(client_rdms.ELEMENT_TYPES)
 
 
 def test_every_precision_format_and_pool_is_known_everywhere() -> None:
     precisions = values(pb.DESCRIPTOR.enum_types_by_name["Precision"])
-    assert precisions == dict(reductions.PRECISIONS)
+    assert precisions == OPTIONS["precision"].choices
     assert set(precisions) == {precision.value for precision in Precision}
     formats = values(pb.DESCRIPTOR.enum_types_by_name["MemoryFormat"])
-    assert formats == dict(reductions.MEMORY_FORMATS)
+    assert formats == OPTIONS["memory_format"].choices
     assert set(formats) == {memory_format.value for memory_format in MemoryFormat}
     pools = values(pb.DESCRIPTOR.enum_types_by_name["Pool"])
     assert pools == dict(reductions.POOLS)

@@ -14,7 +14,7 @@ from support.closeness import assert_close
 from support.saved_features import save_squeezenet
 from support.serving import TestServer
 from thingsvision_client import Client, errors, verify
-from thingsvision_client.values.reductions import FeatureOptions
+from thingsvision_client.values.options import ExtractOptions
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_proto.v1.thingsvision_pb2_grpc import FeatureServiceStub
 
@@ -81,8 +81,8 @@ def test_a_network_that_cannot_be_compiled_is_refused(
 
 
 def test_only_true_and_false_are_taken() -> None:
-    with pytest.raises(errors.InvalidRequestError, match="compiled is true or false, not 1"):
-        FeatureOptions(compiled=1)  # type: ignore[arg-type]
+    with pytest.raises(errors.InvalidRequestError, match="`compiled` must be true or false, got 1"):
+        ExtractOptions(compiled=1)  # type: ignore[arg-type]
 
 
 def test_stock_stubs_ask_for_it(server: TestServer, photos: list[Path]) -> None:

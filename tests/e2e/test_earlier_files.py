@@ -29,7 +29,7 @@ from thingsvision_client import (
 from thingsvision_client.images.folder import image_names
 from thingsvision_client.images.queue import queue_files
 from thingsvision_client.jobs import FolderOptions, Task, extract_to_file, extract_to_folder
-from thingsvision_client.values.reductions import FeatureOptions
+from thingsvision_client.values.options import ExtractOptions
 
 EARLIER = Path(__file__).resolve().parents[1] / "earlier_files"
 MODEL = Model("torchvision", "squeezenet1_1", "random:0")
@@ -58,16 +58,16 @@ def server(earlier: Path) -> Iterator[TestServer]:
 
 def task_of(earlier: Path) -> Task:
     root = earlier / "images"
-    options = FeatureOptions(reduction=POOLED, dtype="float16", **OPTIONS)
+    options = ExtractOptions(
+        batch_size=BATCH, preprocessing=SMALL, reduction=POOLED, dtype="float16", **OPTIONS
+    )
     images = partial(queue_files, root, image_names(root))
     return Task(
         model=MODEL,
         modules=MODULES,
         images=images,
-        batch_size=BATCH,
-        preprocessing=SMALL,
-        root=root,
         options=options,
+        root=root,
     )
 
 
@@ -144,11 +144,7 @@ def test_an_interrupted_job_is_resumed(client: Client, earlier: Path) -> None:
         MODEL,
         task.images(),
         MODULES,
-        batch_size=BATCH,
-        preprocessing=SMALL,
-        reduction=POOLED,
-        dtype="float16",
-        **OPTIONS,
+        **vars(task.options),
     )
     for module, rows in fresh.features.items():
         chunks = [np.load(job / module / f"features_{a}-{a + 2}.npy") for a in range(0, 8, BATCH)]

@@ -25,7 +25,7 @@ from thingsvision_client import Client, errors, verify
 from thingsvision_client.images.queue import queue_files
 from thingsvision_client.jobs import Task, extract_to_file
 from thingsvision_client.values.model import Model
-from thingsvision_client.values.reductions import FeatureOptions
+from thingsvision_client.values.options import ExtractOptions
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_proto.v1.thingsvision_pb2_grpc import FeatureServiceStub
 
@@ -132,7 +132,7 @@ def test_streams_and_rdms_are_of_the_format(client: Client, photos: list[Path]) 
 @pytest.mark.parametrize(
     ("model", "module", "sentence"),
     [
-        (MODEL, MODULE, "memory_format is one of contiguous, channels_last, not 'nhwc'"),
+        (MODEL, MODULE, "`memory_format` must be one of contiguous, channels_last, got 'nhwc'"),
         (
             "keras/MobileNet@random:0",
             "conv1",
@@ -204,10 +204,11 @@ def test_a_finished_file_of_another_format_is_replaced_with_a_notice(
 ) -> None:
     root, names = photos[0].parent, [photo.name for photo in photos]
     model = Model("torchvision", "squeezenet1_0", "random:0")
-    task = Task(model, (MODULE,), partial(queue_files, root, names), 2, root=root)
+    options = ExtractOptions(batch_size=2)
+    task = Task(model, (MODULE,), partial(queue_files, root, names), options, root=root)
     path = extract_to_file(client, task, tmp_path, file_format="npz")
     (before,) = np.load(path).values()
-    changed = replace(task, options=FeatureOptions(memory_format="channels_last"))
+    changed = replace(task, options=replace(options, memory_format="channels_last"))
     assert extract_to_file(client, changed, tmp_path, file_format="npz") == path
     assert "memory_format was 'contiguous' and is 'channels_last' now" in capsys.readouterr().err
     (after,) = np.load(path).values()

@@ -109,8 +109,8 @@ def test_bfloat16_is_near_and_named(client: Client, photos: list[Path], whole: n
     ("options", "sentence"),
     [
         ({"precision": "tf32"}, "on cpu must be one of: float32, bfloat16.*; got tf32"),
-        ({"precision": "int8"}, "precision is one of float32, tf32, bfloat16, float16"),
-        ({"dtype": "float64"}, "dtype is one of float32, float16, not 'float64'"),
+        ({"precision": "int8"}, "`precision` must be one of float32, tf32, bfloat16, float16"),
+        ({"dtype": "float64"}, "`dtype` must be one of float32, float16, got 'float64'"),
         ({"deterministic": True}, "batch_size is 1, not 2"),
         (
             {"reduction": Reduction(pool="mean", pool_axes=(1, 3))},
@@ -130,7 +130,9 @@ def test_impossible_reductions_are_refused(
 
 
 def test_reductions_that_make_no_sense_are_refused_before_the_call() -> None:
-    with pytest.raises(errors.InvalidRequestError, match="pool is one of mean, max, not 'sum'"):
+    with pytest.raises(
+        errors.InvalidRequestError, match="`pool` must be one of mean, max, got 'sum'"
+    ):
         Reduction(pool="sum")
     with pytest.raises(errors.InvalidRequestError, match="numbers from 0, not -1"):
         Reduction(units=[-1])
@@ -198,8 +200,8 @@ def test_the_library_chooses_by_model_parameters(
 @pytest.mark.parametrize(
     ("parameters", "sentence"),
     [
-        ({"precision": "half"}, "precision is one of float32"),
-        ({"deterministic": "yes"}, "deterministic is true or false, not 'yes'"),
+        ({"precision": "half"}, "`precision` must be one of float32"),
+        ({"deterministic": "yes"}, "`deterministic` must be true or false, got 'yes'"),
         ({"reduction": {"pooling": "mean"}}, "reduction is an object of pool, pool_axes, units"),
     ],
 )

@@ -31,7 +31,8 @@ from thingsvision_client.origins import (
     write_origin,
 )
 from thingsvision_client.utils.storing import save_features, split_features
-from thingsvision_client.values.reductions import FeatureOptions, Reduction
+from thingsvision_client.values.options import ExtractOptions
+from thingsvision_client.values.reductions import Reduction
 from thingsvision_client.verification.verdict import Verification
 from thingsvision_client.verification.verify import Sample, verify
 
@@ -60,8 +61,7 @@ def task(images: Path) -> Task:
         SQUEEZENET,
         MODULES,
         partial(queue_files, images, names),
-        BATCH,
-        preprocessing=SMALL,
+        ExtractOptions(batch_size=BATCH, preprocessing=SMALL),
         root=images,
     )
 
@@ -115,7 +115,7 @@ def test_saved_and_split_features_hold(
 ) -> None:
     queue, sent = recording_fingerprints(task.images())
     result = client.extract(task.model, queue, list(MODULES), batch_size=BATCH, preprocessing=SMALL)
-    remember_extraction(result, sent, root=images, changes=SMALL)
+    remember_extraction(result, sent, root=images, options=ExtractOptions(preprocessing=SMALL))
     save_features(result.features, tmp_path, "npz")
     found = check(tmp_path / "features.npz")
     assert [one.verdict for one in found.modules] == ["equal", "equal"]
@@ -136,10 +136,14 @@ def test_saved_and_split_features_hold(
 
 
 def test_choices_are_made_again(client: Client, task: Task, tmp_path: Path, check: Verify) -> None:
-    options = FeatureOptions(
-        deterministic=True, dtype="float16", reduction=Reduction("max", (1, 2))
+    options = replace(
+        task.options,
+        batch_size=1,
+        deterministic=True,
+        dtype="float16",
+        reduction=Reduction("max", (1, 2)),
     )
-    chosen = replace(task, batch_size=1, options=options)
+    chosen = replace(task, options=options)
     path = extract_to_file(client, chosen, tmp_path / "out", file_format="npz")
     assert np.load(path)[MODULES[0]].shape == (ROW_COUNT, 128)
     found = check(path)
@@ -154,7 +158,7 @@ def test_choices_are_made_again(client: Client, task: Task, tmp_path: Path, chec
 def test_texts_hold(client: Client, tmp_path: Path, check: Verify) -> None:
     queue, sent = recording_fingerprints(queue_texts(["a cat", "ein Hündchen", ""]))
     result = client.extract("custom/OpenCLIP/ViT-S-32-alt@random:0", queue, "text", batch_size=2)
-    remember_extraction(result, sent)
+    remember_extraction(result, sent, options=ExtractOptions())
     save_features(result.features["text"], tmp_path, "npy")
     found = check(tmp_path / "features.npy")
     assert [(one.verdict, one.row_count) for one in found.modules] == [("equal", 3)]
@@ -185,7 +189,8 @@ def test_figures_hold_as_they_were_drawn(
     figures.mkdir()
     (figures / "a.eps").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\n%%EOF\n")
     images = partial(queue_files, figures, ["a.eps"])
-    task = Task(SQUEEZENET, MODULES, images, BATCH, preprocessing=SMALL, root=figures)
+    options = ExtractOptions(batch_size=BATCH, preprocessing=SMALL)
+    task = Task(SQUEEZENET, MODULES, images, options, root=figures)
     found = check(extract_to_file(client, task, tmp_path / "out", file_format="npz"))
     assert found.holds, list(found.lines())
 
@@ -267,7 +272,8 @@ def test_inputs_that_are_not_in_files_cannot_be_checked(
     client: Client, photos: list[Path], tmp_path: Path, check: Verify
 ) -> None:
     inputs = np.zeros((3, 3, 48, 48), np.float32)
-    task = Task(SQUEEZENET, MODULES, partial(queue_images, inputs), BATCH)
+    options = ExtractOptions(batch_size=BATCH)
+    task = Task(SQUEEZENET, MODULES, partial(queue_images, inputs), options)
     path = extract_to_file(client, task, tmp_path, file_format="npz")
     with pytest.raises(errors.InvalidRequestError, match="arrays of ready inputs"):
         check(path)
@@ -275,7 +281,7 @@ def test_inputs_that_are_not_in_files_cannot_be_checked(
         check(tmp_path / "features.npy")
     pairs = partial(queue_images, [("0", photos[0].read_bytes()), ("1", photos[1].read_bytes())])
     path = extract_to_file(
-        client, Task(SQUEEZENET, MODULES, pairs, BATCH), tmp_path / "pairs", file_format="npz"
+        client, Task(SQUEEZENET, MODULES, pairs, options), tmp_path / "pairs", file_format="npz"
     )
     with pytest.raises(errors.InvalidRequestError, match=r"not files, such as '0' .* not stored"):
         check(path)
@@ -285,7 +291,7 @@ def test_inputs_that_are_not_in_files_cannot_be_checked(
     assert check(path, image_root=tmp_path / "files").holds
     texts, sent = recording_fingerprints(queue_texts(["a cat", ("dog", "ein Hündchen")]))
     result = client.extract("custom/OpenCLIP/ViT-S-32-alt@random:0", texts, "text", batch_size=2)
-    remember_extraction(result, sent)
+    remember_extraction(result, sent, options=ExtractOptions())
     save_features(result.features["text"], tmp_path / "texts", "npy")
     with pytest.raises(errors.InvalidRequestError, match="SHA-256 of the text 'dog' are stored"):
         check(tmp_path / "texts/features.npy")

@@ -14,6 +14,7 @@ from thingsvision_client import Client, Model, PreprocessingOverrides
 from thingsvision_client.images.folder import image_names
 from thingsvision_client.images.queue import queue_files
 from thingsvision_client.jobs import FolderOptions, Task, extract_to_folder
+from thingsvision_client.values.options import OPTIONS, ExtractOptions
 
 BATCH = 8
 CHUNKS = FolderOptions(step_size=4)
@@ -29,11 +30,11 @@ def task_of(folder: Path, **changes: Any) -> Task:
         SQUEEZENET,
         MODULES,
         partial(queue_files, folder, names),
-        BATCH,
-        preprocessing=SMALL,
+        ExtractOptions(batch_size=BATCH, preprocessing=SMALL),
         root=folder,
     )
-    return replace(task, **changes)
+    options = {name: changes.pop(name) for name in OPTIONS if name in changes}
+    return replace(task, **changes, options=replace(task.options, **options))
 
 
 def in_memory(client: Client, task: Task) -> dict[str, Any]:
@@ -41,8 +42,7 @@ def in_memory(client: Client, task: Task) -> dict[str, Any]:
         task.model,
         task.images(),
         task.modules,
-        batch_size=task.batch_size,
-        preprocessing=task.preprocessing,
+        **vars(task.options),
     ).features
 
 

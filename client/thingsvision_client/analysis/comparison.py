@@ -15,6 +15,7 @@ import numpy as np
 
 from ..arrays import Float64Array
 from ..errors import InvalidRequestError
+from ..values.options import shows_options
 from .references import Reference, as_references
 from .request import model_request, origin_of_rdms, request_rdms, stimuli_of
 from .result import RSAResult
@@ -29,11 +30,14 @@ from .statistics import (
 )
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from ..client import Client
     from ..library.extractor import Extractor
     from ..progress import Progress
     from ..rpc.rdms import RDMs
     from ..values.model import Model
+    from ..values.options import ComputeArguments
 
 Bounds = tuple["float | None", "float | None"]
 
@@ -68,6 +72,7 @@ class Comparison:
             require_rsatoolbox("A noise ceiling (which noise_ceiling=False leaves out)")
 
 
+@shows_options(sends_features=False)
 def rsa(
     images: Any,
     reference_rdms: Any,
@@ -84,7 +89,7 @@ def rsa(
     server: str | None = None,
     client: Client | None = None,
     progress: Progress | None = None,
-    **extraction: Any,
+    **extraction: Unpack[ComputeArguments],
 ) -> RSAResult:
     """Return how well the RDM of each module fits each reference RDM.
 

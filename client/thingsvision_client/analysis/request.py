@@ -11,6 +11,7 @@ from ..client import Client, shared_client
 from ..errors import InvalidRequestError
 from ..images.queue import ImageQueue, queue_images
 from ..origins import Request, describe, recording_fingerprints
+from ..values.options import ExtractOptions
 
 if TYPE_CHECKING:
     from ..library.extractor import Extractor
@@ -64,8 +65,7 @@ def model_request(
     if not isinstance(model, Extractor):
         return ModelRequest(model, client or shared_client(server))
     own = client or (shared_client(server) if server is not None else model.client)
-    choices = {"token_extraction": model.token_extraction, "preprocessing": model.changes}
-    return ModelRequest(model.model, own, choices | model.options.of_rdms())
+    return ModelRequest(model.model, own, model.options.without_dtype())
 
 
 def request_rdms(
@@ -98,10 +98,8 @@ def origin_of_rdms(
     """Return the provenance of RDMs, in values that JSON can hold; empty for uploaded features."""
     if rdms.provenance is None:
         return {}
-    request = Request(
-        options.get("batch_size") or 0,
-        options.get("token_extraction"),
-        options.get("preprocessing"),
-        root,
+    chosen = ExtractOptions(
+        token_extraction=options.get("token_extraction"), preprocessing=options.get("preprocessing")
     )
+    request = Request(options.get("batch_size") or 0, chosen, root)
     return describe(rdms.provenance, request, kind)

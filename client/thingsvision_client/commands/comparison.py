@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -65,16 +66,14 @@ def compute_rdm(
         token_extraction=token_extraction,
     )  # fmt: skip
     dataset = dataset_of(image_root, out_path, extractor.get_backend(), changes)
+    options = extractor.options
     with progress_bar() as progress:
         result = client.rdm(
             extractor.model,
             queue_files(dataset.root, dataset.names),
             module_name,
             metric=method,
-            batch_size=batch_size,
-            token_extraction=extractor.token_extraction,
-            preprocessing=changes,
-            **extractor.options.of_rdms(),
+            **replace(options, batch_size=batch_size, preprocessing=changes).without_dtype(),
             progress=progress,
         )
     _save_rdms(result.rdms, out_path, plot)

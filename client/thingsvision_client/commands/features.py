@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -83,12 +84,9 @@ def extract_features(
         model=extractor.model,
         modules=tuple(module_name),
         images=partial(queue_files, dataset.root, dataset.names),
-        batch_size=batch_size,
-        token_extraction=extractor.token_extraction,
-        preprocessing=changes,
+        options=replace(extractor.options, batch_size=batch_size, preprocessing=changes),
         flatten=flatten_acts,
         root=dataset.root,
-        options=extractor.options,
     )
     with progress_bar() as progress:
         extract_to_file(client, task, out_path, file_format=chosen, progress=progress)

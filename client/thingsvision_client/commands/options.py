@@ -9,7 +9,14 @@ import typer
 
 from ..errors import InvalidRequestError
 from ..rpc.channel import SERVER_VARIABLE
+from ..values.options import OPTIONS
 from ..values.preprocessing import PreprocessingOverrides
+
+_OF_MODEL = [
+    option.name
+    for option in OPTIONS.values()
+    if option.is_of_model and option.name != "token_extraction"  # it has an option of its own
+]
 
 Server = Annotated[
     str | None,
@@ -31,8 +38,8 @@ ModelParameters = Annotated[
     str | None,
     typer.Option(
         help="JSON: '{\"weights\": TAG}' picks pretrained weights, '{\"seed\": N}' random ones, "
-        "'{\"variant\": NAME}' a network of a family; precision, memory_format, dtype, "
-        "compiled, deterministic and reduction choose how features are computed and sent.",
+        "'{\"variant\": NAME}' a network of a family; "
+        f"{', '.join(_OF_MODEL)} choose how features are computed and sent.",
         metavar="JSON",
     ),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -60,6 +61,8 @@ def fit_pca(
         model_path=model_path, model_parameters=model_parameters,
         token_extraction=token_extraction,
     )  # fmt: skip
+    options = extractor.options
+    changes = overrides(resize, crop, no_crop)
     with progress_bar() as progress:
         fitted = client.fit_pca(
             extractor.model,
@@ -67,10 +70,7 @@ def fit_pca(
             module_name,
             components=components,
             name=name,
-            batch_size=batch_size,
-            token_extraction=extractor.token_extraction,
-            preprocessing=overrides(resize, crop, no_crop),
-            **extractor.options.of_rdms(),
+            **replace(options, batch_size=batch_size, preprocessing=changes).without_dtype(),
             progress=progress,
         )
     for module, ratios in fitted.explained_variance_ratio.items():

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..formats import Column
 from ..images.queue import ImageQueue
-from ..origins import Request, changes_to_json, chosen_options, options_to_json
+from ..origins import Request, options_to_json
 from ..values.model import Model
-from ..values.reductions import FeatureOptions
+from ..values.options import ExtractOptions
 
 if TYPE_CHECKING:  # it loads pyarrow
     from ..client import Client
     from ..rpc.extraction import FeatureStream
-    from ..values.preprocessing import PreprocessingOverrides
 
 
 @dataclass(frozen=True)
@@ -25,28 +24,20 @@ class Task:
     """Features of modules for images.
 
     `images` opens the images anew, in the order of the rows. `flatten` gives images x (everything
-    else, C order). `root` is the folder of the images' names, None if they are not files. The
-    rest is as in `Client.extract`.
+    else, C order). `root` is the folder of the images' names, None if they are not files.
     """
 
     model: Model
     modules: tuple[str, ...]
     images: Callable[[], ImageQueue]
-    batch_size: int
-    token_extraction: str | None = None
-    preprocessing: PreprocessingOverrides | None = None
+    options: ExtractOptions
     flatten: bool = False
     root: Path | None = None
-    options: FeatureOptions = field(default_factory=FeatureOptions)
 
     def settings(self) -> dict[str, Any]:
         """Return what the call chose, as JSON values, without the model and the images."""
-        changes = self.preprocessing
         return {
             "modules": list(self.modules),
-            "batch_size": self.batch_size,
-            "token_extraction": self.token_extraction,
-            "preprocessing": None if changes is None else changes_to_json(changes),
             "flatten": self.flatten,
             **options_to_json(self.options),
         }
@@ -64,8 +55,7 @@ class Task:
 
     def request(self, batch_size: int) -> Request:
         """Return the request for the features' origin, with the server's batch size."""
-        chosen = chosen_options(self.options)
-        return Request(batch_size, self.token_extraction, self.preprocessing, self.root, chosen)
+        return Request(batch_size, self.options, self.root)
 
     def names(self) -> list[str] | None:
         """Return the names of all images; None if they are known only once read."""
@@ -76,15 +66,7 @@ class Task:
 
     def stream(self, client: Client, queue: ImageQueue) -> FeatureStream:
         """Return the features of these images as they arrive."""
-        return client.stream(
-            self.model,
-            queue,
-            self.modules,
-            batch_size=self.batch_size,
-            token_extraction=self.token_extraction,
-            preprocessing=self.preprocessing,
-            **vars(self.options),
-        )
+        return client.stream(self.model, queue, self.modules, **vars(self.options))
 
     def announcement(self, client: Client, queue: ImageQueue) -> FeatureStream:
         """Return a stream without images, whose header says what would compute the features."""

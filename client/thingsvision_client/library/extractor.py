@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Any
 from ..client import Client, shared_client
 from ..errors import InvalidRequestError
 from ..images.texts import queue_texts, text_tower
-from ..origins import chosen_options, recording_fingerprints, remember_extraction
+from ..origins import recording_fingerprints, remember_extraction
 from ..utils.data import ImageBatch
 from ..utils.transforms import ServerTransforms
 from ..values.model import Model
+from ..values.options import ExtractOptions
 from ..values.preprocessing import PreprocessingOverrides
 from ..values.records import ModelInfo, ModuleInfo
-from ..values.reductions import FeatureOptions
-from ..values.tokens import token_extraction_number
 from .alignment import align
 from .batch_extraction import BatchExtraction
 from .batches import batches_of
@@ -58,8 +57,6 @@ def get_extractor(
     own_file = model_path is not None
     weights = weights_of(parameters, pretrained=pretrained, own_file=own_file)
     model = Model(source, full_name(model_name, parameters), weights)
-    token_extraction = parameters.get("token_extraction")
-    token_extraction_number(token_extraction)
     options = options_of(parameters)
     client = shared_client(server)
     info = _listed(client, model)
@@ -68,7 +65,7 @@ def get_extractor(
         model = replace(model, weights=_uploaded(client, model_path))
     # What a server runs without listing it are checkpoints fetched by name: PyTorch's.
     backend = info.backend if info and info.backend else "pt"
-    return Extractor(ServedModel(client, model, backend, token_extraction, options=options))
+    return Extractor(ServedModel(client, model, backend, options))
 
 
 class Extractor:
@@ -96,17 +93,17 @@ class Extractor:
     @property
     def token_extraction(self) -> str | None:
         """What is taken of sequences of tokens; None: all of them."""
-        return self._served.token_extraction
+        return self.options.token_extraction
 
     @property
-    def options(self) -> FeatureOptions:
+    def options(self) -> ExtractOptions:
         """How features are computed and sent."""
         return self._served.options
 
     @property
     def changes(self) -> PreprocessingOverrides | None:
         """Changes of the model's own preprocessing where a dataset asks for none."""
-        return self._served.changes
+        return self.options.preprocessing
 
     def extract_features(
         self,
@@ -227,11 +224,12 @@ class Extractor:
         convert = converter(output_type)
         module = text_tower(self._module_list()) if module_name is None else module_name
         queue, sent = recording_fingerprints(queue_texts(texts))
-        choices = chosen_options(self.options)
-        result = self.client.extract(
-            self.model, queue, module, batch_size=batch_size, **vars(self.options)
+        # Options about images don't apply to texts.
+        options = replace(
+            self.options, batch_size=batch_size, token_extraction=None, preprocessing=None
         )
-        remember_extraction(result, sent, choices=choices)
+        result = self.client.extract(self.model, queue, module, **vars(options))
+        remember_extraction(result, sent, options=options)
         return convert(result.features[module])
 
     def get_transformations(

@@ -11,6 +11,7 @@ from typing import Any
 from ..client import Client, shared_client
 from ..errors import InvalidRequestError, InvalidWeightsError
 from ..values.model import Model
+from ..values.options import ExtractOptions
 from ..values.preprocessing import Preprocessing, PreprocessingOverrides
 from .exporting import OPEN_SIZE, InputShape, export_torch, save_keras
 from .extractor import Extractor, check_device
@@ -59,7 +60,8 @@ def get_extractor_from_model(
     check_device(client, device)
     network = _Network(model, forward_fn, preprocessing, input_shape)
     sent, changes = _KINDS[backend](client, network)
-    return Extractor(ServedModel(client, sent, backend, changes=changes, flatten_fn=flatten_fn))
+    options = ExtractOptions(preprocessing=changes)
+    return Extractor(ServedModel(client, sent, backend, options, flatten_fn))
 
 
 @dataclass(frozen=True)

@@ -7,20 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import InvalidRequestError
-from ..values.reductions import FeatureOptions, Reduction, reduction_of
+from ..values.options import OPTIONS, ExtractOptions
 
 PARAMETERS: Mapping[str, str] = {
     "seed": "of random weights",
     "weights": "tag of pretrained weights",
     "variant": "of a family of models, such as ViT-B/32 of clip",
     "dataset": "tag of pretrained weights, as OpenCLIP calls it",
-    "token_extraction": "cls_token, avg_pool or cls_token+avg_pool, for sequences of tokens",
-    "precision": "of the forward pass: float32, tf32, bfloat16 or float16",
-    "dtype": "of the features: float32 or float16",
-    "deterministic": "true: every image alone, the same bits whatever its neighbours",
-    "memory_format": "of the forward pass: contiguous, or the quicker channels_last",
-    "compiled": "true: passes of compiled code, quicker from the second batch on",
-    "reduction": "what features are made smaller by, an object: see Reduction",
+    **{option.name: option.help for option in OPTIONS.values() if option.is_of_model},
 }
 """The keys, and what their values are."""
 
@@ -42,14 +36,10 @@ def full_name(model_name: str, parameters: Mapping[str, Any]) -> str:
     return f"{model_name}/{re.sub('[/@]', '-', spelled)}"
 
 
-def options_of(parameters: Mapping[str, Any]) -> FeatureOptions:
-    """Return how features are computed and sent. Raises InvalidRequestError."""
-    names = ("precision", "memory_format", "compiled", "dtype", "deterministic", "reduction")
-    given = {name: parameters[name] for name in names if parameters.get(name) is not None}
-    reduction = given.get("reduction")
-    if reduction is not None and not isinstance(reduction, Reduction):
-        given["reduction"] = reduction_of(reduction)
-    return FeatureOptions(**given)
+def options_of(parameters: Mapping[str, Any]) -> ExtractOptions:
+    """Return the options among the parameters. Raises InvalidRequestError."""
+    of_model = (option.name for option in OPTIONS.values() if option.is_of_model)
+    return ExtractOptions.from_json({name: parameters.get(name) for name in of_model})
 
 
 def weights_of(parameters: Mapping[str, Any], *, pretrained: bool, own_file: bool) -> str | None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..client import Client
 from ..errors import InvalidRequestError
-from ..origins import chosen_options, recording_fingerprints, remember_extraction
+from ..origins import recording_fingerprints, remember_extraction
 from ..values.model import Model
-from ..values.preprocessing import PreprocessingOverrides
-from ..values.reductions import FeatureOptions
+from ..values.options import ExtractOptions
 from .batches import Batches
 from .outputs import flattener
 
@@ -26,17 +25,16 @@ if TYPE_CHECKING:
 class ServedModel:
     """A model of a server, and what is done in each call for its features.
 
-    `backend` is `pt` or `tf`. `changes` are made of the model's own preprocessing where a dataset
-    asks for none. `flatten_fn` flattens activations on this machine, see `outputs.flattener`.
+    `backend` is `pt` or `tf`. `options` are those of each call; a dataset's own preprocessing
+    comes before theirs. `flatten_fn` flattens activations on this machine, see
+    `outputs.flattener`.
     """
 
     client: Client
     model: Model
     backend: str = "pt"
-    token_extraction: str | None = None
-    changes: PreprocessingOverrides | None = None
+    options: ExtractOptions = field(default_factory=ExtractOptions)
     flatten_fn: Callable[..., Any] | None = None
-    options: FeatureOptions = field(default_factory=FeatureOptions)
 
 
 @dataclass(frozen=True)
@@ -52,25 +50,16 @@ class FeatureRequest:
     def arrays(self) -> dict[str, Array]:
         """Return images x shape by module; their origin is remembered."""
         queue, sent = recording_fingerprints(self.images.images())
-        flatten_fn, choices = self._flatten_fn, chosen_options(self.served.options)
+        flatten_fn = self._flatten_fn
         result = self.served.client.extract(
             self.served.model,
             queue,
             self.modules,
-            batch_size=self.images.batch_size,
-            token_extraction=self.served.token_extraction,
-            preprocessing=self._changes,
-            **vars(self.served.options),
+            **vars(self._options),
             flatten=self.flatten and flatten_fn is None,
             progress=self.progress,
         )
-        remember_extraction(
-            result,
-            sent,
-            root=self.images.root,
-            changes=self._changes,
-            choices=choices,
-        )
+        remember_extraction(result, sent, options=self._options, root=self.images.root)
         if flatten_fn is None:
             return result.features
         flatten = flattener(flatten_fn, self.served)
@@ -85,15 +74,12 @@ class FeatureRequest:
                 "flatten_fn needs all activations in memory: leave out output_dir, or flatten_acts."
             )
         task = Task(
-            self.served.model,
-            tuple(self.modules),
-            self.images.images,
-            self.images.batch_size,
-            self.served.token_extraction,
-            self._changes,
-            self.flatten,
-            self.images.root,
-            self.served.options,
+            model=self.served.model,
+            modules=tuple(self.modules),
+            images=self.images.images,
+            options=self._options,
+            flatten=self.flatten,
+            root=self.images.root,
         )
         client = self.served.client
         extract_to_folder(client, task, folder, options=options, progress=self.progress)
@@ -103,7 +89,7 @@ class FeatureRequest:
         return self.served.flatten_fn if self.flatten else None
 
     @property
-    def _changes(self) -> PreprocessingOverrides | None:
-        if self.images.are_inputs:
-            return None
-        return self.images.changes or self.served.changes
+    def _options(self) -> ExtractOptions:
+        options, images = self.served.options, self.images
+        changes = None if images.are_inputs else images.changes or options.preprocessing
+        return replace(options, batch_size=images.batch_size, preprocessing=changes)

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..values.reductions import FeatureOptions
+from ..values.options import OPTIONS, ExtractOptions
+from ..values.preprocessing import PreprocessingOverrides
+from ..values.reductions import Reduction
 
 if TYPE_CHECKING:
-    from ..values.preprocessing import PreprocessingOverrides
     from ..values.provenance import Provenance
-    from ..values.reductions import Reduction
 
 
 @dataclass(frozen=True)
 class Request:
     """What a call chose, as far as the values of its features depend on it.
 
-    `batch_size` is what the server made of it, 0: as many as were ready. `changes` are those of
-    the model's own preprocessing, `root` is the folder of the images' names, `choices` are further
-    arguments of `Client.extract` other than usual, as `chosen_options` returns them.
+    `batch_size` is what the server made of that of `options`, 0: as many as were ready. `root` is
+    the folder of the images' names.
     """
 
     batch_size: int
-    token_extraction: str | None = None
-    changes: PreprocessingOverrides | None = None
+    options: ExtractOptions
     root: Path | None = None
-    choices: Mapping[str, Any] = field(default_factory=dict)
 
 
 def describe(provenance: Provenance, request: Request, kind: str = "encoded") -> dict[str, Any]:
@@ -38,10 +34,10 @@ def describe(provenance: Provenance, request: Request, kind: str = "encoded") ->
     return {
         **provenance.to_dict(),
         "source": provenance.model.source,
-        "preprocessing_changes": changes_to_json(request.changes),
-        "token_extraction": request.token_extraction,
+        "preprocessing_changes": changes_to_json(request.options.preprocessing),
+        "token_extraction": request.options.token_extraction,
         "batch_size": request.batch_size,
-        "choices": dict(request.choices),
+        "choices": chosen_options(request.options),
         "extracted": now(),
         "input": kind,
         "image_root": None if request.root is None else str(request.root.absolute()),
@@ -63,20 +59,28 @@ def changes_to_json(changes: PreprocessingOverrides | None) -> dict[str, Any] | 
     return {name: _plain(value) for name, value in values.items() if value is not None}
 
 
-def options_to_json(options: FeatureOptions) -> dict[str, Any]:
-    """Return how features were computed and sent, as JSON knows it."""
-    reduction = options.reduction
+def options_to_json(options: ExtractOptions) -> dict[str, Any]:
+    """Return options as JSON values, by name."""
+    return {name: _option_to_json(value) for name, value in vars(options).items()}
+
+
+def _option_to_json(value: Any) -> Any:
+    if isinstance(value, PreprocessingOverrides):
+        return changes_to_json(value)
+    return _reduction_to_json(value) if isinstance(value, Reduction) else value
+
+
+_TOLD_BY_THEMSELVES = ("preprocessing", "token_extraction", "batch_size")
+"""Options with a field of their own in an origin."""
+
+
+def chosen_options(options: ExtractOptions) -> dict[str, Any]:
+    """Return the other options that differ from their defaults, as JSON values."""
     return {
-        **vars(options),
-        "reduction": None if reduction is None else _reduction_to_json(reduction),
+        name: value
+        for name, value in options_to_json(options).items()
+        if name not in _TOLD_BY_THEMSELVES and value != OPTIONS[name].default
     }
-
-
-def chosen_options(options: FeatureOptions) -> dict[str, Any]:
-    """Return the same of what is other than usual."""
-    usual = vars(FeatureOptions())
-    told = options_to_json(options)
-    return {name: value for name, value in told.items() if value != usual[name]}
 
 
 def _reduction_to_json(reduction: Reduction) -> dict[str, Any]:

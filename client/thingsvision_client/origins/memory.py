@@ -13,7 +13,7 @@ from .description import Request, describe
 if TYPE_CHECKING:
     from ..arrays import Array
     from ..rpc.extraction import Extraction
-    from ..values.preprocessing import PreprocessingOverrides
+    from ..values.options import ExtractOptions
     from .fingerprint import Fingerprint
 
 
@@ -90,18 +90,15 @@ def remember_extraction(
     extraction: Extraction,
     images: Iterable[Fingerprint],
     *,
+    options: ExtractOptions,
     root: Path | None = None,
-    changes: PreprocessingOverrides | None = None,
-    choices: Mapping[str, Any] | None = None,
 ) -> None:
     """Remember the origin of each array of an extraction; `images` were sent for it.
 
     The rest is as in `Request`.
     """
     sent = tuple(images)
-    request = Request(
-        extraction.batch_size, extraction.token_extraction, changes, root, choices or {}
-    )
+    request = Request(extraction.batch_size, options, root)
     kind = sent[0].kind if sent else "encoded"
     origin = {**describe(extraction.provenance, request, kind), "image_count": len(sent)}
     for module, array in extraction.features.items():

@@ -23,8 +23,7 @@ from ..values.options import ExtractOptions
 from ..values.preprocessing import PreprocessingOverrides
 from ..values.provenance import Provenance
 from ..values.records import Timings, to_record
-from ..values.reductions import ELEMENT_TYPES, MEMORY_FORMATS, PRECISIONS, choice
-from ..values.tokens import TOKEN_NAMES, token_extraction_number
+from ..values.tokens import TOKEN_NAMES
 from .connection import Connection
 from .image_call import ImageCall
 from .replies import DTYPES, Batch, Reply, check_names, collect
@@ -78,20 +77,8 @@ def extract_header(
         raise InvalidRequestError(
             f"`modules` must name at least one module, and each once, got {names}."
         )
-    batch_size = options.batch_size
-    if batch_size is not None and not 1 <= batch_size < 2**32:
-        raise InvalidRequestError(f"`batch_size` must be at least 1, got {batch_size}.")
     header = pb.ExtractHeader(
-        model=as_model(model).to_spec(),
-        modules=names,
-        batch_size=batch_size or 0,
-        token_extraction=token_extraction_number(options.token_extraction),
-        precision=choice("precision", options.precision, PRECISIONS),  # type: ignore[arg-type]
-        element_type=choice("dtype", options.dtype, ELEMENT_TYPES),  # type: ignore[arg-type]
-        deterministic=options.deterministic,
-        reduction=options.reduction.to_message() if options.reduction else None,
-        memory_format=choice("memory_format", options.memory_format, MEMORY_FORMATS),  # type: ignore[arg-type]
-        compiled=options.compiled,
+        model=as_model(model).to_spec(), modules=names, **options.header_fields()
     )
     _set_input(header, queue, options.preprocessing)
     return header

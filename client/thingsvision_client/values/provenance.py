@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .model import Model
+from .options import ComputeOptions
 from .preprocessing import Preprocessing
 
 
@@ -23,8 +24,11 @@ class UsedPCA:
 
 
 @dataclass(frozen=True)
-class Provenance:
-    """What computed the features and how: all that a methods section needs."""
+class Provenance(ComputeOptions):
+    """What computed the features and how: all that a methods section needs.
+
+    The options of the forward pass are among its fields.
+    """
 
     model: Model
     model_sha256: str
@@ -32,15 +36,8 @@ class Provenance:
     device: str
     framework: str
     server_version: str
-    precision: str
-    deterministic: bool = False
-    """Whether every image went through the model alone."""
     reduction: Mapping[str, Any] | None = None
     """What was done to the features, as JSON knows it; None: nothing."""
-    memory_format: str = "contiguous"
-    """How batches lay in memory in the forward pass."""
-    compiled: bool = False
-    """Whether the forward pass ran as compiled code."""
     pca: UsedPCA | None = None
     """The PCA of `reduction`; None: none."""
 

@@ -1,4 +1,4 @@
-"""Smaller or quicker features, by a user's choice; knows no call."""
+"""What makes features smaller, by a user's choice."""
 
 from __future__ import annotations
 
@@ -11,26 +11,6 @@ from typing import Any
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
 from ..errors import InvalidRequestError
-
-PRECISIONS: Mapping[str, int] = {
-    "float32": pb.PRECISION_FLOAT32,
-    "tf32": pb.PRECISION_TF32,
-    "bfloat16": pb.PRECISION_BFLOAT16,
-    "float16": pb.PRECISION_FLOAT16,
-}
-"""Arithmetic of the forward pass."""
-
-MEMORY_FORMATS: Mapping[str, int] = {
-    "contiguous": pb.MEMORY_FORMAT_CONTIGUOUS,
-    "channels_last": pb.MEMORY_FORMAT_CHANNELS_LAST,
-}
-"""How batches lie in memory in the forward pass."""
-
-ELEMENT_TYPES: Mapping[str, int] = {
-    "float32": pb.ELEMENT_TYPE_FLOAT32,
-    "float16": pb.ELEMENT_TYPE_FLOAT16,
-}
-"""Element types of features."""
 
 POOLS: Mapping[str, int] = {"mean": pb.POOL_MEAN, "max": pb.POOL_MAX}
 
@@ -86,36 +66,6 @@ class Reduction:
         return message
 
 
-@dataclass(frozen=True)
-class FeatureOptions:
-    """How features are computed and sent, as in `Client.extract`. Raises InvalidRequestError."""
-
-    precision: str = "float32"
-    dtype: str = "float32"
-    deterministic: bool = False
-    reduction: Reduction | None = None
-    memory_format: str = "contiguous"
-    compiled: bool = False
-
-    def __post_init__(self) -> None:
-        choice("precision", self.precision, PRECISIONS)
-        choice("memory_format", self.memory_format, MEMORY_FORMATS)
-        choice("dtype", self.dtype, ELEMENT_TYPES)
-        for name in ("deterministic", "compiled"):
-            if not isinstance(getattr(self, name), bool):
-                given = repr(getattr(self, name))
-                raise InvalidRequestError(f"{name} is true or false, not {given}.")
-
-    def of_rdms(self) -> dict[str, Any]:
-        """Return those of `Client.rdm` and `fit_pca`; InvalidRequestError for another type."""
-        if self.dtype != "float32":
-            raise InvalidRequestError(
-                f"dtype={self.dtype!r} is of features that are sent, and RDMs and PCAs are "
-                "computed of float32 where they are: leave it out."
-            )
-        return {name: value for name, value in vars(self).items() if name != "dtype"}
-
-
 def reduction_of(fields: Mapping[str, Any]) -> Reduction:
     """Return the reduction of a JSON object with its fields. Raises InvalidRequestError."""
     try:
@@ -148,5 +98,5 @@ def _whole_number(name: str, value: Any) -> int:
 def choice(name: str, value: Any, valid: Mapping[str, int]) -> int:
     """Return the number of a choice. Raises InvalidRequestError."""
     if not isinstance(value, str) or value not in valid:
-        raise InvalidRequestError(f"{name} is one of {', '.join(valid)}, not {value!r}.")
+        raise InvalidRequestError(f"`{name}` must be one of {', '.join(valid)}, got {value!r}.")
     return valid[value]

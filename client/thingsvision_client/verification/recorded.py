@@ -12,8 +12,7 @@ from ..errors import InvalidRequestError
 from ..images.image import ImageContent, SentImage, file_image
 from ..origins import Fingerprint, fingerprint_of
 from ..values.model import Model
-from ..values.preprocessing import PreprocessingOverrides
-from ..values.reductions import Reduction
+from ..values.options import ExtractOptions
 
 
 @dataclass(frozen=True)
@@ -51,18 +50,14 @@ class Recorded:
         return list(dict.fromkeys(array.module for array in self.arrays))
 
     @property
-    def changes(self) -> PreprocessingOverrides | None:
-        """The changes of the model's own preprocessing."""
-        changes = self.facts["preprocessing_changes"]
-        return None if changes is None else PreprocessingOverrides(**changes)
-
-    @property
-    def choices(self) -> dict[str, Any]:
-        """Further arguments of `Client.stream`."""
-        choices = dict(self.facts["choices"])
-        if choices.get("reduction") is not None:
-            choices["reduction"] = Reduction(**choices["reduction"])
-        return choices
+    def options(self) -> ExtractOptions:
+        """The options of the extraction."""
+        told = {
+            "batch_size": self.facts["batch_size"] or None,
+            "token_extraction": self.facts["token_extraction"],
+            "preprocessing": self.facts["preprocessing_changes"],
+        }
+        return ExtractOptions.from_json(told | self.facts["choices"])
 
     def sent_images(self, root: Path | None) -> list[SentImage]:
         """Return the images to send again, from `root` or from where they were.

@@ -242,10 +242,7 @@ def _stream(run: _Run, recorded: Recorded, images: Sequence[SentImage]) -> Featu
         recorded.model,
         ImageQueue(images, len(images)),
         recorded.modules,
-        batch_size=recorded.facts["batch_size"] or None,
-        token_extraction=recorded.facts["token_extraction"],
-        preprocessing=recorded.changes,
-        **recorded.choices,
+        **vars(recorded.options),
     )
 
 

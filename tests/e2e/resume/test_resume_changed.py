@@ -30,7 +30,6 @@ from thingsvision_client.images.folder import image_names
 from thingsvision_client.jobs import FolderOptions, extract_to_folder
 from thingsvision_client.jobs.place import in_folder
 from thingsvision_client.jobs.record import Record
-from thingsvision_client.values.reductions import FeatureOptions
 
 
 def rename(images: Path) -> None:
@@ -65,11 +64,11 @@ CHANGED_SETTINGS = [
     ),
     ({"token_extraction": "cls_token"}, CHUNKS, "token_extraction was None and is 'cls_token'"),
     (
-        {"options": FeatureOptions(memory_format="channels_last")},
+        {"memory_format": "channels_last"},
         CHUNKS,
         "memory_format was 'contiguous' and is 'channels_last' now",
     ),
-    ({"options": FeatureOptions(compiled=True)}, CHUNKS, "compiled was False and is True now"),
+    ({"compiled": True}, CHUNKS, "compiled was False and is True now"),
     ({"modules": MODULES[:1]}, CHUNKS, "'features.3', 'features.5' at once: ask for these"),
     ({}, FolderOptions(step_size=2), "step_size was 4 and is 2 now"),
     ({}, replace(CHUNKS, output_type="tensor"), "file_format was 'npy' and is 'pt' now"),

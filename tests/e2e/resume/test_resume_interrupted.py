@@ -29,6 +29,7 @@ from thingsvision_client.formats import FORMATS
 from thingsvision_client.images.folder import image_names
 from thingsvision_client.images.queue import queue_images
 from thingsvision_client.jobs import FolderOptions, Task, extract_to_file, extract_to_folder
+from thingsvision_client.values.options import ExtractOptions
 
 # ---------------------------------------------------------------- interrupted
 
@@ -142,7 +143,7 @@ def test_arrays_and_images_of_unknown_number_resume_too(
 ) -> None:
     inputs = np.random.default_rng(0).normal(size=(20, 3, 48, 48)).astype(np.float32)
     pairs = [(f"input {row}", values) for row, values in enumerate(inputs)]
-    whole = Task(SQUEEZENET, MODULES, partial(queue_images, inputs), 4)
+    whole = Task(SQUEEZENET, MODULES, partial(queue_images, inputs), ExtractOptions(batch_size=4))
     unknown = replace(whole, images=lambda: queue_images(pair for pair in pairs))
     expected = in_memory(client, replace(whole))
     options, stop = FolderOptions(step_size=2), Stop(at=17)

@@ -38,6 +38,7 @@ from thingsvision_client import Client, Model, PreprocessingOverrides, errors
 from thingsvision_client.images.folder import image_names
 from thingsvision_client.images.queue import queue_files
 from thingsvision_client.jobs import FolderOptions, Task, extract_to_folder
+from thingsvision_client.values.options import ExtractOptions
 address, images, out, *modules = sys.argv[1:]
 root = Path(images)
 with Client(address) as client:
@@ -45,8 +46,9 @@ with Client(address) as client:
         Model("torchvision", "squeezenet1_0", "random:0"),
         tuple(modules),
         partial(queue_files, root, image_names(root)),
-        batch_size=8,
-        preprocessing=PreprocessingOverrides(resize=32, crop=False),
+        ExtractOptions(
+            batch_size=8, preprocessing=PreprocessingOverrides(resize=32, crop=False)
+        ),
         root=root,
     )
     try:
