@@ -88,9 +88,7 @@ def test_the_home_folder_is_looked_at_and_named(
 
 
 def test_what_does_not_fit_is_refused(transform: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        InvalidRequestError, match=r"images x 5, not for features of shape \(7, 4\)"
-    ):
+    with pytest.raises(InvalidRequestError, match=r"must be images x 5, got \(7, 4\)"):
         align(FEATURES[:, :4], CLIP, "visual", transform=transform)
     with pytest.raises(InvalidRequestError, match="flattened"):
         align(FEATURES[:, :, None], CLIP, "visual", transform=transform)
@@ -100,17 +98,19 @@ def test_what_does_not_fit_is_refused(transform: Path, tmp_path: Path) -> None:
     ("arrays", "sentence"),
     [
         ({"mean": MEAN, "std": STD}, "it lacks weights; it has mean, std"),
-        ({"mean": MEAN[:4], "std": STD, "weights": WEIGHTS}, "do not fit together"),
-        ({"mean": MEAN, "std": STD, "weights": WEIGHTS, "bias": MEAN}, "do not fit together"),
-        ({"mean": MEAN, "std": STD * 0, "weights": WEIGHTS}, "std has zeros"),
-        ({"mean": MEAN, "std": STD, "weights": WEIGHTS[:, 0]}, "do not fit together"),
+        ({"mean": MEAN[:4], "std": STD, "weights": WEIGHTS}, "bias must match"),
+        ({"mean": MEAN, "std": STD, "weights": WEIGHTS, "bias": MEAN}, "bias must match"),
+        ({"mean": MEAN, "std": STD * 0, "weights": WEIGHTS}, "`std` must be finite and not zero"),
+        ({"mean": MEAN, "std": STD, "weights": WEIGHTS[:, 0]}, "bias must match"),
     ],
 )
 def test_broken_transforms_are_refused(
     arrays: dict[str, np.ndarray], sentence: str, tmp_path: Path
 ) -> None:
     np.savez(tmp_path / "t.npz", **arrays)
-    with pytest.raises(InvalidRequestError, match=rf"t\.npz holds no transform: .*{sentence}"):
+    with pytest.raises(
+        InvalidRequestError, match=rf"t\.npz does not contain a transform: .*{sentence}"
+    ):
         read_transform(tmp_path / "t.npz")
 
 
@@ -119,7 +119,7 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
     np.save(tmp_path / "alone.npy", MEAN)
     (tmp_path / "text.npz").write_text("text")
     for name in ("pickled.npz", "alone.npy", "text.npz", "missing.npz"):
-        with pytest.raises(InvalidRequestError, match=f"{name} is no .npz file"):
+        with pytest.raises(InvalidRequestError, match=f"{name} is not a readable .npz file"):
             read_transform(tmp_path / name)
 
 

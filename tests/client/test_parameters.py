@@ -7,7 +7,7 @@ import torch
 
 from thingsvision_client import Model, get_extractor
 from thingsvision_client.errors import InvalidRequestError
-from thingsvision_client.library.parameters import full_name, weights_of
+from thingsvision_client.library.parameters import qualified_model_name, weights_of
 from thingsvision_client.origins import chosen_options
 from thingsvision_client.values.options import ExtractOptions
 from thingsvision_client.values.reductions import Reduction
@@ -23,8 +23,8 @@ from thingsvision_client.values.reductions import Reduction
     ],
 )
 def test_a_variant_is_part_of_the_name(variant: str, name: str) -> None:
-    assert full_name("clip", {"variant": variant}) == name
-    assert full_name("clip", {}) == "clip"
+    assert qualified_model_name("clip", {"variant": variant}) == name
+    assert qualified_model_name("clip", {}) == "clip"
 
 
 @pytest.mark.parametrize(

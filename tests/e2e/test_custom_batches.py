@@ -181,7 +181,7 @@ def test_values_that_are_not_batches_are_refused(
 def test_wrong_arguments_are_refused_before_the_loop(extractor: Extractor) -> None:
     with pytest.raises(InvalidRequestError, match="exactly one"):
         extractor.batch_extraction("features.5", ["features.5"])
-    with pytest.raises(InvalidRequestError, match="output_type is one of ndarray, tensor"):
+    with pytest.raises(InvalidRequestError, match="`output_type` must be one of ndarray, tensor"):
         extractor.batch_extraction("features.5", output_type="list")
     with pytest.raises(InvalidRequestError, match=r"\['features.5'\], or module_name"):
         extractor.batch_extraction(module_names="features.5")

@@ -25,7 +25,7 @@ from support.closeness import assert_close
 from support.serving import TestServer
 from thingsvision_client import get_extractor_from_model
 from thingsvision_client.errors import InvalidRequestError
-from thingsvision_client.library.steps import declared
+from thingsvision_client.library.steps import read_transforms
 from thingsvision_client.values.preprocessing import Preprocessing
 
 Outcome = dict[str, Any]
@@ -106,7 +106,7 @@ def test_a_user_defined_forward_keeps_the_names(said: Outcome, same: Any) -> Non
 @pytest.mark.parametrize("scenario", ["flatten", "flatten alone"])
 def test_a_user_defined_flatten_function(scenario: str, said: Outcome, same: Any) -> None:
     assert same(scenario)["stem.0"].shape[1:] == (8,)
-    assert "flatten_fn made" in said["flatten"]["rows lost"]
+    assert "`flatten_fn` must return" in said["flatten"]["rows lost"]
     assert "leave out output_dir, or flatten_acts" in said["flatten"]["to disk"]
 
 
@@ -139,18 +139,18 @@ def test_a_network_that_cannot_be_exported_is_refused_with_the_reason_and_a_way_
 ) -> None:
     refused = said["branching"]
     assert refused.startswith("InvalidRequestError: torch.export can't make a program of Branching")
-    for part in ("data-dependent", "runs no Python code", "ONNX", "model_path"):
+    for part in ("data-dependent", "does not run its users' Python code", "ONNX", "model_path"):
         assert part in refused, part
     assert said["custom operator"].startswith("InvalidWeightsError")
 
 
 def test_an_object_that_is_not_a_network_is_a_type_error(said: Outcome, server: TestServer) -> None:
     assert said["no network"] == [
-        "TypeError: model is a torch.nn.Module with backend='pt', not <class 'str'>",
-        "TypeError: model is a Keras model with backend='tf', not <class 'str'>",
+        "TypeError: `model` must be a torch.nn.Module with backend='pt', got <class 'str'>",
+        "TypeError: `model` must be a Keras model with backend='tf', got <class 'str'>",
     ]
     for arguments, sentence in [
-        ({"backend": "jax"}, "backend is one of pt, tf, not 'jax'"),
+        ({"backend": "jax"}, "`backend` must be one of pt, tf, got 'jax'"),
         ({"backend": "pt", "preprocess": {}, "transforms": {}}, "give one of them"),
     ]:
         with pytest.raises(InvalidRequestError, match=sentence):
@@ -165,7 +165,7 @@ def test_a_keras_network_takes_arrays(
     assert_close(arrays["images found"], arrays["images expected"])
     assert (said["backend"], said["again"]) == ("tf", said["model"])
     assert said["modules"][-1] == "head"
-    assert "forward_fn is for PyTorch" in said["forward"]
+    assert "`forward_fn` is for PyTorch" in said["forward"]
     assert "Lambda" in said["lambda"]
 
 
@@ -185,13 +185,15 @@ def close(found: Preprocessing | None, **expected: Any) -> bool:
 
 def test_weights_bring_their_preprocessing_along() -> None:
     whole = {"interpolation": "bilinear", "crop_pixels": (224,), **MOMENTS}
-    assert close(declared(AlexNet_Weights.DEFAULT.transforms()), resize_pixels=(256,), **whole)
+    assert close(
+        read_transforms(AlexNet_Weights.DEFAULT.transforms()), resize_pixels=(256,), **whole
+    )
     swag = ViT_B_16_Weights.IMAGENET1K_SWAG_E2E_V1.transforms()
     whole = {"interpolation": "bicubic", "crop_pixels": (384,), **MOMENTS}
-    assert close(declared(swag), resize_pixels=(384,), **whole)
+    assert close(read_transforms(swag), resize_pixels=(384,), **whole)
     square = ImageClassification(crop_size=32, resize_size=40, interpolation=BICUBIC)
     whole = {"interpolation": "bicubic", "crop_pixels": (32,), **MOMENTS}
-    assert close(declared(square), resize_pixels=(40,), **whole)
+    assert close(read_transforms(square), resize_pixels=(40,), **whole)
 
 
 def _convert_image_to_rgb(image: Any) -> Any:
@@ -232,7 +234,7 @@ def _convert_image_to_rgb(image: Any) -> Any:
     ],
 )  # fmt: skip
 def test_steps_are_read(preprocess: Any, fields: dict[str, Any] | None) -> None:
-    found = declared(preprocess)
+    found = read_transforms(preprocess)
     assert found is None if fields is None else close(found, **fields)
 
 
@@ -245,17 +247,17 @@ def test_steps_of_the_new_kind_are_read() -> None:
     ]  # fmt: skip
     fields = {"resize_pixels": (40,), "interpolation": "bilinear", "crop_pixels": (32, 32),
               "value_range": "0..1", **MOMENTS}  # fmt: skip
-    assert close(declared(v2.Compose(steps)), **fields)
-    assert close(declared(torch.nn.Sequential(*steps)), **fields)
+    assert close(read_transforms(v2.Compose(steps)), **fields)
+    assert close(read_transforms(torch.nn.Sequential(*steps)), **fields)
     with pytest.raises(InvalidRequestError, match="inputs are float32"):
-        declared(v2.Compose([v2.ToImage(), v2.ToDtype(torch.float16, scale=True)]))
+        read_transforms(v2.Compose([v2.ToImage(), v2.ToDtype(torch.float16, scale=True)]))
 
 
 @pytest.mark.parametrize(
     ("preprocess", "sentence"),
     [
         (transforms.Compose([transforms.Resize(9), transforms.RandomHorizontalFlip()]),
-         r"step RandomHorizontalFlip\(p=0.5\), which is none of Resize, CenterCrop"),
+         r"step RandomHorizontalFlip\(p=0.5\), which is not one of Resize, CenterCrop"),
         (transforms.Compose([transforms.CenterCrop(9), transforms.Resize(9)]),
          "Resize after CenterCrop"),
         (transforms.Compose([transforms.Resize(9), transforms.Resize(8)]), "Resize after Resize"),
@@ -267,4 +269,4 @@ def test_steps_of_the_new_kind_are_read() -> None:
 )  # fmt: skip
 def test_a_step_that_no_server_can_do_is_named(preprocess: Any, sentence: str) -> None:
     with pytest.raises(InvalidRequestError, match=sentence):
-        declared(preprocess)
+        read_transforms(preprocess)

@@ -67,7 +67,7 @@ def _start(job: Job, queue: ImageQueue) -> Outcome:
         with storage_errors(job.place.result):
             record.save()
         origin = origin_for(job.task, stream, queue)
-        extract(Run(job, record, origin, seen, queue.count), stream)
+        extract(Run(job, record, origin=origin, seen=seen, count=queue.count), stream)
     return Outcome(record, origin, was_complete=False)
 
 
@@ -121,7 +121,7 @@ def _resume(job: Job, record: Record, queue: ImageQueue) -> Outcome:
     sent, seen = recording_fingerprints(rest)
     with closing(job.task.stream(job.client, sent)) as stream:
         _compare_facts(job, record, stream)
-        extract(Run(job, record, origin, seen, queue.count), stream)
+        extract(Run(job, record, origin=origin, seen=seen, count=queue.count), stream)
     return Outcome(record, origin, was_complete=False)
 
 

@@ -45,7 +45,9 @@ class Job:
 
         columns = self.task.columns(record.facts["columns"])
         origin = {**outcome.origin, "image_count": record.done}
-        return ChunkJoiner(record, self.place, columns, origin, on_progress)
+        return ChunkJoiner(
+            record, self.place, columns=columns, origin=origin, on_progress=on_progress
+        )
 
 
 @dataclass(frozen=True)

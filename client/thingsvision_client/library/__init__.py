@@ -1,1 +1,1 @@
-"""Today's library, THINGSvision 2.x, by its own names: extractors and what they take and give."""
+"""Today's library, THINGSvision 2.x, under its own names: extractors, their inputs and outputs."""

@@ -1,7 +1,7 @@
-"""Features moved into a space that is aligned with human similarity judgments; calls no server.
+"""Maps features into a space that is aligned with human similarity judgments, on this machine.
 
 gLocal: Muttenthaler et al. 2023, "Improving neural network representations using human similarity
-judgments". Its transforms are files, which their authors publish; none comes with this package.
+judgments". Its authors publish the transforms as files; none comes with this package.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from ..arrays import Array, as_array
 from ..errors import InvalidRequestError
 from ..files import file_stem
 from ..values.model import Model
+from .outputs import converter
 
 FOLDER_VARIABLE = "THINGSVISION_TRANSFORMS_DIR"
-"""Names the folder of transforms; without it `~/.cache/thingsvision/transforms`."""
+"""Sets the folder of transforms; by default `~/.cache/thingsvision/transforms`."""
 
 _PUBLISHED = "https://github.com/LukasMut/gLocal, transforms/MODEL/MODULE/transform.npz"
 
@@ -31,7 +32,7 @@ class Transform:
     """A z-score, then an affine map: (features - mean) / std @ weights + bias.
 
     `mean` and `std` are numbers or have an entry per unit, `weights` is units x dimensions, `bias`
-    is 0 or has an entry per dimension. Raises InvalidRequestError where they do not fit together.
+    is 0 or has an entry per dimension. Raises InvalidRequestError if their shapes don't match.
     """
 
     mean: Array
@@ -47,16 +48,20 @@ class Transform:
         )
         if not fits:
             shapes = {name: value.shape for name, value in vars(self).items()}
-            raise InvalidRequestError(f"mean, std, weights and bias do not fit together: {shapes}.")
+            raise InvalidRequestError(
+                f"The shapes of mean, std, weights and bias must match, got {shapes}."
+            )
         if not np.all(np.isfinite(self.std) & (self.std != 0)):
-            raise InvalidRequestError("std has zeros, or values that are not finite.")
+            raise InvalidRequestError(
+                "`std` must be finite and not zero, got zeros or values that are not finite."
+            )
 
     def apply(self, features: Array) -> Array:
         """Return images x dimensions of images x units. Raises InvalidRequestError."""
         if features.ndim != 2 or features.shape[1] != len(self.weights):
             raise InvalidRequestError(
-                f"The transform is for images x {len(self.weights)}, not for features of shape "
-                f"{features.shape}: extract those of the module that it was made for, flattened."
+                f"Features for this transform must be images x {len(self.weights)}, got "
+                f"{features.shape}: extract the module that it was made for, flattened."
             )
         aligned: Array = (features - self.mean) / self.std @ self.weights + self.bias
         return aligned
@@ -70,31 +75,29 @@ def align(
     alignment_type: str = "gLocal",
     transform: str | Path | None = None,
 ) -> Any:
-    """Return aligned features of a module, images x dimensions, as an array or tensor as given."""
+    """Return aligned features, images x dimensions, as an array or a tensor like `features`."""
     path = find_transform(model, module_name, alignment_type) if transform is None else transform
     aligned = read_transform(Path(path)).apply(as_array(features))
     if not hasattr(features, "detach"):
         return aligned
-    from .outputs import converter
-
     return converter("tensor")(aligned)
 
 
 def find_transform(model: Model, module_name: str, alignment_type: str) -> Path:
-    """Return the file of a module's transform. Raises InvalidRequestError where there is none."""
+    """Return the file of a module's transform. Raises InvalidRequestError if there is none."""
     places = _places(model, module_name, alignment_type)
     found = next((path for path in places if path.is_file()), None)
     if found is None:
         raise InvalidRequestError(
             f"There is no {alignment_type} transform for {module_name!r} of {model}: put it at "
             f"{places[-1]} (or {places[0]}, for these weights alone), or give transform=FILE. "
-            f"Those of gLocal are published at {_PUBLISHED}."
+            f"The transforms of gLocal are published at {_PUBLISHED}."
         )
     return found
 
 
 def read_transform(path: Path) -> Transform:
-    """Return the transform in an .npz file with mean, std, weights, and bias or none.
+    """Return the transform in an .npz file with mean, std, weights and optionally bias.
 
     Raises InvalidRequestError.
     """
@@ -102,11 +105,11 @@ def read_transform(path: Path) -> Transform:
         with np.load(path, allow_pickle=False) as archive:
             values = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, BadZipFile, AttributeError, TypeError) as error:
-        raise InvalidRequestError(f"{path} is no .npz file that can be read: {error}") from error
+        raise InvalidRequestError(f"{path} is not a readable .npz file: {error}") from error
     try:
         return _transform(values)
     except InvalidRequestError as error:
-        raise InvalidRequestError(f"{path} holds no transform: {error}") from error
+        raise InvalidRequestError(f"{path} does not contain a transform: {error}") from error
 
 
 def _transform(values: Mapping[str, Array]) -> Transform:
@@ -117,7 +120,7 @@ def _transform(values: Mapping[str, Array]) -> Transform:
 
 
 def _places(model: Model, module_name: str, alignment_type: str) -> tuple[Path, Path]:
-    """Return where a transform may be: for the very weights, and for any of the model."""
+    """Return where a transform may be: for these weights, and for any weights of the model."""
     default = Path.home() / ".cache" / "thingsvision" / "transforms"
     root = Path(os.environ.get(FOLDER_VARIABLE) or default) / alignment_type / model.source
     file_name = f"{file_stem(module_name)}.npz"

@@ -1,4 +1,4 @@
-"""The library's loop over a data pipeline of the user's own, batch by batch."""
+"""The library's loop over a user's own data pipeline, batch by batch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class BatchExtraction:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave nothing behind: each batch was a call of its own."""
+        """There is nothing to release: each batch was its own call."""
 
     def extract_batch(self, batch: Any, flatten_acts: bool = False) -> Any:
         """Return the features of one batch, from one forward pass.

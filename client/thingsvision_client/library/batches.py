@@ -1,4 +1,4 @@
-"""What `batches` of the library may be, as images to send: files, pixels, or a user's arrays."""
+"""Converts the library's `batches` to images to send: files, pixels, or a user's arrays."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 class Batches:
     """Images in the order of their rows, and how many make a forward pass.
 
-    `images` opens them anew; what can be read only once is refused the second time. `are_inputs`:
-    they are preprocessed already. `changes` are those of the model's own preprocessing that a
-    dataset asks for, `root` is the folder of the images' names, if they are files.
+    `images` opens them anew; a second time it refuses what can be read only once. `are_inputs` says
+    that they are preprocessed already. `changes` are the dataset's overrides of the model's own
+    preprocessing, `root` is the folder of the images' names, if they are files.
     """
 
     images: Callable[[], ImageQueue]
@@ -47,7 +47,9 @@ def batches_of(given: Any) -> Batches:
     if isinstance(given, ImageBatch):
         return _of_dataset(given.dataset, given.queue, len(given))
     if not isinstance(given, Iterable) or isinstance(given, (str, bytes, Mapping)):
-        raise TypeError(f"batches is a DataLoader, or an iterable of arrays; not {type(given)}")
+        raise TypeError(
+            f"`batches` must be a DataLoader or an iterable of arrays, got {type(given)}"
+        )
     return _of_arrays(given)
 
 
@@ -61,13 +63,13 @@ def _of_arrays(given: Iterable[Any]) -> Batches:
     first = next(batches, None)
     if first is None:
         raise InvalidRequestError("There are no batches to send.")
-    begun = iter([chain([first], batches)])  # the first opening goes on with what was begun
+    started = iter([chain([first], batches)])  # the first call continues this iteration
 
     def images() -> ImageQueue:
-        again = next(begun, None)
+        again = next(started, None)
         if again is None and iter(given) is given:
             raise InvalidRequestError(
-                "batches is a generator, which was read already: make it anew, or give a "
+                "`batches` is a generator that was read already: create it again, or give a "
                 "DataLoader or a list."
             )
         return queue_images(_rows(given if again is None else again))
@@ -86,12 +88,13 @@ def array_of(batch: Any) -> Array:
     if not hasattr(images, "__array__"):
         keys = f" of {', '.join(map(repr, images))}" if isinstance(images, Mapping) else ""
         raise TypeError(
-            f"A batch is an array or tensor of images x one input's shape, or a tuple that begins "
-            f"with one; not {type(images).__name__}{keys}."
+            f"A batch must be an array or tensor of images x one input's shape, or a tuple that "
+            f"begins with one, got {type(images).__name__}{keys}."
         )
     array = as_array(images)
     if array.ndim < 2 or not len(array):
         raise InvalidRequestError(
-            f"A batch is images x one input's shape, such as N x 3 x 224 x 224; not {array.shape}."
+            f"A batch must be images x one input's shape, such as N x 3 x 224 x 224, got "
+            f"{array.shape}."
         )
     return array

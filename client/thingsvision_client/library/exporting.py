@@ -1,6 +1,6 @@
-"""A network of this process as a file that a server can run; sends none.
+"""Writes a network of this process as a file that a server can run.
 
-PyTorch's are exported (`torch.export`), Keras' saved; neither holds Python code.
+PyTorch networks are exported (`torch.export`), Keras models saved; neither contains Python code.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from typing import Any
 from ..errors import InvalidRequestError, MissingDependencyError
 
 InputShape = Sequence["int | None"]
-"""Shape of one image's input; None: of any size."""
+"""Shape of one image's input; None means any size."""
 
 OPEN_SIZE = 224
-"""Height and width of the inputs that a network is traced with where they may be any, pixels."""
+"""Height and width of the inputs that trace a network whose inputs may have any size, pixels."""
 
-_UNEXPORTED = (
+_EXPORT_ERRORS = (
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -34,7 +34,7 @@ _UNEXPORTED = (
     TypeError,
     ValueError,
 )
-"""What a network's own code and PyTorch raise where it can't be traced."""
+"""Errors of a network's own code and of PyTorch if it can't be traced."""
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -46,10 +46,10 @@ def export_torch(
     input_shape: InputShape,
     forward_fn: Callable[..., Any] | None = None,
 ) -> None:
-    """Write a `torch.nn.Module` as a program (.pt2) of any number of images, as it evaluates.
+    """Write a `torch.nn.Module`, in evaluation mode, as a program (.pt2) for any number of images.
 
-    Where it takes no such number, one of one image at a time, with a warning. `forward_fn` is
-    called with (object, batch) in the place of its `forward`; the object's `model` is the network.
+    If that fails, the program takes one image at a time, with a warning. `forward_fn` is called
+    with (object, batch) in place of its `forward`; the object's `model` is the network.
     Raises InvalidRequestError with PyTorch's reason, and MissingDependencyError without it.
     """
     try:
@@ -59,32 +59,32 @@ def export_torch(
             "backend='pt' exports a network of PyTorch: pip install torch."
         ) from error
     if not isinstance(network, torch.nn.Module):
-        raise TypeError(f"model is a torch.nn.Module with backend='pt', not {type(network)}")
+        raise TypeError(f"`model` must be a torch.nn.Module with backend='pt', got {type(network)}")
     traced = network if forward_fn is None else _with_forward(network, forward_fn)
-    with _evaluating(network), _quiet(), torch.no_grad():
-        torch.export.save(_exported(torch, traced, input_shape), path)
+    with _evaluation_mode(network), _quiet(), torch.no_grad():
+        torch.export.save(_export(torch, traced, input_shape), path)
 
 
 def save_keras(network: Any, path: Path) -> None:
     """Write a Keras model as an archive (.keras), the same bytes for the same model."""
     if not hasattr(network, "get_config") or not hasattr(network, "save"):
-        raise TypeError(f"model is a Keras model with backend='tf', not {type(network)}")
+        raise TypeError(f"`model` must be a Keras model with backend='tf', got {type(network)}")
     network.save(str(path))
     _without_dates(path)
 
 
-def _exported(torch: Any, network: Any, input_shape: InputShape) -> Any:
+def _export(torch: Any, network: Any, input_shape: InputShape) -> Any:
     try:
         return _program(torch, network, input_shape, image_count=2)
-    except _UNEXPORTED as error:
+    except _EXPORT_ERRORS as error:
         reason = error
     try:
         program = _program(torch, network, input_shape, image_count=1)
-    except _UNEXPORTED:
+    except _EXPORT_ERRORS:
         raise _not_exportable(network, input_shape, reason) from reason
     warnings.warn(
-        f"{type(network).__name__} takes one image at a time on the server, as torch.export made "
-        f"no program of any number of images: {_first_line(reason)}",
+        f"{type(network).__name__} takes one image at a time on the server, as torch.export can't "
+        f"make a program for any number of images: {_first_line(reason)}",
         stacklevel=5,
     )
     return program
@@ -106,10 +106,10 @@ def _program(torch: Any, network: Any, input_shape: InputShape, *, image_count: 
 def _not_exportable(network: Any, shape: InputShape, reason: Exception) -> InvalidRequestError:
     kind, sides = type(network).__name__, " x ".join(str(size or "any") for size in shape)
     return InvalidRequestError(
-        f"torch.export can't make a program of {kind} for inputs of {sides}, and a server runs no "
-        f"Python code of its users: {_first_line(reason)}. If its inputs are others, give "
-        "preprocess, or input_shape=(channels, height, width). Else upload its weights where the "
-        "server knows the architecture (model_path of get_extractor), or an ONNX file of it "
+        f"torch.export can't make a program of {kind} for inputs of {sides}, and a server does not "
+        f"run its users' Python code: {_first_line(reason)}. If its inputs have another shape, "
+        "give preprocess, or input_shape=(channels, height, width). Otherwise upload its weights "
+        "if the server has the architecture (model_path of get_extractor), or an ONNX file of it "
         "(Client.upload_model)."
     )
 
@@ -120,7 +120,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _with_forward(network: Any, forward_fn: Callable[..., Any]) -> Any:
-    """Return the network with another forward: its parts, and so their names, are the same."""
+    """Return the network with another `forward`; its modules and their names stay the same."""
     owner = SimpleNamespace(model=network, backend="pt", device="cpu")
     traced = copy.copy(network)
     traced.forward = lambda batch: forward_fn(owner, batch)
@@ -128,8 +128,8 @@ def _with_forward(network: Any, forward_fn: Callable[..., Any]) -> Any:
 
 
 @contextmanager
-def _evaluating(network: Any) -> Iterator[None]:
-    """Have a network evaluate (no dropout), and leave each of its parts as it was."""
+def _evaluation_mode(network: Any) -> Iterator[None]:
+    """Put a network in evaluation mode (no dropout), and restore each module's mode at the end."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
@@ -141,7 +141,7 @@ def _evaluating(network: Any) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep logs of attempts that fail from the user: what they say is in the error, if any."""
+    """Silence logs, which failed attempts would fill; the error has what they say, if any."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -151,7 +151,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _without_dates(path: Path) -> None:
-    """Write an archive anew without the time of its making: a file is known by its digest."""
+    """Rewrite an archive without its creation time: a file is identified by its digest."""
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in sorted(archive.namelist())}
     metadata = json.loads(members["metadata.json"])

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..client import Client, shared_client
 from ..errors import InvalidRequestError
 from ..images.texts import queue_texts, text_tower
+from ..jobs import FolderOptions
 from ..origins import recording_fingerprints, remember_extraction
 from ..utils.data import ImageBatch
 from ..utils.transforms import ServerTransforms
@@ -27,7 +28,7 @@ from .batch_extraction import BatchExtraction
 from .batches import batches_of
 from .outline import outline
 from .outputs import OUTPUT_TYPES, converter
-from .parameters import full_name, options_of, weights_of
+from .parameters import options_of, qualified_model_name, weights_of
 from .request import FeatureRequest, ServedModel
 
 if TYPE_CHECKING:
@@ -56,13 +57,13 @@ def get_extractor(
     parameters = dict(model_parameters or {})
     own_file = model_path is not None
     weights = weights_of(parameters, pretrained=pretrained, own_file=own_file)
-    model = Model(source, full_name(model_name, parameters), weights)
+    model = Model(source, qualified_model_name(model_name, parameters), weights)
     options = options_of(parameters)
     client = shared_client(server)
-    info = _listed(client, model)
+    info = _find_listing(client, model)
     check_device(client, device)
     if model_path is not None:
-        model = replace(model, weights=_uploaded(client, model_path))
+        model = replace(model, weights=_upload_weights(client, model_path))
     # What a server runs without listing it are checkpoints fetched by name: PyTorch's.
     backend = info.backend if info and info.backend else "pt"
     return Extractor(ServedModel(client, model, backend, options))
@@ -135,14 +136,19 @@ class Extractor:
         Raises UnknownModuleError (a ValueError), InvalidRequestError, TypeError for what is no
         batch, and MissingDependencyError for `tensor` without torch.
         """
-        modules = _asked(module_name, module_names)
+        modules = _module_names(module_name, module_names)
         convert = converter(output_type)
         images = batches_of(batches)
-        request = FeatureRequest(self._served, images, modules, flatten_acts, progress)
+        request = FeatureRequest(
+            self._served, images, modules, flatten=flatten_acts, progress=progress
+        )
         if output_dir is not None:
-            from ..jobs import FolderOptions  # loads pyarrow
-
-            options = FolderOptions(step_size, file_name_suffix, output_type, save_in_one_file)
+            options = FolderOptions(
+                step_size=step_size,
+                suffix=file_name_suffix,
+                output_type=output_type,
+                in_one_file=save_in_one_file,
+            )
             request.to_folder(Path(output_dir), options)
             return None
         features = {name: convert(array) for name, array in request.arrays().items()}
@@ -162,7 +168,13 @@ class Extractor:
         iterating a DataLoader of this package gives; all else is as in `extract_features`.
         """
         batches = batch if isinstance(batch, ImageBatch) else [batch]
-        return self.extract_features(batches, module_name, module_names, flatten_acts, output_type)
+        return self.extract_features(
+            batches,
+            module_name,
+            module_names,
+            flatten_acts=flatten_acts,
+            output_type=output_type,
+        )
 
     def batch_extraction(
         self,
@@ -174,11 +186,17 @@ class Extractor:
 
         `with extractor.batch_extraction("layer3") as e:`, then `e.extract_batch(batch)` for each.
         """
-        _asked(module_name, module_names)
+        _module_names(module_name, module_names)
         converter(output_type)
 
         def extract(batch: Any, flatten_acts: bool) -> Any:
-            return self.extract_batch(batch, module_name, module_names, flatten_acts, output_type)
+            return self.extract_batch(
+                batch,
+                module_name,
+                module_names,
+                flatten_acts=flatten_acts,
+                output_type=output_type,
+            )
 
         return BatchExtraction(extract)
 
@@ -263,7 +281,7 @@ class Extractor:
 
 
 def check_device(client: Client, device: str | None) -> None:
-    """Warn the caller's caller where the server lacks a device."""
+    """Warn the caller's caller if the server lacks a device."""
     if device is None:
         return
     names = [entry.name for entry in client.residency().devices]
@@ -275,7 +293,7 @@ def check_device(client: Client, device: str | None) -> None:
         )
 
 
-def _uploaded(client: Client, model_path: str | Path) -> str:
+def _upload_weights(client: Client, model_path: str | Path) -> str:
     if "://" in str(model_path):
         raise InvalidRequestError(
             f"model_path {str(model_path)!r} is a URL: download it and give the file."
@@ -283,17 +301,19 @@ def _uploaded(client: Client, model_path: str | Path) -> str:
     return f"sha256:{client.upload_weights(model_path)}"
 
 
-def _listed(client: Client, model: Model) -> ModelInfo | None:
-    """Raise as soon as a script names its model; a listed one costs no building."""
+def _find_listing(client: Client, model: Model) -> ModelInfo | None:
+    """Return a model's entry in the list, if any; raise at once if the server can't run it."""
     found = client.models(model.source, escape(model.name))
     if not found:
         client.modules(model)
     return found[0] if found else None
 
 
-def _asked(module_name: str | None, module_names: Sequence[str] | None) -> list[str]:
+def _module_names(module_name: str | None, module_names: Sequence[str] | None) -> list[str]:
     if (module_name is None) == (module_names is None):
-        raise InvalidRequestError("Give module_name or module_names, exactly one of them.")
+        raise InvalidRequestError("Give exactly one of `module_name` and `module_names`.")
     if isinstance(module_names, str):
-        raise InvalidRequestError(f"module_names is a list: [{module_names!r}], or module_name.")
+        raise InvalidRequestError(
+            f"`module_names` must be a list, got {module_names!r}: give module_name, or a list."
+        )
     return [module_name] if module_name is not None else list(module_names or [])

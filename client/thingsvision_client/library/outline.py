@@ -1,4 +1,4 @@
-"""A model's modules as an indented tree to read; knows no server."""
+"""A model's modules as an indented tree."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ..values.records import ModuleInfo
 def outline(modules: Iterable[ModuleInfo]) -> str:
     """Return a line per module: its name, class and settings, and its output for one image.
 
-    Indented by depth. A module that can't be extracted says why; one that runs several times, how
-    to name a call; one whose output is a sequence of tokens, which of them are special; one that
-    sees texts, that it does.
+    Lines are indented by depth. They also say why a module can't be extracted, how to name a call
+    of one that runs several times, which tokens of a token sequence are special, and which modules
+    see texts.
     """
     return "\n".join("  " * module.depth + _line(module) for module in modules)
 

@@ -1,4 +1,4 @@
-"""Features in the form that a user asks for: arrays or tensors, flattened their own way."""
+"""Features in the form that a user requests: arrays or tensors, flattened by their function."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 
 
 def converter(output_type: str) -> Callable[[Array], Any]:
-    """Return what makes an array of that type; memory is shared.
+    """Return a function that converts an array to the output type; memory is shared.
 
     Raises InvalidRequestError, and MissingDependencyError for `tensor` without torch.
     """
     if output_type not in OUTPUT_TYPES:
         raise InvalidRequestError(
-            f"output_type is one of {', '.join(OUTPUT_TYPES)}, not {output_type!r}."
+            f"`output_type` must be one of {', '.join(OUTPUT_TYPES)}, got {output_type!r}."
         )
     return _same if output_type == "ndarray" else _to_tensor()
 
 
 def flattener(function: Callable[..., Any], owner: Any) -> Callable[[Array], Array]:
-    """Return what flattens an array of images x shape by a user's function.
+    """Return a function that flattens an array of images x shape by a user's function.
 
-    The function takes the activations, or `owner` before them, as the library's own: tensors where
-    torch is there, else arrays. What it returns has a row per image.
+    The user's function takes the activations, or `owner` and the activations, as in the library:
+    tensors if torch is installed, else arrays. Its result must have a row per image.
     """
     before = (owner,) if _parameter_count(function) > 1 else ()
 
@@ -41,7 +41,7 @@ def flattener(function: Callable[..., Any], owner: Any) -> Callable[[Array], Arr
         flat = as_array(function(*before, _as_tensor(array)))
         if flat.shape[:1] != array.shape[:1]:
             raise InvalidRequestError(
-                f"flatten_fn made {flat.shape} of {array.shape}: give a row per image."
+                f"`flatten_fn` must return a row per image, got {flat.shape} from {array.shape}."
             )
         return flat
 
@@ -69,6 +69,6 @@ def _to_tensor() -> Callable[[Array], Any]:
         import torch
     except ImportError as error:
         raise MissingDependencyError(
-            "output_type='tensor' needs torch: pip install torch, or take 'ndarray'."
+            "output_type='tensor' needs torch: pip install torch, or use 'ndarray'."
         ) from error
     return torch.from_numpy

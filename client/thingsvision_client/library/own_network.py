@@ -1,4 +1,4 @@
-"""The library's `get_extractor_from_model`: a network of the user's process, run by a server."""
+"""The library's `get_extractor_from_model`: sends a network of the user's process to a server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..values.preprocessing import Preprocessing, PreprocessingOverrides
 from .exporting import OPEN_SIZE, InputShape, export_torch, save_keras
 from .extractor import Extractor, check_device
 from .request import ServedModel
-from .steps import declared
+from .steps import read_transforms
 
 _IMAGENET = PreprocessingOverrides(
     resize=256,
@@ -25,7 +25,7 @@ _IMAGENET = PreprocessingOverrides(
     mean=(0.485, 0.456, 0.406),
     std=(0.229, 0.224, 0.225),
 )
-"""What the library does to images for a network that came without preprocessing."""
+"""The library's preprocessing for a network without its own."""
 
 
 def get_extractor_from_model(
@@ -52,10 +52,10 @@ def get_extractor_from_model(
     InvalidRequestError for what no server can run, with the reason and the way that works.
     """
     if backend not in _KINDS:
-        raise InvalidRequestError(f"backend is one of {', '.join(_KINDS)}, not {backend!r}.")
+        raise InvalidRequestError(f"`backend` must be one of {', '.join(_KINDS)}, got {backend!r}.")
     if preprocess is not None and transforms is not None:
-        raise InvalidRequestError("preprocess and transforms are the same: give one of them.")
-    preprocessing = declared(transforms if preprocess is None else preprocess)
+        raise InvalidRequestError("`preprocess` and `transforms` mean the same: give one of them.")
+    preprocessing = read_transforms(transforms if preprocess is None else preprocess)
     client = shared_client(server)
     check_device(client, device)
     network = _Network(model, forward_fn, preprocessing, input_shape)
@@ -66,7 +66,7 @@ def get_extractor_from_model(
 
 @dataclass(frozen=True)
 class _Network:
-    """What a user gave."""
+    """A user's network, and how its inputs are made."""
 
     model: Any
     forward_fn: Callable[..., Any] | None
@@ -80,8 +80,8 @@ class _Network:
     def input_shapes(self) -> Iterator[InputShape]:
         """Yield the shapes of inputs to export for, until the server takes the program.
 
-        Sizes may stay open where nothing tells them, but not every network's arithmetic of sizes
-        is one that a server takes.
+        Without a declared size any size is tried first, but a server can't run every network's
+        arithmetic with sizes.
         """
         declared = self.preprocessing
         if self.input_shape is not None:
@@ -114,7 +114,7 @@ def _send_torch(client: Client, network: _Network) -> tuple[Model, Preprocessing
 def _send_keras(client: Client, network: _Network) -> tuple[Model, PreprocessingOverrides | None]:
     if network.forward_fn is not None:
         raise InvalidRequestError(
-            "forward_fn is for PyTorch. Make a Keras model whose call does the same: "
+            "`forward_fn` is for PyTorch. Make a Keras model whose call does the same: "
             "keras.Model(inputs, outputs) of the layers that you want."
         )
     with TemporaryDirectory() as folder:
@@ -126,7 +126,7 @@ def _send_keras(client: Client, network: _Network) -> tuple[Model, Preprocessing
 def _upload(
     client: Client, path: Path, preprocessing: Preprocessing | None
 ) -> tuple[Model, PreprocessingOverrides | None]:
-    """Send a file, and return what requests have to change of what it was declared with before."""
+    """Upload a file, and return the overrides that requests need if it was declared otherwise."""
     try:
         return client.upload_model(path, preprocessing), None
     except InvalidRequestError as error:
@@ -140,7 +140,7 @@ def _upload(
 
 
 def _can_become(before: Preprocessing, wanted: Preprocessing) -> bool:
-    """Tell whether a request can make one preprocessing of another."""
+    """Whether overrides can turn one preprocessing into another."""
     fixed = [(one.value_range or "0..1", one.channel_order or "RGB") for one in (before, wanted)]
     return fixed[0] == fixed[1] and bool(wanted.resize_pixels or not before.resize_pixels)
 
@@ -156,4 +156,4 @@ def _as_changes(preprocessing: Preprocessing) -> PreprocessingOverrides:
 
 
 _KINDS = {"pt": _send_torch, "tf": _send_keras}
-"""How networks are sent, by their backend."""
+"""Functions that send a network, by its backend."""

@@ -23,7 +23,7 @@ _WEIGHTS = ("seed", "weights", "dataset")
 _RESOLUTION = re.compile(r"@(\d+)px$")
 
 
-def full_name(model_name: str, parameters: Mapping[str, Any]) -> str:
+def qualified_model_name(model_name: str, parameters: Mapping[str, Any]) -> str:
     """Return a model's name in its source: with a variant it is `model_name/variant`.
 
     In variants as CLIP's authors spell them `/` and `@` become `-`: `ViT-L/14@336px` is

@@ -1,4 +1,4 @@
-"""One call for features of the library: into memory with their origin, or into a folder."""
+"""One request of the library for features, into memory with their origin or into a folder."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..client import Client
 from ..errors import InvalidRequestError
+from ..jobs import FolderOptions, Task, extract_to_folder
 from ..origins import recording_fingerprints, remember_extraction
 from ..values.model import Model
 from ..values.options import ExtractOptions
@@ -17,7 +18,6 @@ from .outputs import flattener
 
 if TYPE_CHECKING:
     from ..arrays import Array
-    from ..jobs import FolderOptions
     from ..progress import Progress
 
 
@@ -67,11 +67,10 @@ class FeatureRequest:
 
     def to_folder(self, folder: Path, options: FolderOptions) -> None:
         """Write files of rows as they arrive. Raises InvalidRequestError where that can't be."""
-        from ..jobs import Task, extract_to_folder  # they load pyarrow
-
         if self._flatten_fn is not None:
             raise InvalidRequestError(
-                "flatten_fn needs all activations in memory: leave out output_dir, or flatten_acts."
+                "`flatten_fn` needs all activations in memory: leave out output_dir, or "
+                "flatten_acts."
             )
         task = Task(
             model=self.served.model,

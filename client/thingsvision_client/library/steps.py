@@ -1,6 +1,6 @@
-"""A user's preprocessing, step by step, as data that a server can follow; runs none of it.
+"""Reads a user's preprocessing, step by step, as data that a server can apply.
 
-Steps are told by their classes' names and attributes, those of torchvision's transforms.
+Steps are recognised by the names and attributes of torchvision's transforms.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from ..values.records import to_record
 _WAY = "Preprocess the images yourself and send arrays (extractor.extract_batch), or leave it out."
 
 
-def declared(preprocess: Any) -> Preprocessing | None:
-    """Return what a user's preprocessing does to an image.
+def read_transforms(preprocess: Any) -> Preprocessing | None:
+    """Return a user's preprocessing as a server applies it.
 
     It is a Preprocessing or such a dict, torchvision's `weights.transforms()`, or a Compose of
-    steps in PLACES; None stays None. Raises InvalidRequestError, which names a step that no server
-    can do.
+    steps in STEPS; None stays None. Raises InvalidRequestError, which names a step that a server
+    can't apply.
     """
     if preprocess is None:
         return None
@@ -50,11 +50,11 @@ def _of_steps(steps: list[Any]) -> dict[str, Any]:
         name = getattr(step, "__name__", type(step).__name__)
         if name in _TO_RGB:
             continue
-        if name not in PLACES:
-            raise _refused(f"the step {step!r}, which is none of {', '.join(PLACES)}")
-        place, read = PLACES[name]
+        if name not in STEPS:
+            raise _refusal(f"the step {step!r}, which is not one of {', '.join(STEPS)}")
+        place, read = STEPS[name]
         if place <= last:
-            raise _refused(f"{name} after {last_name}")
+            raise _refusal(f"{name} after {last_name}")
         fields |= read(step)
         last, last_name = place, name
     return fields
@@ -71,7 +71,7 @@ def _of_preset(preset: Any) -> dict[str, Any]:
 
 def _resize(step: Any) -> dict[str, Any]:
     if getattr(step, "max_size", None) is not None:
-        raise _refused(f"Resize with max_size={step.max_size}")
+        raise _refusal(f"Resize with max_size={step.max_size}")
     return {"resize_pixels": _pixels(step.size), "interpolation": _value(step.interpolation)}
 
 
@@ -79,7 +79,7 @@ def _crop(step: Any) -> dict[str, Any]:
     return {"crop_pixels": _pixels(step.size)}
 
 
-def _scaled(_step: Any) -> dict[str, Any]:
+def _scale(_step: Any) -> dict[str, Any]:
     return {"value_range": "0..1"}
 
 
@@ -89,15 +89,15 @@ def _bytes(_step: Any) -> dict[str, Any]:
 
 def _float(step: Any) -> dict[str, Any]:
     if str(step.dtype) != "torch.float32":
-        raise _refused(f"{step!r}: inputs are float32")
-    return _scaled(step) if getattr(step, "scale", True) else {}
+        raise _refusal(f"{step!r}: inputs are float32")
+    return _scale(step) if getattr(step, "scale", True) else {}
 
 
 def _moments(step: Any) -> dict[str, Any]:
     return {name: tuple(float(x) for x in getattr(step, name)) for name in ("mean", "std")}
 
 
-def _nothing(_step: Any) -> dict[str, Any]:
+def _skip(_step: Any) -> dict[str, Any]:
     return {}
 
 
@@ -109,25 +109,25 @@ def _value(interpolation: Any) -> str:
     return str(getattr(interpolation, "value", interpolation))
 
 
-def _refused(what: str) -> InvalidRequestError:
-    return InvalidRequestError(f"preprocess has {what}: the server can't do that. {_WAY}")
+def _refusal(what: str) -> InvalidRequestError:
+    return InvalidRequestError(f"`preprocess` has {what}: the server can't apply that. {_WAY}")
 
 
-PLACES: dict[str, tuple[int, Callable[[Any], dict[str, Any]]]] = {
+STEPS: dict[str, tuple[int, Callable[[Any], dict[str, Any]]]] = {
     "Resize": (1, _resize),
     "CenterCrop": (2, _crop),
-    "ToTensor": (3, _scaled),
-    "MaybeToTensor": (3, _scaled),
+    "ToTensor": (3, _scale),
+    "MaybeToTensor": (3, _scale),
     "PILToTensor": (3, _bytes),
     "ToImage": (3, _bytes),
     "ConvertImageDtype": (4, _float),
     "ToDtype": (4, _float),
     "Normalize": (5, _moments),
-    "ToPureTensor": (6, _nothing),
+    "ToPureTensor": (6, _skip),
 }
-"""Steps by the names of their classes: their place in the order, and the fields that they say."""
+"""Steps by the names of their classes: their place in the order, and how to read their fields."""
 
 _PRESET = "ImageClassification"
 
 _TO_RGB = frozenset({"RGB", "_convert_to_rgb", "_convert_image_to_rgb"})
-"""Steps, classes or functions, that make images RGB, which the server's are from the start."""
+"""Steps, classes or functions, that convert images to RGB, as the server always does."""

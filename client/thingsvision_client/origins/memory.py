@@ -52,7 +52,15 @@ def remember(array: Array, origin: Mapping[str, Any]) -> None:
     key = id(owner)
     known = _MEMORIES.setdefault(key, (weakref.ref(owner, lambda _: _MEMORIES.pop(key, None)), []))
     row_bytes = array.nbytes // len(array)
-    known[1].append(_Memory(_address(array), array.nbytes, row_bytes, array.dtype, dict(origin)))
+    known[1].append(
+        _Memory(
+            start=_address(array),
+            byte_count=array.nbytes,
+            row_bytes=row_bytes,
+            dtype=array.dtype,
+            origin=dict(origin),
+        )
+    )
 
 
 def origin_of(array: Array) -> Mapping[str, Any] | None:

@@ -14,7 +14,7 @@ from ..client import shared_client
 from ..errors import InvalidRequestError
 from ..library.extractor import Extractor, check_device, get_extractor
 from ..library.outline import outline
-from ..library.parameters import full_name
+from ..library.parameters import qualified_model_name
 from ..utils.data import DataLoader
 from ..utils.transforms import BACKENDS, ServerTransforms
 from .catalogue import find_model
@@ -82,7 +82,7 @@ class Model:
         self.model_path = model_path
         self.backend = backend
         parameters = dict(model_parameters or {})
-        name = full_name(model_name, parameters)
+        name = qualified_model_name(model_name, parameters)
         if source is None:
             found = find_model(shared_client(server), name, backend)
             source, name = found.source, found.name
