@@ -1,4 +1,4 @@
-"""A client of one server: each method is one call; the façades of the library stand on it."""
+"""The client of one server, on which the library's functions are built."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ if TYPE_CHECKING:  # they load numpy and pyarrow, which listing models does not 
 class Client:
     """Calls one server. Threads may share it; close it, or use it in a `with` statement.
 
-    `server` is host:port; without it `connect`'s server is called, else that in the environment
-    variable THINGSVISION_SERVER. `timeout` bounds every call from start to end, in seconds;
+    `server` is host:port; by default the server given to `connect`, else the environment variable
+    THINGSVISION_SERVER. `timeout` bounds every call from start to end, in seconds;
     None means no limit. Nothing is sent before the first call. A model is a `Model` or
     `source/name[@weights]`. Every method raises ThingsvisionError.
     """
@@ -55,7 +55,7 @@ class Client:
 
     @property
     def server(self) -> str:
-        """The address that is called."""
+        """The address of the server."""
         return self._connection.caller.address
 
     def close(self) -> None:
@@ -70,26 +70,26 @@ class Client:
         return FeatureCalls(self._connection)
 
     def models(self, source: str = "", name_glob: str = "") -> list[ModelInfo]:
-        """Return the models that the server can run, of one source and by a glob on their names."""
+        """Return the models that the server can run, by source and a glob on their names."""
         return self._listings.models(source, name_glob)
 
     def modules(self, model: Model | str) -> list[ModuleInfo]:
-        """Return the modules of a model in order of execution; its weights need not be there."""
+        """Return the modules of a model in order of execution; its weights are not needed."""
         return self._listings.modules(model)
 
     def preprocessing(self, model: Model | str) -> Preprocessing | None:
         """Return how images become inputs with a model's pretrained weights.
 
-        None where the server knows that only with the model at hand, as with random and uploaded
-        weights: every extraction tells it in full, in its `provenance`.
+        None if the server knows that only once the model is loaded, as with random and uploaded
+        weights. The `provenance` of every extraction has it in full.
         """
         return self._listings.preprocessing(model)
 
     def server_images(self, folder: str = "") -> list[SentImage]:
         """Return the images below a folder of the server's image root, for `extract` and others.
 
-        They are named by their paths relative to the root, and ordered by folder, then file, by
-        code points. Their files never leave the server. Raises InvalidRequestError.
+        Their names are their paths relative to the root, ordered by folder, then file, by code
+        points. The files never leave the server. Raises InvalidRequestError.
         """
         return self._listings.server_images(folder)
 
@@ -106,7 +106,7 @@ class Client:
     ) -> Extraction:
         """Return the features of all images, one forward pass for all modules.
 
-        Images as arrays are inputs that are preprocessed already. `flatten` gives images x
+        Images given as arrays are inputs that are preprocessed already. `flatten` gives images x
         (everything else, C order). The provenance has the options of the forward pass.
         """
         chosen = ExtractOptions.from_call("Client.extract", options)
@@ -123,10 +123,10 @@ class Client:
         flatten: bool = False,
         progress: Progress | None = None,
     ) -> Extraction:
-        """Return the features of texts, whose names are in the place of those of images.
+        """Return the features of texts; the result's `images` are the names of the texts.
 
-        `texts` are strings, or pairs (name, text). `modules` None takes the model's text tower as
-        a whole: texts x width, in the space of its features of images.
+        `texts` are strings, or pairs (name, text). `modules` None selects the model's complete
+        text tower: texts x width, in the same space as its features of images.
         """
         options = ExtractOptions(batch_size=batch_size)
         result = self._features.extract_texts(model, texts, modules, options, progress=progress)
@@ -142,8 +142,8 @@ class Client:
     ) -> FeatureStream:
         """Return an iterator of (image names, {module: rows x shape}) in flat memory.
 
-        It tells the provenance before the first row. The arrays are read-only. Only an iterator
-        read to its end proves the reply complete.
+        Its provenance is known before the first row. The arrays are read-only. Only an iterator
+        that is read to its end proves the reply complete.
         """
         chosen = ExtractOptions.from_call("Client.stream", options)
         return self._features.stream(model, images, modules, chosen)
@@ -163,7 +163,7 @@ class Client:
         """Return an RDM of the images per module; features stay on the server.
 
         `metric` is `correlation`, `cosine`, `euclidean` or `gaussian`. The RDM is computed in
-        float64 and comes as `dtype`. All else is as in `extract`. Warns with
+        float64 and returned as `dtype`. The rest is as in `extract`. Warns with
         UndefinedDistanceWarning.
         """
         chosen = ExtractOptions.from_call("Client.rdm", options, sends_features=False)
@@ -180,9 +180,9 @@ class Client:
         dtype: str = "float32",
         progress: Progress | None = None,
     ) -> RDMs:
-        """Return an RDM per array of ready features (images x shape), which are uploaded.
+        """Return an RDM per array of your own features (images x shape), which are uploaded.
 
-        One array gives the RDM `features`; `names` are of the rows, 0, 1, ... without them.
+        A single array gives the RDM `features`; `names` are the rows' names, by default 0, 1, ...
         """
         return self._features.rdm_of(features, names, metric=metric, dtype=dtype, progress=progress)
 
@@ -200,11 +200,12 @@ class Client:
     ) -> PCA:
         """Fit a PCA of each module on the features of images, which stay on the server.
 
-        The server keeps it, for `Reduction(pca=...)` with its `sha256` or `name`. `name` may be
-        that of the set of images, and stand for a PCA of each model; the same call again returns
-        what is there. `components` are at most the values of a module, and one less than images.
-        `reduction` is done before, and all else is as in `extract`: features that are to be
-        reduced need the same. The PCA is exact: mean and principal axes, sums in float64.
+        The server stores it, for `Reduction(pca=...)` with its `sha256` or `name`. `name` may name
+        the set of images, and stand for a PCA of each model; the same call again returns the
+        stored PCA. `components` is at most the number of a module's values, and less than the
+        number of images. `reduction` is applied first, and the rest is as in `extract`; features to
+        be reduced later need the same options. The PCA is exact: mean and principal axes, with
+        sums in float64.
         """
         chosen = ExtractOptions.from_call("Client.fit_pca", options, sends_features=False)
         return self._features.fit_pca(
@@ -212,26 +213,26 @@ class Client:
         )
 
     def pcas(self) -> list[PCA]:
-        """Return the PCAs that the server keeps, the oldest first."""
+        """Return the PCAs on the server, the oldest first."""
         return self._pcas.pcas()
 
     def delete_pca(self, pca: str) -> int:
-        """Delete a PCA by its SHA-256, or a name that only one has; return the bytes that it gave.
+        """Delete a PCA by its SHA-256 or its unique name, and return the number of bytes freed.
 
-        Raises UnknownPCAError, and InvalidRequestError where several have the name.
+        Raises UnknownPCAError, and InvalidRequestError if several have the name.
         """
         return self._pcas.delete_pca(pca)
 
     def load(self, model: Model | str, progress: LoadProgress | None = None) -> ResidentModel:
-        """Load a model ahead of its first use, and return it as it lies in memory."""
+        """Load a model before its first use, and return it as it is in memory."""
         return self._models.load(model, progress)
 
     def unload(self, model: Model | str) -> int:
-        """Free a model's memory on the device, and return how many bytes that gave."""
+        """Free a model's memory on the device, and return the number of bytes freed."""
         return self._models.unload(model)
 
     def pin(self, model: Model | str, pinned: bool = True) -> ResidentModel:
-        """Keep a model in memory until it is unpinned (loads it if need be), or let it go."""
+        """Keep a model in memory until it is unpinned (and load it if necessary), or unpin it."""
         return self._models.pin(model, pinned)
 
     def residency(self) -> Residency:
@@ -241,46 +242,46 @@ class Client:
     def upload_weights(self, path: str | Path) -> str:
         """Send a file of weights and return its SHA-256: `Model(source, name, "sha256:...")`.
 
-        Weights are a state dict (safetensors, or saved by PyTorch) or a Keras file. A server that
-        has the file is sent nothing; a broken upload goes on where it stopped.
+        Weights are a state dict (safetensors, or saved by PyTorch) or a Keras file. Nothing is sent
+        if the server has the file; an interrupted upload resumes where it stopped.
         """
         return self._models.upload_weights(path)
 
     def upload_model(
         self, path: str | Path, preprocessing: Preprocessing | Mapping[str, Any] | None = None
     ) -> Model:
-        """Send a whole model (.pt2 of torch.export, .onnx, .keras) and return it, `own/SHA256`.
+        """Send a complete model (.pt2 of torch.export, .onnx, .keras) and return it, `own/SHA256`.
 
         `preprocessing` says how images become its inputs, e.g. `Preprocessing(resize_pixels=256,
         crop_pixels=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))` or such a dict.
-        Without it the model takes tensors only. It is kept with the file: another declaration
-        for the same file is an InvalidRequestError.
+        Without it the model takes tensors only. It is stored with the file: declaring another for
+        the same file is an InvalidRequestError.
         """
         return self._models.upload_model(path, preprocessing)
 
     def uploads(self) -> list[Upload]:
-        """Return the files that were uploaded to the server, the oldest first."""
+        """Return the uploaded files on the server, the oldest first."""
         return self._models.uploads()
 
     def delete_upload(self, sha256: str) -> int:
-        """Delete an uploaded file, and return how many bytes that gave.
+        """Delete an uploaded file, and return the number of bytes freed.
 
-        Raises UnknownWeightsError, and ModelInUseError while a model of it is in memory.
+        Raises UnknownWeightsError, and ModelInUseError while a model uses it in memory.
         """
         return self._models.delete_upload(sha256)
 
 
 def connect(server: str) -> Client:
-    """Make host:port the server of this process, and return its client.
+    """Make host:port the default server of this process, and return its client.
 
-    Nothing is sent: a server that is not there is an UnavailableError at the first call.
+    Nothing is sent: a missing server raises UnavailableError at the first call.
     """
     set_default_address(server)
     return shared_client(server)
 
 
 def shared_client(server: str | None = None) -> Client:
-    """Return the process's one client of a server, found as `Client` finds it."""
+    """Return this process's shared client of a server, which is found as in `Client`."""
     return _client_at(resolve_address(server))
 
 

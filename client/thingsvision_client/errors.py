@@ -1,24 +1,24 @@
-"""Everything that can go wrong for a user, as one tree; knows nothing of gRPC (see `status.py`).
+"""The errors that users see, as one tree. `rpc/status.py` makes them from gRPC statuses.
 
 ThingsvisionError
 ├── NoServerError              no server was named
-├── InvalidRequestError        what was asked for makes no sense (also a ValueError)
+├── InvalidRequestError        the request is invalid (also a ValueError)
 │   ├── UnknownModuleError     the model has no such module
 │   ├── NotExtractableError    the module's output is not one row per image
 │   ├── ImageError             one image can't be used; names it
-│   ├── InvalidWeightsError    an uploaded file is broken, or more than can be read without code
+│   ├── InvalidWeightsError    an uploaded file is broken, or needs code to be read
 │   ├── WeightsMismatchError   a state dict does not fit the model
 │   └── PCAMismatchError       a PCA was fitted on other features
-├── NotFoundError              the server does not know what was named (also a ValueError)
+├── NotFoundError              the server does not have what was named (also a ValueError)
 │   ├── UnknownSourceError  UnknownModelError  UnknownWeightsError  UnknownImageError
 │   ├── UnknownPCAError
 │   └── NotResidentError       the model is not in memory
-├── PreconditionError          right request, wrong state of the server
+├── PreconditionError          the request is valid, but not in the server's present state
 │   ├── WeightsMissingError    pretrained weights are not on this server
 │   ├── ModelTooLargeError     the model can never fit the device's budget
 │   ├── ModelInUseError        the model is used or pinned, so it can't be unloaded
 │   └── ModuleNeverRunsError   the module takes no part in a forward pass
-├── ExhaustedError             a limit of the server was met
+├── ExhaustedError             a limit of the server was reached
 │   ├── DeviceMemoryError      the device ran out of memory for one single image
 │   └── StorageError           the disk for weights or spilled features is full
 ├── UnavailableError           nothing answers at the server's address
@@ -27,13 +27,13 @@ ThingsvisionError
 ├── DeadlineError              the timeout that the user gave has passed
 ├── StoppedError               the call was cancelled before its end
 ├── UnsupportedError           the server is too old for this call
-├── RefusedError               the server, or a proxy before it, does not let this user in
+├── RefusedError               the server, or a proxy before it, denies access
 ├── IncompleteReplyError       the reply ended early, or its counts differ
-├── ChecksumError              bytes arrived other than they were sent
+├── ChecksumError              data was corrupted in transit
 ├── ServerError                the server failed; its log has the request id
 └── MissingDependencyError     an optional package is not installed (also an ImportError)
 
-Classes that a server raises too are named as there: the name travels in the reply.
+Classes that the server raises as well have the same name there, which the reply carries.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ from collections.abc import Sequence
 
 
 class ThingsvisionError(Exception):
-    """The root.
+    """The root of all errors.
 
     `request_id` is the id under which the server logged the call, or empty; `field` is the
-    field of the request at fault and `subject` the value that is wrong, where the server says.
+    field of the request at fault and `subject` the wrong value, if the server names them.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class NoServerError(ThingsvisionError):
 
 
 class InvalidRequestError(ThingsvisionError, ValueError):
-    """What was asked for makes no sense."""
+    """The request is invalid."""
 
 
 class UnknownModuleError(InvalidRequestError):
@@ -91,7 +91,7 @@ class ImageError(InvalidRequestError):
 
 
 class InvalidWeightsError(InvalidRequestError):
-    """A file is broken, of no known format, or can't be used without running code."""
+    """A file is broken, has an unknown format, or can't be used without running code."""
 
 
 class WeightsMismatchError(InvalidRequestError):
@@ -99,11 +99,11 @@ class WeightsMismatchError(InvalidRequestError):
 
 
 class PCAMismatchError(InvalidRequestError):
-    """A PCA was fitted on other features than those that it should reduce."""
+    """A PCA was fitted on other features than it should reduce."""
 
 
 class NotFoundError(ThingsvisionError, ValueError):
-    """The server does not know what was named."""
+    """The server does not have what was named."""
 
 
 class UnknownSourceError(NotFoundError):
@@ -123,7 +123,7 @@ class UnknownImageError(NotFoundError):
 
 
 class UnknownPCAError(NotFoundError):
-    """The server keeps no PCA of that SHA-256 or name."""
+    """The server has no PCA with that SHA-256 or name."""
 
 
 class NotResidentError(NotFoundError):
@@ -131,7 +131,7 @@ class NotResidentError(NotFoundError):
 
 
 class PreconditionError(ThingsvisionError):
-    """The request is right, the server's state is not."""
+    """The request is valid, but not in the server's present state."""
 
 
 class WeightsMissingError(PreconditionError):
@@ -151,7 +151,7 @@ class ModuleNeverRunsError(PreconditionError):
 
 
 class ExhaustedError(ThingsvisionError):
-    """A limit of the server was met."""
+    """A limit of the server was reached."""
 
 
 class DeviceMemoryError(ExhaustedError):
@@ -159,7 +159,7 @@ class DeviceMemoryError(ExhaustedError):
 
 
 class StorageError(ExhaustedError):
-    """A disk of the server is full, or that on which features are written fails."""
+    """A disk of the server is full, or writing features to a disk fails."""
 
 
 class UnavailableError(ThingsvisionError):
@@ -187,7 +187,7 @@ class UnsupportedError(ThingsvisionError):
 
 
 class RefusedError(ThingsvisionError):
-    """The server, or a proxy before it, does not let this user in."""
+    """The server, or a proxy before it, denies access."""
 
 
 class IncompleteReplyError(ThingsvisionError):
@@ -195,11 +195,11 @@ class IncompleteReplyError(ThingsvisionError):
 
 
 class ChecksumError(ThingsvisionError):
-    """Bytes arrived other than they were sent."""
+    """Data was corrupted in transit."""
 
 
 class ServerError(ThingsvisionError):
-    """The server failed in a way that is no fault of the request."""
+    """The server failed, through no fault of the request."""
 
 
 class MissingDependencyError(ThingsvisionError, ImportError):

@@ -61,6 +61,15 @@ def test_import_loads_nothing_heavy() -> None:
     assert not HEAVY & set(loaded)
 
 
+def test_listing_models_loads_neither_numpy_nor_pyarrow(server: Any) -> None:
+    code = (
+        "import sys, thingsvision_client as c; "
+        f"assert c.connect({server.address!r}).models('torchvision', 'alexnet'); "
+        "print(*sys.modules)"
+    )
+    assert not {"numpy", "pyarrow"} & set(run(code).split())
+
+
 def test_everything_else_needs_no_framework() -> None:
     code = (
         "import sys, thingsvision_client as c; [getattr(c, name) for name in c.__all__]; "

@@ -6,14 +6,12 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..values.options import OPTIONS, ExtractOptions
 from ..values.preprocessing import PreprocessingOverrides
+from ..values.provenance import Provenance
 from ..values.reductions import Reduction
-
-if TYPE_CHECKING:
-    from ..values.provenance import Provenance
 
 
 @dataclass(frozen=True)
@@ -46,8 +44,6 @@ def describe(provenance: Provenance, request: Request, kind: str = "encoded") ->
 
 def provenance_fields() -> list[str]:
     """Return the names of what a server tells of every extraction, model and device included."""
-    from ..values.provenance import Provenance
-
     return [field.name for field in fields(Provenance)]
 
 
