@@ -61,7 +61,7 @@ def get_extractor_from_model(
     network = _Network(model, forward_fn, preprocessing, input_shape)
     sent, changes = _KINDS[backend](client, network)
     options = ExtractOptions(preprocessing=changes)
-    return Extractor(ServedModel(client, sent, backend, options, flatten_fn))
+    return Extractor(ServedModel(client, sent, backend, options=options, flatten_fn=flatten_fn))
 
 
 @dataclass(frozen=True)

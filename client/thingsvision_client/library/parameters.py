@@ -1,4 +1,4 @@
-"""What `model_parameters` say: which network, which weights; knows no model's name."""
+"""Reads `model_parameters`: which network, which weights, which options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What computed features and how, in words that JSON knows; knows no images and no file."""
+"""What computed features and how, as JSON values."""
 
 from __future__ import annotations
 
