@@ -1,4 +1,4 @@
-"""Real servers over real sockets, real photographs, and the reference data where it is there."""
+"""Real servers over real sockets, real photographs, and the reference data if it is installed."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import structlog
 
 from support.checkout import CHECKOUT
 from support.serving import TestServer, serving, use_a_lanes_cores
+from support.stock_calls import StockCaller, stock_calls
 from thingsvision_client import Client
 
 
@@ -30,9 +31,16 @@ def client(server: TestServer) -> Iterator[Client]:
         yield connected
 
 
+@pytest.fixture
+def stock(server: TestServer) -> Iterator[StockCaller]:
+    """A caller of the shared server by the generated stubs alone."""
+    with stock_calls(server.address) as caller:
+        yield caller
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of reference data; tests that need it are skipped where it is not."""
+    """The folder of reference data; tests that need it are skipped without it."""
     default = CHECKOUT.parent / "shared" / "data"
     folder = Path(os.environ.get("THINGSVISION_SHARED_DATA", default))
     if not folder.is_dir():

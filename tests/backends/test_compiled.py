@@ -1,4 +1,4 @@
-"""A graph stands for a program only where it gives the same bits."""
+"""A graph replaces a program only if it gives the same bits."""
 
 from __future__ import annotations
 

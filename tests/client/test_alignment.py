@@ -1,4 +1,4 @@
-"""Alignment: the formula, where transforms are looked for, and what is refused."""
+"""Alignment: the formula, where transforms are searched for, and which are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CKA and what is done to features before it, against references written another way."""
+"""CKA and the preparation of features for it, against independent references."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def biased(k: np.ndarray, l: np.ndarray) -> float:  # noqa: E741 - the paper's l
 
 
 def unbiased(k: np.ndarray, l: np.ndarray) -> float:  # noqa: E741
-    """Song et al. 2012, equation 5, which knows no U-centring (but for a constant factor)."""
+    """Song et al. 2012, equation 5, without U-centring (but for a constant factor)."""
     n, ones = len(k), np.ones(len(k))
     k, l = k - np.diag(np.diag(k)), l - np.diag(np.diag(l))  # noqa: E741
     return float(

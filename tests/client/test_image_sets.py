@@ -24,7 +24,7 @@ SYNSETS = ["n02510455", "n02123045", "n02124075", "n03792782"]
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory, as that of a script."""
+    """A working directory, as a script has one."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -45,7 +45,7 @@ def loader(**choices: Any) -> DataLoader:
 
 
 def rows(found: DataLoader) -> dict[str, int]:
-    """Return names and targets of rows; the names are those written for the user."""
+    """Return names and targets of rows; the names are read from the file written for the user."""
     written = Path("out/file_names.txt").read_text(encoding="utf-8").splitlines()
     assert written == found.dataset.names
     assert found.dataset.targets.shape == (len(written), 1)

@@ -1,4 +1,4 @@
-"""The origin of features stays with arrays and their rows, and lies beside files of them."""
+"""The origin of features stays with arrays and their rows, and is saved beside their files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reference RDMs as users give them, and statistics where rsatoolbox is not there."""
+"""Reference RDMs as users give them, and statistics without rsatoolbox."""
 
 from __future__ import annotations
 

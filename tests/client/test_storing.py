@@ -179,7 +179,7 @@ def test_image_names_go_in_where_rows_have_names(tmp_path: Path) -> None:
 
 
 def extracted(names: list[str], kind: str = "encoded") -> npt.NDArray:
-    """Features of images of these names, as if a server had just given them."""
+    """Return features of images with these names, as a server returns them."""
     array = RNG.normal(size=(len(names), 3)).astype("float32")
     images = tuple(Fingerprint(name, "0" * 64) for name in names)
     remember(array, {"module": "fc", "input": kind, "images": images})

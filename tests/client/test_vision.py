@@ -1,4 +1,4 @@
-"""The paper's names: parameters, spellings, loops of one's own, scores and the prompt."""
+"""The paper's names: parameters, spellings, user-defined loops, scores and the prompt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Uploads as a user makes them: what is declared, what is printed, and what can't be read."""
+"""Uploads as a user makes them: their declarations, their output, and unreadable files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is remembered of a walk, a line of JSON each; knows no model."""
+"""Records of walks, a line of JSON each."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Walk:
     date: str
     versions: dict[str, str]
     run_shape: list[int] = field(default_factory=list)
-    """Shape of the inputs of the forward pass; empty where there was none."""
+    """Shape of the inputs of the forward pass; empty if there was none."""
 
     @property
     def model(self) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,6 @@ from thingsvision_server.rpc.status import code_of, internal_status, status_of
 
 TRAILER_BYTES = 8 * 1024
 """What a stock client takes of HTTP/2 trailers; it then drops the call's real status."""
-
-
-@pytest.fixture
-def stock(server: Any) -> Iterator[StockCaller]:
-    with stock_calls(server.address) as caller:
-        yield caller
 
 
 def test_a_bad_module_is_a_bad_request_with_near_matches(stock: StockCaller) -> None:

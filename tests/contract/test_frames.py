@@ -1,4 +1,4 @@
-"""Frames written by hand are what protobuf reads, and those of protobuf are read as well."""
+"""Protobuf reads frames written by hand, and frames written by protobuf are read."""
 
 from __future__ import annotations
 

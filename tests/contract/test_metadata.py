@@ -13,7 +13,7 @@ import grpc
 import numpy as np
 import pytest
 
-from support.stock_calls import StockCaller, extraction, image, spec, stock_calls
+from support.stock_calls import StockCaller, extraction, image, spec
 from thingsvision_client import Client, Model
 from thingsvision_client.errors import ThingsvisionError
 from thingsvision_client.images.image import ImageContent
@@ -92,12 +92,6 @@ def test_the_client_names_the_model_in_every_call(
             assert sent["x-model"] == model_id
             assert len(sent["x-request-id"]) == 32
         assert {name for name, _, _ in calls} == {path.rpartition("/")[2] for path in RPCS}
-
-
-@pytest.fixture
-def stock(server: Any) -> Iterator[StockCaller]:
-    with stock_calls(server.address) as caller:
-        yield caller
 
 
 REQUESTS = {

@@ -77,7 +77,7 @@ def test_every_error_has_a_status_and_a_class_of_the_client(
 
 
 def test_the_root_has_no_status() -> None:
-    """Raise a class that says what is wrong; the root would reach users as a bug."""
+    """A specific class says what is wrong; the root would reach users as a bug."""
     assert ThingsvisionError not in CODES
 
 

@@ -38,7 +38,7 @@ def pages_server(
 
 @pytest.fixture
 def reader(reader_images: Path, tmp_path: Path) -> Path:
-    """A folder of images of one's own, for what a page writes."""
+    """A folder with its own images, for the files that a page writes."""
     for name in ("photos", "images"):
         shutil.copytree(reader_images / name, tmp_path / name)
     return tmp_path

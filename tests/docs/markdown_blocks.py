@@ -13,7 +13,7 @@ _FENCE = re.compile(r"^( *)```(\w*)\s*$")
 
 @dataclass(frozen=True)
 class Block:
-    """Code between fences; `line` is that of the opening fence, from 1."""
+    """Code between fences; `line` is the line of the opening fence, from 1."""
 
     page: Path
     line: int

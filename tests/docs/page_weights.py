@@ -30,10 +30,10 @@ NETWORKS: Mapping[str, Callable[[], nn.Module]] = {
     "custom/cornet-s.imagenet": cornet_s,
     "custom/clip/ViT-B-32.openai": _clip,
 }
-"""Networks, by where a server looks for their weights."""
+"""Networks, by the path where a server looks for their weights."""
 
 _TRAINED = {"torchvision/squeezenet1_0.IMAGENET1K_V1": "squeezenet1_0-imagenet.pth"}
-"""Those of which trained weights are in the reference data, where that is there."""
+"""Networks whose trained weights are in the reference data, if it is installed."""
 
 
 def write_weights(folder: Path) -> None:

@@ -51,7 +51,7 @@ def _imported(path: str) -> Any:
 
 
 def _contents(thing: Any) -> Iterator[Any]:
-    """Yield a function or class, or those that a module defines."""
+    """Yield a function or class, or all functions and classes that a module defines."""
     if not isinstance(thing, ModuleType):
         yield thing
         return

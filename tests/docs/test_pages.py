@@ -19,7 +19,7 @@ RUN = {"python", "sh"}
 """Languages of blocks that are run."""
 
 SHOWN = {"bash", "pycon", "text"}
-"""Languages of those that are not: installing, starting servers, prompts, what is printed."""
+"""Languages of blocks that are not run: installing, starting servers, prompts, what is printed."""
 
 PAGES = ["../README.md", *sorted(p.relative_to(DOCS).as_posix() for p in DOCS.rglob("*.md"))]
 RUNNABLE = [page for page in PAGES if any(block.language in RUN for block in blocks(DOCS / page))]
@@ -40,7 +40,7 @@ PRINTS = {
     "paper.md": ["(5, 43264) (5, 1)"],
     "rsa.md": ["human IT   features.12   0.3727", "0.372730", "0.495938"],
 }
-"""What pages print, beside other things."""
+"""Parts of the output of pages."""
 
 
 @pytest.mark.parametrize("page", PAGES)

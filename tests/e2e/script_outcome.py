@@ -1,4 +1,4 @@
-"""What a script of a user did, for the test that runs it in a child: what was said, and arrays."""
+"""The outcome of a user's script for the test that runs it in a child: texts and arrays."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ARRAYS: dict[str, np.ndarray] = {}
 
 
 def refusal(call: Callable[[], Any]) -> str:
-    """Return what is raised, as text."""
+    """Return the exception that is raised, as text."""
     try:
         call()
     except Exception as error:

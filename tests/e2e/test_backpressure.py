@@ -1,4 +1,4 @@
-"""Readers that stop, die or run out of time: they cost the server neither memory nor the device."""
+"""Clients that stop, die or time out cost the server neither memory nor the device."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def lease_counts(client: Client) -> dict[str, int]:
 
 @contextmanager
 def most_memory(server: ServerProcess) -> Iterator[list[int]]:
-    """Keep the most memory that the server had while the context lasted, in a list of one."""
+    """Record the peak memory of the server in the context, as a list of one."""
     most, over = [server.resident_bytes], threading.Event()
 
     def watch() -> None:
@@ -96,7 +96,7 @@ def serve_others(client: Client, pictures: list[bytes]) -> None:
 def test_a_client_that_stops_reading_costs_little_memory_and_no_other_clients_time(
     tmp_path: Path, pictures: list[bytes]
 ) -> None:
-    """A server at work has its ups and downs of memory: growth counts from its level at work."""
+    """The memory of a busy server varies: growth counts from its peak while busy."""
     image_count = ASKED_BYTES // ALEXNET_ROW_BYTES
     with (
         server_process(tmp_path) as server,
@@ -250,7 +250,7 @@ def test_an_expired_request_stops_the_device(
 
 
 def assert_lease_back(client: Client, left: float | None = None) -> None:
-    """Fail where the reader left a second ago, or as long ago as a full batch takes here."""
+    """Fail if the lease comes back after a second, or after two full batches on this machine."""
     left = left or time.monotonic()
     while lease_counts(client)[SQUEEZENET]:
         time.sleep(0.01)
@@ -316,7 +316,7 @@ def test_images_that_were_ready_when_their_client_cancelled_are_counted(
     before = figure(server, counter)
     stream = client.stream(SQUEEZENET, endless(pictures), SQUEEZENET_MODULE)
     next(stream)
-    # Nobody reads: the device stops, and decoding goes on for two batches only.
+    # Nobody reads: the device stops, and only two more batches are decoded.
     decoded = "thingsvision_decode_seconds_count"
     seen = -1.0
     while figure(server, decoded) != seen:

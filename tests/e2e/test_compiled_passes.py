@@ -1,4 +1,4 @@
-"""Compiled passes by choice: near the usual features, named, and refused where they can't be."""
+"""Compiled passes by choice: close to the default, recorded, and refused if impossible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A device without room: the batch is halved, a single image is refused, the server goes on."""
+"""A device without room: the batch is halved, a single image is refused, the server still works."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def no_more_than(server: ServerProcess, more_bytes: int) -> Iterator[None]:
 
 @contextmanager
 def server_of_large_batches(folder: Path) -> Iterator[tuple[ServerProcess, Client]]:
-    """Start a server that takes all images in one batch, where it has room."""
+    """Start a server that takes all images in one batch, if it has room."""
     with (
         server_process(folder, max_batch=IMAGE_COUNT, max_batch_bytes="1GiB") as server,
         Client(server.address) as client,

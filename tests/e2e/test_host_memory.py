@@ -1,4 +1,4 @@
-"""Models that had to make room: their weights wait in the host's memory, and come back the same.
+"""Offloaded models: their weights wait in the host's memory, and are restored bit for bit.
 
 A server on a CPU may be told to do so, too; the policy is the same.
 """
@@ -163,7 +163,7 @@ def test_an_unload_of_a_model_that_is_being_offloaded_frees_it(
 def test_a_thrashing_crowd_gets_right_features(
     start_server: Callable[..., Any], photos: list[Path]
 ) -> None:
-    """Four clients who want five models in room for one and a half, with room for two beside."""
+    """Four clients ask for five models with room for one and a half, and host memory for two."""
     budgets = {"device_memory": ROOM_FOR_ONE, "host_memory": 2 * SQUEEZENET_BYTES}
     with start_server(**budgets) as server:
 

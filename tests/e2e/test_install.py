@@ -47,7 +47,7 @@ numpy.save(result, extraction.features[module])
 
 
 def uv(*arguments: str | Path) -> None:
-    """Run uv; skip where no package index can be reached."""
+    """Run uv; skip if no package index can be reached."""
     command = [sys.executable, "-m", "uv", *map(str, arguments)]
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode and any(sign in result.stderr.lower() for sign in UNREACHABLE):

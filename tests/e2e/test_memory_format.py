@@ -176,7 +176,7 @@ def test_files_tell_it_and_are_verified_with_it(
     found = verify(path, server=server.address)
     assert [one.verdict for one in found.modules] == ["equal"]
     assert found.notes == ()
-    # Recomputed the other way it is only near: the format told is the one that is used.
+    # Recomputed in the other format it is only close: the recorded format is the one in use.
     told["choices"] = {}
     (tmp_path / "features.npy.json").write_text(json.dumps(told))
     found = verify(path, server=server.address)

@@ -63,7 +63,7 @@ def said(torch_run: tuple[Outcome, dict[str, np.ndarray]]) -> Outcome:
 def same(
     torch_run: tuple[Outcome, dict[str, np.ndarray]],
 ) -> Callable[[str], dict[str, np.ndarray]]:
-    """Check that a scenario's features are those of PyTorch itself, and return them."""
+    """Check that a scenario's features equal PyTorch's own, and return them."""
 
     def check(scenario: str) -> dict[str, np.ndarray]:
         arrays = torch_run[1]

@@ -1,4 +1,4 @@
-"""Features made smaller or quicker by choice: what comes, what is told, what is refused."""
+"""Features reduced or computed faster by choice: their values, their record, and refusals."""
 
 from __future__ import annotations
 

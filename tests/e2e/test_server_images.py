@@ -1,4 +1,4 @@
-"""Images that lie on the server: kept ones are sent once, those of its image root never."""
+"""Images on the server: cached images are sent once, images below its root never."""
 
 from __future__ import annotations
 

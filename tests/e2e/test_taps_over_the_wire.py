@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,8 @@ import pyarrow as pa
 import pytest
 
 from support.closeness import assert_close
-from support.serving import TestServer
-from support.stock_calls import StockCaller, stock_calls
+from support.stock_calls import StockCaller
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
-
-
-@pytest.fixture
-def stock(server: TestServer) -> Iterator[StockCaller]:
-    with stock_calls(server.address) as caller:
-        yield caller
 
 
 def request(

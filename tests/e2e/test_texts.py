@@ -1,4 +1,4 @@
-"""Features of texts through the network equal those of open_clip used directly."""
+"""Features of texts over the wire equal those of open_clip itself."""
 
 from __future__ import annotations
 

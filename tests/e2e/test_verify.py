@@ -1,4 +1,4 @@
-"""`verify` says whether a file of features still holds, and what changed where it does not."""
+"""`verify` says whether a file of features still holds, and if not, what changed."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def check(server: TestServer) -> Verify:
 
 
 def edit(path: Path, **changes: Any) -> None:
-    """Change what lies beside a file, as if it had been made otherwise."""
+    """Change the metadata beside a file, as if it had been made differently."""
     beside = path.with_name(f"{path.name}.json")
     told = json.loads(beside.read_text("utf-8"))
     beside.write_text(json.dumps({**told, **changes}), "utf-8")

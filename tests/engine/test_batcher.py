@@ -85,7 +85,7 @@ class Bench:
         return int(self._sample("thingsvision_queue_depth"))
 
     def passes_up_to(self, images: int) -> int:
-        """Return how many passes had at most so many images (a bound of the histogram)."""
+        """Return the number of passes with at most this many images (a bound of the histogram)."""
         return int(self._sample("thingsvision_batch_images_bucket", {"le": f"{images}.0"}))
 
     def _sample(self, name: str, labels: dict[str, str] | None = None) -> float:

@@ -1,4 +1,4 @@
-"""What was kept for work goes when there is none for some time, and not in the middle of it."""
+"""Memory that is kept for passes is released after an idle time, and never during work."""
 
 from __future__ import annotations
 

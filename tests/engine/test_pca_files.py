@@ -1,4 +1,4 @@
-"""Files of PCAs: of any number of images, and those that earlier versions wrote."""
+"""Files of PCAs: of any number of images, and as earlier versions wrote them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RDMs against scipy in float64, and where scipy is no reference, against longer arithmetic."""
+"""RDMs against scipy in float64, or against longer arithmetic if scipy is not exact enough."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""On Linux freed memory stays with the server unless told otherwise; no bit changes by it."""
+"""On Linux the server keeps freed memory by default; features stay bit-identical."""
 
 from __future__ import annotations
 

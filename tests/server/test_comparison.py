@@ -119,7 +119,7 @@ def large_request(rows: int, values: int, release: Callable[[], None]) -> Iterat
 
 
 def test_a_cancelled_comparison_stops(start_server: Callable[..., Any]) -> None:
-    """5,000 images of 20,000 values: 40 s of work on a small machine, told about every second."""
+    """5,000 images of 20,000 values: 40 s on a small machine, with progress about every second."""
     with start_server() as server, stock_calls(server.address) as stock:
         sent: list[bool] = []
         request = large_request(5_000, 20_000, lambda: sent.append(True))

@@ -32,7 +32,7 @@ from thingsvision_server.sources.base import ModelKey, Pretrained, Random
 from thingsvision_server.sources.custom.dreamsim.files import merge_adapter
 
 RANK, ALPHA = 4, 2.0
-"""Of the adapters made here; an adapter's own configuration tells them."""
+"""Of the adapters made here; read from the configuration of an adapter."""
 
 OF_OPENAI = transforms.Normalize(
     (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)

@@ -1,4 +1,4 @@
-"""Checkpoints are fetched where that is allowed, from a hub that speaks huggingface_hub's HTTP."""
+"""Checkpoints are fetched if that is allowed, from a hub with huggingface_hub's HTTP API."""
 
 from __future__ import annotations
 

@@ -335,7 +335,7 @@ def _all_children() -> list[psutil.Process]:
 
 
 _of_others: list[psutil.Process] = []
-"""Those that other tests' servers had started before."""
+"""Processes of other tests' servers, started before."""
 
 
 def test_a_crash_fails_the_request_in_it_and_no_other(client: Client, photos: list[Path]) -> None:

@@ -224,7 +224,7 @@ def test_a_cached_repository_of_the_hub_is_seen(tmp_path: Path) -> None:
 
 
 def test_a_list_sees_the_weights_that_a_load_finds(tmp_path: Path) -> None:
-    """A glance into folders tells the same as looking for each file."""
+    """A snapshot of the folders gives the same as a search for each file."""
     sources = open_sources(tmp_path)
     for name in ("timm/resnet18.a1_in1k.pth", "timm/resnet34.a1_in1k.bin", "timm/x.safetensors"):
         touch(tmp_path / name)

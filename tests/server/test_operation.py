@@ -1,4 +1,4 @@
-"""What whoever runs a server relies on: health, reflection, metrics, the log, and its end."""
+"""What an operator relies on: health, reflection, metrics, the log, and shutdown."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ class OpenRequest:
 def test_the_queue_depth_counts_waiting_images(
     start_server: Callable[..., Any], photos: list[Path]
 ) -> None:
-    """A reader that stops reading has the device stop, and images wait for it."""
+    """If a client stops reading, the device stops, and images wait for it."""
     count, depth = 30, "thingsvision_queue_depth"
     with start_server() as server:
         figure = server.running.metrics.registry.get_sample_value

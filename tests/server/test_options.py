@@ -1,4 +1,4 @@
-"""Options: in `--help`, in the environment, and refused with a sentence where they are wrong."""
+"""Options: in `--help`, in the environment, and refused with a sentence if they are wrong."""
 
 from __future__ import annotations
 

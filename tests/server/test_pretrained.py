@@ -143,7 +143,7 @@ def outputs(model: TorchModel, network: nn.Module, side: int) -> tuple[Any, Any]
 def test_weights_decide_more_than_parameters(
     sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, side: int
 ) -> None:
-    """torchvision rescales the input and drops the auxiliary heads where it loads these."""
+    """torchvision rescales the input and drops the auxiliary heads when it loads these weights."""
     state = seeded(name).state_dict()
     weights = models.get_model_weights(name)["IMAGENET1K_V1"]
     folder = tmp_path / "torch" / "hub" / "checkpoints"

@@ -159,7 +159,7 @@ def test_published_files_load(
     (entry,) = sources["ssl"].entries([name])
     assert [one.state for one in entry.pretrained] == [WeightsState.PRESENT]
     found = load(sources, name)
-    if "pos_embed" in content:  # the network's are those of the file, interpolated
+    if "pos_embed" in content:  # the network interpolates the file's
         own: Any = found.network
         state = dict(network.state_dict()) | {"pos_embed": own.state_dict()["pos_embed"]}
         network.load_state_dict(state)

@@ -1,4 +1,4 @@
-"""Where this checkout and the scripts beside this file lie."""
+"""The folders of this checkout and of the scripts beside this file."""
 
 from __future__ import annotations
 

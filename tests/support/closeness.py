@@ -13,7 +13,7 @@ DEEP = 1e-4
 def assert_close(
     found: Any, expected: Any, part_of_largest: float = 1e-5, *, what: str = ""
 ) -> None:
-    """Fail where values differ by more than a part of the largest expected value.
+    """Fail if values differ by more than a part of the largest expected value.
 
     A sum in float32 is exact to some 1e-7 of its largest term, whatever is left of it: processors
     add in different orders, so that small values may differ by more than a part of their own.

@@ -26,7 +26,7 @@ def shared() -> keras.Model:
 
 
 def odd() -> keras.Model:
-    """Outputs that can't be had: whole numbers, rows that are no images', and too large ones."""
+    """Outputs that cannot be extracted: integers, no row per image, and a huge one."""
     image = layers.Input((8, 8, 3), name="image")
     mean = layers.GlobalAveragePooling2D(name="mean")(image)
     whole = keras.ops.argmax(mean, axis=-1)

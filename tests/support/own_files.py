@@ -83,7 +83,7 @@ def copied(programs: Path, name: str) -> Path:
 
 
 def inputs(photos: list[Path]) -> torch.Tensor:
-    """What the declaration above says, by other means than the server's."""
+    """Preprocess as the declaration above says, without the server's code."""
     made = []
     for path in photos:
         image = Image.open(path).convert("RGB")
@@ -99,7 +99,7 @@ def inputs(photos: list[Path]) -> torch.Tensor:
 
 
 def hooked(net: nn.Module, batch: torch.Tensor, names: list[str]) -> dict[str, np.ndarray]:
-    """The outputs of modules by PyTorch itself; the last where one runs several times."""
+    """PyTorch's own outputs of modules; the last output if one runs several times."""
     found: dict[str, np.ndarray] = {}
     modules = dict(net.named_modules())
     handles = [

@@ -1,4 +1,4 @@
-"""Features of the paper's scripts, and those of each image in a request of its own."""
+"""Features of the paper's scripts, and features of each image in its own request."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def names_in(folder: Path) -> list[str]:
 
 
 def alone(server: TestServer, model: str, root: Path, names: list[str], module: str) -> np.ndarray:
-    """Return the features of images, each of a request of its own, flattened."""
+    """Return flattened features of images, each from its own request."""
     with Client(server.address) as client:
         found = [client.extract(model, [root / name], module, flatten=True) for name in names]
     return np.concatenate([one.features[module] for one in found])
 
 
 def assert_same(features: np.ndarray, expected: np.ndarray) -> None:
-    """Other numbers of images in a pass may round otherwise."""
+    """Compare rows of passes with other numbers of images, which may round differently."""
     assert_close(features, expected)
     assert len({row.tobytes() for row in expected}) == len(expected), "images are alike"

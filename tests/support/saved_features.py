@@ -18,7 +18,7 @@ def save_squeezenet(
     module: str,
     parameters: Mapping[str, Any],
 ) -> Path:
-    """Extract in batches of two, and return the file of features; a JSON file lies beside it."""
+    """Extract in batches of two, and return the file of features, with a JSON file beside it."""
     root, names = photos[0].parent, [photo.name for photo in photos]
     extractor = get_extractor(
         "squeezenet1_0", False, "cpu", "torchvision",

@@ -1,4 +1,4 @@
-"""A real server in a process of its own: for what only a process shows, such as its memory."""
+"""A real server in its own process, for tests of its memory, signals and log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls by the generated stubs alone: what a test wants to send, and how it is refused."""
+"""Calls by the generated stubs alone: any messages, and how they are refused."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class StockCaller:
         return getattr(stub, method)(sent, metadata=metadata, timeout=120)
 
     def refusal(self, method: str, request: Any, metadata: Metadata = ()) -> Refusal:
-        """Return how a call is refused; fail where it is not."""
+        """Return how a call is refused; fail if it is not."""
         try:
             replies = self.call(method, request, metadata)
         except grpc.RpcError as error:

@@ -39,7 +39,7 @@ logging.disable_progress_bar()
 
 
 def vit() -> Any:
-    """Return a classifier: AutoModel leaves its head out, and has a pooler that it lacks."""
+    """Return a classifier: AutoModel drops its head, and adds a pooler."""
     return transformers.ViTForImageClassification(transformers.ViTConfig(**VIT))
 
 
@@ -96,7 +96,7 @@ def save(name: str, folder: Path) -> None:
 
 
 def save_tokenizer(folder: Path) -> None:
-    """Save one that knows five words."""
+    """Save a tokenizer with five words."""
     words = ["<pad>", "<start>", "<end>", "a", "grey", "cat", "sleeps", "<unknown>"]
     vocabulary = {word: number for number, word in enumerate(words)}
     tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="<unknown>"))

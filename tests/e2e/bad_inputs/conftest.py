@@ -1,4 +1,4 @@
-"""A server with low limits, and a caller that checks that it goes on."""
+"""A server with low limits, and a caller that checks that it still works."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def expected(server: TestServer) -> Any:
 
 @pytest.fixture
 def stock(server: TestServer, client: Client, expected: Any) -> Iterator[StockCaller]:
-    """A caller; after the test, the server still does its work, and holds no lease."""
+    """A caller; after the test, the server still works, and holds no lease."""
     with stock_calls(server.address) as caller:
         yield caller
     np.testing.assert_array_equal(features(client)["features.0"], expected["features.0"])

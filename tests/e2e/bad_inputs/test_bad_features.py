@@ -1,4 +1,4 @@
-"""Features to compare that are broken: status and sentence say so, and the server goes on."""
+"""Broken features to compare: status and sentence say so, and the server still works."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Broken images, streams and names: status and sentence say so, and the server goes on."""
+"""Broken images, streams and names: status and sentence say so, and the server still works."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def here(tmp_path: Path, photos: list[Path], monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture
 def connected(server: TestServer, here: Path) -> Path:
-    """The working directory of a process that knows the shared server."""
+    """The working directory of a process that is connected to the shared server."""
     connect(server.address)
     return here
 

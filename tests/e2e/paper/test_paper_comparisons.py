@@ -142,7 +142,7 @@ def test_one_call_compares_a_trained_model_with_brains_and_behaviour(
 def test_what_cannot_be_compared_is_refused_before_anything_is_sent(
     here: Path, monkeypatch: pytest.MonkeyPatch, choices: dict[str, Any], said: str
 ) -> None:
-    connect("127.0.0.1:1")  # where nobody listens
+    connect("127.0.0.1:1")  # no server listens there
     given = {
         "root": "images",
         "out_path": "out",

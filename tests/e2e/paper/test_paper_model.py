@@ -1,4 +1,4 @@
-"""The paper's Model: where models come from, and what their features are."""
+"""The paper's Model: the sources of models, and their features."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from thingsvision_client import vision
 from thingsvision_client.core.rsa import compute_rdm, correlate_rdms
 
 # The paper's appendix; imports, the line about torch.cuda, and what the scan lost aside: the
-# rest of Model's arguments, and `file_format=`, without which the last call is no Python.
+# rest of Model's arguments, and `file_format=`, without which the last call is not Python.
 LISTING = """
 import thingsvision_client.vision as vision
 
@@ -113,7 +113,7 @@ vision.save_targets(targets, out_path, 'npy')
 
 @pytest.fixture(scope="module")
 def alexnet_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestServer]:
-    """A server with weights that stand for those trained on ImageNet."""
+    """A server with random weights in place of the weights trained on ImageNet."""
     weights = tmp_path_factory.mktemp("alexnet")
     (weights / "torchvision").mkdir()
     torch.manual_seed(4)
@@ -207,7 +207,7 @@ class Terminal:
         self._printed = ""
 
     def read_until(self, text: str) -> str:
-        """Return what is printed up to a text, which has to come."""
+        """Return the output up to a text, which has to come."""
         end = time.monotonic() + 60
         while text not in self._printed:
             ready, _, _ = select.select([self._ours], [], [], 1)

@@ -47,7 +47,7 @@ def test_the_library_names_the_pca_beside_its_files(
     assert told["pca"]["images_sha256"] == whole.images_sha256
     assert told["choices"] == {"reduction": {"pca": "library", "seed": 0}}
     assert verify(path, server=server.address).holds
-    # The same name, another PCA: the job that began is not gone on with.
+    # The same name, another PCA: the interrupted job is not resumed.
     client.delete_pca("library")
     client.fit_pca(MODEL, folder, MODULE, components=3, batch_size=8, name="library")
     with pytest.raises(errors.InvalidRequestError, match=f"pca was '{whole.sha256}' and is"):

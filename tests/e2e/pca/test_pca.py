@@ -1,4 +1,4 @@
-"""PCAs fitted on the server: equal to scikit-learn's, told, refused for other features."""
+"""PCAs fitted on the server: equal to scikit-learn's, recorded, refused for other features."""
 
 from __future__ import annotations
 

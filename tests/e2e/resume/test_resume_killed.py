@@ -1,4 +1,4 @@
-"""Processes killed in a long extraction: the same call goes on, and gives the same bits."""
+"""Processes killed in a long extraction: the same call resumes, and gives the same bits."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def free_port() -> int:
 
 @pytest.fixture
 def doomed_server(tmp_path: Path) -> Iterator[ServerProcess]:
-    """A server that a test kills, which the helper that started it does not like."""
+    """A server that a test kills, which `server_process` reports as an error."""
     with (
         pytest.raises(AssertionError, match="ended with -9"),
         server_process(tmp_path, port=free_port()) as server,

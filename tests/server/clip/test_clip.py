@@ -1,4 +1,4 @@
-"""CLIP and OpenCLIP: features of images and of texts are those of open_clip used directly."""
+"""CLIP and OpenCLIP: features of images and of texts equal those of open_clip itself."""
 
 from __future__ import annotations
 

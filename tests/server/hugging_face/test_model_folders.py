@@ -1,4 +1,4 @@
-"""Where checkpoints of `transformers` are found, what is read of them, and what is refused."""
+"""Checkpoints of `transformers`: where they are found, what is read, and which are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What whole models can't do is told: they compute as they were written."""
+"""Limits of whole models are reported: they compute as they were written."""
 
 from __future__ import annotations
 

@@ -166,7 +166,7 @@ def test_a_network_exported_as_it_trains_is_refused(client: Client, programs: Pa
 def test_no_damaged_program_is_more_than_an_invalid_one(
     client: Client, program: Path, photos: list[Path]
 ) -> None:
-    """Values are changed at random, where the archive still is one; all of it stays in JSON."""
+    """Values are changed at random, but the archive and its JSON stay readable."""
     random = np.random.default_rng(0)
     for _ in range(15):
 

@@ -1,4 +1,4 @@
-"""Uploads: resumed where they broke off, kept once, within a quota, listed and deleted."""
+"""Uploads: resumed after an interruption, kept once, within a quota, listed and deleted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torchvision import models
 
 from support.serving import TestServer, serving
-from support.stock_calls import StockCaller, stock_calls
+from support.stock_calls import StockCaller
 from support.weight_files import MIB, digest, weights
 from thingsvision_client import Client
 from thingsvision_client.errors import (
@@ -30,12 +30,6 @@ from thingsvision_client.errors import (
 )
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_server.sources.uploads.store import Announcement, UploadStore
-
-
-@pytest.fixture
-def stock(server: TestServer) -> Iterator[StockCaller]:
-    with stock_calls(server.address) as caller:
-        yield caller
 
 
 def header(content: bytes, **changes: Any) -> pb.UploadWeightsRequest:
@@ -55,7 +49,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-# ---------------------------------------------------------------- broken off, and gone on with
+# ---------------------------------------------------------------- interrupted and resumed
 
 UPLOAD_LABELS = ("stream_stream", "thingsvision.v1.ModelService", "UploadWeights")
 
@@ -81,7 +75,7 @@ list(rpc.ModelServiceStub(grpc.insecure_channel(address)).UploadWeights(requests
 
 
 def killed_upload(server: TestServer, content: bytes, path: Path, partial: Path) -> None:
-    """Begin an upload in a process of its own, which dies in the middle; the server knows then."""
+    """Begin an upload in a process that dies in the middle, and wait until the server notices."""
     path.write_bytes(content)
     before = broken_count(server)
     arguments = [server.address, str(path), digest(content), str(len(content)), str(partial)]
@@ -91,7 +85,7 @@ def killed_upload(server: TestServer, content: bytes, path: Path, partial: Path)
 
 
 def broken_count(server: TestServer) -> float:
-    """Return how many uploads broke off: gRPC tells of a lost client so, or as of an early end."""
+    """Return the number of interrupted uploads: gRPC reports a lost client, or an early end."""
     handled = server.running.metrics.grpc_handled
     codes = ("CANCELLED", "INVALID_ARGUMENT")
     return sum(handled.labels(*UPLOAD_LABELS, code)._value.get() for code in codes)
