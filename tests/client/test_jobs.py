@@ -142,6 +142,11 @@ def test_differences_name_both_values() -> None:
     assert differences.of_values({"p": None}, {"p": {"crop": False}}) == [
         "p was None and is {'crop': False} now"
     ]
+    later = {"precision": "float32", "compiled": False}
+    assert differences.of_values({}, later) == []  # written before there were these options
+    assert differences.of_values({}, {**later, "compiled": True}) == [
+        "compiled was False and is True now"
+    ]
     assert differences.of_facts({"device": "cuda:0"}, {"device": "cuda:1"}) == []
     assert differences.of_facts({"device": "cuda:0"}, {"device": "cpu"}) == [
         "device was 'cuda' and is 'cpu' now"

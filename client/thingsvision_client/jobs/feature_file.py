@@ -106,7 +106,8 @@ def _describe_document(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _comparable(origin: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: origin.get(key) for key in (*provenance_fields(), *_COMPARED)}
+    compared = (*provenance_fields(), *_COMPARED)
+    return {key: origin[key] for key in compared if key in origin}
 
 
 def _image_differences(job: Job, queue: ImageQueue, told: list[dict[str, str]]) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..images.image import SentImage
+from ..values.options import OPTIONS
 from .fingerprint import Fingerprint, fingerprint_of
 
 
@@ -13,9 +14,14 @@ def of_values(old: Any, new: Any, name: str = "") -> list[str]:
     """Return the differences between JSON values; between objects, field by field."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         prefix = f"{name}." if name else ""
-        keys = dict.fromkeys([*old, *new])
+        # What was written before an option existed lacks it: the default was used.
+        defaults = {key: option.default for key, option in OPTIONS.items()} if not name else {}
         return [
-            line for key in keys for line in of_values(old.get(key), new.get(key), f"{prefix}{key}")
+            line
+            for key in dict.fromkeys([*old, *new])
+            for line in of_values(
+                old.get(key, defaults.get(key)), new.get(key, defaults.get(key)), f"{prefix}{key}"
+            )
         ]
     return [] if old == new else [f"{name} was {old!r} and is {new!r} now"]
 

@@ -252,7 +252,7 @@ def _compare_facts(run: _Run, recorded: Recorded, stream: FeatureStream) -> None
         old, new = recorded.facts["model_sha256"], now["model_sha256"]
         run.faults.append(f"the weights of {recorded.model} had SHA-256 {old} and have {new} now")
     rest = [key for key in provenance_fields() if key not in ("model", "model_sha256")]
-    was = {key: recorded.facts.get(key) for key in rest}
+    was = {key: recorded.facts[key] for key in rest if key in recorded.facts}
     run.notes.extend(differences.of_facts(was, {key: now[key] for key in rest}))
 
 
