@@ -170,7 +170,7 @@ def test_without_a_compiler_the_reason_is_given(tmp_path: Path) -> None:
         "CXX": "no-such-compiler",
         "PATH": str(tmp_path),
         "TORCHINDUCTOR_CACHE_DIR": str(tmp_path),
-        "PYTHONPATH": str(Path(__file__).parent),
+        "PYTHONPATH": os.pathsep.join(sys.path),
     }
     command = [sys.executable, "-c", WITHOUT_COMPILER]
     done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
