@@ -33,10 +33,10 @@ class MemoryFormat(Enum):
 
 @dataclass(frozen=True)
 class ComputeOptions:
-    """What a user chose for a forward pass, where it changes the result: a field per option.
+    """A user's choices for a forward pass that affect its numerical result: one field per option.
 
-    Each is a bool or an Enum of the contract's words, and is called as in ExtractHeader and
-    Provenance; checks, messages, provenance and files of PCAs go through the fields.
+    Each field is a bool or an Enum of the contract's words, named as in ExtractHeader and
+    Provenance. Checks, messages, provenance and PCA files iterate over the fields.
     """
 
     precision: Precision = Precision.FLOAT32

@@ -142,7 +142,14 @@ def _tap(name: str, known: Mapping[str, ModuleInfo], tokens: TokenExtraction) ->
             name, f"its calls have different shapes ({listed}); request one call, e.g. @t=0"
         )
     stacked = bool(step and step["all"])
-    tap = Tap(name, module.name, module.modality, calls, stacked, shapes.pop())
+    tap = Tap(
+        name=name,
+        module=module.name,
+        modality=module.modality,
+        calls=calls,
+        is_stacked=stacked,
+        call_shape=shapes.pop(),
+    )
     return tap if tokens is TokenExtraction.NONE else _with_tokens(tap, module, tokens)
 
 

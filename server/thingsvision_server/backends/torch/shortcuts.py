@@ -1,7 +1,7 @@
 """Switches for the shortcuts that replace functions of PyTorch, for the whole process.
 
-The server sets them from its options before it loads a model; a network keeps those it was loaded
-with.
+The server sets them from its options before it loads a model. A change does not affect models that
+are already loaded.
 """
 
 from __future__ import annotations
