@@ -33,7 +33,7 @@ class Metrics:
             "grpc_server_handling_seconds", "Time of calls", *_GRPC, "grpc_code"
         )
         self.rejected = self._counter(
-            "thingsvision_rejected", "Calls refused before any work, by reason", "reason"
+            "thingsvision_rejected", "Calls rejected before any work, by reason", "reason"
         )
 
     def _make_residency(self) -> None:
@@ -47,28 +47,33 @@ class Metrics:
             "result",
         )
         self.evictions = self._counter(
-            "thingsvision_model_evictions", "Models that left the device, by reason", "reason"
+            "thingsvision_model_evictions", "Models evicted from the device, by reason", "reason"
         )
         self.eviction_age = self._histogram(
             "thingsvision_model_age_at_eviction_seconds", "Time from a load to its eviction"
         )
-        self.used_bytes = self._gauge("thingsvision_residency_used_bytes", "Held by models")
-        self.capacity_bytes = self._gauge("thingsvision_residency_capacity_bytes", "Budget")
+        self.used_bytes = self._gauge(
+            "thingsvision_residency_used_bytes", "Bytes used by resident models"
+        )
+        self.capacity_bytes = self._gauge(
+            "thingsvision_residency_capacity_bytes", "Bytes that resident models may use"
+        )
         self.reserved_bytes = self._gauge(
-            "thingsvision_residency_reserved_bytes", "Set aside for models being loaded"
+            "thingsvision_residency_reserved_bytes", "Bytes reserved for models being loaded"
         )
         self.host_used_bytes = self._gauge(
             "thingsvision_residency_host_used_bytes",
-            "Host memory held by models that left the device",
+            "Host memory used by offloaded models",
         )
         self.host_capacity_bytes = self._gauge(
-            "thingsvision_residency_host_capacity_bytes", "Budget of models that left the device"
+            "thingsvision_residency_host_capacity_bytes",
+            "Host memory that offloaded models may use",
         )
         self.lru_age = self._gauge(
-            "thingsvision_residency_lru_age_seconds", "Idle time of the next model to go"
+            "thingsvision_residency_lru_age_seconds", "Idle time of the next model to evict"
         )
         self.model_bytes = self._gauge(
-            "thingsvision_model_resident_bytes", "Held by each resident model", "model"
+            "thingsvision_model_resident_bytes", "Bytes used by each resident model", "model"
         )
         self.load_waiters = self._gauge("thingsvision_load_waiters", "Requests waiting for loads")
         self.device_used_bytes = self._gauge(
@@ -90,7 +95,7 @@ class Metrics:
         )
         self.batch_fill = self._histogram(
             "thingsvision_batch_fill_ratio",
-            "Images in a forward pass over the most there could be",
+            "Images in a forward pass relative to the maximum",
             buckets=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
         )
 
@@ -105,20 +110,21 @@ class Metrics:
             "thingsvision_forward_seconds", "Time of a forward pass"
         )
         self.copy_seconds = self._histogram(
-            "thingsvision_copy_seconds", "Time of a batch to the device and of waiting for rows"
+            "thingsvision_copy_seconds",
+            "Time to copy a batch to the device and to wait for its rows",
         )
         self.encode_seconds = self._histogram(
             "thingsvision_encode_seconds", "Time to encode a batch's rows as Arrow"
         )
         self.send_blocked_seconds = self._histogram(
-            "thingsvision_send_blocked_seconds", "Time that a frame waits for its reader"
+            "thingsvision_send_blocked_seconds", "Time that a frame waits for the client"
         )
         self.images = self._counter("thingsvision_images", "Images whose rows were computed")
         self.activation_bytes = self._counter(
             "thingsvision_activation_bytes", "Bytes of activations computed"
         )
         self.cancelled_images = self._counter(
-            "thingsvision_cancelled_images", "Images dropped because their reader was gone"
+            "thingsvision_cancelled_images", "Images dropped because the client was gone"
         )
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

@@ -31,7 +31,7 @@ from .child.channel import Layout, Message, map_memory, open_memory
 from .process import ChildProcess
 
 _IDLE_SECONDS = 60.0
-_NEVER_RUNS = "it takes no part in a forward pass"
+_NEVER_RUNS = "it does not run in a forward pass"
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class ChildProcess:
         self._end_lock = threading.Lock()
         self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         self._ends, theirs = zip(*(socket.socketpair() for _ in range(3)), strict=True)
-        self._build, self._run = (_Line(Channel(end)) for end in self._ends[:2])
+        self._build, self._run = (_LockedChannel(Channel(end)) for end in self._ends[:2])
         try:
             self._process = self._start([end.fileno() for end in theirs])
         except OSError as error:
@@ -103,16 +103,18 @@ class ChildProcess:
 
     def build(self, call: str, **request: Any) -> Message:
         """Send a request to describe or build a network; raise BackendCrashedError."""
-        return self._ask(self._build, request | {"call": call}, ())
+        return self._request(self._build, request | {"call": call}, ())
 
     def run(self, call: str, *, memory: int | None = None, **request: Any) -> Message:
         """Send a request to a built network, with shared memory; raise BackendCrashedError."""
         descriptors = () if memory is None else (memory,)
-        return self._ask(self._run, request | {"call": call}, descriptors)
+        return self._request(self._run, request | {"call": call}, descriptors)
 
-    def _ask(self, line: _Line, request: Message, descriptors: tuple[int, ...]) -> Message:
+    def _request(
+        self, channel: _LockedChannel, request: Message, descriptors: tuple[int, ...]
+    ) -> Message:
         try:
-            return line.ask(request, descriptors)
+            return channel.request(request, descriptors)
         except PeerGoneError:
             raise self._record_crash() from None
 
@@ -147,14 +149,14 @@ class ChildProcess:
         return " ".join(output.split())
 
 
-class _Line:
-    """A channel that one thread at a time uses for a request."""
+class _LockedChannel:
+    """A channel that serves one thread at a time."""
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self._lock = threading.Lock()
 
-    def ask(self, request: Message, descriptors: tuple[int, ...]) -> Message:
+    def request(self, request: Message, descriptors: tuple[int, ...]) -> Message:
         with self._lock:
             self.channel.send(request, descriptors)
             reply, _ = self.channel.receive()

@@ -44,12 +44,12 @@ class Channel:
         """Return the next message and its open files; raise PeerGoneError."""
         try:
             head, descriptors, _, _ = socket.recv_fds(self.socket, _LENGTH.size, 1)
-            head += self._exactly(_LENGTH.size - len(head))
-            return json.loads(self._exactly(_LENGTH.unpack(head)[0])), descriptors
+            head += self._receive_exactly(_LENGTH.size - len(head))
+            return json.loads(self._receive_exactly(_LENGTH.unpack(head)[0])), descriptors
         except OSError as error:
             raise PeerGoneError from error
 
-    def _exactly(self, count: int) -> bytes:
+    def _receive_exactly(self, count: int) -> bytes:
         found = bytearray()
         while len(found) < count:
             part = self.socket.recv(count - len(found))

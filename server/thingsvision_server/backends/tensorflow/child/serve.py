@@ -179,7 +179,7 @@ def _answer(request: Message, descriptors: list[int], service: Service) -> Messa
     return reply
 
 
-def _serve_to_the_end(channel: Channel, service: Service) -> None:
+def _serve_until_closed(channel: Channel, service: Service) -> None:
     try:
         serve(channel, service)
     except PeerGoneError:
@@ -206,7 +206,7 @@ def main(descriptors: list[int], core_count: int) -> None:
         return
     channels[0].send({})
     for channel in channels:
-        Thread(target=_serve_to_the_end, args=(channel, service), daemon=True).start()
+        Thread(target=_serve_until_closed, args=(channel, service), daemon=True).start()
     while life.recv(1):
         pass
     # Exit at once: nobody waits for a batch that is still running.
