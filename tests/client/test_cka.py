@@ -105,7 +105,7 @@ def test_what_can_not_be_is_refused(arguments: dict[str, object], sentence: str)
 def test_features_are_of_m_images() -> None:
     with pytest.raises(InvalidRequestError, match=r"Y must be 12 images \(m\).*\(11, 7\)"):
         get_cka("numpy", 12).compare(X, Y[1:])
-    with pytest.raises(InvalidRequestError, match=r"X is 12 images.*reshape"):
+    with pytest.raises(InvalidRequestError, match=r"X must be 12 images.*reshape"):
         get_cka("numpy", 12).compare(X.reshape(12, 8, 5), Y)
 
 

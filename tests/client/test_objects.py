@@ -129,7 +129,7 @@ def test_missing_modules_are_refused(extraction: Extraction, rdms: RDMs) -> None
         InvalidRequestError, match=r"Choose a module; available: 'features\.12', 'cl"
     ):
         to_dataset(extraction)
-    with pytest.raises(InvalidRequestError, match=r"no module 'fc'; there are 'features\.12'"):
+    with pytest.raises(InvalidRequestError, match=r"no module 'fc'; available: 'features\.12'"):
         to_xarray(rdms, "fc")
 
 

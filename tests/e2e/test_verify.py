@@ -131,7 +131,7 @@ def test_saved_and_split_features_hold(
     path = tmp_path / "features.npy"
     np.save(path, result.features[MODULES[0]] - 1)
     write_origin(path, result.features[MODULES[0]] - 1)
-    with pytest.raises(errors.InvalidRequestError, match="Nothing is known"):
+    with pytest.raises(errors.InvalidRequestError, match="origin of these features is unknown"):
         check(path)
 
 
