@@ -244,7 +244,7 @@ def test_commands_and_rsa_compute_as_model_parameters_say(
     np.testing.assert_allclose(found.rdms.rdms[MODULE], expected, rtol=1e-6)
     refused = subprocess.run([*command, '{"dtype": "float16"}'], capture_output=True, text=True)
     assert refused.returncode == 1
-    assert "RDMs and PCAs are computed of float32" in refused.stderr
+    assert "RDMs and PCAs are computed on the server in float32" in refused.stderr
 
 
 def test_a_stream_names_values_out_of_range_of_float16(client: Client) -> None:
