@@ -1,4 +1,4 @@
-# The server with every source, for a GPU or, where there is none, for the CPU.
+# The server with every source, for a GPU or, if there is none, the CPU.
 #   docker build -t thingsvision-service .
 #   docker run --gpus all -p 50051:50051 -v thingsvision-weights:/weights thingsvision-service
 
@@ -13,11 +13,11 @@ RUN python3 -m venv /opt/uv \
     && /opt/uv/bin/pip install --no-cache-dir uv \
     && python3 -m venv --without-pip /opt/thingsvision
 WORKDIR /src
-# TensorFlow's CUDA libraries overwrite torch's: it has an environment and a process of its own.
+# TensorFlow's CUDA libraries would overwrite torch's, so it gets its own environment and process.
 RUN python3 -m venv --without-pip /opt/tensorflow \
     && /opt/uv/bin/uv pip install --no-cache --python /opt/tensorflow/bin/python \
         "tensorflow[and-cuda]>=2.21,<2.22" "tf-keras>=2.21,<2.22"
-# The libraries come before the code, so that a change of code doesn't fetch them again.
+# The libraries come before the code, so that changing the code doesn't download them again.
 COPY pyproject.toml ./
 RUN /opt/uv/bin/uv pip compile --quiet --extra server \
         --no-emit-package tensorflow --output-file /tmp/requirements.txt pyproject.toml \
@@ -29,7 +29,7 @@ COPY server server
 RUN /opt/uv/bin/uv build --wheel --out-dir /tmp/wheel \
     && /opt/uv/bin/uv pip install --no-cache --no-deps --python /opt/thingsvision/bin/python /tmp/wheel/*.whl
 
-# torch's wheels bring CUDA's libraries; the base image declares the driver that they need.
+# torch's wheels contain the CUDA libraries; the base image declares the driver that they need.
 FROM nvidia/cuda:13.0.2-base-ubuntu24.04
 # hadolint ignore=DL3008
 RUN apt-get update \

@@ -1,4 +1,4 @@
-"""Ask the server on this machine whether it serves; exit 0 if so. Knows only gRPC health."""
+"""Ask the server on this machine, by gRPC health, whether it is serving; exit 0 if so."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TIMEOUT_SECONDS = 3
 
 
 def main() -> int:
-    """Return 0 where the server answers SERVING, else 1 and a line that says what it answered."""
+    """Return 0 if the server answers SERVING; else print its answer and return 1."""
     address = f"localhost:{os.environ.get('THINGSVISION_PORT', '50051')}"
     with grpc.insecure_channel(address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)

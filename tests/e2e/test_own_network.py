@@ -118,7 +118,7 @@ def test_without_preprocessing_arrays_of_any_size_are_taken(said: Outcome, same:
 
 def test_unsupported_input_sizes_fall_back_to_imagenets(said: Outcome, same: Any) -> None:
     same("ImageNet's size")
-    assert "takes inputs of 3 x 224 x 224, not 3 x 16 x 16" in said["other size"]
+    assert "must be 3 x 224 x 224, got 3 x 16 x 16" in said["other size"]
 
 
 def test_other_inputs_than_images_of_224_are_named(said: Outcome, same: Any) -> None:

@@ -292,7 +292,7 @@ def test_a_file_with_another_digest_than_its_name_tells_is_refused(tmp_path: Pat
     published = tmp_path / "net-01234567.pth"
     published.write_bytes(b"other")
     weights = WeightsFolder(tmp_path / "weights", allow_download=True)
-    with pytest.raises(WeightsMissingError, match="could not be fetched: invalid hash value"):
+    with pytest.raises(WeightsMissingError, match="could not be downloaded: invalid hash value"):
         weights.locate(SQUEEZENET, PublishedWeights(published.as_uri()))
     assert not (tmp_path / "weights" / "torch/hub/checkpoints" / published.name).exists()
 
@@ -316,7 +316,7 @@ def test_an_unreachable_hub_is_not_a_repository_without_files(tmp_path: Path) ->
         text=True,
         check=True,
     )
-    assert "org/net could not be fetched: the hub can't be reached" in done.stdout
+    assert "org/net could not be downloaded: the hub can't be reached" in done.stdout
 
 
 def test_the_encoder_of_i_jepa_is_found_among_its_training(

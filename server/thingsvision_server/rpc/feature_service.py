@@ -49,7 +49,7 @@ class FeatureServicer(FeatureServiceServicer):
     ) -> AsyncGenerator[pb.ListModelsResponse]:
         """Stream the models, sorted by source and name."""
         messages = await asyncio.to_thread(self._models, request.source, request.name_glob)
-        with self._sources.undisturbed():
+        with self._sources.pause_opening():
             for message in messages:
                 yield message
 

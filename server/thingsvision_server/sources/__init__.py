@@ -1,4 +1,4 @@
-"""Where models come from: the table of sources; a source is imported when first asked for."""
+"""The table of model sources; each source is imported lazily, on first use."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .base import ModelEntry, ModelSource
 from .context import SourceContext
 from .facts import read_facts
 from .imports import IMPORTS, import_named
-from .pause import ImportPause
+from .throttle import ImportThrottle
 
 SOURCES: Mapping[str, str] = {
     "keras": "keras.source:open_source",
@@ -22,9 +22,9 @@ SOURCES: Mapping[str, str] = {
     "ssl": "ssl.source:open_source",
     "custom": "custom.source:open_source",
 }
-"""Name of a source, and `module:function` (below this package) that opens it.
+"""By name, the `module:function` below this package that opens the source.
 
-They are opened in this order when a server starts: first those that need no library yet.
+A starting server opens them in this order, first the sources that don't need a library yet.
 """
 
 
@@ -34,10 +34,10 @@ class Sources:
     def __init__(self, context: SourceContext) -> None:
         self._context = context
         self._opened: dict[str, ModelSource] = {}
-        self._pause = ImportPause()
+        self._throttle = ImportThrottle()
 
     def __getitem__(self, name: str) -> ModelSource:
-        """Return the source of that name; raise UnknownSourceError."""
+        """Return a source by its name; raise UnknownSourceError."""
         _check_source(name)
         if name not in self._opened:
             with IMPORTS:
@@ -46,10 +46,10 @@ class Sources:
         return self._opened[name]
 
     def entries(self, source: str = "", name_glob: str = "") -> Iterator[ModelEntry]:
-        """Yield the models of one source or of all, by a glob on their names.
+        """Yield the models of one source, or of all, whose names match a glob.
 
-        No model is built; a library is opened only where the file of facts does not know it.
-        Raises UnknownSourceError.
+        Does not build a model, and imports a library only if `facts.json` was not written with
+        the installed version. Raises UnknownSourceError.
         """
         for name in [_check_source(source)] if source else sorted(SOURCES):
             facts = read_facts(name, self._context.tensorflow.python)
@@ -60,14 +60,14 @@ class Sources:
                 yield from self[name].entries(names)
 
     def open_all(self) -> None:
-        """Open every source ahead of its first use, in a thread of its own; takes seconds."""
-        with self._pause.importing():
+        """Open every source before its first use; takes seconds, so run it in a separate thread."""
+        with self._throttle.apply():
             for name in SOURCES:
                 self[name]
 
-    def undisturbed(self) -> AbstractContextManager[None]:
-        """Have `open_all` wait while a list is sent; nothing may be imported meanwhile."""
-        return self._pause.hasty()
+    def pause_opening(self) -> AbstractContextManager[None]:
+        """Make `open_all` wait while a list is sent; the body must not import anything."""
+        return self._throttle.pause()
 
 
 def _check_source(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The words in which models are named, and what a source gives; knows no particular source."""
+"""How models and weights are named, and the protocol that every model source implements."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..inputs import InputTransform, Preprocessing
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Weights that the source names by a tag; an empty tag is the source's default."""
+    """Pretrained weights, by the source's tag; an empty tag means the source's default."""
 
     tag: str = ""
 
@@ -24,7 +24,7 @@ class Pretrained:
 
 @dataclass(frozen=True)
 class Uploaded:
-    """A state dict that was uploaded, by the SHA-256 of its file."""
+    """An uploaded state dict, by the SHA-256 of its file."""
 
     sha256: str
 
@@ -34,7 +34,7 @@ class Uploaded:
 
 @dataclass(frozen=True)
 class Random:
-    """Random initialisation; a seed gives the same weights everywhere."""
+    """Random initialisation; the same seed gives the same weights on every machine."""
 
     seed: int
 
@@ -85,7 +85,7 @@ class PretrainedEntry:
     is_default: bool
     state: WeightsState
     preprocessing: Preprocessing | None = None
-    """The preprocessing of these weights; None where it is not known before they are loaded."""
+    """The preprocessing of these weights; None if only loading them can tell."""
 
 
 @dataclass(frozen=True)
@@ -98,11 +98,11 @@ class ModelEntry:
     backend: str = "pt"
     """The framework that runs it, `pt` or `tf`."""
     task: str = ""
-    """What it was made for, e.g. `classification`; empty where that is not known."""
+    """What it was trained for, e.g. `classification`; empty if unknown."""
     parameter_count: int = 0
-    """0 where it is not known without building the model."""
+    """0 if it is unknown until the model is built."""
     input_shape: tuple[int, ...] = ()
-    """Its own input size; empty where it is not known without building the model."""
+    """Its default input shape; empty if it is unknown until the model is built."""
 
 
 class ModelSource(Protocol):
@@ -112,26 +112,26 @@ class ModelSource(Protocol):
         """Return the names of all models, sorted."""
 
     def entries(self, names: list[str]) -> Iterator[ModelEntry]:
-        """Yield what there is to say of these models without building them."""
+        """Yield the entries of these models without building them."""
 
     def resolve(self, key: ModelKey) -> ModelKey:
-        """Return the key with its weights named in full.
+        """Return the key with its weights spelled out, e.g. the default tag filled in.
 
         Raises UnknownModelError or UnknownWeightsError with near matches.
         """
 
     def structure(self, key: ModelKey, image_shape: tuple[int, ...] | None = None) -> Structure:
-        """Return the modules of a resolved model; weights need not be there.
+        """Return the modules of a resolved model, without needing its weights.
 
-        `image_shape` is that of one image as an input, where it is not the model's own. Raises
-        InvalidRequestError where the model can't take such images.
+        `image_shape` is the shape of one input image if it differs from the model's default.
+        Raises InvalidRequestError if the model can't take such images.
         """
 
     def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:
-        """Return how a resolved model's inputs are made, by modality."""
+        """Return the transforms that make a resolved model's inputs, by modality."""
 
     def load(self, key: ModelKey, device: str) -> RunnableModel:
-        """Build a resolved model with its weights on a device.
+        """Build a resolved model, with its weights, on a device.
 
         Raises WeightsMissingError or WeightsMismatchError.
         """

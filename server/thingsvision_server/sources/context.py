@@ -1,4 +1,4 @@
-"""What every source is opened with; knows no source."""
+"""The parts of the server that every source is opened with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .weights.folder import WeightsFolder
 
 @dataclass(frozen=True)
 class SourceContext:
-    """The server's weights, and the child process that runs TensorFlow."""
+    """The server's folder of weights, and the child process that runs TensorFlow."""
 
     weights: WeightsFolder
     tensorflow: TensorFlowRuntime

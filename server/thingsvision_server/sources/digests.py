@@ -1,4 +1,4 @@
-"""SHA-256 digests, by which uploads, images and PCAs are named."""
+"""SHA-256 digests, which name uploads, images and PCAs."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def is_sha256(text: str) -> bool:
-    """Tell whether a text is a digest as files are named by: 64 lower-case hex digits."""
+    """Return whether a text is a SHA-256 as files are named: 64 lower-case hex digits."""
     return _SHA256.fullmatch(text) is not None

@@ -1,8 +1,8 @@
-"""What is known of models before their library is opened: a file that `scripts/zoo` wrote.
+"""Reads and writes `facts.json`: what a list says about models whose library is not imported.
 
-Libraries take seconds to import. The file holds what they said of their models, and with which
-versions they were asked; with other versions installed here it says nothing. It serves lists
-only: whatever is extracted comes from the libraries themselves.
+Libraries take seconds to import. `scripts/zoo` writes into the file what each library says about
+its models, and the library's version; if another version is installed here, the file is not used.
+Only lists read it: extraction always asks the libraries themselves.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "timm": ("timm", "torchvision"),
     "torchvision": ("torchvision",),
 }
-"""Sources that have the same models on every server, and the distributions that decide them."""
+"""Sources with the same models on every server, and the distributions that determine them."""
 
 _IN_CHILD = ("keras",)
-"""Sources whose libraries belong to the interpreter of TensorFlow's process."""
+"""Sources whose libraries are imported by the interpreter of TensorFlow's process."""
 
 _Json = dict[str, Any]
 _Record = TypeVar("_Record", Preprocessing, PublishedWeights)
@@ -40,13 +40,13 @@ _Record = TypeVar("_Record", Preprocessing, PublishedWeights)
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """One model as the file has it; `published` tells of each of its tags where weights are."""
+    """One model as the file describes it; `published` has the origin of each tag's weights."""
 
     entry: ModelEntry
     published: tuple[PublishedWeights, ...]
 
     def entry_with(self, weights: WeightsFolder) -> ModelEntry:
-        """Return the entry with the states of its weights in that folder."""
+        """Return the entry with the state of each of its weights in a folder."""
         source, name = self.entry.source, self.entry.name
         pretrained = tuple(
             replace(one, state=weights.state(ModelKey(source, name, Pretrained(one.tag)), place))
@@ -57,7 +57,7 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class SourceFacts:
-    """The models of one source as the file has them."""
+    """The models of one source as the file describes them."""
 
     source: str
     models: Mapping[str, _Json]
@@ -68,12 +68,12 @@ class SourceFacts:
         return list(self.models)
 
     def entries(self, names: Iterable[str], weights: WeightsFolder) -> Iterator[ModelEntry]:
-        """Yield the entries of these models, with the states of their weights in that folder."""
-        seen = weights.snapshot()
-        return (self[name].entry_with(seen) for name in names)
+        """Yield the entries of these models, with the states of their weights in a folder."""
+        snapshot = weights.snapshot()
+        return (self[name].entry_with(snapshot) for name in names)
 
     def __getitem__(self, name: str) -> ModelFacts:
-        """Return what is known of a model."""
+        """Return the facts of a model."""
         model = self.models[name]
         tags = [_Tag(*tag) for tag in model["tags"]]
         pretrained = (self._entry_of(tag, tag is tags[0]) for tag in tags)
@@ -97,12 +97,12 @@ class SourceFacts:
 class _Tag:
     name: str
     preprocessing: int | None
-    """Its number in the file's list."""
+    """Index into the file's list of preprocessings."""
     published: _Json
 
 
 def read_facts(source: str, tensorflow_python: str = sys.executable) -> SourceFacts | None:
-    """Return what the file says of a source; None where it was made with other libraries."""
+    """Return the facts of a source; None if the file was written with other library versions."""
     preprocessings, sources = _read_file()
     known = sources.get(source)
     elsewhere = source in _IN_CHILD and tensorflow_python != sys.executable
@@ -119,7 +119,7 @@ def _read_file() -> tuple[tuple[Preprocessing, ...], _Json]:
 
 
 def library_versions(source: str) -> dict[str, str]:
-    """Return the versions of the distributions that decide what models a source has."""
+    """Return the versions of the distributions that determine a source's models."""
     found = {}
     for distribution in LIBRARIES[source]:
         try:
@@ -130,7 +130,7 @@ def library_versions(source: str) -> dict[str, str]:
 
 
 def facts_json(models: Iterable[ModelFacts]) -> str:
-    """Return the file's content: a line per model, what models share once."""
+    """Return the file's content: one line per model, shared preprocessings once."""
     shared: dict[Preprocessing, int] = {}
     sources: dict[str, dict[str, _Json]] = {}
     for facts in models:
@@ -154,12 +154,12 @@ def _model_json(facts: ModelFacts, shared: dict[Preprocessing, int]) -> _Json:
         [one.tag, number(one.preprocessing), _brief(published)]
         for one, published in zip(facts.entry.pretrained, facts.published, strict=True)
     ]
-    taken = ("task", "backend", "parameter_count", "input_shape")
-    return {name: getattr(facts.entry, name) for name in taken} | {"tags": tags}
+    copied = ("task", "backend", "parameter_count", "input_shape")
+    return {name: getattr(facts.entry, name) for name in copied} | {"tags": tags}
 
 
 def _brief(record: Preprocessing | PublishedWeights) -> _Json:
-    """Return the fields that differ from what is meant when they are left out."""
+    """Return the fields that differ from their defaults."""
     values = ((field, getattr(record, field.name)) for field in fields(record))
     return {field.name: value for field, value in values if value != field.default}
 

@@ -1,4 +1,4 @@
-"""Imports what a table names as `module:name`, when it is first asked for; knows no table."""
+"""Imports lazily what a table names as `module:name`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from importlib import import_module
 from typing import Any
 
 IMPORTS = threading.RLock()
-"""Held while a library is imported: threads that import side by side can meet half of one."""
+"""Held while a library is imported: concurrent imports can see a half-initialised module."""
 
 
 def import_named(path: str, package: str | None) -> Any:
-    """Return what stands in a module below a package, by `module:name`."""
+    """Return an object of a module below a package, given as `module:name`."""
     module, _, name = path.partition(":")
     return getattr(import_module(f".{module}", package), name)

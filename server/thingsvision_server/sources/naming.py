@@ -1,4 +1,4 @@
-"""Names a model and its weights in full, or says which there are; knows no particular source."""
+"""Resolves the names of models and weights, or raises an error that lists near matches."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def check_name(
     refused: Mapping[str, str] | None = None,
     nothing: str = "",
 ) -> None:
-    """Raise UnknownModelError where a source has no such model.
+    """Raise UnknownModelError if a source has no such model.
 
-    `refused` has names that users may know from elsewhere, and why there is no such model;
-    `nothing` says why the source has no model at all.
+    `refused` maps names that users may know from elsewhere to the reason why they are missing;
+    `nothing` says why the source has no models at all.
     """
     if key.name not in names:
         hint = (refused or {}).get(key.name) or choices(key.name, names) or nothing
@@ -31,9 +31,9 @@ def check_name(
 def with_weights(
     key: ModelKey, weights: WeightsFolder, tags: Callable[[str], Sequence[str]]
 ) -> ModelKey:
-    """Return the key with its weights named in full; raise UnknownWeightsError.
+    """Return the key with its weights spelled out; raise UnknownWeightsError.
 
-    `tags` gives those of a model's pretrained weights, the default first.
+    `tags` returns the tags of a model's pretrained weights, the default first.
     """
     if isinstance(key.weights, Uploaded):
         weights.find_upload(key.weights.sha256)

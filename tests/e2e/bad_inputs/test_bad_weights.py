@@ -96,7 +96,7 @@ WEIGHTS: dict[str, Bad] = {
         lambda: upload(torch_bytes(torch.ones(3))),
         INVALID,
         "InvalidWeightsError",
-        ("no state dict", "mapping"),
+        ("must contain a state dict", "mapping"),
     ),
     "numbers": Bad(
         lambda: upload(torch_bytes({"epoch": 3})), INVALID, "InvalidWeightsError", ("tensors",)
@@ -116,7 +116,7 @@ WEIGHTS: dict[str, Bad] = {
     "more bytes than announced": Bad(
         lambda: upload(SAFE, size_bytes=100), INVALID, "InvalidRequestError", ("100 bytes",)
     ),
-    "size 0": Bad(lambda: upload(b""), INVALID, "InvalidRequestError", ("1 to", "not 0")),
+    "size 0": Bad(lambda: upload(b""), INVALID, "InvalidRequestError", ("1 to", "got 0")),
     "too large": Bad(
         lambda: upload(SAFE, size_bytes=MAX_UPLOAD_BYTES + 1),
         INVALID,
@@ -146,7 +146,7 @@ def test_bad_weights_are_refused_and_leave_nothing(
 def test_fewer_bytes_than_announced_are_refused_and_kept_for_the_rest(
     stock: StockCaller, uploads: Path
 ) -> None:
-    words = (f"{len(SAFE) - 5:,} of {len(SAFE):,} bytes arrived", "to go on there")
+    words = (f"{len(SAFE) - 5:,} of {len(SAFE):,} bytes arrived", "to resume there")
     requests = [*upload(SAFE)[:1], pb.UploadWeightsRequest(chunk=SAFE[:-5])]
     check(stock.refusal("UploadWeights", requests), INVALID, "InvalidRequestError", words)
     partial = uploads / f"partial-{hashlib.sha256(SAFE).hexdigest()}"

@@ -96,5 +96,5 @@ def test_what_modules_of_a_program_share_does_not_stand_for_their_outputs(
     net = Pairs()
     for name, expected in hooked(net, batch, ["blocks.0", "blocks.1", ""]).items():
         assert_close(found[name], expected)
-    with pytest.raises(NotExtractableError, match=r"'pair'.*several values.*keep their order"):
+    with pytest.raises(NotExtractableError, match=r"'pair'.*several outputs.*keep their order"):
         client.extract(model, photos, "pair")

@@ -95,7 +95,7 @@ def add_noise(graph: Any) -> None:
     [
         (set_training, r"'BatchNormalization' is in training mode. Call model.eval\(\)"),
         (add_dropout, r"'Dropout' is in training mode. Call model.eval\(\)"),
-        (add_noise, "'RandomNormalLike' gives other values each time"),
+        (add_noise, "'RandomNormalLike' differ from run to run"),
     ],
 )
 def test_what_gives_other_features_each_time_is_refused(

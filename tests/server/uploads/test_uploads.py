@@ -139,7 +139,7 @@ def test_an_upload_that_ends_too_early_is_resumed(
         list(stock.start("UploadWeights", requests))
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert "2,097,152 of" in caught.value.details()
-    assert "send the file again to go on there" in caught.value.details()
+    assert "send the file again to resume there" in caught.value.details()
     assert (folder / "uploads" / f"partial-{digest(content)}").stat().st_size == 2 * MIB
     assert client.upload_weights(path) == digest(content)
 

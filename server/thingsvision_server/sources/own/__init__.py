@@ -1,1 +1,1 @@
-"""The source of whole models that users uploaded, by format."""
+"""The source `own`: complete models that users uploaded, one module per format."""

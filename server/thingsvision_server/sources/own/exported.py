@@ -1,4 +1,4 @@
-"""Whole models as `torch.export` programs (.pt2): the network with its own modules and names."""
+"""Complete models as `torch.export` programs (.pt2), with the network's own module names."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ from ..uploads.exported_check import image_size, read_program
 from .exported_graph import lift_sizes
 
 _loading = threading.Lock()
-"""PyTorch reads one program at a time."""
-
+"""PyTorch can read only one program at a time."""
 
 _NO_PROGRAM = (
     AssertionError,
@@ -36,18 +35,18 @@ _NO_PROGRAM = (
     TypeError,
     ValueError,
 )
-"""What PyTorch raises where a program makes no sense to it."""
+"""What PyTorch raises if it can't make sense of a program."""
 
 
 class ExportedModel:
-    """A program in a file, checked again before anything of it is loaded."""
+    """A program in a file, checked again before any part of it is loaded."""
 
     def __init__(self, path: Path, _tensorflow: TensorFlowRuntime) -> None:
         self._path = path
         self.image_counts, self.input_shape = image_size(read_program(path, path.name))
 
     def structure(self, shape: tuple[int, ...], counts: tuple[int, int]) -> Structure:
-        """Return the modules, from passes of the network itself over images of zeros."""
+        """Return the modules, found by forward passes over images of zeros."""
         network = _load(self._path, "cpu")
         parts = dict(network.named_modules())
         try:
@@ -59,7 +58,8 @@ class ExportedModel:
 
     def load(self, device: str) -> RunnableModel:
         """Load the network onto a device."""
-        # Its operators have the strides of its tracing: in another order they could err silently.
+        # Its operators assume the strides of the traced tensors: another memory format could
+        # give wrong values silently.
         return TorchModel(_load(self._path, device), device, is_traced=True)
 
 
@@ -83,7 +83,7 @@ def _load(path: Path, device: str) -> nn.Module:
 
 
 def _deserialise(path: Path, program: dict[str, Any]) -> torch.export.ExportedProgram:
-    """Do what `torch.export.load` does, without the pickles, guards and fallbacks that it runs."""
+    """Load like `torch.export.load`, but without its pickles, guards and fallbacks."""
     from torch._export.serde import schema
     from torch._export.serde.serialize import ExportedProgramDeserializer, _bytes_to_dataclass
     from torch.export.pt2_archive._package import (
@@ -100,7 +100,7 @@ def _deserialise(path: Path, program: dict[str, Any]) -> torch.export.ExportedPr
 
 
 def _forget_tracing(network: nn.Module) -> None:
-    """Drop what graphs remember of their tracing: tensors of no size, which nothing copies."""
+    """Drop the metadata that tracing left in graphs: fake tensors, which can't be copied."""
     for module in network.modules():
         graph = getattr(module, "graph", None)
         if isinstance(graph, fx.Graph):
@@ -109,30 +109,30 @@ def _forget_tracing(network: nn.Module) -> None:
 
 
 def _begin_pass(network: nn.Module, _inputs: Any) -> None:
-    """Have modules that repeat begin anew: a pass that ended early left them in between."""
+    """Reset the call counters of repeated modules: a pass that ended early leaves them midway."""
     for module in network.modules():
         if isinstance(module, InterpreterModuleDispatcher):
-            module._num_calls = 0  # noqa: SLF001 - PyTorch does so after an Exception alone
+            module._num_calls = 0  # noqa: SLF001 - PyTorch resets it only after an Exception
 
 
 def _as_exported(info: ModuleInfo, module: nn.Module) -> ModuleInfo:
-    """Return a module with its own class, and no call taken for what it is not."""
+    """Return a module under its own class name, not extractable if it has several outputs."""
     info = replace(info, type=_type_name(module))
-    if not _gives_several(module):
+    if not _has_several_outputs(module):
         return info
     reason = (
-        "it gives several values, and a program does not keep their order; take a module inside it"
+        "it has several outputs, and a program does not keep their order; use a module inside it"
     )
     calls = tuple(replace(call, reason=reason) for call in info.calls)
     return replace(info, calls=calls, reason=reason)
 
 
-def _gives_several(module: nn.Module) -> bool:
-    """Tell whether a part's outputs are in the order of their computing, not of its own code."""
+def _has_several_outputs(module: nn.Module) -> bool:
+    """Return whether a module's outputs come in computing order, not in the order of its code."""
     if isinstance(module, InterpreterModuleDispatcher):
         calls: list[nn.Module] = module.call_modules()  # type: ignore[no-untyped-call]
-        return any(map(_gives_several, calls))
-    if not isinstance(module, InterpreterModule):  # the network itself gives what it gave
+        return any(map(_has_several_outputs, calls))
+    if not isinstance(module, InterpreterModule):  # the whole network keeps its output order
         return False
     outputs = module.graph.output_node().args[0]
     return isinstance(outputs, tuple | list) and len(outputs) > 1

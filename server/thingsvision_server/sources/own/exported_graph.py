@@ -1,7 +1,7 @@
-"""Moves the arithmetic of sizes out of the modules of an exported program; knows no file.
+"""Moves the arithmetic of sizes out of the modules of an exported program.
 
-An exported graph computes each size once, in whichever module needs it first. That module would
-hand the number on beside its activations, and its output would be no tensor any more.
+An exported graph computes each size once, in the first module that needs it. That module would
+pass the number on along with its activations, and its output would no longer be a tensor.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _STACK = "nn_module_stack"
 
 
 def lift_sizes(program: torch.export.ExportedProgram) -> None:
-    """Have the network itself compute all sizes that follow from its input's, before all else."""
+    """Make the network itself, before its modules, compute every size derived from its input."""
     graph = program.graph
     placeholders = [node for node in graph.nodes if node.op == "placeholder"]
     images = next(n for n in placeholders if n.name in program.graph_signature.user_inputs)
@@ -42,6 +42,6 @@ def lift_sizes(program: torch.export.ExportedProgram) -> None:
 
 
 def _root_stack(graph: fx.Graph) -> dict[str, Any]:
-    """Return the stack of an operator that is in no module but the network."""
+    """Return the module stack of an operator that belongs to the network itself."""
     stack: dict[str, Any] = next(n.meta[_STACK] for n in graph.nodes if n.meta.get(_STACK))
     return dict(list(stack.items())[:1])

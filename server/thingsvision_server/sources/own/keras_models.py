@@ -1,4 +1,4 @@
-"""Whole models as `.keras` archives, built and run in the process of TensorFlow."""
+"""Complete models as `.keras` archives, built and run in TensorFlow's process."""
 
 from __future__ import annotations
 
@@ -23,16 +23,20 @@ class KerasArchive:
         architecture = tensorflow.describe(self._network)
         if None in architecture.input_shape:
             raise InvalidWeightsError(
-                f"{path.name} takes inputs of {format_shape(architecture.input_shape)}: save it "
-                "with a keras.Input of fixed height and width"
+                f"the input of {path.name} must have a fixed height and width, got "
+                f"{format_shape(architecture.input_shape)}: save the model with a keras.Input of "
+                "fixed size"
             )
         self._structure = architecture.structure
         self.input_shape: tuple[int | None, ...] = architecture.input_shape
 
     def structure(self, shape: tuple[int, ...], _counts: tuple[int, int]) -> Structure:
-        """Return the layers, as Keras built them for its own size."""
+        """Return the layers, as Keras built them for the model's own input size."""
         if shape != self.input_shape:
-            raise InvalidRequestError(f"it takes inputs of {self.input_shape}", field="input")
+            sentence = (
+                f"its input must be {format_shape(self.input_shape)}, got {format_shape(shape)}"
+            )
+            raise InvalidRequestError(sentence, field="input")
         return self._structure
 
     def load(self, device: str) -> RunnableModel:

@@ -1,4 +1,4 @@
-"""Whole models as ONNX files, run by onnxruntime: no conversion that could change a number."""
+"""Complete models as ONNX files, run by onnxruntime without a conversion that changes values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The source `own`: whole models that users uploaded, by the SHA-256 of their file."""
+"""The source `own`: complete models that users uploaded, named by the SHA-256 of their file."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ SOURCE = "own"
 
 @dataclass(frozen=True)
 class OwnFormat:
-    """How whole models of one format are run."""
+    """How complete models of one format are run."""
 
     backend: str
     opener: str
-    """`module:class` (below this package) of its WholeModel, called with the file and the process
-    of TensorFlow."""
+    """`module:class` (below this package) of its WholeModel, called with the file and
+    TensorFlow's process."""
 
 
 OWN_FORMATS: Mapping[str, OwnFormat] = {
@@ -47,22 +47,22 @@ OWN_FORMATS: Mapping[str, OwnFormat] = {
 """By the format of the file."""
 
 _OPEN_SIZE = 224
-"""Height and width of inputs where neither the model nor a declaration says them, pixels."""
+"""Height and width of inputs if neither the model nor a declaration gives them, pixels."""
 
 _ONE_BY_ONE, _ANY = (1, 1), (2, 3)
-_KEPT = 64
+_CACHED_MODELS = 64
 
 
 class WholeModel(Protocol):
-    """A model in a file: what it takes, and how it is run."""
+    """A model in a file: the inputs that it accepts, and how it is run."""
 
     image_counts: tuple[int, int | None]
-    """The least and the most images that it takes at once; None: any number."""
+    """The smallest and the largest batch that it accepts, images; None: any size."""
     input_shape: tuple[int | None, ...]
-    """Shape of one image as its input; None: any size."""
+    """Shape of one input image; None: any size."""
 
     def structure(self, shape: tuple[int, ...], counts: tuple[int, int]) -> Structure:
-        """Return its modules for images of a shape, from passes of so many images."""
+        """Return its modules for images of a shape, from passes over `counts` images."""
 
     def load(self, device: str) -> RunnableModel:
         """Load it onto a device."""
@@ -74,19 +74,19 @@ def open_source(context: SourceContext) -> OwnSource:
 
 
 class OwnSource:
-    """A ModelSource over uploaded files, read anew each time: uploads come and go."""
+    """A ModelSource over uploaded files, listed afresh each time because uploads come and go."""
 
     def __init__(self, folder: Path, tensorflow: TensorFlowRuntime) -> None:
         self._folder = folder
         self._tensorflow = tensorflow
-        self._opened = lru_cache(_KEPT)(self._open)
+        self._opened = lru_cache(_CACHED_MODELS)(self._open)
 
     def names(self) -> list[str]:
-        """Return the digests of all whole models, sorted."""
+        """Return the digests of all complete models, sorted."""
         return sorted(one.sha256 for one in list_records(self._folder) if one.format in OWN_FORMATS)
 
     def entries(self, names: list[str]) -> Iterator[ModelEntry]:
-        """Yield what there is to say of these models without opening them."""
+        """Yield the entries of these models without opening them."""
         for name in names:
             record = self._record(name)
             weights = PretrainedEntry(
@@ -99,14 +99,14 @@ class OwnSource:
         record = self._record(key.name)
         if record.format not in OWN_FORMATS:
             raise UnknownModelError(
-                f"the uploaded file {key.name} holds no whole model ({record.format or 'unknown'}"
-                f"; {', '.join(OWN_FORMATS)} do), but weights: name the model that they are of, "
+                f"the uploaded file {key.name} ({record.format or 'unknown'}) contains weights, "
+                f"not a complete model ({', '.join(OWN_FORMATS)}); name the model they belong to, "
                 f"with the weights sha256:{key.name}",
                 field="model.name",
                 subject=key.name,
             )
         if key.weights not in (Pretrained(), Uploaded(key.name)):
-            sentence = f"{key.source}/{key.name} has its weights in its file, and no {key.weights}"
+            sentence = f"weights of {key.source}/{key.name} must be its own, got {key.weights}"
             raise UnknownWeightsError(sentence, field="model.weights", subject=str(key.weights))
         return ModelKey(key.source, key.name, Uploaded(key.name))
 
@@ -118,7 +118,7 @@ class OwnSource:
         return model.structure(shape, _ONE_BY_ONE if _is_one_by_one(model) else _ANY)
 
     def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:
-        """Return the declared preprocessing; where none was declared, one that says so."""
+        """Return the declared transform, or one that raises if no preprocessing was declared."""
         return {IMAGE: self._transform(key)}
 
     def _transform(self, key: ModelKey) -> InputTransform:
@@ -139,7 +139,7 @@ class OwnSource:
         try:
             return read_record(self._folder, sha256, field="model.name")
         except UnknownWeightsError as error:
-            hint = choices(sha256, self.names()) or "None was uploaded."
+            hint = choices(sha256, self.names()) or "No model has been uploaded."
             sentence = (
                 f"{SOURCE} has no model {sha256!r}: name it by the SHA-256 of its file. {hint}"
             )
@@ -151,10 +151,10 @@ class OwnSource:
         model: WholeModel = kind(self._folder / sha256, self._tensorflow)
         least, most = model.image_counts
         if not _is_one_by_one(model) and (least > _ANY[0] or (most or _ANY[1]) < _ANY[1]):
-            taken = f"{least}" if least == most else f"{least} to {most}"
+            accepted = f"{least}" if least == most else f"{least} to {most}"
             raise InvalidRequestError(
-                f"{SOURCE}/{sha256} takes batches of exactly {taken} images; export it for any "
-                "number: torch.export.export(model, (images,), dynamic_shapes=({0: "
+                f"{SOURCE}/{sha256} accepts only batches of {accepted} images; export it for any "
+                "batch size: torch.export.export(model, (images,), dynamic_shapes=({0: "
                 'torch.export.Dim("batch")},)), or torch.onnx.export(..., dynamic_shapes=...)',
                 field="model.name",
                 subject=sha256,
@@ -172,9 +172,9 @@ def _check_shape(key: ModelKey, model: WholeModel, shape: tuple[int, ...]) -> No
         size not in (None, given) for size, given in zip(own, shape, strict=True)
     ):
         raise InvalidRequestError(
-            f"{key.source}/{key.name} takes inputs of {format_shape(own)}, not "
-            f"{format_shape(shape)}: override crop_pixels, or delete the upload and declare its "
-            "preprocessing anew",
+            f"inputs of {key.source}/{key.name} must be {format_shape(own)}, got "
+            f"{format_shape(shape)}: override crop_pixels, or delete the upload and upload it "
+            "again with another preprocessing",
             field="input",
         )
 
@@ -184,9 +184,9 @@ def _transform_without_declaration(
 ) -> InputTransform:
     def refuse(_image: Any) -> Any:
         raise InvalidRequestError(
-            f"{key.source}/{key.name} was uploaded without its preprocessing, so it takes only "
+            f"{key.source}/{key.name} was uploaded without its preprocessing, so it accepts only "
             "tensors that you preprocessed. Upload it again with its preprocessing declared, or "
-            "give the request's overrides a crop size, mean and std",
+            "override the crop size, mean and std in the request",
             field="header.tensors",
             subject=key.name,
         )

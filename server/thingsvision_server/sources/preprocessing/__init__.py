@@ -1,1 +1,1 @@
-"""How images and texts become inputs, as data and as code of the model's own library."""
+"""How images and texts become inputs: as data, and as transforms of the libraries."""

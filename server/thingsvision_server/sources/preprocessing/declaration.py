@@ -1,4 +1,4 @@
-"""Preprocessing that a user declared for a model of their own: checked, compared, and run."""
+"""Checks, compares and runs the preprocessing that a user declared for an uploaded model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "0..255": (1.0, 0.0),
     "-1..1": (127.5, 1.0),
 }
-"""What a byte of a pixel is divided by, and what is then subtracted."""
+"""What each byte of a pixel is divided by, and what is then subtracted."""
 
 CHANNEL_ORDERS = ("RGB", "BGR")
 
@@ -31,18 +31,18 @@ _FIELD = "preprocessing"
 
 
 def check_declaration(declared: Preprocessing, *, is_model: bool) -> None:
-    """Raise InvalidRequestError where a declaration makes no sense."""
+    """Raise InvalidRequestError if a declaration is invalid."""
     if not is_model:
         raise InvalidRequestError(
-            "preprocessing is declared for a whole model (.pt2, .onnx, .keras), and this file "
-            "holds weights of a known one, which brings its own; leave it out, and override what "
-            "you need in the request",
+            "preprocessing can be declared only for a complete model (.pt2, .onnx, .keras), and "
+            "this file contains weights of a known model, which has its own; leave it out, and "
+            "override what you need in the request",
             field=_FIELD,
         )
     if not declared.crop_pixels and len(declared.resize_pixels) != 2:
         raise InvalidRequestError(
-            "the declared preprocessing leaves the size of the inputs open: give crop_pixels, or "
-            f"resize_pixels of height and width, not {list(declared.resize_pixels)}",
+            "the declared preprocessing must set the input size: give crop_pixels, or "
+            f"resize_pixels of height and width, got {list(declared.resize_pixels)}",
             field=f"{_FIELD}.crop_pixels",
         )
     _check_choice("interpolation", declared.interpolation or "bilinear", INTERPOLATIONS)
@@ -54,12 +54,12 @@ def check_declaration(declared: Preprocessing, *, is_model: bool) -> None:
 
 def _check_choice(name: str, value: str, valid: Any) -> None:
     if value not in valid:
-        sentence = f"there is no {name} {value!r}. Valid: {', '.join(valid)}"
+        sentence = f"`{name}` must be one of {', '.join(valid)}, got {value!r}"
         raise InvalidRequestError(sentence, field=f"{_FIELD}.{name}", subject=value)
 
 
 def with_defaults(declared: Preprocessing) -> Preprocessing:
-    """Return a declaration with the choices that it leaves open."""
+    """Return a declaration with defaults for the choices that it leaves open."""
     return replace(
         declared,
         interpolation=declared.interpolation or "bilinear",
@@ -71,16 +71,16 @@ def with_defaults(declared: Preprocessing) -> Preprocessing:
 
 
 def check_same_declaration(sha256: str, known: Preprocessing, declared: Preprocessing) -> None:
-    """Raise InvalidRequestError, naming the differences, where a file is declared anew."""
+    """Raise InvalidRequestError, naming the differences, if two declarations of a file differ."""
     old, new = vars(with_defaults(known)), vars(with_defaults(declared))
     changed = [
-        f"{name} {_format(old[name])} and not {_format(new[name])}"
+        f"{name} {_format(old[name])}, not {_format(new[name])}"
         for name in old
         if old[name] != new[name]
     ]
     if changed:
         raise InvalidRequestError(
-            f"the file {sha256} is here already, declared with {'; '.join(changed)}. Delete that "
+            f"the file {sha256} was already uploaded with {'; '.join(changed)}. Delete that "
             "upload first (`delete-upload`), or override the preprocessing in the request",
             field=_FIELD,
             subject=sha256,
@@ -92,7 +92,7 @@ def _format(value: Any) -> str:
 
 
 def transform_of_declaration(declared: Preprocessing, *, channels_last: bool) -> InputTransform:
-    """Return the transform that does what a declaration says, in the order of its fields.
+    """Return the transform of a declaration, with its steps in the order of the fields.
 
     Inputs are 3 x height x width float32, or height x width x 3 with `channels_last`.
     """
@@ -117,16 +117,16 @@ def _steps(preprocessing: Preprocessing, *, channels_last: bool) -> Any:
 
 
 class Scale:
-    """Makes a Pillow image 3 x height x width values in the range and channel order wanted."""
+    """Turns a Pillow image into 3 x height x width values of a declared range and channel order."""
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         self._settings = preprocessing
         self._divisor, self._offset = RANGES[preprocessing.value_range]
 
     def __repr__(self) -> str:
-        wanted = self._settings
-        moments = f", mean={wanted.mean}, std={wanted.std}" if wanted.mean or wanted.std else ""
-        return f"Scale({wanted.value_range}, {wanted.channel_order}{moments})"
+        own = self._settings
+        moments = f", mean={own.mean}, std={own.std}" if own.mean or own.std else ""
+        return f"Scale({own.value_range}, {own.channel_order}{moments})"
 
     def __call__(self, image: Any) -> Any:
         """Return the values of an image."""
@@ -144,7 +144,7 @@ class Scale:
 
 
 class ChannelsLast:
-    """Makes an input an array with its channels behind its height and width."""
+    """Moves the channels of an input behind its height and width."""
 
     def __repr__(self) -> str:
         return "ChannelsLast()"

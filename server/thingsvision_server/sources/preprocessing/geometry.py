@@ -1,6 +1,6 @@
-"""Resizes images and cuts out their centre by torchvision's own steps, as data say.
+"""Makes torchvision's own resizing and centre-cropping steps from data.
 
-torchvision is imported when a step is made; values of pixels are not known here.
+torchvision is imported lazily, when a step is made.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from ...inputs import Preprocessing
 
 
 def geometry_steps(preprocessing: Preprocessing) -> Iterator[Any]:
-    """Yield the steps that the data ask for, each from a Pillow image to one."""
+    """Yield the steps that the data ask for, each from a Pillow image to a Pillow image."""
     from torchvision import transforms
 
     if resize := preprocessing.resize_pixels:
@@ -26,5 +26,5 @@ def geometry_steps(preprocessing: Preprocessing) -> Iterator[Any]:
 
 
 def height_and_width(size: tuple[int, ...]) -> tuple[int, ...]:
-    """Return a size as two numbers: one number is the side of a square."""
+    """Return a size as two numbers; a single number is the side of a square."""
     return size if len(size) == 2 else size * 2

@@ -1,7 +1,7 @@
-"""The last steps of usual transforms, from pixels to normalised values, in one buffer.
+"""The last steps of common transforms, from pixels to normalised values, in a single buffer.
 
-torchvision's own steps make five arrays of an image; these make one, by the same operations on
-the same values in the same order, so that every bit is theirs.
+torchvision's own steps make five arrays per image; these make one, with the same operations on
+the same values in the same order, so the result is bit-identical.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Transform = Callable[[Any], torch.Tensor]
 
 
 class NormalizedPixels:
-    """What `ToTensor` and then `Normalize` make of a Pillow RGB image: 3 x H x W, float32."""
+    """`ToTensor` followed by `Normalize`: from a Pillow RGB image to 3 x H x W, float32."""
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         self._mean, self._std = (_per_channel(values) for values in (mean, std))
@@ -32,15 +32,15 @@ class NormalizedPixels:
 
 
 def in_one_buffer(reference: Transform) -> Transform:
-    """Return what gives the same as a transform of Pillow RGB images, bit by bit, but sooner.
+    """Return a faster, bit-identical version of a transform of Pillow RGB images.
 
-    That is the transform itself where its last steps are not the usual ones.
+    If its last steps are not the common ones, return the transform itself.
     """
     *others, to_tensor, normalize = [None, None, *_steps(reference)]
     if isinstance(to_tensor, transforms.ToTensor) and type(normalize) is transforms.Normalize:
         values = NormalizedPixels(normalize.mean, normalize.std)
-        quick: Transform = transforms.Compose([*filter(None, others), values])
-        return quick
+        faster: Transform = transforms.Compose([*filter(None, others), values])
+        return faster
     return reference
 
 

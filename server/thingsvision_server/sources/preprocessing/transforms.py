@@ -1,4 +1,4 @@
-"""Image transforms of PyTorch networks, made of torchvision's own steps, and read off them."""
+"""Makes image transforms from torchvision's own steps, and reads parameters from such steps."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ IMAGENET = Preprocessing(
     mean=(0.485, 0.456, 0.406),
     std=(0.229, 0.224, 0.225),
 )
-"""What most networks of ImageNet were trained with."""
+"""The preprocessing that most ImageNet networks were trained with."""
 
 
 def image_transform(
     apply: Callable[[Any], torch.Tensor], preprocessing: Preprocessing, shape: tuple[int, ...]
 ) -> InputTransform:
-    """Return a network's own transform (Pillow RGB image to C x H x W), adaptable as data."""
+    """Return a network's own transform (Pillow RGB image to C x H x W), which data can override."""
     adapt = partial(transform_of, unsized=shape)
     return InputTransform(in_one_buffer(apply), preprocessing, InputSpec(shape), adapt=adapt)
 
 
 def transform_of(preprocessing: Preprocessing, unsized: tuple[int, ...] = ()) -> InputTransform:
-    """Return the transform that does what the data say, in their order.
+    """Return the transform that the data describe, with its steps in the order of the fields.
 
-    Without a crop, one number of `resize_pixels` suits square images alone. With neither, images
-    must have the shape `unsized`.
+    Without a crop, a single number in `resize_pixels` works only for square images. With neither
+    field, images must have the shape `unsized`.
     """
     compose = transforms.Compose(list(_steps(preprocessing)))
     size = preprocessing.crop_pixels or preprocessing.resize_pixels
     shape = (3, *height_and_width(size)) if size else unsized
-    described = replace(preprocessing, description=" ".join(repr(compose).split()))
-    return image_transform(compose, described, shape)
+    record = replace(preprocessing, description=" ".join(repr(compose).split()))
+    return image_transform(compose, record, shape)
 
 
 def _steps(preprocessing: Preprocessing) -> Iterator[Any]:
@@ -56,7 +56,7 @@ def _steps(preprocessing: Preprocessing) -> Iterator[Any]:
 
 
 def read_steps(steps: Iterable[Any], description: str) -> Preprocessing:
-    """Read the parameters off a transform's own steps, so that they can't differ from it."""
+    """Read the parameters from a transform's own steps, so that they can't disagree with it."""
     found: dict[str, Any] = {}
     for step in steps:
         for kind, read in _READERS.items():
@@ -70,7 +70,7 @@ def _sizes(size: int | Iterable[int]) -> tuple[int, ...]:
 
 
 def _decimal(value: Any) -> float:
-    """Return the shortest decimal of a float32: 0.485, not 0.48500001430511475."""
+    """Return a float32 as its shortest decimal: 0.485, not 0.48500001430511475."""
     return float(str(np.float32(value)))
 
 

@@ -1,1 +1,1 @@
-"""Files that clients send: kept, told apart, and checked before anything of them is used."""
+"""Files that clients upload: their storage, formats and safety checks."""

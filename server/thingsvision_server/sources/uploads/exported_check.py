@@ -1,8 +1,8 @@
-"""Checks a `torch.export` program (.pt2) before anything of it is loaded.
+"""Checks a `torch.export` program (.pt2) before any part of it is loaded.
 
-Loading one is no plain reading: PyTorch unpickles what the archive says is pickled, evaluates its
-size expressions, and writes Python from its names. So every string of the program is held
-against what may stand in its place, and what is pickled or compiled is refused.
+Loading a program can run code: PyTorch unpickles what the archive marks as pickled, evaluates its
+size expressions, and generates Python from its names. So every string of the program is checked
+against what its field may contain, and pickled or compiled parts are refused.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ PROGRAM = "models/model.json"
 _CONFIGS = ("data/weights/model_weights_config.json", "data/constants/model_constants_config.json")
 _TENSORS = ("data/weights/weight_", "data/constants/tensor_")
 _IGNORED = ("archive_format", "archive_version", "byteorder", ".data/", "data/sample_inputs/")
-"""Files without code, and the example inputs (pickled), which are not read."""
+"""Files without code, and the pickled example inputs; none of them is read."""
 
 _FLOAT = 7
-"""float32 in the archive's own numbers."""
+"""The archive's number for float32."""
 
 _HIGHER_ORDER = frozenset({"wrap_with_autocast", "wrap_with_set_grad_enabled"})
 _SIZE_OPERATORS = re.compile(
@@ -41,13 +41,13 @@ _TYPES = frozenset({None, "builtins.tuple", "builtins.list", "builtins.dict"})
 
 
 def check_exported(path: Path, called: str) -> None:
-    """Raise InvalidWeightsError where a file is no program that can be loaded safely and run."""
+    """Raise InvalidWeightsError unless a file is a program that can be loaded safely and run."""
     read_program(path, called)
 
 
 def read_program(path: Path, called: str) -> dict[str, Any]:
-    """Return the checked program (the archive's JSON), without what is not read of it."""
-    with IMPORTS:  # a server that just started may be importing what this needs
+    """Return the checked program (the archive's JSON), without its unused parts."""
+    with IMPORTS:  # a server that just started may be importing the same modules
         from torch.export.pt2_archive._package import PT2ArchiveReader
 
     try:
@@ -60,11 +60,11 @@ def read_program(path: Path, called: str) -> dict[str, Any]:
         _drop_unread(program)
         _check_program(program, called)
         image_size(program)
-    # What is missing or of another type, the archive's reader and Python's report by these.
+    # The archive's reader, and Python, raise these for missing parts and wrong types.
     except (AssertionError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
         why = str(error).partition("\n")[0]
         raise InvalidWeightsError(
-            f"{called} is no torch.export program (.pt2) that can be read: {why}. Save it by "
+            f"{called} is not a readable torch.export program (.pt2): {why}. Save it with "
             "torch.export.save of PyTorch 2.8 or later"
         ) from error
     return program
@@ -72,13 +72,13 @@ def read_program(path: Path, called: str) -> dict[str, Any]:
 
 def _check_files(names: list[str], called: str) -> None:
     if len(set(names)) < len(names):
-        raise _refusal(called, "it has two files of one name")
+        raise _refusal(called, "it contains two files of the same name")
     for name in names:
         if name.startswith("data/aotinductor/"):
             raise _refusal(called, f"{name!r} in it is compiled code")
         known = (PROGRAM, *_CONFIGS)
         if name not in known and not name.startswith((*_TENSORS, *_IGNORED)):
-            raise _refusal(called, f"{name!r} in it is nothing that a program needs")
+            raise _refusal(called, f"{name!r} in it is not part of a program")
 
 
 def _check_tensors(config: Mapping[str, Any], called: str) -> None:
@@ -100,7 +100,7 @@ def _drop_unread(program: dict[str, Any]) -> None:
 
 
 def graphs(part: Any) -> Iterator[Any]:
-    """Yield every graph of a program, also those that operators call."""
+    """Yield every graph of a program, including the graphs that operators call."""
     if isinstance(part, dict):
         if "nodes" in part:
             yield part
@@ -115,7 +115,7 @@ def _check_program(program: Mapping[str, Any], called: str) -> None:
     for graph in graphs(program["graph_module"]):
         if graph["custom_obj_values"]:
             name = next(iter(graph["custom_obj_values"]))
-            raise _refusal(called, f"it holds an object {name!r} that is not a tensor")
+            raise _refusal(called, f"it contains an object {name!r} that is not a tensor")
         for node in graph["nodes"]:
             _check_operator(node["target"], called)
             _check_mode(node, called)
@@ -142,13 +142,13 @@ def _check_operator(target: str, called: str) -> None:
     name = f"{found[1]}::{found[2]}" if found else target
     raise _refusal(
         called,
-        f"its operator {name!r} is none of PyTorch's own (aten) or does more than compute. "
+        f"its operator {name!r} is not one of PyTorch's own (aten), or it does more than compute. "
         "Export the model without custom operators",
     )
 
 
 def _check_mode(node: Mapping[str, Any], called: str) -> None:
-    """Raise where a network was exported as it trains: its dropout would make features random."""
+    """Raise if a network was exported in training mode: dropout would make features random."""
     for argument in node["inputs"]:
         if argument["name"] in ("train", "training") and argument["arg"].get("as_bool"):
             raise _refusal(
@@ -167,14 +167,14 @@ def _check_strings(part: Any, place: str, called: str) -> None:
     elif isinstance(part, dict):
         for key, entry in part.items():
             if not key.isidentifier():
-                raise _refusal(called, f"{key!r} stands where a name must")
+                raise _refusal(called, f"its keys must be names, got {key!r}")
             _check_strings(entry, key, called)
 
 
 def _check_place(place: str, text: str, called: str) -> None:
     if not _PLACES.get(place, _is_plain)(text):
         shown = text if len(text) < 80 else f"{text[:80]}..."
-        raise _refusal(called, f"{shown!r} is no {place or 'text'} that a program may have")
+        raise _refusal(called, f"{shown!r} is not allowed as {place or 'text'} of a program")
 
 
 def _is_name(text: str) -> bool:
@@ -190,13 +190,13 @@ def _is_plain(text: str) -> bool:
 
 
 def _is_module_stack(text: str) -> bool:
-    """`key,path,class` of each module that an operator was called in, with `;` between."""
+    """Return whether a text is `key,path,class` of an operator's modules, separated by `;`."""
     entries = [entry.split(",") for entry in text.split(";")]
     return _is_plain(text) and all(len(e) == 3 and _is_path(e[1]) for e in entries)
 
 
 def _is_spec(text: str) -> bool:
-    """How inputs or outputs are nested: tuples, lists and dicts with plain keys."""
+    """Return whether inputs or outputs are nested in tuples, lists and dicts with plain keys."""
     _, spec = json.loads(text)
     return _is_plain_spec(spec)
 
@@ -222,22 +222,22 @@ _PLACES: Mapping[str, Callable[[str], bool]] = {
     "out_spec": _is_spec,
     "nn_module_stack": _is_module_stack,
 }
-"""What a string may be, by the field that it stands in."""
+"""Which strings a field may contain, by the field's name."""
 
 
 def image_size(program: Mapping[str, Any]) -> tuple[tuple[int, int | None], tuple[int | None, ...]]:
-    """Return the least and most images that a program takes at once, and the shape of one.
+    """Return the smallest and largest batch that a program accepts, and the shape of one image.
 
-    None: any number. Raises ValueError where it has not one float32 input.
+    None: any size. Raises ValueError unless it has exactly one float32 input.
     """
     module = program["graph_module"]
     specs = module["signature"]["input_specs"]
     inputs = [spec["user_input"]["arg"] for spec in specs if "user_input" in spec]
     if len(inputs) != 1 or "as_tensor" not in inputs[0]:
-        raise ValueError(f"a model of images has one input; this one has {len(inputs)}")
+        raise ValueError(f"it must have one input, of images, got {len(inputs)}")
     tensor = module["graph"]["tensor_values"][inputs[0]["as_tensor"]["name"]]
     if tensor["dtype"] != _FLOAT or len(tensor["sizes"]) < 2:
-        raise ValueError("its input is no float32 tensor of images x something")
+        raise ValueError("its input must be a float32 tensor of 2 dimensions or more, images first")
     images, *shape = tensor["sizes"]
     if "as_int" in images:
         return (images["as_int"], images["as_int"]), tuple(size.get("as_int") for size in shape)

@@ -1,6 +1,6 @@
-"""Tells whether a size expression of an exported program is arithmetic and nothing else.
+"""Checks that a size expression of an exported program is nothing but arithmetic.
 
-PyTorch evaluates these as Python. What may stand in them: numbers, symbols, and the functions of
+PyTorch evaluates these expressions as Python. Allowed are numbers, symbols, and the functions of
 sizes that PyTorch itself writes.
 """
 
@@ -35,7 +35,7 @@ _NODES = (
 
 
 def is_safe_size(text: str) -> bool:
-    """Tell whether an expression has nothing but arithmetic of sizes in it."""
+    """Return whether an expression contains nothing but arithmetic of sizes."""
     if len(text) > _MAX_LENGTH:
         return False
     try:
@@ -72,7 +72,7 @@ def _is_allowed_call(node: ast.Call) -> bool:
 
 
 def _is_symbol(node: ast.Call) -> bool:
-    """Symbol('s77', positive=True, integer=True)."""
+    """Return whether a call is like Symbol('s77', positive=True, integer=True)."""
     names = [arg.value for arg in node.args if isinstance(arg, ast.Constant)]
     flags = all(
         isinstance(k.value, ast.Constant) and isinstance(k.value.value, bool) for k in node.keywords
@@ -81,7 +81,7 @@ def _is_symbol(node: ast.Call) -> bool:
 
 
 def _is_float(node: ast.Call) -> bool:
-    """Float('0.5', precision=53)."""
+    """Return whether a call is like Float('0.5', precision=53)."""
     values = [*node.args, *(keyword.value for keyword in node.keywords)]
     return all(
         isinstance(value, ast.Constant) and _DECIMAL.fullmatch(str(value.value)) for value in values

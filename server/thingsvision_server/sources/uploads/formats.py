@@ -1,4 +1,4 @@
-"""The formats of uploaded files, told by their content and checked without running any of it."""
+"""The formats of uploaded files, detected from their content and checked without running it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _KERAS_MEMBERS = frozenset({"config.json", "model.weights.h5"})
 
 
 @dataclass(frozen=True)
-class _Glance:
+class _Start:
     """The first bytes of a file, and the names in it where it is a zip archive."""
 
     start: bytes
@@ -24,14 +24,14 @@ class _Glance:
 
 @dataclass(frozen=True)
 class FileFormat:
-    """One format: how it is told, and how it is checked."""
+    """One format: how it is detected and checked."""
 
     description: str
-    matches: Callable[[_Glance], bool]
+    matches: Callable[[_Start], bool]
     check: Callable[[Path, str], None]
-    """Takes the file and what to call it; raises InvalidWeightsError."""
+    """Called with the file and the name for it in errors; raises InvalidWeightsError."""
     is_model: bool = False
-    """Whether it holds a whole model, not only weights of a known one."""
+    """Whether it contains a complete model, not only the weights of a known one."""
 
 
 def _check_state_dict(path: Path, called: str) -> None:
@@ -58,56 +58,59 @@ def _check_onnx(path: Path, called: str) -> None:
     check_onnx(path, called)
 
 
-def _is_safetensors(glance: _Glance) -> bool:
-    # It begins with the length of its JSON header, then that header.
-    return glance.start[8:9] == b"{"
+def _is_safetensors(file: _Start) -> bool:
+    # The file begins with the length of its JSON header, then the header itself.
+    return file.start[8:9] == b"{"
 
 
-def _is_exported(glance: _Glance) -> bool:
-    return any(name.endswith("/archive_format") for name in glance.members) or (
-        "serialized_exported_program.json" in glance.members
+def _is_exported(file: _Start) -> bool:
+    return any(name.endswith("/archive_format") for name in file.members) or (
+        "serialized_exported_program.json" in file.members
     )
 
 
-def _is_torch(glance: _Glance) -> bool:
-    return glance.start.startswith((_ZIP_MAGIC, _PICKLE_MAGIC))
+def _is_torch(file: _Start) -> bool:
+    return file.start.startswith((_ZIP_MAGIC, _PICKLE_MAGIC))
 
 
 FORMATS: Mapping[str, FileFormat] = {
     "safetensors": FileFormat("safetensors", _is_safetensors, _check_state_dict),
     "hdf5": FileFormat(
-        "Keras weights (.weights.h5)", lambda g: g.start.startswith(HDF5_MAGIC), check_hdf5
+        "Keras weights (.weights.h5)", lambda file: file.start.startswith(HDF5_MAGIC), check_hdf5
     ),
     "keras": FileFormat(
-        "Keras model (.keras)", lambda g: g.members >= _KERAS_MEMBERS, _check_keras, is_model=True
+        "Keras model (.keras)",
+        lambda file: file.members >= _KERAS_MEMBERS,
+        _check_keras,
+        is_model=True,
     ),
     "pt2": FileFormat("torch.export program (.pt2)", _is_exported, _check_exported, is_model=True),
     "torch": FileFormat("torch file of a state dict", _is_torch, _check_state_dict),
     "onnx": FileFormat(
-        "ONNX model", lambda g: g.start.startswith(_ONNX_MAGIC), _check_onnx, is_model=True
+        "ONNX model", lambda file: file.start.startswith(_ONNX_MAGIC), _check_onnx, is_model=True
     ),
 }
-"""The first that matches is taken."""
+"""The first format that matches wins."""
 
 
 def format_of(path: Path) -> str:
-    """Return the key of a file's format; empty where it is none of them."""
-    glance = _glance(path)
-    return next((key for key, one in FORMATS.items() if one.matches(glance)), "")
+    """Return the key of a file's format; empty if none matches."""
+    start = _read_start(path)
+    return next((key for key, one in FORMATS.items() if one.matches(start)), "")
 
 
 def check_file(path: Path, called: str) -> str:
-    """Return the key of a file's format; raise InvalidWeightsError where it can't be used."""
+    """Return the key of a file's format; raise InvalidWeightsError if it can't be used."""
     key = format_of(path)
     if not key:
         valid = ", ".join(one.description for one in FORMATS.values())
-        sentence = f"{called} is of no known format. Valid: {valid}"
+        sentence = f"the format of {called} is unknown. Valid: {valid}"
         raise InvalidWeightsError(sentence, subject=called)
     FORMATS[key].check(path, called)
     return key
 
 
-def _glance(path: Path) -> _Glance:
+def _read_start(path: Path) -> _Start:
     with path.open("rb") as file:
         start = file.read(16)
     names: list[str] = []
@@ -116,5 +119,5 @@ def _glance(path: Path) -> _Glance:
             with zipfile.ZipFile(path) as archive:
                 names = archive.namelist()
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-            pass  # the reader of the format will say what is wrong with it
-    return _Glance(start, frozenset(names))
+            pass  # the check of the format will report what is wrong
+    return _Start(start, frozenset(names))

@@ -1,6 +1,6 @@
-"""Checks that an HDF5 file holds its own data only; knows no model.
+"""Checks that an HDF5 file contains all of its own data.
 
-HDF5 can point to other files: read here, such a link would show a stranger the server's disk.
+HDF5 can link to other files: followed here, such a link would show a stranger the server's disk.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from typing import IO, Any
 from ...errors import InvalidWeightsError
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
-"""The first bytes of every such file."""
+"""The first bytes of every HDF5 file."""
 
 _BROKEN_FILE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError)
-"""What h5py raises where the bytes make no sense to it."""
+"""What h5py raises if it can't make sense of the bytes."""
 
 
 def check_hdf5(file: Path | IO[bytes], called: str) -> None:
-    """Raise InvalidWeightsError where a file is broken, holds no arrays, or links elsewhere."""
+    """Raise InvalidWeightsError if a file is broken, has no arrays, or links to other files."""
     import h5py
 
     try:
         with h5py.File(file, "r", locking=False) as opened:
             arrays = list(_arrays(opened, called))
     except _BROKEN_FILE as error:
-        sentence = f"{called} is no HDF5 file (.weights.h5), or it is broken: {error}"
+        sentence = f"{called} is not an HDF5 file (.weights.h5), or it is broken: {error}"
         raise InvalidWeightsError(sentence, subject=called) from error
     if not arrays:
-        sentence = f"{called} is an HDF5 file without any array of weights"
+        sentence = f"{called} is an HDF5 file without any arrays of weights"
         raise InvalidWeightsError(sentence, subject=called)
 
 
@@ -39,19 +39,19 @@ def _arrays(group: Any, called: str) -> Iterator[str]:
     for name in group:
         place = f"{group.name.rstrip('/')}/{name}"
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise _elsewhere(called, place, "is a link")
+            raise _link_error(called, place, "is a link")
         member = group[name]
         if isinstance(member, h5py.Group):
             yield from _arrays(member, called)
         elif isinstance(member, h5py.Dataset):
             if member.is_virtual or member.external:
-                raise _elsewhere(called, place, "keeps its values in another file")
+                raise _link_error(called, place, "keeps its values in another file")
             yield place
 
 
-def _elsewhere(called: str, place: str, what: str) -> InvalidWeightsError:
+def _link_error(called: str, place: str, what: str) -> InvalidWeightsError:
     return InvalidWeightsError(
-        f"{called} is refused: {place!r} in it {what}; save the weights themselves into one file "
+        f"{called} is refused: {place!r} in it {what}; save all weights in one file "
         "(model.save_weights('NAME.weights.h5'))",
         subject=place,
     )

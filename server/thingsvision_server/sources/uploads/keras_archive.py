@@ -1,7 +1,7 @@
-"""Checks that a `.keras` archive holds layers of Keras alone; knows no TensorFlow.
+"""Checks that a `.keras` archive contains only layers of Keras, without importing TensorFlow.
 
-Its `config.json` names the classes to build. A Lambda layer holds code, a custom class needs it,
-and some of Keras' own classes run or read what their settings name.
+Its `config.json` names the classes to build. A Lambda layer contains code, a custom class needs
+it, and some of Keras' own classes run or read what their settings name.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ _MODULES = (
     "ops",
     "regularizers",
 )
-"""Parts of Keras whose classes are a network's own."""
+"""Modules of Keras whose classes make up networks."""
 
 _REFUSED: Mapping[str, str] = {
-    "Lambda": "holds Python code",
+    "Lambda": "contains Python code",
     "__lambda__": "is Python code",
-    "TorchModuleWrapper": "holds a pickled module",
+    "TorchModuleWrapper": "contains a pickled module",
     "TFSMLayer": "runs a SavedModel from elsewhere",
-    "JaxLayer": "holds a function",
-    "FlaxLayer": "holds a function",
+    "JaxLayer": "contains a function",
+    "FlaxLayer": "contains a function",
     "StringLookup": "may read a file",
     "IntegerLookup": "may read a file",
     "TextVectorization": "may read a file",
 }
 
 _PLAIN = frozenset({"__ellipsis__", "__keras_tensor__", "__numpy__", "__slice__", "__tensor__"})
-"""Class names that stand for values, not for a class of a module."""
+"""Class names that stand for values, not for classes of a module."""
 
 _NOT_BUILT = frozenset({"build_config", "compile_config"})
-"""Parts that say how a model was trained, which is not read."""
+"""Parts that describe how a model was trained; they are not read."""
 
 
 def check_keras_archive(path: Path, called: str) -> None:
-    """Raise InvalidWeightsError where an archive is broken or names what is refused."""
+    """Raise InvalidWeightsError if an archive is broken or names a refused class."""
     try:
         with zipfile.ZipFile(path) as archive:
             _check_members(archive, called)
@@ -69,13 +69,15 @@ def check_keras_archive(path: Path, called: str) -> None:
 def _check_members(archive: zipfile.ZipFile, called: str) -> None:
     names = archive.namelist()
     if len(set(names)) < len(names):
-        raise _invalid(called, "it has two files of one name")
-    if more := sorted(set(names) - _MEMBERS):
-        raise _invalid(called, f"it has more than a model needs: {', '.join(more[:5])}")
+        raise _invalid(called, "it contains two files of the same name")
+    if unexpected := sorted(set(names) - _MEMBERS):
+        raise _invalid(
+            called, f"it contains files that are not part of a model: {', '.join(unexpected[:5])}"
+        )
 
 
 def _classes(part: Any, place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield everything that names a class, with the name of the layer that it is in."""
+    """Yield each part of the config that names a class, with the name of its layer."""
     if isinstance(part, list):
         for entry in part:
             yield from _classes(entry, place)
@@ -111,12 +113,12 @@ def _is_of_keras(module: Any, name: str) -> bool:
 
 
 def _invalid(called: str, why: str) -> InvalidWeightsError:
-    return InvalidWeightsError(f"{called} is no .keras archive that can be used: {why}")
+    return InvalidWeightsError(f"{called} is not a usable .keras archive: {why}")
 
 
 def _refusal(called: str, place: str, why: str) -> InvalidWeightsError:
     return InvalidWeightsError(
-        f"{called} is refused: {why}, and a server runs no code of its users. Build the network "
-        "of Keras' own layers and save it again, or upload its weights alone (.weights.h5)",
+        f"{called} is refused: {why}, and the server never runs users' code. Build the network "
+        "from Keras' own layers and save it again, or upload only its weights (.weights.h5)",
         subject=place,
     )

@@ -1,4 +1,4 @@
-"""Checks that an ONNX model is whole, of standard operators, and has one image input."""
+"""Checks that an ONNX model is complete, uses standard operators, and has one image input."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 from ...errors import InvalidWeightsError
 
 DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
-"""Domains of standard operators; the operators of any other are someone's own code."""
+"""Domains of standard operators; the operators of any other domain are custom code."""
 
 
 def check_onnx(path: Path, called: str) -> None:
-    """Raise InvalidWeightsError where a file is no ONNX model that can be run here."""
+    """Raise InvalidWeightsError unless a file is an ONNX model that can be run here."""
     read_onnx(path, called)
 
 
 def read_onnx(path: Path, called: str) -> Any:
-    """Return the checked ModelProto, its own functions written out; weights are in it."""
+    """Return the checked ModelProto, weights included, with its own functions inlined."""
     import onnx
     from google.protobuf.message import DecodeError
     from onnx.inliner import inline_local_functions
@@ -40,7 +40,7 @@ def read_onnx(path: Path, called: str) -> Any:
 
 
 def image_input(model: Any) -> Any:
-    """Return the one input of a checked model (older files list their weights as inputs too)."""
+    """Return the image input of a checked model (older files list their weights as inputs too)."""
     weights = {tensor.name for tensor in model.graph.initializer}
     return next(one for one in model.graph.input if one.name not in weights)
 
@@ -54,15 +54,15 @@ def _check_content(model: Any, called: str) -> None:
         if node.domain not in (*DOMAINS, *own):
             raise _refusal(
                 called,
-                f"operator {node.op_type!r} is of the domain {node.domain!r}, which is someone's "
-                "own code. Export the model to standard operators (domain ai.onnx)",
+                f"its operator {node.op_type!r} is from the domain {node.domain!r}, which is "
+                "custom code. Export the model with standard operators (domain ai.onnx)",
             )
     for tensor in _tensors(model):
         if tensor.external_data or tensor.data_location == tensor.EXTERNAL:
             raise _refusal(
                 called,
-                f"its tensor {tensor.name!r} is in another file. Save all in one: onnx.save(model,"
-                " path, save_as_external_data=False)",
+                f"its tensor {tensor.name!r} is in another file. Save all in one file: "
+                "onnx.save(model, path, save_as_external_data=False)",
             )
 
 
@@ -74,16 +74,18 @@ _RANDOM = (
     "RandomUniform",
     "RandomUniformLike",
 )
-"""Operators that give other numbers each time."""
+"""Operators whose values differ from run to run."""
 
 
 def _check_mode(graph: Any, called: str) -> None:
-    """Raise where features would be random, as those of a network are that was left training."""
+    """Raise if features would be random, as in a network that is still in training mode."""
     switches = dict(_switches(graph))
     for node in _nodes(graph):
         if node.op_type in _RANDOM:
-            raise _refusal(called, f"its operator {node.op_type!r} gives other values each time")
-        if _trains(node, switches):
+            raise _refusal(
+                called, f"the values of its operator {node.op_type!r} differ from run to run"
+            )
+        if _is_training(node, switches):
             raise _refusal(
                 called,
                 f"its operator {node.op_type!r} is in training mode. Call model.eval() before the "
@@ -92,7 +94,7 @@ def _check_mode(graph: Any, called: str) -> None:
 
 
 def _switches(graph: Any) -> Iterator[tuple[str, bool]]:
-    """Yield the names of constant truth values, and whether one in them is true; no weights."""
+    """Yield the names of boolean constants, and whether any of their elements is true."""
     from onnx import TensorProto, numpy_helper
 
     named = [(tensor.name, tensor) for tensor in graph.initializer]
@@ -104,16 +106,16 @@ def _switches(graph: Any) -> Iterator[tuple[str, bool]]:
             yield name, bool(numpy_helper.to_array(tensor).any())
 
 
-def _trains(node: Any, switches: Mapping[str, bool]) -> bool:
+def _is_training(node: Any, switches: Mapping[str, bool]) -> bool:
     if node.op_type == "BatchNormalization":
         return any(one.name == "training_mode" and one.i for one in node.attribute)
     mode = node.input[2] if node.op_type == "Dropout" and len(node.input) > 2 else ""
-    # What is computed in the graph may be true.
+    # A mode that the graph computes may be true.
     return bool(mode) and switches.get(mode, True)
 
 
 def _nodes(graph: Any) -> Iterator[Any]:
-    """Yield the nodes of a graph and of the graphs in their attributes."""
+    """Yield the nodes of a graph and of the subgraphs in their attributes."""
     for node in graph.node:
         yield node
         for attribute in node.attribute:
@@ -145,16 +147,18 @@ def _check_input(model: Any, called: str) -> None:
     inputs = [one for one in model.graph.input if one.name not in weights]
     if len(inputs) != 1:
         names = ", ".join(one.name for one in inputs) or "none"
-        raise _invalid(called, f"a model of images has one input; this one has {names}")
+        raise _invalid(called, f"it must have one input, of images, got {names}")
     kind = inputs[0].type.tensor_type
     if kind.elem_type != onnx.TensorProto.FLOAT or len(kind.shape.dim) < 2:
         raise _invalid(
-            called, f"its input {inputs[0].name!r} is no float32 tensor of images x something"
+            called,
+            f"its input {inputs[0].name!r} must be a float32 tensor of 2 dimensions or more, "
+            "images first",
         )
 
 
 def _invalid(called: str, why: str) -> InvalidWeightsError:
-    return InvalidWeightsError(f"{called} is no ONNX model that can be used: {why}")
+    return InvalidWeightsError(f"{called} is not a usable ONNX model: {why}")
 
 
 def _refusal(called: str, why: str) -> InvalidWeightsError:

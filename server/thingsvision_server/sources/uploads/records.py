@@ -1,6 +1,6 @@
-"""What is known of an uploaded file, kept beside it as JSON; knows no way of uploading.
+"""Reads and writes the record of an uploaded file: a JSON file of the same name beside it.
 
-A file that was put into the folder by hand has no record: what can be told from it is told.
+A file that was put into the folder by hand has no record; what the file itself shows is used.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ class UploadRecord:
     sha256: str
     size_bytes: int
     format: str
-    """A key of FORMATS; empty where a file put there by hand is of no known format."""
+    """A key of FORMATS; empty if a file put there by hand has an unknown format."""
     uploaded_at: float
     """Seconds since 1970, UTC."""
     name: str = ""
-    """What its user calls it."""
+    """The user's name for it."""
     preprocessing: Preprocessing | None = None
-    """As it was declared; None where it was not."""
+    """The declared preprocessing; None if none was declared."""
 
 
 def find_record(folder: Path, sha256: str) -> UploadRecord | None:
-    """Return what is known of a file; None where there is none of that digest."""
+    """Return the record of a file; None if there is no file with that digest."""
     path = folder / sha256
     if not is_sha256(sha256) or not path.is_file():
         return None
@@ -52,7 +52,7 @@ def find_record(folder: Path, sha256: str) -> UploadRecord | None:
 
 
 def read_record(folder: Path, sha256: str, *, field: str) -> UploadRecord:
-    """Return what is known of a file; raise UnknownWeightsError where there is none."""
+    """Return the record of a file; raise UnknownWeightsError if there is no such file."""
     record = find_record(folder, sha256)
     if record is None:
         sentence = f"no uploaded file has the SHA-256 {sha256!r}; list the uploads, or upload it"
@@ -61,7 +61,7 @@ def read_record(folder: Path, sha256: str, *, field: str) -> UploadRecord:
 
 
 def list_records(folder: Path) -> list[UploadRecord]:
-    """Return what is known of every file, the oldest first."""
+    """Return the records of all files, the oldest first."""
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     found = [find_record(folder, name) for name in names]
     records = [record for record in found if record is not None]
@@ -69,15 +69,15 @@ def list_records(folder: Path) -> list[UploadRecord]:
 
 
 def write_record(folder: Path, record: UploadRecord) -> None:
-    """Keep a record; a reader sees the old one or the new one."""
-    # Under a name of its own first: two uploads of one file may end at the same time.
+    """Write a record; a reader sees either the old one or the new one."""
+    # To a temporary name first: two uploads of the same file may end at the same time.
     with tempfile.NamedTemporaryFile("w", dir=folder, prefix="record-", delete=False) as file:
         json.dump(asdict(record), file, indent=1)
     Path(file.name).replace(_record_path(folder / record.sha256))
 
 
 def delete_record(folder: Path, sha256: str) -> None:
-    """Forget what is known of a file."""
+    """Delete the record of a file."""
     _record_path(folder / sha256).unlink(missing_ok=True)
 
 

@@ -1,7 +1,7 @@
-"""Keeps files that clients send, under their SHA-256; knows no gRPC.
+"""Stores files that clients upload, under their SHA-256.
 
-A file gets its final name only when its length, its digest and its format were checked. What a
-broken upload has sent stays for a day under `partial-{sha256}`, and the next one goes on there.
+A file gets its final name only after its length, digest and format have been checked. What an
+interrupted upload has sent is kept for a day as `partial-{sha256}`, where the next upload resumes.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _READ_BYTES = 1024 * 1024
 
 @dataclass(frozen=True)
 class Announcement:
-    """What a client says of the file that it will send."""
+    """What a client announces about the file that it will send."""
 
     sha256: str
     size_bytes: int
@@ -56,20 +56,20 @@ class Announcement:
 
 @dataclass
 class Upload:
-    """A file on its way. Its methods may block, and are called one after the other."""
+    """A file being uploaded. Its methods may block, and are called one at a time."""
 
     target: Path
     announced: Announcement
     file: IO[bytes]
-    """Opened for appending, unbuffered: what a server that dies was sent is on the disk."""
+    """Opened for appending, unbuffered: all received bytes are on disk even if the server dies."""
     received_bytes: int = 0
     ended_early: bool = False
-    """Whether it ended before all was sent: gRPC may tell so of a connection that broke."""
+    """Whether it ended before all bytes arrived, as a broken connection may look to gRPC."""
     digest: Any = field(default_factory=hashlib.sha256)
     _writing: threading.Lock = field(default_factory=threading.Lock)
 
     def resume(self) -> int:
-        """Read what an earlier upload left, and return from which byte on the rest is wanted."""
+        """Read what an earlier upload left, and return the byte offset to resume at."""
         self.file.seek(0)
         while chunk := self.file.read(_READ_BYTES):
             self.digest.update(chunk)
@@ -77,13 +77,13 @@ class Upload:
         return self.received_bytes
 
     def write(self, chunk: bytes) -> None:
-        """Add the next bytes; raise where they are more than was said, or the disk is full."""
+        """Append the next bytes; raise if they exceed the announced size, or the disk is full."""
         with self._writing:
-            if self.file.closed:  # whoever sent them is gone
+            if self.file.closed:  # the client is gone
                 return
             size = self.announced.size_bytes
             if self.received_bytes + len(chunk) > size:
-                sentence = f"more than the {size:,} bytes of size_bytes arrived"
+                sentence = f"the file must have the {size:,} bytes of size_bytes, got more"
                 raise InvalidRequestError(sentence, field="chunk")
             self._append(chunk)
             self.digest.update(chunk)
@@ -97,23 +97,23 @@ class Upload:
         except OSError as error:
             if error.errno not in _FULL_DISK:
                 raise
-            sentence = f"no room in {self.target.parent} for {self.announced.size_bytes:,} bytes"
+            sentence = f"no space in {self.target.parent} for {self.announced.size_bytes:,} bytes"
             raise StorageError(sentence, field="chunk") from error
 
     def finish(self) -> UploadRecord:
-        """Check the whole file, give it its name, and return what is known of it."""
+        """Check the complete file, give it its final name, and return its record."""
         announced = self.announced
         if self.received_bytes != announced.size_bytes:
             self.ended_early = True
             sentence = (
                 f"{self.received_bytes:,} of {announced.size_bytes:,} bytes arrived; they are kept "
-                "for a day: send the file again to go on there"
+                "for a day: send the file again to resume there"
             )
             raise InvalidRequestError(sentence, field="chunk")
         if self.digest.hexdigest() != announced.sha256:
             sentence = (
-                f"the bytes have the SHA-256 {self.digest.hexdigest()}, not the one announced; "
-                "what was kept of them is deleted: send the file again"
+                f"the received bytes have the SHA-256 {self.digest.hexdigest()}, not the one "
+                "announced, and are deleted: send the file again"
             )
             raise ChecksumError(sentence, field="sha256", subject=announced.sha256)
         path = Path(self.file.name)
@@ -121,20 +121,23 @@ class Upload:
         if announced.preprocessing is not None:
             check_declaration(announced.preprocessing, is_model=FORMATS[kind].is_model)
         os.fsync(self.file.fileno())
-        record = UploadRecord(
-            announced.sha256,
-            announced.size_bytes,
-            kind,
-            time.time(),
-            announced.name,
-            announced.preprocessing,
-        )
+        record = self._record(kind)
         write_record(self.target.parent, record)
         path.rename(self.target)
         return record
 
+    def _record(self, kind: str) -> UploadRecord:
+        return UploadRecord(
+            sha256=self.announced.sha256,
+            size_bytes=self.announced.size_bytes,
+            format=kind,
+            uploaded_at=time.time(),
+            name=self.announced.name,
+            preprocessing=self.announced.preprocessing,
+        )
+
     def close(self) -> None:
-        """Let the file go, once a write that may be under way is done."""
+        """Close the file, after waiting for a write that may be in progress."""
         with self._writing:
             self.file.close()
 
@@ -147,21 +150,22 @@ class UploadStore:
         self._max_bytes = max_bytes
         self._quota_bytes = quota_bytes
         self._announced: dict[Path, int] = {}
-        """Length of what is on its way now, by the file that it is written to."""
+        """Announced size of each upload in progress, by the file that it is written to."""
         self._lock = threading.Lock()
         self._remove_partials(_PARTIAL_SECONDS)
 
     def records(self) -> list[UploadRecord]:
-        """Return what is known of every file, the oldest first."""
+        """Return the records of all files, the oldest first."""
         return list_records(self._folder)
 
     def find(self, announced: Announcement) -> UploadRecord | None:
-        """Return what is known of an announced file that is here; None where it has to be sent.
+        """Return the record of an announced file; None if it has to be sent.
 
-        Raises InvalidRequestError where the digest is none, or it was declared otherwise.
+        Adds a preprocessing that the record does not have yet. Raises InvalidRequestError if the
+        digest is invalid, or if the file was declared with another preprocessing.
         """
         if not is_sha256(announced.sha256):
-            sentence = f"{announced.sha256!r} is no SHA-256; give 64 lower-case hex digits"
+            sentence = f"sha256 must be 64 lower-case hex digits, got {announced.sha256!r}"
             raise InvalidRequestError(sentence, field="sha256", subject=announced.sha256)
         record = find_record(self._folder, announced.sha256)
         if record is None or announced.preprocessing is None:
@@ -179,44 +183,44 @@ class UploadStore:
 
     @contextmanager
     def begin(self, announced: Announcement) -> Iterator[Upload]:
-        """Open a file for what will be sent; an upload that breaks off leaves what came.
+        """Open a file for an upload; an interrupted upload leaves the bytes that arrived.
 
-        What is wrong in itself (all other errors of ours) leaves nothing. Raises
-        InvalidRequestError for a size that can't be, StorageError where the quota has no room.
+        An upload that fails with any other error of ours leaves nothing. Raises
+        InvalidRequestError if the size is out of range, StorageError if it exceeds the quota.
         """
         size = announced.size_bytes
         if not 0 < size <= self._max_bytes:
-            limit = f"an uploaded file has 1 to {self._max_bytes:,} bytes on this server"
-            raise InvalidRequestError(f"{limit}, not {size:,}", field="size_bytes")
+            sentence = f"size_bytes must be 1 to {self._max_bytes:,} on this server, got {size:,}"
+            raise InvalidRequestError(sentence, field="size_bytes")
         self._folder.mkdir(parents=True, exist_ok=True)
         self._remove_partials(_PARTIAL_SECONDS)
         upload = Upload(self._folder / announced.sha256, announced, self._open(announced))
         path = Path(upload.file.name)
-        broke_off = True
+        interrupted = True
         try:
             self._reserve(path, size)
             yield upload
-            broke_off = False
+            interrupted = False
         except ThingsvisionError:
-            broke_off = upload.ended_early
+            interrupted = upload.ended_early
             raise
         finally:
-            is_left_for_the_next = broke_off and path.name == _PARTIAL + announced.sha256
-            if not is_left_for_the_next:
+            can_resume = interrupted and path.name == _PARTIAL + announced.sha256
+            if not can_resume:
                 path.unlink(missing_ok=True)
             upload.close()
             with self._lock:
                 self._announced.pop(path, None)
 
     def delete(self, sha256: str) -> int:
-        """Delete a file and return its length, bytes; raise UnknownWeightsError."""
+        """Delete a file and return its size, bytes; raise UnknownWeightsError."""
         record = read_record(self._folder, sha256, field="sha256")
         (self._folder / sha256).unlink(missing_ok=True)
         delete_record(self._folder, sha256)
         return record.size_bytes
 
     def _open(self, announced: Announcement) -> IO[bytes]:
-        """Open the partial file of a digest; one of its own where another upload writes it."""
+        """Open the partial file of a digest, or a separate file if another upload is writing it."""
         path = self._folder / f"{_PARTIAL}{announced.sha256}"
         file = path.open("a+b", buffering=0)
         if _is_mine(file, path):
@@ -235,8 +239,8 @@ class UploadStore:
             used_bytes = self._stored_bytes()
             if used_bytes + size_bytes > self._quota_bytes:
                 raise StorageError(
-                    f"no room for {size_bytes:,} bytes: uploads take {used_bytes:,} of the "
-                    f"{self._quota_bytes:,} bytes that this server keeps. Delete some (`uploads` "
+                    f"no space for {size_bytes:,} bytes: uploads use {used_bytes:,} of "
+                    f"this server's quota of {self._quota_bytes:,} bytes. Delete some (`uploads` "
                     "lists them, `delete-upload` deletes one), or start the server with a larger "
                     "--upload-quota",
                     field="size_bytes",
@@ -244,16 +248,16 @@ class UploadStore:
             self._announced[path] = size_bytes
 
     def _stored_bytes(self) -> int:
-        """Return the length of all files, with those on their way as long as they will be."""
-        kept: dict[Path, int] = {}
+        """Return the size of all files, uploads in progress at their announced size."""
+        sizes: dict[Path, int] = {}
         for path in self._folder.iterdir():
-            with suppress(FileNotFoundError):  # an upload that ends renames its file
+            with suppress(FileNotFoundError):  # a finished upload renames its file
                 if path.is_file():
-                    kept[path] = path.stat().st_size
-        return sum((kept | self._announced).values())
+                    sizes[path] = path.stat().st_size
+        return sum((sizes | self._announced).values())
 
     def _remove_partials(self, older_than_seconds: float) -> None:
-        """Remove what broken uploads left, unless someone writes it now."""
+        """Delete what interrupted uploads left, unless an upload is writing it now."""
         for path in self._folder.glob(f"{_PARTIAL}*"):
             with suppress(FileNotFoundError), path.open("r+b") as file:
                 age_seconds = time.time() - os.fstat(file.fileno()).st_mtime
@@ -262,7 +266,7 @@ class UploadStore:
 
 
 def _is_mine(file: IO[bytes], path: Path) -> bool:
-    """Lock an open file against all other uploads; False where one has it, or it was renamed."""
+    """Lock an open file; return False if another upload has locked or renamed it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return os.path.samestat(os.fstat(file.fileno()), path.stat())

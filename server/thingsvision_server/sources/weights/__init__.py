@@ -1,1 +1,1 @@
-"""Files of weights: where they lie, how they are read, and what does not fit."""
+"""Files of weights: finding, downloading, reading and loading them."""

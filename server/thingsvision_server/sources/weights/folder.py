@@ -1,6 +1,6 @@
-"""Finds weight files, or fetches them; neither reads them nor knows any architecture.
+"""Finds the files of weights, or downloads them.
 
-The folder is laid out as the user caches of the libraries are, so that these can be mounted:
+The folder is laid out like the libraries' own caches, so that those can be mounted:
 
     {source}/{name}.{tag}.{safetensors,pth,pt,bin}     put there by hand
     keras/{name}.{tag}.{weights.h5,h5,keras}           put there by hand
@@ -8,7 +8,7 @@ The folder is laid out as the user caches of the libraries are, so that these ca
     torch/hub/checkpoints/{file}                       like ~/.cache/torch
     huggingface/hub/models--{owner}--{name}/...        like ~/.cache/huggingface
     transformers/{name}/                               checkpoints of `transformers`, as folders
-    uploads/{sha256}, uploads/{sha256}.json            what clients sent, and what is known of it
+    uploads/{sha256}, uploads/{sha256}.json            files from clients, and their records
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _SUFFIXES: Mapping[str, tuple[str, ...]] = {
     "torch": ("safetensors", "pth", "pt", "bin"),
     "keras": ("weights.h5", "h5", "keras"),
 }
-"""Of files that each library reads."""
+"""Suffixes of the files that each library reads."""
 
 _CACHES: Mapping[str, str] = {"torch": "torch/hub/checkpoints", "keras": "keras/models"}
-"""Folders below the root with the files that each library fetches from a URL."""
+"""Folders below the root for the files that each library downloads from a URL."""
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 """The usual weight files of a Hugging Face repository, the preferred first."""
@@ -42,15 +42,15 @@ _HUB_CACHE = Path("huggingface", "hub")
 
 _MD5_DIGITS = 32
 _DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")
-"""Shorter ones are words of a name, such as the `600e` of I-JEPA's epochs."""
+"""Shorter matches are part of a name, such as the `600e` of I-JEPA's epochs."""
 
 
 @dataclass(frozen=True)
 class PublishedWeights:
-    """Where a source publishes weights: a URL that a library caches, files of a HF repository.
+    """Where weights are published: at a URL that a library caches, or in a repository of the hub.
 
-    `cached_as` names the cached file where the URL's own last part would not do; `library` is
-    whose cache it is, `torch` or `keras`; `digest` is the file's MD5 or SHA-256, if published.
+    `cached_as` names the cached file if that is not the last part of the URL; `library`, `torch`
+    or `keras`, is the owner of the cache; `digest` is the file's MD5 or SHA-256, if published.
     """
 
     url: str = ""
@@ -67,7 +67,7 @@ class PublishedWeights:
 
     @property
     def digest_in_name(self) -> str | None:
-        """Return the beginning of the file's SHA-256, where its name tells it as PyTorch's do."""
+        """Return the first digits of the file's SHA-256 if its name has them, as PyTorch's do."""
         found = _DIGEST_IN_NAME.search(self.file_name) if self.library == "torch" else None
         return found[1] if found else None
 
@@ -77,14 +77,14 @@ class PublishedWeights:
 
 @runtime_checkable
 class PublishingSource(Protocol):
-    """A source of models that can tell where weights are published."""
+    """A source of models that says where their weights are published."""
 
     def find_published(self, name: str, tag: str) -> PublishedWeights:
         """Return where the weights of a tag are published."""
 
 
 class WeightsFolder:
-    """The server's weights: found in its folder, then in the user's caches, then fetched."""
+    """The server's weights: found in its folder, then in the user's caches, or downloaded."""
 
     def __init__(
         self, root: Path, *, allow_download: bool, snapshot: DirectorySnapshot | None = None
@@ -101,29 +101,29 @@ class WeightsFolder:
 
     @property
     def allows_download(self) -> bool:
-        """Whether what is not here may be fetched."""
+        """Whether missing weights may be downloaded."""
         return self._allow_download
 
     def snapshot(self) -> WeightsFolder:
-        """Return this folder as it is now, for many questions at once: each costs little."""
+        """Return this folder as it is now, which answers many questions cheaply."""
         return WeightsFolder(
             self.root, allow_download=self._allow_download, snapshot=DirectorySnapshot()
         )
 
     def state(self, key: ModelKey, published: PublishedWeights) -> WeightsState:
-        """Tell whether the weights are here, can be fetched, or neither."""
+        """Return whether the weights are here, can be downloaded, or neither."""
         if self._find(key, published):
             return WeightsState.PRESENT
         can_fetch = self._allow_download and bool(published)
         return WeightsState.DOWNLOADABLE if can_fetch else WeightsState.MISSING
 
     def locate(self, key: ModelKey, published: PublishedWeights) -> Path:
-        """Return the file of pretrained weights, fetched if need be; or WeightsMissingError."""
+        """Return the file of some weights, downloaded if needed; raise WeightsMissingError."""
         found = self._find(key, published)
         if found:
             return found
         if self._allow_download and published:
-            return _fetch(published, self.root)
+            return _download(published, self.root)
         raise self._missing_error(key, published)
 
     def _missing_error(self, key: ModelKey, published: PublishedWeights) -> WeightsMissingError:
@@ -140,7 +140,7 @@ class WeightsFolder:
         )
 
     def find_upload(self, sha256: str) -> Path:
-        """Return an uploaded file; raise UnknownWeightsError."""
+        """Return the path of an uploaded file; raise UnknownWeightsError."""
         path = self.uploads / sha256
         if not re.fullmatch("[0-9a-f]{64}", sha256) or not path.is_file():
             sentence = f"no uploaded weights have the SHA-256 {sha256!r}; upload them first"
@@ -158,7 +158,7 @@ class WeightsFolder:
         return Path(found) if found else None
 
     def _candidates(self, key: ModelKey, published: PublishedWeights) -> Iterator[str | None]:
-        """Yield where the file may be; as strings, as lists ask for ten thousands of them."""
+        """Yield the paths to try, as strings because lists ask for tens of thousands of them."""
         own = str(self._own_path(key, ""))
         yield from (f"{own}{suffix}" for suffix in _SUFFIXES[published.library])
         if published.url:
@@ -197,22 +197,22 @@ def _keras_cache() -> Path:
 
 
 _OWN_CACHES: Mapping[str, Callable[[], Path]] = {"torch": _torch_hub_cache, "keras": _keras_cache}
-"""Where each library itself keeps the files for whoever runs the server."""
+"""The cache folder that each library uses for the user who runs the server."""
 
 
-def _fetch(published: PublishedWeights, root: Path) -> Path:
-    fetched = _fetch_from_hub if published.hub_repository else _fetch_from_url
+def _download(published: PublishedWeights, root: Path) -> Path:
+    download = _download_from_hub if published.hub_repository else _download_from_url
     try:
-        return fetched(published, root)
-    # OSError is of urllib, requests and huggingface_hub alike, RuntimeError of a wrong digest.
+        return download(published, root)
+    # urllib, requests and huggingface_hub all raise OSError; a wrong digest raises RuntimeError.
     except (OSError, RuntimeError) as error:
         origin = published.hub_repository or published.url
         raise WeightsMissingError(
-            f"the weights {origin} could not be fetched: {error}", field="model.weights"
+            f"the weights {origin} could not be downloaded: {error}", field="model.weights"
         ) from error
 
 
-def _fetch_from_url(published: PublishedWeights, root: Path) -> Path:
+def _download_from_url(published: PublishedWeights, root: Path) -> Path:
     import torch.hub
 
     folder = root / _CACHES[published.library]
@@ -231,10 +231,10 @@ def _check_digest(path: Path, published: PublishedWeights) -> None:
         found = hashlib.file_digest(file, kind).hexdigest()
     if found != published.digest:
         path.unlink()
-        raise OSError(f"its {kind} is {found} instead of {published.digest}")
+        raise OSError(f"its {kind} must be {published.digest}, got {found}")
 
 
-def _fetch_from_hub(published: PublishedWeights, root: Path) -> Path:
+def _download_from_hub(published: PublishedWeights, root: Path) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
@@ -244,7 +244,11 @@ def _fetch_from_hub(published: PublishedWeights, root: Path) -> Path:
             cache = root / _HUB_CACHE
             return Path(hf_hub_download(published.hub_repository, file, cache_dir=cache))
         except LocalEntryNotFoundError as error:
-            raise OSError("the hub can't be reached, or it is switched off here") from error
+            raise OSError(
+                "the hub can't be reached, or access to it is switched off here"
+            ) from error
         except EntryNotFoundError as error:
             missing = error
-    raise OSError(f"{published.hub_repository} has none of {published.hub_files}") from missing
+    raise OSError(
+        f"{published.hub_repository} has none of the files {published.hub_files}"
+    ) from missing

@@ -1,4 +1,4 @@
-"""Says in a sentence which keys of a state dict do not fit a network; knows no file."""
+"""Describes which keys of a state dict do not fit a network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SHOWN = 4
 
 
 def key_mismatches(network: nn.Module, state: StateDict) -> str:
-    """Return what a state dict lacks, what it has too much, and what has another shape."""
+    """Return the missing keys, the unexpected keys and the differing shapes of a state dict."""
     own = network.state_dict()
     shapes = [
         f"{name} {list(state[name].shape)} instead of {list(tensor.shape)}"
@@ -20,9 +20,9 @@ def key_mismatches(network: nn.Module, state: StateDict) -> str:
         if name in state and state[name].shape != tensor.shape
     ]
     parts = (
-        ("it lacks", [name for name in own if name not in state]),
-        ("it has, but the network has not", [name for name in state if name not in own]),
-        ("of another shape are", shapes),
+        ("missing keys:", [name for name in own if name not in state]),
+        ("unexpected keys:", [name for name in state if name not in own]),
+        ("wrong shapes:", shapes),
     )
     return "; ".join(f"{what} {_abbreviate(names)}" for what, names in parts if names)
 

@@ -1,7 +1,4 @@
-"""Makes a network of a file: without its initial values where that works, else the ordinary way.
-
-Knows no catalogue and no place of files.
-"""
+"""Loads a network from a file, skipping its random initialisation if the file has every value."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ _OF_NETWORKS = (
     ValueError,
     ThingsvisionError,
 )
-"""What a network raises that can't do without values, or that a file does not fit."""
+"""What a network raises if it needs initial values, or if a file does not fit it."""
 
 _log = structlog.get_logger(__name__)
 
@@ -34,10 +31,10 @@ _log = structlog.get_logger(__name__)
 def load_network(
     build: Callable[[StateDict], nn.Module], read: Callable[[], StateDict]
 ) -> nn.Module:
-    """Return the network that `build` makes of the tensors that `read` returns.
+    """Return the network that `build` makes from the tensors that `read` returns.
 
-    It has the bits of the ordinary way: a network that misses a value, and every error, sends
-    the load there, with tensors that nobody has touched yet.
+    Bit-identical to a normal load: if the network lacks a value, or anything raises, it is built
+    again in the normal way, from freshly read tensors.
     """
     if SHORTCUTS.skip_initialisation:
         network, reason = _build_uninitialised(build, read())
@@ -51,13 +48,12 @@ def load_network(
 def _build_uninitialised(
     build: Callable[[StateDict], nn.Module], state: StateDict
 ) -> tuple[nn.Module | None, str]:
-    """Return the network, or None and why it can't be built uninitialised."""
+    """Return the network, or None and the reason why it can't be built uninitialised."""
     try:
-        with uninitialised():  # draws nothing
+        with uninitialised():  # draws no random numbers
             network = build(state)
     except _OF_NETWORKS as error:
         return None, str(error).partition("\n")[0]
-    without_value = missing_values(network)
-    if without_value:
-        return None, f"the file has no values for {', '.join(without_value[:4])}"
+    if missing := missing_values(network):
+        return None, f"the file has no values for {', '.join(missing[:4])}"
     return network, ""

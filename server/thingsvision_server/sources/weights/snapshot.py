@@ -1,6 +1,7 @@
-"""Tells which files are there from one look at each folder, for lists of many models.
+"""Answers which files exist from a single scan of each directory, for lists of many models.
 
-A list asks for some ten files of each of thousands of weights, most of them in the same folders.
+A list looks for about ten files for each of thousands of weights, most of them in the same
+directories.
 """
 
 from __future__ import annotations
@@ -9,27 +10,27 @@ import os
 
 
 class DirectorySnapshot:
-    """Folders as they were when first asked about."""
+    """The contents of directories, each as it was when first asked about."""
 
     def __init__(self) -> None:
-        self._folders: dict[str, dict[str, bool]] = {}
+        self._directories: dict[str, dict[str, bool]] = {}
 
     def is_file(self, path: str) -> bool:
-        """Tell whether there is such a file."""
-        folder, _, name = path.rpartition(os.sep)
-        return self._look_into(folder).get(name, False)
+        """Return whether a file exists."""
+        directory, _, name = path.rpartition(os.sep)
+        return self._scan(directory).get(name, False)
 
     def is_dir(self, path: str) -> bool:
-        """Tell whether there is such a folder."""
-        folder, _, name = path.rpartition(os.sep)
-        return not self._look_into(folder).get(name, True)
+        """Return whether a directory exists."""
+        directory, _, name = path.rpartition(os.sep)
+        return not self._scan(directory).get(name, True)
 
-    def _look_into(self, folder: str) -> dict[str, bool]:
-        """Return the names in a folder, and which are files; none where it is not there."""
-        if folder not in self._folders:
+    def _scan(self, directory: str) -> dict[str, bool]:
+        """Return the names in a directory, and whether each is a file; empty if it is missing."""
+        if directory not in self._directories:
             try:
-                with os.scandir(folder) as found:
-                    self._folders[folder] = {entry.name: entry.is_file() for entry in found}
+                with os.scandir(directory) as found:
+                    self._directories[directory] = {entry.name: entry.is_file() for entry in found}
             except (FileNotFoundError, NotADirectoryError, PermissionError):
-                self._folders[folder] = {}
-        return self._folders[folder]
+                self._directories[directory] = {}
+        return self._directories[directory]

@@ -1,7 +1,4 @@
-"""Reads state dicts without running code, and fills networks with them.
-
-Knows neither where files lie nor any architecture.
-"""
+"""Reads state dicts without running code, and loads them into networks."""
 
 from __future__ import annotations
 
@@ -29,7 +26,7 @@ _BROKEN_FILE = (
     ValueError,
     struct.error,
 )
-"""What `torch.load` raises where the bytes make no sense to it."""
+"""What `torch.load` raises if it can't make sense of the bytes."""
 
 _WRAPPERS = (
     "classy_state_dict",
@@ -41,24 +38,24 @@ _WRAPPERS = (
     "trunk",
     "encoder",
 )
-"""What checkpoints keep a state dict under; one may lie in another, in this order."""
+"""Keys under which checkpoints keep a state dict; they may be nested, in this order."""
 
 
 class FileReader(Protocol):
-    """What reads the tensors of a file."""
+    """A function that reads the tensors of a file."""
 
     def __call__(self, path: Path, /, *, mapped: bool = False) -> StateDict:
-        """Return them, in the file itself where it may be `mapped` into memory."""
+        """Return the tensors; if `mapped`, they may be memory-mapped from the file."""
 
 
 def read_state_dict(path: Path, called: str = "", *, mapped: bool = False) -> StateDict:
     """Return the tensors of a safetensors or torch file, on the CPU.
 
-    They lie in memory of their own, so that whoever writes a new file in the place of this one
-    changes no model. One that nobody ever changes may be `mapped`: its tensors then lie in it.
+    They are copied into memory, so that overwriting the file changes no loaded model. A file that
+    never changes may be `mapped`: its tensors then stay in the file.
 
-    Nothing in the file is executed: a torch file with anything but tensors and plain
-    containers is refused with InvalidWeightsError, which names the file as `called` or its name.
+    Nothing in the file is executed: a torch file that contains anything but tensors and plain
+    containers raises InvalidWeightsError, which calls the file `called`, or else by its name.
     """
     name = called or path.name
     loaded = _reader(path)(path, name, mapped)
@@ -67,16 +64,16 @@ def read_state_dict(path: Path, called: str = "", *, mapped: bool = False) -> St
             loaded = loaded[wrapper]
     if not isinstance(loaded, Mapping) or not all(_is_tensor(v) for v in loaded.values()):
         raise InvalidWeightsError(
-            f"{name} holds no state dict (a mapping of names to tensors)", subject=name
+            f"{name} must contain a state dict (a mapping of names to tensors)", subject=name
         )
     version = getattr(loaded, "_metadata", {}).get("", {}).get("version")
     return dict(loaded) if version is None else VersionedState(loaded, version)
 
 
 class VersionedState(StateDict):
-    """A state dict that tells the version of its network's class, as PyTorch's files do.
+    """A state dict with the version of its network's class, as in PyTorch's files.
 
-    Versions of layers are left out: checkpoints of other times and makers are then taken alike.
+    The versions of layers are left out, so that checkpoints of any age and origin load alike.
     """
 
     def __init__(self, tensors: Mapping[str, Any], version: int) -> None:
@@ -85,13 +82,13 @@ class VersionedState(StateDict):
 
 
 def with_version(state: StateDict, newest: int) -> VersionedState:
-    """Return a state dict that tells a version: where its file did not, that is the newest."""
+    """Return a state dict with a version: its file's, or else the newest."""
     return state if isinstance(state, VersionedState) else VersionedState(state, newest)
 
 
 def load_state(network: nn.Module, state: StateDict) -> nn.Module:
-    """Return the network with these tensors in it; raise RuntimeError where they are not its."""
-    network.load_state_dict(with_version(state, network._version))  # noqa: SLF001 - where it is told
+    """Return the network with these tensors loaded; raise RuntimeError if they don't fit it."""
+    network.load_state_dict(with_version(state, network._version))  # noqa: SLF001
     return network
 
 
@@ -114,7 +111,7 @@ def _read_safetensors(path: Path, name: str, mapped: bool) -> Any:
     try:
         tensors = load_file(path)
     except SafetensorError as error:
-        sentence = f"{name} is no valid safetensors file: {error}"
+        sentence = f"{name} is not a valid safetensors file: {error}"
         raise InvalidWeightsError(sentence, subject=name) from error
     return tensors if mapped else {key: copy_in_thread(tensor) for key, tensor in tensors.items()}
 
@@ -122,30 +119,32 @@ def _read_safetensors(path: Path, name: str, mapped: bool) -> Any:
 def _read_torch(path: Path, name: str, mapped: bool) -> Any:
     import torch
 
-    # PyTorch maps its zip archives only, not what it wrote before version 1.6.
+    # PyTorch can map only its zip archives, not the format that it wrote before version 1.6.
     mapped = mapped and _start(path).startswith(_ZIP)
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         reason = str(error).partition("\n")[0]
         raise InvalidWeightsError(
-            f"{name} is no state dict that can be read without running code: it is not a "
-            f"safetensors or torch file, or it holds pickled objects ({reason}). "
+            f"{name} is not a state dict that can be read without running code: it is not a "
+            f"safetensors or torch file, or it contains pickled objects ({reason}). "
             "Save `model.state_dict()` or a safetensors file instead",
             subject=name,
         ) from error
     except _BROKEN_FILE as error:
-        # PyTorch's own sentence advises to run the code.
+        # PyTorch's own message advises running the code.
         is_script = "TorchScript" in str(error)
-        what = _SCRIPT if is_script else f"no safetensors or torch file, or it is broken: {error}"
+        what = (
+            _SCRIPT if is_script else f"not a safetensors or torch file, or it is broken: {error}"
+        )
         raise InvalidWeightsError(f"{name} is {what}", subject=name) from error
 
 
 _ZIP = b"PK\x03\x04"
 
 _SCRIPT = (
-    "a TorchScript archive, which holds code and is not read here: save the `state_dict()` of "
-    "what is in it, or take the same weights as safetensors"
+    "a TorchScript archive, which contains code and is not read here: save the `state_dict()` of "
+    "its module, or use the same weights as safetensors"
 )
 
 
