@@ -146,6 +146,13 @@ class Settings(BaseSettings):
         bool,
         Field(description="write frames of features without copies; off: protobuf writes them"),
     ] = True
+    throttle_imports: Annotated[
+        bool,
+        Field(
+            description="delay the imports of a starting server, by at most 1 s, while a list of "
+            "models is sent"
+        ),
+    ] = True
     drain_seconds: Annotated[
         float, Field(ge=0, description="time that running calls have to finish after SIGTERM")
     ] = 30.0

@@ -162,7 +162,8 @@ def _make_sources(settings: Settings, weights: WeightsFolder) -> Sources:
     tensorflow = TensorFlowRuntime(
         settings.tensorflow_python, keep_freed_memory=settings.keep_freed_memory
     )
-    return Sources(SourceContext(weights, tensorflow))
+    context = SourceContext(weights, tensorflow)
+    return Sources(context, throttle_imports=settings.throttle_imports)
 
 
 def _make_residency(

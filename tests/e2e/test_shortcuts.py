@@ -21,6 +21,7 @@ OFF = {
     "keep_freed_memory": False,
     "rdm_thread_pool": False,
     "fast_frames": False,
+    "throttle_imports": False,
 }
 
 

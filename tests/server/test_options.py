@@ -43,6 +43,7 @@ OTHER_THAN_DEFAULT = {
     "keep_freed_memory": False,
     "rdm_thread_pool": False,
     "fast_frames": False,
+    "throttle_imports": False,
     "drain_seconds": 0.5,
     "log_format": "console",
     "log_level": "debug",

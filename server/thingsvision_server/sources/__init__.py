@@ -11,7 +11,7 @@ from .base import ModelEntry, ModelSource
 from .context import SourceContext
 from .facts import read_facts
 from .imports import IMPORTS, import_named
-from .throttle import ImportThrottle
+from .throttle import MAX_PAUSE_SECONDS, ImportThrottle
 
 SOURCES: Mapping[str, str] = {
     "keras": "keras.source:open_source",
@@ -31,10 +31,10 @@ A starting server opens them in this order, first the sources that don't need a 
 class Sources:
     """The sources, each opened once, on first use."""
 
-    def __init__(self, context: SourceContext) -> None:
+    def __init__(self, context: SourceContext, *, throttle_imports: bool = True) -> None:
         self._context = context
         self._opened: dict[str, ModelSource] = {}
-        self._throttle = ImportThrottle()
+        self._throttle = ImportThrottle(MAX_PAUSE_SECONDS if throttle_imports else 0)
 
     def __getitem__(self, name: str) -> ModelSource:
         """Return a source by its name; raise UnknownSourceError."""

@@ -64,8 +64,14 @@ def test_another_declaration_of_a_file_is_refused_until_it_is_deleted(
 
 BAD_DECLARATIONS: dict[str, tuple[dict[str, Any], str]] = {
     "no size": ({"resize_pixels": [40]}, "crop_pixels, or resize_pixels of height and width"),
-    "interpolation": ({"crop_pixels": [32], "interpolation": "best"}, "`interpolation` must be one of nearest"),
-    "range": ({"crop_pixels": [32], "value_range": "0..2"}, "one of 0..1, 0..255, -1..1, got '0..2'"),
+    "interpolation": (
+        {"crop_pixels": [32], "interpolation": "best"},
+        "`interpolation` must be one of nearest",
+    ),
+    "range": (
+        {"crop_pixels": [32], "value_range": "0..2"},
+        "one of 0..1, 0..255, -1..1, got '0..2'",
+    ),
     "order": ({"crop_pixels": [32], "channel_order": "GBR"}, "one of RGB, BGR, got 'GBR'"),
     "mean": (
         {"crop_pixels": [32], "mean": [1]},
