@@ -234,9 +234,9 @@ class UploadStore:
 
     def _reserve(self, path: Path, size_bytes: int) -> None:
         with self._lock:
-            if self._stored_bytes() + size_bytes > self._quota_bytes:
+            if self._total_bytes() + size_bytes > self._quota_bytes:
                 self._remove_partials(0)
-            used_bytes = self._stored_bytes()
+            used_bytes = self._total_bytes()
             if used_bytes + size_bytes > self._quota_bytes:
                 raise StorageError(
                     f"no space for {size_bytes:,} bytes: uploads use {used_bytes:,} of "
@@ -247,7 +247,7 @@ class UploadStore:
                 )
             self._announced[path] = size_bytes
 
-    def _stored_bytes(self) -> int:
+    def _total_bytes(self) -> int:
         """Return the size of all files, uploads in progress at their announced size."""
         sizes: dict[Path, int] = {}
         for path in self._folder.iterdir():

@@ -124,9 +124,11 @@ class WeightsFolder:
             return found
         if self._allow_download and published:
             return _download(published, self.root)
-        raise self._missing_error(key, published)
+        raise self._weights_missing_error(key, published)
 
-    def _missing_error(self, key: ModelKey, published: PublishedWeights) -> WeightsMissingError:
+    def _weights_missing_error(
+        self, key: ModelKey, published: PublishedWeights
+    ) -> WeightsMissingError:
         hub_files = [f"{published.hub_repository}/{file}" for file in published.hub_files]
         cached = ", ".join(filter(None, [published.file_name, *hub_files])) or "(none published)"
         first, *others = _SUFFIXES[published.library]
