@@ -1,1 +1,1 @@
-"""What a request needs done: models kept warm, images batched, activations and RDMs computed."""
+"""Does what requests ask for: loads models, batches images, computes features, RDMs and PCAs."""

@@ -1,1 +1,1 @@
-"""Images on their way to inputs: kept on disk, decoded ahead of the device."""
+"""Images on their way to inputs: cached on disk, decoded ahead of the device."""

@@ -32,9 +32,9 @@ class ServerImages:
         Raises UnknownImageError if the image is not cached, ImageError if it is not below the root.
         """
         if isinstance(item, KeptImage):
-            return self._kept(item)
+            return self._read_cached(item)
         if isinstance(item, ServerImage):
-            return EncodedImage(item.index, item.name, self._file(item).read_bytes())
+            return EncodedImage(item.index, item.name, self._find_file(item).read_bytes())
         return item
 
     def keep(self, item: RequestItem) -> None:
@@ -47,7 +47,7 @@ class ServerImages:
 
         Hidden files and links that lead out of the root are left out.
         """
-        root, start = self._root(), self._inside(folder)
+        root, start = self._root(), self._resolve_path(folder)
         if start is None or not start.is_dir():
             sentence = f"the image root has no folder {folder!r}"
             raise InvalidRequestError(sentence, field="folder", subject=folder)
@@ -61,7 +61,7 @@ class ServerImages:
         is_image = path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
         return is_image and (not path.is_symlink() or path.resolve().is_relative_to(root))
 
-    def _kept(self, item: KeptImage) -> EncodedImage:
+    def _read_cached(self, item: KeptImage) -> EncodedImage:
         content = self.store.read(item.sha256)
         if content is None:
             raise UnknownImageError(
@@ -72,14 +72,14 @@ class ServerImages:
             )
         return EncodedImage(item.index, item.name, content)
 
-    def _file(self, item: ServerImage) -> Path:
-        path = self._inside(item.path)
+    def _find_file(self, item: ServerImage) -> Path:
+        path = self._resolve_path(item.path)
         if path is None or path.suffix.lower() not in SUFFIXES or not path.is_file():
             fault = f"is not an image below this server's image root: {item.path!r}"
             raise image_error(item, fault)
         return path
 
-    def _inside(self, name: str) -> Path | None:
+    def _resolve_path(self, name: str) -> Path | None:
         """Return a path below the root, with links followed; None if it leads out of the root."""
         root = self._root()
         path = (root / name).resolve()

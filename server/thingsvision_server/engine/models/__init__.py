@@ -1,1 +1,1 @@
-"""Models in memory: loaded, leased, evicted, and kept on the host meanwhile."""
+"""Models in memory: loaded, leased, evicted, and offloaded to the host."""

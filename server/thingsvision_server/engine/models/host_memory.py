@@ -1,6 +1,6 @@
-"""Weights of models that left the device: in the host's memory, LRU within a budget of bytes.
+"""Holds the weights of offloaded models in the host's memory, within a budget of bytes.
 
-All state belongs to one event loop; freeing runs in threads. Knows no device and no leases.
+All state belongs to one event loop; freeing runs in threads.
 """
 
 from __future__ import annotations
@@ -20,74 +20,75 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(eq=False)
-class _Kept:
+class _Entry:
     host_bytes: int
-    host: OffloadedModel | None = None
-    """None while the model is still leaving."""
+    model: OffloadedModel | None = None
+    """None while the model is still being offloaded."""
 
 
 class HostMemory:
-    """What models left when they had to make room for others; a budget of 0 keeps nothing."""
+    """Models that were offloaded to make room for others; a budget of 0 keeps none."""
 
     def __init__(self, budget_bytes: int, metrics: Metrics) -> None:
         self.budget_bytes = budget_bytes
         self.used_bytes = 0
-        self._kept: OrderedDict[ModelKey, _Kept] = OrderedDict()
-        """The first one left longest ago; one that is used again is here no more."""
+        self._entries: OrderedDict[ModelKey, _Entry] = OrderedDict()
+        """Oldest offloaded first; reloaded models are removed."""
         metrics.host_capacity_bytes.set(budget_bytes)
         metrics.host_used_bytes.set_function(lambda: self.used_bytes)
 
     def __contains__(self, key: ModelKey) -> bool:
-        return key in self._kept
+        return key in self._entries
 
     async def keep(
-        self, key: ModelKey, needed_bytes: int, leave: Callable[[], Awaitable[OffloadedModel]]
+        self, key: ModelKey, needed_bytes: int, offload: Callable[[], Awaitable[OffloadedModel]]
     ) -> None:
-        """Make room, then have a model leave its device, and keep what it leaves.
+        """Make room, then offload a model, and keep it.
 
-        Where the system has no memory for it, in spite of the budget, nothing is kept.
+        If the system has no memory for it, in spite of the budget, the model is not kept.
         """
         dropped = []
-        while self._kept and self.used_bytes + needed_bytes > self.budget_bytes:
-            dropped.append(self._drop(next(iter(self._kept))))
-        kept = self._kept[key] = _Kept(needed_bytes)
+        while self._entries and self.used_bytes + needed_bytes > self.budget_bytes:
+            dropped.append(self._drop(next(iter(self._entries))))
+        entry = self._entries[key] = _Entry(needed_bytes)
         self.used_bytes += needed_bytes
         try:
             await _close(dropped)
-            host = await leave()
+            model = await offload()
         except MemoryError as error:
             _log.warning("no host memory for a model", model=str(key), reason=str(error))
         else:
-            kept.host = host
-        is_wanted = self._kept.get(key) is kept
-        if is_wanted and kept.host is None:
+            entry.model = model
+        is_wanted = self._entries.get(key) is entry
+        if is_wanted and entry.model is None:
             self._drop(key)
         elif not is_wanted:
-            await _close([kept])
+            await _close([entry])
 
     def take(self, key: ModelKey) -> OffloadedModel | None:
-        """Return what a model left, for its way back: it is no longer counted.
+        """Remove and return an offloaded model, so that it can be restored.
 
-        None where there is nothing, or the model is still leaving.
+        None if there is none, or if the model is still being offloaded.
         """
-        is_here = key in self._kept and self._kept[key].host is not None
-        return self._drop(key).host if is_here else None
+        entry = self._entries.get(key)
+        is_here = entry is not None and entry.model is not None
+        return self._drop(key).model if is_here else None
 
     async def drop(self, keys: Sequence[ModelKey]) -> None:
-        """Free what these models left, or are leaving now."""
-        await _close([self._drop(key) for key in keys if key in self._kept])
+        """Free these models; one that is still being offloaded is freed once that has finished."""
+        await _close([self._drop(key) for key in keys if key in self._entries])
 
     async def drop_all(self, weights: Weights | None = None) -> None:
-        """Free what all models left, or all with these weights."""
-        await self.drop([key for key in self._kept if weights in (None, key.weights)])
+        """Free all models, or all with these weights, as `drop` does."""
+        await self.drop([key for key in self._entries if weights in (None, key.weights)])
 
-    def _drop(self, key: ModelKey) -> _Kept:
-        kept = self._kept.pop(key)
-        self.used_bytes -= kept.host_bytes
-        return kept
+    def _drop(self, key: ModelKey) -> _Entry:
+        entry = self._entries.pop(key)
+        self.used_bytes -= entry.host_bytes
+        return entry
 
 
-async def _close(dropped: Sequence[_Kept]) -> None:
-    for kept in dropped:
-        if kept.host:
-            await asyncio.to_thread(kept.host.close)
+async def _close(dropped: Sequence[_Entry]) -> None:
+    for entry in dropped:
+        if entry.model:
+            await asyncio.to_thread(entry.model.close)

@@ -1,4 +1,4 @@
-"""Builds what a request needs of a model, from its source; knows no memory budget."""
+"""Loads models from their sources, and describes models that are not loaded yet."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from ...sources.base import ModelKey, Weights
 from ..passes.batcher import Batcher, BatchLimits
 from ..passes.lanes import DeviceLanes
 
-_STRUCTURES_KEPT = 256
+_MAX_STRUCTURES = 256
 
-_Described = tuple[ModelKey, tuple[int, ...] | None]
-"""A model, and the shape of its images where it is not its own."""
+_StructureKey = tuple[ModelKey, tuple[int, ...] | None]
+"""A model, and the shape of its images if that is not the model's own."""
 
 
 @dataclass(eq=False)
 class LoadedModel:
-    """A model on the device with all that its requests share."""
+    """A model on the device, with everything that its requests share."""
 
     key: ModelKey
     model: RunnableModel
@@ -36,7 +36,7 @@ class LoadedModel:
     lanes: DeviceLanes
 
     async def close(self) -> None:
-        """Free the model's memory, after a batch that may still run for a reader who left."""
+        """Free the model's memory, after passes that still run for readers who have left."""
         await asyncio.shield(self._close())
 
     async def _close(self) -> None:
@@ -44,13 +44,13 @@ class LoadedModel:
         await self.lanes.run(self.model.close)
 
     @property
-    def leaving(self) -> Callable[[], Awaitable[OffloadedModel]] | None:
-        """What frees the device's memory but keeps the weights; None where nothing can."""
+    def offload(self) -> Callable[[], Awaitable[OffloadedModel]] | None:
+        """Return a call that moves the weights to the host's memory; None if no call can."""
         if not isinstance(self.model, OffloadableModel):
             return None
-        return partial(self._leave, self.model)
+        return partial(self._offload, self.model)
 
-    async def _leave(self, model: OffloadableModel) -> OffloadedModel:
+    async def _offload(self, model: OffloadableModel) -> OffloadedModel:
         await self.batcher.drain()
         return await self.lanes.run(model.offload)
 
@@ -65,7 +65,7 @@ class ModelLoader:
         self._lanes = lanes
         self._limits = limits
         self._metrics = metrics
-        self._structures: OrderedDict[_Described, Structure] = OrderedDict()
+        self._structures: OrderedDict[_StructureKey, Structure] = OrderedDict()
         self._structures_lock = threading.Lock()
 
     def resolve(self, key: ModelKey) -> ModelKey:
@@ -73,38 +73,38 @@ class ModelLoader:
         return self._sources[key.source].resolve(key)
 
     def structure(self, key: ModelKey, image_shape: tuple[int, ...] | None = None) -> Structure:
-        """Return the modules of a resolved model, from a cache of the last ones asked for."""
-        described = (key, image_shape)
+        """Return the modules of a resolved model, from a cache of recently used structures."""
+        cache_key = (key, image_shape)
         with self._structures_lock:
-            known = self._structures.get(described)
-        structure = known or self._sources[key.source].structure(key, image_shape)
+            cached = self._structures.get(cache_key)
+        structure = cached or self._sources[key.source].structure(key, image_shape)
         if structure.is_provisional:
             return structure
         with self._structures_lock:
-            self._structures[described] = structure
-            self._structures.move_to_end(described)
-            while len(self._structures) > _STRUCTURES_KEPT:
+            self._structures[cache_key] = structure
+            self._structures.move_to_end(cache_key)
+            while len(self._structures) > _MAX_STRUCTURES:
                 self._structures.popitem(last=False)
         return structure
 
     def forget(self, weights: Weights) -> None:
-        """Drop the structures of models with these weights: what is known of them changed."""
+        """Drop the cached structures of models with these weights, because the weights changed."""
         with self._structures_lock:
-            for described in [one for one in self._structures if one[0].weights == weights]:
-                del self._structures[described]
+            for cache_key in [one for one in self._structures if one[0].weights == weights]:
+                del self._structures[cache_key]
 
     def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:
-        """Return how a resolved model's inputs are made, by modality."""
+        """Return the input transforms of a resolved model, by modality."""
         return self._sources[key.source].transforms(key)
 
     def predict_bytes(self, key: ModelKey) -> int:
-        """Return the memory that the model will take, bytes; nothing of it is allocated."""
+        """Return the device memory that the model will take, bytes, without allocating any."""
         return self.structure(key).state_bytes
 
     def load(self, key: ModelKey, host: OffloadedModel | None = None) -> LoadedModel:
-        """Load a resolved model from its source, or from what it left in the host's memory.
+        """Load a resolved model from its source, or restore it from the host's memory.
 
-        Raises DeviceMemoryError where what others hold leaves no room for it.
+        Raises DeviceMemoryError if the device has no room for it beside what others hold.
         """
         try:
             model = (

@@ -252,9 +252,9 @@ class Residency:
         loaded = resident.ready.result()
         started = time.monotonic()
         freed = loaded.model.resident_bytes
-        leaving = loaded.leaving if reason == "room" else None
-        if leaving and freed <= self.host.budget_bytes:
-            await self.host.keep(resident.key, freed, leaving)
+        offload = loaded.offload if reason == "room" else None
+        if offload and freed <= self.host.budget_bytes:
+            await self.host.keep(resident.key, freed, offload)
         else:
             await loaded.close()
         self.used_bytes -= freed
