@@ -157,7 +157,7 @@ def test_models_without_the_memory_format_are_refused(
 def test_a_number_that_is_not_a_format_is_refused(server: TestServer) -> None:
     spec = pb.ModelSpec(source="torchvision", name="squeezenet1_0", random_seed=0)
     header = pb.ExtractHeader(model=spec, modules=[MODULE], memory_format=9)  # type: ignore[arg-type]
-    sentence = "memory_format 9 is not known. Valid: contiguous, channels_last"
+    sentence = "`memory_format` must be one of: contiguous, channels_last; got 9"
     with (
         grpc.insecure_channel(server.address) as channel,
         pytest.raises(grpc.RpcError, match=sentence),

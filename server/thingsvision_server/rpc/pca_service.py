@@ -33,7 +33,7 @@ _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class PCAServicer(PCAServiceServicer):
-    """Fits PCAs, and tells which are kept; `new_fitter` takes a number of components."""
+    """Fits, lists and deletes PCAs; `new_fitter` takes a number of components."""
 
     def __init__(
         self, extractor: Extractor, pcas: PCAStore, new_fitter: Callable[[int], Fitter]
@@ -80,8 +80,8 @@ class PCAServicer(PCAServiceServicer):
         async with self._extractor.open(_spec(header)) as extraction:
             collected = open_collection(feature_columns(extraction), fitter.open_spool, stack)
             collected.extraction = extraction
-            # What is wrong with the name is told before the work.
-            await asyncio.to_thread(self._pcas.taken, _description(header, extraction))
+            # So that an error in the name comes before the work.
+            await asyncio.to_thread(self._pcas.find_existing, _description(header, extraction))
             extraction.preparation.digests = {}
             rows = self._extractor.rows(extraction, request.images())
             try:
@@ -96,7 +96,7 @@ class PCAServicer(PCAServiceServicer):
     ) -> PCARecord:
         extraction = collected.extraction
         if extraction is None or extraction.preparation.digests is None:
-            raise ValueError("a PCA is of images")
+            raise ValueError("a PCA must be fitted on images")
         digests = extraction.preparation.digests
         lines = (f"{digests[place]}  {name}\n" for place, name in enumerate(collected.images))
         images = "".join(lines)
@@ -106,7 +106,7 @@ class PCAServicer(PCAServiceServicer):
             description,
             image_count=len(collected.images),
             images_sha256=hashlib.sha256(images.encode()).hexdigest(),
-            modules=tuple(_explained(module, found) for module, found in pairs),
+            modules=tuple(_with_variances(module, found) for module, found in pairs),
         )
         axes = {module.name: Axes(found.mean, found.axes) for module, found in pairs}
         return self._pcas.keep(description, images, axes)
@@ -114,7 +114,7 @@ class PCAServicer(PCAServiceServicer):
     async def ListPCAs(
         self, _request: pb.ListPCAsRequest, _context: _Context
     ) -> AsyncGenerator[pb.ListPCAsResponse]:
-        """Stream the PCAs, the oldest first."""
+        """Stream the PCAs, oldest first."""
         for record in await asyncio.to_thread(self._pcas.records):
             yield pb.ListPCAsResponse(pca=pca_message(record))
 
@@ -131,7 +131,7 @@ def _spec(header: pb.FitPCAHeader) -> ExtractSpec:
     spec = extract_spec(header.extraction)
     if spec.pca:
         raise InvalidRequestError(
-            f"a PCA is fitted on features, not on scores of another one ({spec.pca!r}): leave "
+            f"a PCA must be fitted on features, not on scores of another PCA ({spec.pca!r}): leave "
             "`pca` out of the reduction",
             field="extraction.reduction.pca",
             subject=spec.pca,
@@ -140,7 +140,7 @@ def _spec(header: pb.FitPCAHeader) -> ExtractSpec:
 
 
 def _description(header: pb.FitPCAHeader, extraction: Extraction) -> PCADescription:
-    """Return what is known before there are images."""
+    """Return the description of the PCA, without its images and variances."""
     loaded = extraction.loaded
     shapes = extraction.plan.work.reduced_shapes
     return PCADescription(
@@ -158,7 +158,7 @@ def _description(header: pb.FitPCAHeader, extraction: Extraction) -> PCADescript
     )
 
 
-def _explained(module: PCAModule, found: Components) -> PCAModule:
+def _with_variances(module: PCAModule, found: Components) -> PCAModule:
     return replace(
         module,
         explained_variance=tuple(found.variances.tolist()),

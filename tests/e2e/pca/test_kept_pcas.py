@@ -73,7 +73,7 @@ def test_a_pca_outlives_the_server_and_keeps_to_the_quota(
         content = bytearray(path.read_bytes())
         content[-1] ^= 1
         path.write_bytes(content)
-        with pytest.raises(errors.ChecksumError, match="is not what it was: delete it"):
+        with pytest.raises(errors.ChecksumError, match="is corrupted: delete the PCA"):
             extract(client, folder, reduction=Reduction(pca=NAME))
         assert client.delete_pca(NAME) == pca.size_bytes
         assert client.pcas() == []

@@ -145,7 +145,7 @@ def test_the_same_call_finds_the_existing_pca(client: Client, folder: Path, fitt
     [
         ({"components": 4}, slice(None), "its components are 5, and 4 here"),
         ({"modules": "features.5"}, slice(None), "its modules are .*, and .'features.5'. here"),
-        ({}, slice(1, None), r"its images are 30 of SHA-256 \w+, and 29 of SHA-256"),
+        ({}, slice(1, None), r"its images are 30 with SHA-256 \w+, and 29 with SHA-256"),
     ],
 )
 def test_a_name_is_of_one_set_of_images(
@@ -251,15 +251,15 @@ def test_an_unknown_pca_is_refused_with_near_names(
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"components": COUNT}, "a PCA of 30 images has at most 29 components"),
+        ({"components": COUNT}, "a PCA of 30 images must have at most 29 components"),
         (
             {"components": 129, "reduction": POOL},
-            "a PCA of module 'features.3' has 1 to 128 components .* not 129",
+            "a PCA of module 'features.3' must have 1 to 128 components .* got 129",
         ),
         ({"components": 0}, "`components` must be at least 1, got 0"),
         ({"name": "0" * 64}, "at most 200 letters, and no SHA-256: not '000"),
         ({"name": "two\nlines"}, "a PCA's name is a line"),
-        ({"reduction": Reduction(pca=NAME)}, "not on scores of another one"),
+        ({"reduction": Reduction(pca=NAME)}, "not on scores of another PCA"),
     ],
 )
 def test_a_pca_that_cannot_be_fitted_is_refused(
@@ -284,5 +284,5 @@ def test_more_components_than_directions_are_refused(client: Client) -> None:
 def test_an_image_that_spoils_the_axes_is_named(client: Client) -> None:
     images = [(f"image {i}", np.full((3, 32, 32), i, np.float32)) for i in range(4)]
     images[2][1][0, 5, 5] = np.nan
-    with pytest.raises(errors.InvalidRequestError, match="image 'image 2' has features of module"):
+    with pytest.raises(errors.InvalidRequestError, match="image 'image 2' has NaN or infinite"):
         client.fit_pca(MODEL, images, "features.0", components=1)

@@ -1,1 +1,1 @@
-"""PCAs: fitted on features of images, kept in files, applied to rows."""
+"""PCAs: fitted on features of images, stored in files, applied to rows."""

@@ -1,4 +1,4 @@
-"""PCAs of features that may not fit into memory: collected, fitted, cancelled; knows no wire."""
+"""Fits PCAs of collected features, which may be larger than memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .fitted import Array
 
 
 class Fitter:
-    """Fits PCAs of one number of components on collected features, within the limits of RDMs."""
+    """Fits PCAs with `component_count` components, within the memory limits of RDMs."""
 
     def __init__(self, device: str, limits: AnalysisLimits, component_count: int) -> None:
         self._device = device
@@ -24,12 +24,12 @@ class Fitter:
         self._component_count = component_count
 
     def open_spool(self, columns: Sequence[SpoolColumn]) -> FeatureSpool:
-        """Open a place for rows of features; raise where they have too few values."""
+        """Open a spool for rows of features; raise if they have too few values."""
         for column in columns:
             if not 1 <= self._component_count <= column.value_count:
                 raise InvalidRequestError(
-                    f"a PCA of module {column.name!r} has 1 to {column.value_count:,} components "
-                    f"(its features have so many values), not {self._component_count:,}",
+                    f"a PCA of module {column.name!r} must have 1 to {column.value_count:,} "
+                    f"components (the values of its features), got {self._component_count:,}",
                     field="component_count",
                     subject=column.name,
                 )
@@ -38,44 +38,45 @@ class Fitter:
     def check_rows(
         self, images: Sequence[str], columns: Sequence[SpoolColumn], arrays: Sequence[Array]
     ) -> None:
-        """Refuse rows with a value that is not finite, which would spoil all axes."""
+        """Raise if a value is not finite, because it would spoil all axes."""
         for column, array in zip(columns, arrays, strict=True):
             finite = np.isfinite(array.reshape(len(images), -1)).all(1)
             if not finite.all():
                 image = images[int(np.argmin(finite))]
                 raise InvalidRequestError(
-                    f"image {image!r} has features of module {column.name!r} that are NaN or "
-                    "infinite; a PCA needs finite ones: leave the image out",
+                    f"features for a PCA must be finite, but image {image!r} has NaN or infinite "
+                    f"features of module {column.name!r}; leave the image out",
                     field="image",
                     subject=image,
                 )
 
     def check_size(self, image_count: int, columns: Sequence[SpoolColumn]) -> None:
-        """Refuse fits that this server has no memory for; call it while rows arrive."""
+        """Raise ExhaustedError if the fit needs too much memory; call it while rows arrive."""
         count = self._component_count
-        # float64 products and eigenvectors; float32 axes, of all modules, and as they are written.
+        # float64 products and eigenvectors of one module; float32 axes of all modules, in memory
+        # and once more as they are written.
         sides = [min(image_count, column.value_count) for column in columns]
         products = max(side * (side + count) for side in sides)
         needed = 8 * (products + count * sum(column.value_count for column in columns))
         if needed > self._limits.rdm_bytes:
             raise ExhaustedError(
                 f"a PCA of {image_count:,} images with {count:,} components needs {needed:,} "
-                f"bytes; this server has {self._limits.rdm_bytes:,} for RDMs and PCAs: take fewer "
-                "images or components, or pool features before",
+                f"bytes; this server has {self._limits.rdm_bytes:,} for RDMs and PCAs: use fewer "
+                "images or components, or pool the features first",
                 field="image",
             )
 
     def fit(self, spool: FeatureSpool) -> AsyncGenerator[Progress | list[Components]]:
-        """Yield progress every second, and at last the components of the columns, in their order.
+        """Yield progress every second, and the components at the end, in the order of the columns.
 
-        Close the generator to stop: the work ends within a step, before this returns. Raises
-        InvalidRequestError where the features have fewer components.
+        Closing the generator stops the work and waits until it ends, at most one step later.
+        Raises InvalidRequestError if the features have fewer components.
         """
         count = self._component_count
         if count > spool.row_count - 1:
             raise InvalidRequestError(
-                f"a PCA of {spool.row_count:,} images has at most {spool.row_count - 1:,} "
-                f"components, one less than images, not {count:,}",
+                f"a PCA of {spool.row_count:,} images must have at most {spool.row_count - 1:,} "
+                f"components (one less than images), got {count:,}",
                 field="component_count",
             )
         tracker = ProgressTracker(len(spool.columns))
@@ -101,7 +102,8 @@ class Fitter:
         if len(found.axes) < count:
             raise InvalidRequestError(
                 f"features of module {column!r} vary over these {spool.row_count:,} images in "
-                f"{len(found.axes):,} directions only, so a PCA has no {count:,} components",
+                f"{len(found.axes):,} directions only, so a PCA must have at most so many "
+                f"components, got {count:,}",
                 field="component_count",
                 subject=column,
             )

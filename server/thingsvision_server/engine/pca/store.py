@@ -1,7 +1,7 @@
-"""Keeps fitted PCAs under the SHA-256 of their files, and finds them; fits none.
+"""Stores fitted PCAs under the SHA-256 of their files, and finds them by SHA-256 or name.
 
-A name is of one PCA only among those of the same features: it may be that of a set of images, and
-stand for a PCA of each model.
+A name need only be unique among PCAs of the same features: it may be the name of a set of images,
+with a PCA of that name for each model.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from .fitted import PCA, Axes, FeatureFacts, PCADescription, PCARecord
 _SUFFIX = ".safetensors"
 _UNFINISHED = "unfinished-"
 _UNFINISHED_SECONDS = 24 * 60 * 60
-_MOST_LETTERS = 200
+_MAX_CHARACTERS = 200
 
 _RECENT_BYTES = 256 * 1024 * 1024
-"""Numbers that stay in memory for the next request."""
+"""Size of the PCAs that stay in memory for the next request."""
 
 _log = structlog.get_logger(__name__)
 
@@ -49,60 +49,60 @@ class PCAStore:
         self._lock = threading.Lock()
         self._known: dict[str, PCARecord] = {}
         self._loaded: WeakValueDictionary[str, PCA] = WeakValueDictionary()
-        """Those that requests use now, and the recent ones: they share the numbers."""
+        """PCAs that requests use now, and recent PCAs: all users of a PCA share its arrays."""
         self._recent: list[PCA] = []
         self._remove_unfinished()
 
     def records(self) -> list[PCARecord]:
-        """Return all, the oldest first."""
+        """Return the records of all PCAs, oldest first."""
         found = map(self._record, self._folder.glob(f"*{_SUFFIX}"))
         records = [record for record in found if record is not None]
         return sorted(records, key=lambda record: (record.fitted_at, record.sha256))
 
-    def named(self, wanted: str) -> list[PCARecord]:
-        """Return those of a SHA-256 or a name, at least one; raise UnknownPCAError."""
+    def find_records(self, wanted: str) -> list[PCARecord]:
+        """Return the PCAs with a SHA-256 or a name, at least one; else raise UnknownPCAError."""
         records = self.records()
         found = [one for one in records if wanted in (one.sha256, one.description.name)]
         if not found:
             names = [one.description.name or one.sha256 for one in records]
-            hint = choices(wanted, dict.fromkeys(names)) or "None was fitted yet."
+            hint = choices(wanted, dict.fromkeys(names)) or "No PCA has been fitted yet."
             sentence = f"there is no PCA {wanted!r}. {hint}"
             raise UnknownPCAError(sentence, field="reduction.pca", subject=wanted)
         return found
 
     def find(self, wanted: str, facts: FeatureFacts, shapes: Mapping[str, tuple[int, ...]]) -> PCA:
-        """Return the PCA of a SHA-256 or a name for features of modules of these shapes.
+        """Return the PCA with a SHA-256 or a name that fits features of these shapes, by module.
 
-        Raises UnknownPCAError, and PCAMismatchError where it was fitted on other features; of
-        several of that name the most alike is told.
+        Raises UnknownPCAError, and PCAMismatchError if it was fitted on other features; of several
+        PCAs of that name, the error describes the most similar.
         """
-        named = self.named(wanted)
-        named.sort(key=lambda record: len(record.description.misfits(facts, shapes)))
-        named[0].check(facts, shapes)
-        if len(named) > 1 and not named[1].description.misfits(facts, shapes):
+        records = self.find_records(wanted)
+        records.sort(key=lambda record: len(record.description.misfits(facts, shapes)))
+        records[0].check(facts, shapes)
+        if len(records) > 1 and not records[1].description.misfits(facts, shapes):
             raise PCAMismatchError(
-                f"{named[0]} and {named[1]} are both for these features; name one by its SHA-256",
+                f"{records[0]} and {records[1]} both fit these features; name one by its SHA-256",
                 field="reduction.pca",
                 subject=wanted,
             )
-        return self._load(named[0])
+        return self._load(records[0])
 
-    def taken(self, description: PCADescription) -> PCARecord | None:
-        """Return the PCA that is there of the same name, features, images and components, if any.
+    def find_existing(self, description: PCADescription) -> PCARecord | None:
+        """Return the stored PCA of the same name, features, images and components, if any.
 
-        Raises InvalidRequestError for a name that can't be one, or is that of a PCA of the same
-        features, but of other images or components. An empty `images_sha256` is not compared.
+        Raises InvalidRequestError if the name is not valid, or if a stored PCA has the same name
+        and features, but other images or components. An empty `images_sha256` is not compared.
         """
         name = description.name
         _check_name(name)
         for record in self.records() if name else []:
-            there = record.description
-            same_features = not there.facts.differences(description.facts)
-            if there.name != name or not same_features or not _overlap(there, description):
+            stored = record.description
+            same_features = not stored.facts.differences(description.facts)
+            if stored.name != name or not same_features or not _overlap(stored, description):
                 continue
-            if differences := _differences(there, description):
+            if differences := _differences(stored, description):
                 raise InvalidRequestError(
-                    f"{record} is there for the same features: {'; '.join(differences)}. Choose "
+                    f"{record} exists for the same features: {'; '.join(differences)}. Choose "
                     "another name, or delete it",
                     field="name",
                     subject=name,
@@ -113,14 +113,14 @@ class PCAStore:
     def keep(
         self, description: PCADescription, images: str, modules: Mapping[str, Axes]
     ) -> PCARecord:
-        """Write a PCA, and return what is known of it; one that is there already stays.
+        """Write a PCA and return its record; if it exists already, leave it as it is.
 
-        `images` are the lines of which `images_sha256` is the SHA-256. Raises as `taken`, and
-        StorageError where the quota or the disk has no room.
+        `images` are the lines whose SHA-256 is `images_sha256`. Raises as `find_existing` does, and
+        StorageError if the quota or the disk has no room.
         """
         with self._lock:
-            if (there := self.taken(description)) is not None:
-                return there
+            if (stored := self.find_existing(description)) is not None:
+                return stored
             self._folder.mkdir(parents=True, exist_ok=True)
             numbers = sum(one.mean.nbytes + one.axes.nbytes for one in modules.values())
             self._check_room(numbers + len(images.encode()))
@@ -134,11 +134,11 @@ class PCAStore:
                 with unfinished.open("rb") as file:
                     sha256 = hashlib.file_digest(file, "sha256").hexdigest()
                 unfinished.replace(self._path(sha256))
-        return self.named(sha256)[0]
+        return self.find_records(sha256)[0]
 
     def delete(self, wanted: str) -> int:
-        """Delete a PCA by its SHA-256, or a name that only one has; return its length, bytes."""
-        found = self.named(wanted)
+        """Delete a PCA by its SHA-256 or its unique name; return the length of its file, bytes."""
+        found = self.find_records(wanted)
         if len(found) > 1:
             digests = ", ".join(f"{one.sha256} ({one.description.facts.model})" for one in found)
             sentence = (
@@ -164,15 +164,15 @@ class PCAStore:
         try:
             content = path.read_bytes()
         except FileNotFoundError:  # deleted in this moment
-            sentence = f"{record} is not here any more"
+            sentence = f"{record} has been deleted"
             raise UnknownPCAError(sentence, field="reduction.pca", subject=record.sha256) from None
         if hashlib.sha256(content).hexdigest() != record.sha256:
-            sentence = f"the file of {record} is not what it was: delete it, and fit it again"
+            sentence = f"the file of {record} is corrupted: delete the PCA, and fit it again"
             raise ChecksumError(sentence, field="reduction.pca", subject=record.sha256)
         return content
 
     def _record(self, path: Path) -> PCARecord | None:
-        """Return what is known of a file; None where it is of no PCA."""
+        """Return the record of a file; None if the file is not a PCA."""
         if not is_sha256(path.stem):
             return None
         try:
@@ -185,12 +185,12 @@ class PCAStore:
         except FileNotFoundError:  # deleted in this moment
             return None
         except (OSError, ValueError, TypeError, KeyError) as error:
-            _log.warning("a file is of no PCA", path=str(path), reason=str(error))
+            _log.warning("a file is not a PCA", path=str(path), reason=str(error))
             return None
         return known
 
     def _remove_unfinished(self) -> None:
-        """Remove what a server that was killed left; other servers may write theirs now."""
+        """Remove unfinished files of a killed server; younger files may be of another server."""
         for folder in self._folder.glob(f"{_UNFINISHED}*"):
             if time.time() - folder.stat().st_mtime > _UNFINISHED_SECONDS:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -199,8 +199,8 @@ class PCAStore:
         used = sum(path.stat().st_size for path in self._folder.glob(f"*{_SUFFIX}"))
         if used + size_bytes > self._quota_bytes:
             raise StorageError(
-                f"no room for {size_bytes:,} bytes: PCAs take {used:,} of the "
-                f"{self._quota_bytes:,} bytes that this server keeps. Delete some (`pcas` lists "
+                f"no room for {size_bytes:,} bytes: PCAs use {used:,} of this server's quota of "
+                f"{self._quota_bytes:,} bytes. Delete some (`pcas` lists "
                 "them, `delete-pca` deletes one), ask for fewer components, or start the server "
                 "with a larger --pca-quota",
                 field="component_count",
@@ -211,23 +211,23 @@ class PCAStore:
 
 
 def _check_name(name: str) -> None:
-    if is_sha256(name) or len(name) > _MOST_LETTERS or not (name.isprintable() or not name):
-        sentence = f"a PCA's name is a line of at most {_MOST_LETTERS} letters, and no SHA-256"
-        raise InvalidRequestError(f"{sentence}: not {name!r}", field="name", subject=name)
+    if is_sha256(name) or len(name) > _MAX_CHARACTERS or not (name.isprintable() or not name):
+        sentence = f"a PCA's name must be a line of at most {_MAX_CHARACTERS} characters, not a SHA-256"
+        raise InvalidRequestError(f"{sentence}; got {name!r}", field="name", subject=name)
 
 
 def _overlap(one: PCADescription, other: PCADescription) -> bool:
     return bool(one.shapes.keys() & other.shapes.keys())
 
 
-def _differences(there: PCADescription, new: PCADescription) -> list[str]:
+def _differences(stored: PCADescription, new: PCADescription) -> list[str]:
     found = []
     pairs: dict[str, tuple[object, object]] = {
-        "components": (there.component_count, new.component_count),
-        "modules": (sorted(there.shapes), sorted(new.shapes)),
+        "components": (stored.component_count, new.component_count),
+        "modules": (sorted(stored.shapes), sorted(new.shapes)),
     }
     if new.images_sha256:
-        pairs["images"] = (_images(there), _images(new))
+        pairs["images"] = (_images(stored), _images(new))
     for what, (old, asked) in pairs.items():
         if old != asked:
             found.append(f"its {what} are {old}, and {asked} here")
@@ -235,4 +235,4 @@ def _differences(there: PCADescription, new: PCADescription) -> list[str]:
 
 
 def _images(description: PCADescription) -> str:
-    return f"{description.image_count:,} of SHA-256 {description.images_sha256}"
+    return f"{description.image_count:,} with SHA-256 {description.images_sha256}"

@@ -1,1 +1,1 @@
-"""The contract's messages, made of what the engine gives, and read into what it takes."""
+"""Converts between the contract's messages and the types of the engine and the sources."""

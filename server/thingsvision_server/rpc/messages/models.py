@@ -1,4 +1,4 @@
-"""Between protobuf messages and the engine's own types, both ways; knows no call."""
+"""Converts between messages about models and the types of the engine and the sources."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ _STATES: Mapping[WeightsState, pb.WeightsState] = {
 
 
 def known(field: str, value: int, table: Mapping[Any, T]) -> T:
-    """Return what an enum's value stands for; raise for one that is not in its table."""
+    """Return the table's value for an enum's number; raise if the table has none."""
     if value not in table:
         valid = ", ".join(dict.fromkeys(str(getattr(v, "value", v)) for v in table.values() if v))
-        raise InvalidRequestError(f"{field} {value} is not known. Valid: {valid}", field=field)
+        raise InvalidRequestError(f"`{field}` must be one of: {valid}; got {value}", field=field)
     return table[value]
 
 
 def model_key(spec: pb.ModelSpec) -> ModelKey:
-    """Return the model that a message names; raise where it names none."""
+    """Return the model that a message names; raise if it has no source or name."""
     for field in ("source", "name"):
         if not getattr(spec, field):
-            raise InvalidRequestError(f"the model has no {field}", field=f"model.{field}")
+            raise InvalidRequestError(f"the model must have a {field}", field=f"model.{field}")
     weights: Weights = Pretrained(spec.pretrained_tag)
     if spec.WhichOneof("weights") == "weights_sha256":
         weights = Uploaded(spec.weights_sha256)
@@ -66,7 +66,7 @@ def model_spec(key: ModelKey) -> pb.ModelSpec:
 
 
 def preprocessing_message(preprocessing: Preprocessing) -> pb.Preprocessing:
-    """Return the message of a model's preprocessing; the fields have the same names."""
+    """Return the message of a model's preprocessing, whose fields have the same names."""
     return pb.Preprocessing(**vars(preprocessing))
 
 
@@ -94,7 +94,7 @@ def model_message(entry: ModelEntry) -> pb.ListModelsResponse:
     return pb.ListModelsResponse(
         source=entry.source,
         name=entry.name,
-        pretrained=map(_pretrained_message, entry.pretrained),
+        pretrained=map(_weights_message, entry.pretrained),
         backend=entry.backend,
         task=entry.task,
         parameter_count=entry.parameter_count,
@@ -102,13 +102,13 @@ def model_message(entry: ModelEntry) -> pb.ListModelsResponse:
     )
 
 
-def _pretrained_message(entry: PretrainedEntry) -> pb.PretrainedWeights:
-    known = entry.preprocessing
+def _weights_message(entry: PretrainedEntry) -> pb.PretrainedWeights:
+    preprocessing = entry.preprocessing
     return pb.PretrainedWeights(
         tag=entry.tag,
         is_default=entry.is_default,
         state=_STATES[entry.state],
-        preprocessing=None if known is None else preprocessing_message(known),
+        preprocessing=None if preprocessing is None else preprocessing_message(preprocessing),
     )
 
 

@@ -1,4 +1,4 @@
-"""Between the messages about uploads and the store's own types, both ways; knows no call."""
+"""Converts between messages about uploads and the types of the upload store."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from .models import preprocessing_message
 
 
 def announcement(header: pb.UploadWeightsHeader) -> Announcement:
-    """Return what a header says of the file that follows."""
-    declared = _declared(header.preprocessing) if header.HasField("preprocessing") else None
-    return Announcement(header.sha256, header.size_bytes, header.name, declared)
+    """Return the announcement of the file that follows a header."""
+    has_preprocessing = header.HasField("preprocessing")
+    preprocessing = _read_preprocessing(header.preprocessing) if has_preprocessing else None
+    return Announcement(header.sha256, header.size_bytes, header.name, preprocessing)
 
 
-def _declared(message: pb.Preprocessing) -> Preprocessing:
+def _read_preprocessing(message: pb.Preprocessing) -> Preprocessing:
     return Preprocessing(
         resize_pixels=tuple(message.resize_pixels),
         interpolation=message.interpolation,
