@@ -21,7 +21,7 @@ from thingsvision_server.backends.compute_options import ComputeOptions, MemoryF
 from thingsvision_server.backends.taps import taps
 from thingsvision_server.backends.torch.model import TorchModel
 from thingsvision_server.backends.torch.structure import Tower, describe
-from thingsvision_server.engine.passes.work import Work
+from thingsvision_server.engine.passes.forward import ForwardSpec
 from thingsvision_server.errors import PreconditionError
 from thingsvision_server.inputs import IMAGE, InputSpec
 
@@ -91,7 +91,7 @@ def test_all_that_can_be_taken_is_nearly_the_same() -> None:
 def test_a_batch_that_is_not_full_gives_the_rows_of_its_images() -> None:
     compiled, structure = model()
     found = taps(structure, NAMES)
-    work = Work(found, InputSpec(SHAPE), TWO, pass_size=2)
+    work = ForwardSpec(found, InputSpec(SHAPE), TWO, pass_size=2)
     run, overflows = work.run(compiled, images(1))
     alone = run.rows
     assert len(overflows) == 1

@@ -132,7 +132,9 @@ def test_every_option_of_a_pass_is_asked_for_and_told_by_its_name() -> None:
         assert options == ComputeOptions(Precision(precision), compiled=True)
         assert ComputeOptions.from_dict(options.to_dict()) == options
     assert compute_options(pb.ExtractHeader()) == ComputeOptions()
-    with pytest.raises(server_errors.InvalidRequestError, match=r"`precision` must be one of: float32.*got 9"):
+    with pytest.raises(
+        server_errors.InvalidRequestError, match=r"`precision` must be one of: float32.*got 9"
+    ):
         compute_options(pb.ExtractHeader(precision=9))
 
 

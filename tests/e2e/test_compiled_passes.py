@@ -64,7 +64,11 @@ def test_every_image_alone_is_compiled_too(client: Client, photos: list[Path]) -
 @pytest.mark.parametrize(
     ("model", "module", "sentence"),
     [
-        (MODEL, MODULES[0], "compiled passes have one number of images: name a batch_size"),
+        (
+            MODEL,
+            MODULES[0],
+            "batch_size must be set for compiled passes, which have a fixed number of images",
+        ),
         (
             "keras/MobileNet@random:0",
             "conv1",

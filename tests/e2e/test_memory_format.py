@@ -142,7 +142,7 @@ def test_streams_and_rdms_are_of_the_format(client: Client, photos: list[Path]) 
         (
             "custom/OpenCLIP/ViT-S-32-alt@random:0",
             "text",
-            "is about images of channels x height x width, and module 'text' sees texts",
+            "of module 'text' must be contiguous, got channels_last: the module sees texts",
         ),
     ],
 )

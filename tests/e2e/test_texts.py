@@ -93,10 +93,14 @@ def test_models_that_take_no_texts_say_so(
 
 def test_preprocessing_of_images_is_refused_for_texts(client: Client) -> None:
     changes = PreprocessingOverrides(mean=[0, 0, 0])
-    with pytest.raises(errors.InvalidRequestError, match=r"overrides are about images.*sees texts"):
+    with pytest.raises(
+        errors.InvalidRequestError, match=r"overrides must be left out: .*text inputs"
+    ):
         client.extract(CLIP, queue_texts(TEXTS), "text", preprocessing=changes)
     ready = np.zeros((1, 3, 224, 224), "float32")
-    with pytest.raises(errors.InvalidRequestError, match=r"tensors are about images.*sees texts"):
+    with pytest.raises(
+        errors.InvalidRequestError, match=r"tensors must be left out: .*text inputs"
+    ):
         client.extract(CLIP, ready, "text")
 
 

@@ -24,9 +24,9 @@ from thingsvision_server.backends.taps import Tap, taps
 from thingsvision_server.backends.torch.device import core_count, use_cores
 from thingsvision_server.engine.models.loading import LoadedModel, ModelLoader
 from thingsvision_server.engine.passes.batcher import Batcher, BatchLimits
+from thingsvision_server.engine.passes.forward import ForwardSpec
 from thingsvision_server.engine.passes.lanes import Cores, DeviceLanes
 from thingsvision_server.engine.passes.stream import BatchStream, FeatureRows, PreparedImage
-from thingsvision_server.engine.passes.work import Work
 from thingsvision_server.inputs import InputSpec
 from thingsvision_server.metrics import Metrics
 from thingsvision_server.sources.base import ModelKey, Random
@@ -66,7 +66,7 @@ class Bench:
 
     def open(self, tapped: tuple[Tap, ...], batch_size: int) -> AbstractContextManager[BatchStream]:
         """Open a stream of the model's own inputs."""
-        return self.batcher.open(Work(tapped, InputSpec((3, 224, 224))), batch_size)
+        return self.batcher.open(ForwardSpec(tapped, InputSpec((3, 224, 224))), batch_size)
 
     @property
     def pass_count(self) -> int:
@@ -156,7 +156,7 @@ async def test_requests_for_the_same_modules_share_a_pass(bench: Bench) -> None:
 
 
 async def test_requests_with_other_compute_options_never_share_a_pass(bench: Bench) -> None:
-    usual = Work(bench.taps("features.5"), InputSpec((3, 224, 224)))
+    usual = ForwardSpec(bench.taps("features.5"), InputSpec((3, 224, 224)))
     other = replace(usual, options=ComputeOptions(memory_format=MemoryFormat.CHANNELS_LAST))
     with (
         bench.batcher.open(usual, 0) as one,
@@ -287,7 +287,7 @@ async def test_the_one_image_that_is_awaited_takes_all_cores_unless_bits_must_no
     used: list[int] = []
     lanes = DeviceLanes("cpu", Cores(4, used.append), 2)
     batcher = Batcher(loaded[0].model, lanes, LIMITS, Metrics())
-    work = Work(taps(loaded[1], ["classifier.1"]), InputSpec((3, 224, 224)))
+    work = ForwardSpec(taps(loaded[1], ["classifier.1"]), InputSpec((3, 224, 224)))
     with batcher.open(work, batch_size) as stream:
         put(stream, [0])
         await read(stream)

@@ -70,7 +70,7 @@ class Extractor:
         key = await self.resolve(spec.key)
         planned = await asyncio.to_thread(plan, self._loader, key, spec)
         if spec.pca:
-            await asyncio.to_thread(self._pcas.named, spec.pca)
+            await asyncio.to_thread(self._pcas.find_records, spec.pca)
         async with self._residency.lease(key) as loaded:
             if planned.is_provisional:
                 planned = await asyncio.to_thread(plan, self._loader, key, spec)
@@ -78,16 +78,16 @@ class Extractor:
             facts = spec.facts(key, loaded.model.model_sha256, planned)
             if spec.pca:  # whether it fits depends on the loaded model's SHA-256
                 planned = await asyncio.to_thread(self._with_pca, planned, spec.pca, facts)
-            most = loaded.batcher.limits.images_for(planned.work.taps)
+            most = loaded.batcher.limits.max_images(planned.forward.taps)
             size = 1 if spec.deterministic else min(spec.batch_size, most)
             if spec.options.compiled:
                 planned = planned.with_pass_size(size)
             yield Extraction(loaded, planned, facts, size, deterministic=spec.deterministic)
 
     def _with_pca(self, planned: Plan, wanted: str, facts: FeatureFacts) -> Plan:
-        pca = self._pcas.find(wanted, facts, planned.work.reduced_shapes)
-        work = replace(planned.work, pca=pca)
-        return replace(planned, work=work, row_shapes=work.row_shapes)
+        pca = self._pcas.find(wanted, facts, planned.forward.shapes_before_pca)
+        forward = replace(planned.forward, pca=pca)
+        return replace(planned, forward=forward, row_shapes=forward.row_shapes)
 
     async def rows(
         self, extraction: Extraction, images: AsyncIterator[SentItem]
@@ -96,8 +96,8 @@ class Extractor:
 
         Closing the generator drops the images that wait; decodes and batches that run still finish.
         """
-        batcher, work = extraction.loaded.batcher, extraction.plan.work
-        with batcher.open(work, extraction.batch_size) as stream:
+        batcher, forward = extraction.loaded.batcher, extraction.plan.forward
+        with batcher.open(forward, extraction.batch_size) as stream:
             feeder = asyncio.create_task(self._feed(stream, extraction, images))
             feeder.add_done_callback(lambda task: _forward_error(task, stream))
             try:

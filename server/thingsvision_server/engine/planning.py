@@ -1,4 +1,4 @@
-"""What one request asks of a model, checked before anything is loaded; knows no device."""
+"""Checks what a request asks of a model, and plans its passes, before anything is loaded."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ..inputs import (
 )
 from ..sources.base import ModelKey
 from .models.loading import ModelLoader
-from .passes.work import Work
+from .passes.forward import ForwardSpec
 from .pca.fitted import FeatureFacts
-from .reduction import WHOLE, Reduction
+from .reduction import NO_REDUCTION, Reduction
 
 _IMAGE_AXES = 3
 
 _NAMES_COLUMN = "image"
-"""Column of the images' names in every reply: the contract's, beside one called as each module."""
+"""Column of image names in every reply, beside a column for each module (see the contract)."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,15 @@ class ExtractSpec:
     overrides: PreprocessingOverrides | None = None
     """Changes of the model's own preprocessing."""
     tensor_shape: tuple[int, ...] | None = None
-    """Shape of one image where images come as tensors that are preprocessed already."""
+    """Shape of one image, if images are sent as preprocessed tensors."""
     options: ComputeOptions = DEFAULT
     dtype: str = "float32"
     """Element type of the features: `float32` or `float16`."""
     deterministic: bool = False
-    """Every image goes through the model alone."""
-    reduction: Reduction = WHOLE
+    """Whether each image has a forward pass of its own."""
+    reduction: Reduction = NO_REDUCTION
     pca: str = ""
-    """SHA-256 or name of what reduces further; empty: nothing."""
+    """SHA-256 or name of a PCA that reduces the features further; empty: none."""
 
     def facts(self, key: ModelKey, model_sha256: str, plan: Plan) -> FeatureFacts:
         """Return what the features depend on, for a PCA."""
@@ -65,60 +65,60 @@ class ExtractSpec:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to do with images, and how they become inputs."""
+    """What to compute of images, and how to make inputs of them."""
 
-    work: Work
+    forward: ForwardSpec
     transform: InputTransform
     row_shapes: list[tuple[int, ...]]
-    """Shape of one image's features, per module in the order asked for."""
+    """Shape of one image's features, per module in the requested order."""
     is_provisional: bool = False
     """Whether the plan must be made again once the model is loaded."""
 
     def with_pass_size(self, image_count: int) -> Plan:
-        """Return the same with so many images in every pass."""
-        return replace(self, work=replace(self.work, pass_size=image_count))
+        """Return the plan with `image_count` images in every pass."""
+        return replace(self, forward=replace(self.forward, pass_size=image_count))
 
 
 def plan(loader: ModelLoader, key: ModelKey, spec: ExtractSpec) -> Plan:
-    """Return the plan for a resolved model, or raise what is wrong with the request; may block."""
+    """Return the plan for a resolved model; raise if the request is not valid; may block."""
     own = loader.transforms(key)
-    images = _images(own[IMAGE], spec)
+    images = _image_transform(own[IMAGE], spec)
     changed = images.spec.shape if images.spec.shape != own[IMAGE].spec.shape else None
     structure = loader.structure(key, changed)
     found = taps(structure, spec.modules, spec.tokens)
     _check_names(found)
     modality = found[0].modality
     if modality != IMAGE:
-        _check_own_way(spec, modality)
+        _check_image_options(spec, modality)
     transform = images if modality == IMAGE else own[modality]
     _check_memory_format(spec, transform.spec)
-    work = Work(
+    forward = ForwardSpec(
         taps=found,
-        spec=transform.spec,
+        input_spec=transform.spec,
         options=spec.options,
         reduction=spec.reduction,
         dtype=spec.dtype,
     )
-    return Plan(work, transform, work.row_shapes, structure.is_provisional)
+    return Plan(forward, transform, forward.row_shapes, structure.is_provisional)
 
 
 def _check_names(found: Sequence[Tap]) -> None:
     for tap in found:
         if tap.name == _NAMES_COLUMN:
             raise NotExtractableError(
-                f"module {tap.name!r} is called as the column of the images' names in a reply; ask "
-                f"for the same by its call in a pass, {f'{tap.name}@t={tap.calls[-1]}'!r}, or "
-                "rename it in your network",
+                f"module {tap.name!r} is called as the column of image names in a reply; ask for "
+                f"its call in a pass, {f'{tap.name}@t={tap.calls[-1]}'!r}, or rename it in your "
+                "network",
                 field="modules",
                 subject=tap.name,
             )
 
 
-def _check_own_way(spec: ExtractSpec, modality: str) -> None:
+def _check_image_options(spec: ExtractSpec, modality: str) -> None:
     if spec.overrides is None and spec.tensor_shape is None:
         return
     field = "overrides" if spec.tensor_shape is None else "tensors"
-    sentence = f"{field} are about images, and module {spec.modules[0]!r} sees {modality}s"
+    sentence = f"{field} must be left out: module {spec.modules[0]!r} has {modality} inputs"
     raise InvalidRequestError(sentence, field=field)
 
 
@@ -128,14 +128,14 @@ def _check_memory_format(spec: ExtractSpec, inputs: InputSpec) -> None:
         return
     sees = "texts" if inputs.modality == TEXT else f"inputs of shape {list(inputs.shape)}"
     raise InvalidRequestError(
-        f"memory_format {chosen} is about images of channels x height x width, and module "
-        f"{spec.modules[0]!r} sees {sees}; valid: contiguous",
+        f"memory_format of module {spec.modules[0]!r} must be contiguous, got {chosen}: the module "
+        f"sees {sees}, not images of channels x height x width",
         field="memory_format",
         subject=chosen,
     )
 
 
-def _images(own: InputTransform, spec: ExtractSpec) -> InputTransform:
+def _image_transform(own: InputTransform, spec: ExtractSpec) -> InputTransform:
     if spec.tensor_shape is not None:
         return tensor_transform(spec.tensor_shape)
     if spec.overrides is not None:

@@ -98,8 +98,8 @@ class Reduction:
         return count
 
 
-WHOLE = Reduction()
-"""Features as they are."""
+NO_REDUCTION = Reduction()
+"""Leaves features as they are."""
 
 
 @lru_cache(maxsize=8)

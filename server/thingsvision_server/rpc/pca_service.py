@@ -142,7 +142,7 @@ def _spec(header: pb.FitPCAHeader) -> ExtractSpec:
 def _description(header: pb.FitPCAHeader, extraction: Extraction) -> PCADescription:
     """Return the description of the PCA, without its images and variances."""
     loaded = extraction.loaded
-    shapes = extraction.plan.work.reduced_shapes
+    shapes = extraction.plan.forward.shapes_before_pca
     return PCADescription(
         name=header.name,
         component_count=header.component_count,

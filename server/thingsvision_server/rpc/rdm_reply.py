@@ -29,7 +29,7 @@ from .messages.extraction import (
     provenance,
     timings,
 )
-from .messages.models import known
+from .messages.models import decode_enum
 from .replies import FrameReply, feature_columns, log_extraction
 from .requests import RequestStream, iterate_in_thread
 
@@ -183,4 +183,4 @@ async def _in_thread(work: Callable[[], T]) -> T:
 
 def metric_name(value: pb.Metric) -> str:
     """Return the engine's name of a metric; raise if it is unknown."""
-    return known("metric", value, _METRICS)
+    return decode_enum("metric", value, _METRICS)

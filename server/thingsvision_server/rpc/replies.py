@@ -64,8 +64,8 @@ def feature_columns(extraction: Extraction) -> list[ColumnSpec]:
     """Return the columns of an extraction's features, in the order asked for."""
     planned = extraction.plan
     return [
-        ColumnSpec(tap.name, shape, planned.work.dtype)
-        for tap, shape in zip(planned.work.taps, planned.row_shapes, strict=True)
+        ColumnSpec(tap.name, shape, planned.forward.dtype)
+        for tap, shape in zip(planned.forward.taps, planned.row_shapes, strict=True)
     ]
 
 

@@ -140,13 +140,13 @@ EXTRACTIONS: dict[str, Bad] = {
         lambda: [extraction("features.0"), image(0, "a", GOOD), image(2, "c", GOOD)],
         INVALID,
         "InvalidRequestError",
-        ("'c'", "2", "1 must follow"),
+        ("'c'", "must have index 1", "got 2"),
     ),
     "image number twice": Bad(
         lambda: [extraction("features.0"), image(0, "a", GOOD), image(0, "b", GOOD)],
         INVALID,
         "InvalidRequestError",
-        ("'b'", "1 must follow"),
+        ("'b'", "must have index 1", "got 0"),
     ),
     "unknown module": Bad(
         lambda: [extraction("features.12.squeese")],

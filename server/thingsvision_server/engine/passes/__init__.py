@@ -1,1 +1,1 @@
-"""Forward passes: batches, the lanes that run them, the rows that leave them."""
+"""Forward passes: batches, the lanes that run them, and the rows that they yield."""

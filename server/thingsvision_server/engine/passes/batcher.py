@@ -19,9 +19,9 @@ from ...backends.base import BatchRun, OutOfDeviceMemoryError, RunnableModel
 from ...backends.taps import Tap
 from ...errors import DeviceMemoryError
 from ...metrics import Metrics
+from .forward import ForwardSpec, Overflows
 from .lanes import DeviceLanes, Turn
 from .stream import BatchStream, FeatureRows, PreparedImage, Share
-from .work import Overflows, Work
 
 _log = structlog.get_logger(__name__)
 
@@ -36,7 +36,7 @@ class BatchLimits:
     images: int
     activation_bytes: int
 
-    def images_for(self, taps: Sequence[Tap]) -> int:
+    def max_images(self, taps: Sequence[Tap]) -> int:
         """Return how many images fit into a pass, at least one."""
         row_bytes = sum(tap.row_bytes for tap in taps)
         return max(1, min(self.images, self.activation_bytes // max(1, row_bytes)))
@@ -59,12 +59,12 @@ class Batcher:
         self._passes: set[asyncio.Task[None]] = set()
 
     @contextmanager
-    def open(self, work: Work, batch_size: int) -> Iterator[BatchStream]:
-        """Yield a stream of images for this work; batch_size 0 means as many as are ready."""
-        most = self.limits.images_for(work.taps)
+    def open(self, forward: ForwardSpec, batch_size: int) -> Iterator[BatchStream]:
+        """Yield a stream of images for this pass; batch_size 0 means as many as are ready."""
+        most = self.limits.max_images(forward.taps)
         size = min(batch_size or most, most)
         stream = BatchStream(
-            work,
+            forward,
             size,
             exact=batch_size > 0,
             changed=self._changed,
@@ -132,7 +132,7 @@ class Batcher:
             for stream in self._streams
             if stream is not leader
             and not (leader.exact or stream.exact)
-            and stream.work == leader.work
+            and stream.forward == leader.forward
         ]
 
     def _is_last(self, batch: _Batch) -> bool:
@@ -145,17 +145,17 @@ class Batcher:
         try:
             self._observe_wait(batch)
             images = [image for share in batch for image in share.images]
-            result = await self._forward(images, batch[0].stream.work, turn) if batch else []
+            result = await self._run_pass(images, batch[0].stream.forward, turn) if batch else []
         finally:
             turn.end()
         if not isinstance(result, BaseException):
             self._deliver(batch, result)
             return
         for share in batch:
-            share.stream.deliver(share.place, _as_error(result, share.stream.work))
+            share.stream.deliver(share.place, _as_error(result, share.stream.forward))
 
-    async def _forward(
-        self, images: list[PreparedImage], work: Work, turn: Turn
+    async def _run_pass(
+        self, images: list[PreparedImage], forward: ForwardSpec, turn: Turn
     ) -> list[_Piece] | BaseException:
         """Run a pass; halve it while the device has no room. Return the rows, or the error."""
         runs: list[_Piece] = []
@@ -163,11 +163,11 @@ class Batcher:
         while pieces:
             piece = pieces.pop(0)
             inputs = [image.tensor for image in piece]
-            # A failed run holds the memory of its batch: drop it before the next run.
-            run = turn.run(partial(work.run, self._model, inputs))
+            # Reassigning `run` frees a failed run, which holds the memory of its batch.
+            run = turn.run(partial(forward.run, self._model, inputs))
             await asyncio.wait({run})
             # A compiled pass has a fixed number of images.
-            can_halve = len(piece) > 1 and not work.pass_size
+            can_halve = len(piece) > 1 and not forward.pass_size
             if isinstance(run.exception(), OutOfDeviceMemoryError) and can_halve:
                 _log.warning("device out of memory, halving the batch", images=len(piece))
                 middle = len(piece) // 2
@@ -220,9 +220,9 @@ def _rows(share: Share, pieces: list[_Piece], start: int) -> Iterator[FeatureRow
         begin = end
 
 
-def _as_error(error: BaseException, work: Work) -> BaseException:
+def _as_error(error: BaseException, forward: ForwardSpec) -> BaseException:
     if isinstance(error, OutOfDeviceMemoryError):
-        reason, count = str(error).partition("\n")[0], work.pass_size
+        reason, count = str(error).partition("\n")[0], forward.pass_size
         images = f"{count} images in a compiled pass" if count else "a single image"
         return DeviceMemoryError(
             f"the device has no room for the activations of {images}: {reason}"

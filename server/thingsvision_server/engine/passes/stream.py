@@ -11,7 +11,7 @@ from typing import Any
 from prometheus_client import Gauge
 
 from ...backends.base import Rows
-from .work import Work
+from .forward import ForwardSpec
 
 _BATCHES_READY = 2
 """Batches of images that are prepared or being prepared: one to run next, one after it."""
@@ -48,7 +48,7 @@ class BatchStream:
     of other streams beside them.
     """
 
-    work: Work
+    forward: ForwardSpec
     batch_size: int
     exact: bool
     changed: asyncio.Event

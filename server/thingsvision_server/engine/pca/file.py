@@ -1,8 +1,8 @@
-"""The file of a PCA: safetensors, with its description in the header; knows no folder.
+"""Reads and writes the file of a PCA: safetensors, with its description in the header.
 
 Tensors are `{module}.mean` (float64) and `{module}.axes` (float32, a row per component), and
-`images`, a line `SHA-256  name` for each image as the bytes of UTF-8; in older files the header has
-these lines. The same numbers and description give the same bytes, so the same SHA-256.
+`images`, a line `SHA-256  name` for each image as UTF-8 bytes; older files have these lines
+in the header. The same numbers and description give the same bytes, so the same SHA-256.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .fitted import Axes, FeatureFacts, PCADescription, PCAModule
 _KEY = "thingsvision_pca"
 
 _IMAGES = "images"
-"""No tensor of a module is called so: those end in `.mean` and `.axes`."""
+"""Never the name of a module's tensor: these end in `.mean` and `.axes`."""
 
 
 def write_pca(
@@ -35,18 +35,18 @@ def write_pca(
 
     tensors = {f"{name}.mean": one.mean for name, one in modules.items()}
     tensors |= {f"{name}.axes": one.axes for name, one in modules.items()}
-    # A header has at most 100 MB, which the lines of a million images are.
+    # A header has at most 100 MB, which the lines of a million images reach.
     tensors[_IMAGES] = np.frombuffer(images.encode(), np.uint8)
-    # In one text: safetensors writes several in any order, and the digest would be another.
-    told = json.dumps(_written(description), ensure_ascii=False)
+    # One entry: safetensors writes several in any order, so the digest would vary.
+    text = json.dumps(_to_json(description), ensure_ascii=False)
     try:
-        save_file(tensors, path, metadata={_KEY: told})
-    except SafetensorError as error:  # how it tells of a full disk
+        save_file(tensors, path, metadata={_KEY: text})
+    except SafetensorError as error:  # raised if the disk is full
         raise OSError(str(error)) from error
 
 
 def read_description(path: Path) -> PCADescription:
-    """Read the header of a file. Raises OSError, and ValueError where it is of no PCA."""
+    """Read the header of a file. Raises OSError, and ValueError if the file is not a PCA."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -55,12 +55,12 @@ def read_description(path: Path) -> PCADescription:
     except SafetensorError as error:
         raise ValueError(str(error)) from error
     if written is None:
-        raise ValueError("it has no description of a PCA")
-    return _description(json.loads(written))
+        raise ValueError("the header must have the description of a PCA")
+    return _from_json(json.loads(written))
 
 
 def parse_pca(content: bytes, description: PCADescription) -> dict[str, Axes]:
-    """Return the numbers of a file, by module."""
+    """Return the axes in a file, by module."""
     from safetensors.numpy import load
 
     tensors = load(content)
@@ -69,18 +69,18 @@ def parse_pca(content: bytes, description: PCADescription) -> dict[str, Axes]:
     }
 
 
-def _written(description: PCADescription) -> dict[str, Any]:
-    """Return a description as JSON knows it; the options lie among the facts."""
+def _to_json(description: PCADescription) -> dict[str, Any]:
+    """Return a description as JSON has it, with the options among the facts."""
     written = asdict(description)
     options = description.facts.options.to_dict()
     facts = {name: value for name, value in written["facts"].items() if name != "options"}
     return {**written, "facts": facts | options}
 
 
-def _description(written: dict[str, Any]) -> PCADescription:
-    written.pop(_IMAGES, None)  # of an older file, for whoever opens it
+def _from_json(written: dict[str, Any]) -> PCADescription:
+    written.pop(_IMAGES, None)  # in older files, for readers of the header
     facts = written.pop("facts")
-    # A file that was written before there was an option lacks it.
+    # A file that is older than an option lacks it.
     options = {name: facts.pop(name) for name in vars(DEFAULT) if name in facts}
     reduction = facts.pop("reduction")
     projection = reduction.pop("projection")

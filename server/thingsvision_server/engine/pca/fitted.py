@@ -1,4 +1,4 @@
-"""A PCA that was fitted: what it was fitted on, and scores of features by it; knows no file."""
+"""Describes fitted PCAs, checks whether features fit them, and computes scores."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class FeatureFacts:
-    """What features of an image and a module depend on: a PCA is for features alike only."""
+    """What features of an image and a module depend on; a PCA needs features with equal facts."""
 
     model: str
     """Its id, `source/name@weights`."""
@@ -28,21 +28,21 @@ class FeatureFacts:
     token_extraction: str
     options: ComputeOptions
     reduction: Reduction
-    """What is done before the PCA."""
+    """The reduction before the PCA."""
 
     def differences(self, asked: FeatureFacts) -> list[str]:
-        """Return what is otherwise in a request, with both values."""
+        """Return the differences from a request's facts, with both values."""
         found = []
         if self.model_sha256 != asked.model_sha256:
             models = [f"{one.model} (SHA-256 {one.model_sha256})" for one in (self, asked)]
             found.append(f"model was {models[0]} and is {models[1]} here")
         mine, other = (one.to_dict() for one in (self, asked))
         for name in mine:
-            found += _different(name, mine[name], other[name])
+            found += _find_differences(name, mine[name], other[name])
         return found
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all but the model, which its SHA-256 tells."""
+        """Return all facts but the model, which is compared by its SHA-256."""
         return {
             "preprocessing": asdict(self.preprocessing),
             "token_extraction": self.token_extraction,
@@ -51,15 +51,15 @@ class FeatureFacts:
         }
 
 
-def _different(name: str, mine: Any, other: Any) -> Iterator[str]:
+def _find_differences(name: str, mine: Any, other: Any) -> Iterator[str]:
     if isinstance(mine, Mapping) and isinstance(other, Mapping):
         for key in mine:
-            yield from _different(f"{name}.{key}", mine[key], other[key])
+            yield from _find_differences(f"{name}.{key}", mine[key], other[key])
     elif mine != other:
-        yield f"{name} was {_told(mine)} and is {_told(other)} here"
+        yield f"{name} was {_format_value(mine)} and is {_format_value(other)} here"
 
 
-def _told(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return "none" if value in ("", (), None) else str(value)
 
 
@@ -69,21 +69,21 @@ class PCAModule:
 
     name: str
     shape: tuple[int, ...]
-    """Of one image's features before the PCA."""
+    """Shape of one image's features before the PCA."""
     explained_variance: tuple[float, ...]
     explained_variance_ratio: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class PCADescription:
-    """What is known of a PCA beside its numbers."""
+    """Everything about a PCA but its arrays."""
 
     name: str
-    """What its user calls it; empty: nothing."""
+    """The name that its user chose; empty: none."""
     component_count: int
     image_count: int
     images_sha256: str
-    """Over a line `SHA-256  name` for each image."""
+    """Of the lines `SHA-256  name` of all images."""
     facts: FeatureFacts
     modules: tuple[PCAModule, ...]
     batch_size: int
@@ -94,11 +94,11 @@ class PCADescription:
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of one image's features before the PCA, by module."""
+        """Return the shape of one image's features before the PCA, by module."""
         return {module.name: module.shape for module in self.modules}
 
-    def misfits(self, facts: FeatureFacts, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
-        """Return why it is for other features than those of modules of these shapes."""
+    def mismatches(self, facts: FeatureFacts, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+        """Return why the PCA does not fit features with these facts and shapes by module."""
         found = self.facts.differences(facts)
         mine = self.shapes
         if other := [name for name in shapes if name not in mine]:
@@ -114,10 +114,10 @@ class PCADescription:
 
 @dataclass(frozen=True)
 class PCARecord:
-    """A PCA that is kept, without its numbers."""
+    """A stored PCA, without its arrays."""
 
     sha256: str
-    """Of its file."""
+    """SHA-256 of its file."""
     description: PCADescription
     size_bytes: int
     fitted_at: float
@@ -128,10 +128,10 @@ class PCARecord:
         return f"PCA {name!r} ({self.sha256})" if name else f"PCA {self.sha256}"
 
     def check(self, facts: FeatureFacts, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Raise PCAMismatchError where it was fitted on other features."""
-        if misfits := self.description.misfits(facts, shapes):
+        """Raise PCAMismatchError if the PCA was fitted on other features."""
+        if mismatches := self.description.mismatches(facts, shapes):
             raise PCAMismatchError(
-                f"{self} was fitted on other features than these: {'; '.join(misfits)}",
+                f"{self} was fitted on other features than these: {'; '.join(mismatches)}",
                 field="reduction.pca",
                 subject=self.description.name or self.sha256,
             )
@@ -146,7 +146,7 @@ class Axes:
 
     def scores(self, rows: Array) -> Array:
         """Return n x k float32 scores of n rows of P values: (rows - mean) @ axes.T."""
-        import torch  # its products keep to the cores of the calling thread
+        import torch  # its products use only the calling thread's cores
 
         flat = rows.reshape(len(rows), -1)
         centred = np.subtract(flat, self.mean, dtype=np.float64).astype(np.float32)
@@ -156,7 +156,7 @@ class Axes:
 
 @dataclass(frozen=True)
 class PCA:
-    """A PCA with its numbers; those of the same record are the same."""
+    """A PCA with its arrays; PCAs with equal records are equal."""
 
     record: PCARecord
     modules: Mapping[str, Axes] = field(compare=False)

@@ -77,9 +77,9 @@ class PCAStore:
         PCAs of that name, the error describes the most similar.
         """
         records = self.find_records(wanted)
-        records.sort(key=lambda record: len(record.description.misfits(facts, shapes)))
+        records.sort(key=lambda record: len(record.description.mismatches(facts, shapes)))
         records[0].check(facts, shapes)
-        if len(records) > 1 and not records[1].description.misfits(facts, shapes):
+        if len(records) > 1 and not records[1].description.mismatches(facts, shapes):
             raise PCAMismatchError(
                 f"{records[0]} and {records[1]} both fit these features; name one by its SHA-256",
                 field="reduction.pca",
@@ -212,7 +212,9 @@ class PCAStore:
 
 def _check_name(name: str) -> None:
     if is_sha256(name) or len(name) > _MAX_CHARACTERS or not (name.isprintable() or not name):
-        sentence = f"a PCA's name must be a line of at most {_MAX_CHARACTERS} characters, not a SHA-256"
+        sentence = (
+            f"a PCA's name must be a line of at most {_MAX_CHARACTERS} characters, not a SHA-256"
+        )
         raise InvalidRequestError(f"{sentence}; got {name!r}", field="name", subject=name)
 
 

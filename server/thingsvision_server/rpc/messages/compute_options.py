@@ -1,4 +1,4 @@
-"""Between the options of a forward pass in messages and the engine's own, by their fields."""
+"""Reads the options of a forward pass from messages, by the names of their fields."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from typing import Any
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
 from ...backends.compute_options import DEFAULT, ComputeOptions
-from .models import known
+from .models import decode_enum
 
 
 def compute_options(header: pb.ExtractHeader) -> ComputeOptions:
-    """Return the options that a header asks for; raise for a value that is not known."""
+    """Return the options that a header asks for; raise if a value is unknown."""
     return ComputeOptions(**{name: _value(header, name) for name in vars(DEFAULT)})
 
 
 def _value(header: pb.ExtractHeader, name: str) -> Any:
     value = getattr(header, name)
-    return known(name, value, _members(name)) if isinstance(getattr(DEFAULT, name), Enum) else value
+    is_enum = isinstance(getattr(DEFAULT, name), Enum)
+    return decode_enum(name, value, _members(name)) if is_enum else value
 
 
 @cache
 def _members(name: str) -> dict[int, Enum]:
-    """Return what the numbers of an option's enum stand for; the first one, for the default."""
+    """Return the values of an option's enum, by number; number 0 stands for the default."""
     default: Enum = getattr(DEFAULT, name)
     enum: Any = pb.ExtractHeader.DESCRIPTOR.fields_by_name[name].enum_type
     unspecified, *rest = enum.values

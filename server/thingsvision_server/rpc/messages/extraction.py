@@ -1,4 +1,4 @@
-"""An extraction as messages tell it, its header, its provenance, its images; knows no call."""
+"""Converts between messages about an extraction and the types of the engine."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from ...errors import InvalidRequestError
 from ...images import EncodedImage, KeptImage, ServerImage
 from ...inputs import PreprocessingOverrides, TensorImage, Text
 from .compute_options import compute_options
-from .models import known, model_key, model_spec, preprocessing_message
-from .reductions import reduction_message, reduction_of, used_pca_message
+from .models import decode_enum, model_key, model_spec, preprocessing_message
+from .reductions import pca_summary_message, read_reduction, reduction_message
 
 _ELEMENT_TYPES: Mapping[pb.ElementType, str] = {
     pb.ELEMENT_TYPE_UNSPECIFIED: "float32",
@@ -46,20 +46,20 @@ _ITEMS: Mapping[str, type[SentItem]] = {
 
 
 def extract_spec(header: pb.ExtractHeader) -> ExtractSpec:
-    """Return what a header asks for."""
+    """Return the extraction that a header asks for."""
     options = compute_options(header)
     _check_batch_size(header, options)
     return ExtractSpec(
         key=model_key(header.model),
         modules=tuple(header.modules),
         batch_size=header.batch_size,
-        tokens=known("token_extraction", header.token_extraction, _TOKENS),
-        overrides=_overrides(header.overrides) if header.HasField("overrides") else None,
+        tokens=decode_enum("token_extraction", header.token_extraction, _TOKENS),
+        overrides=_read_overrides(header.overrides) if header.HasField("overrides") else None,
         tensor_shape=tuple(header.tensors.shape) if header.HasField("tensors") else None,
         options=options,
         dtype=element_type(header.element_type, FEATURE_DTYPES),
         deterministic=header.deterministic,
-        reduction=reduction_of(header.reduction),
+        reduction=read_reduction(header.reduction),
         pca=header.reduction.pca,
     )
 
@@ -67,18 +67,18 @@ def extract_spec(header: pb.ExtractHeader) -> ExtractSpec:
 def _check_batch_size(header: pb.ExtractHeader, options: ComputeOptions) -> None:
     if header.deterministic and header.batch_size > 1:
         raise InvalidRequestError(
-            f"deterministic runs every image alone, so batch_size is 1, not {header.batch_size}; "
-            "leave one of them out",
+            f"batch_size must be 1 if deterministic is set (each image has a pass of its own), got "
+            f"{header.batch_size}; leave one of them out",
             field="batch_size",
         )
     if options.compiled and not (header.batch_size or header.deterministic):
         raise InvalidRequestError(
-            "compiled passes have one number of images: name a batch_size",
+            "batch_size must be set for compiled passes, which have a fixed number of images",
             field="batch_size",
         )
 
 
-def _overrides(message: pb.PreprocessingOverrides) -> PreprocessingOverrides:
+def _read_overrides(message: pb.PreprocessingOverrides) -> PreprocessingOverrides:
     return PreprocessingOverrides(
         resize_pixels=tuple(message.resize_pixels),
         crop_pixels=tuple(message.crop_pixels),
@@ -90,16 +90,16 @@ def _overrides(message: pb.PreprocessingOverrides) -> PreprocessingOverrides:
 
 
 def request_item(image: pb.Image, expected_index: int, sender: str) -> SentItem:
-    """Return an image of a sender's stream; raise where its number is not the expected one."""
+    """Return an image of a sender's stream; raise if its index is not the expected index."""
     if image.index != expected_index:
         raise InvalidRequestError(
-            f"image {image.name!r} has the index {image.index} where {expected_index} must follow",
+            f"image {image.name!r} must have index {expected_index}, got {image.index}",
             field=f"image[{expected_index}]",
             subject=image.name,
         )
     kind = image.WhichOneof("content")
     if kind is None:
-        sentence = f"image {image.index} ({image.name!r}) has no content; set `encoded`"
+        sentence = f"image {image.index} ({image.name!r}) must have content; set `encoded`"
         raise InvalidRequestError(sentence, field=f"image[{image.index}]", subject=image.name)
     item = _ITEMS[kind](expected_index, image.name, getattr(image, kind))
     if image.keep and isinstance(item, EncodedImage):
@@ -108,21 +108,21 @@ def request_item(image: pb.Image, expected_index: int, sender: str) -> SentItem:
 
 
 FEATURE_DTYPES = ("float32", "float16")
-"""Element types that features are sent as."""
+"""Element types of features that are sent."""
 
 COMPARED_DTYPES = ("float32",)
-"""Element types of features that stay here: nobody sends them, so none has to be short."""
+"""Element types of features that stay on the server, so shorter types would save nothing."""
 
 RDM_DTYPES = ("float32", "float64")
-"""Element types that RDMs are sent as."""
+"""Element types of RDMs that are sent."""
 
 
 def element_type(value: pb.ElementType, valid: Sequence[str]) -> str:
-    """Return the numpy name of an element type; raise for one that is not valid here."""
+    """Return the numpy name of an element type; raise if it is not in `valid`."""
     name = _ELEMENT_TYPES.get(value, str(value))
     if name not in valid:
         raise InvalidRequestError(
-            f"element type {name} can't be had here; use {' or '.join(map(str.upper, valid))}",
+            f"element_type must be {' or '.join(map(str.upper, valid))} here, got {name}",
             field="element_type",
         )
     return name
@@ -135,8 +135,8 @@ def column_message(column: ColumnSpec) -> pb.Column:
 
 
 def provenance(extraction: Extraction) -> pb.Provenance:
-    """Return what computes the features of an extraction."""
-    loaded, work = extraction.loaded, extraction.plan.work
+    """Return the provenance of an extraction's features."""
+    loaded, forward = extraction.loaded, extraction.plan.forward
     return pb.Provenance(
         model=model_spec(loaded.key),
         model_sha256=loaded.model.model_sha256,
@@ -144,10 +144,10 @@ def provenance(extraction: Extraction) -> pb.Provenance:
         device=loaded.lanes.device,
         framework=loaded.model.framework,
         server_version=server_version(),
-        **work.options.to_dict(),
+        **forward.options.to_dict(),
         deterministic=extraction.deterministic,
-        reduction=reduction_message(work.reduction, work.pca),
-        pca=None if work.pca is None else used_pca_message(work.pca.record),
+        reduction=reduction_message(forward.reduction, forward.pca),
+        pca=None if forward.pca is None else pca_summary_message(forward.pca.record),
     )
 
 
@@ -158,7 +158,7 @@ def server_version() -> str:
 
 
 def timings(extraction: Extraction | None, send_seconds: float) -> pb.Timings:
-    """Return where a request's time went; without an extraction, only the sending is known."""
+    """Return the times that a request took; without an extraction, only the sending time."""
     if extraction is None:
         return pb.Timings(send_seconds=send_seconds)
     return pb.Timings(

@@ -31,7 +31,7 @@ _STATES: Mapping[WeightsState, pb.WeightsState] = {
 }
 
 
-def known(field: str, value: int, table: Mapping[Any, T]) -> T:
+def decode_enum(field: str, value: int, table: Mapping[Any, T]) -> T:
     """Return the table's value for an enum's number; raise if the table has none."""
     if value not in table:
         valid = ", ".join(dict.fromkeys(str(getattr(v, "value", v)) for v in table.values() if v))

@@ -1,4 +1,4 @@
-"""Between messages about reductions and PCAs and the engine's own types; knows no call."""
+"""Converts between messages about reductions and PCAs and the types of the engine."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
 from ...engine.pca.fitted import PCA, PCARecord
-from ...engine.reduction import WHOLE, Projection, Reduction
+from ...engine.reduction import NO_REDUCTION, Projection, Reduction
 from ...sources.base import ModelKey
-from .models import known, model_spec, preprocessing_message
+from .models import decode_enum, model_spec, preprocessing_message
 
 _POOLS: Mapping[pb.Pool, str] = {
     pb.POOL_UNSPECIFIED: "",
@@ -18,13 +18,13 @@ _POOLS: Mapping[pb.Pool, str] = {
 }
 
 
-def reduction_of(message: pb.Reduction) -> Reduction:
-    """Return what a message says is done before any PCA."""
+def read_reduction(message: pb.Reduction) -> Reduction:
+    """Return the reduction that a message asks for, without any PCA."""
     projection = None
     if message.HasField("projection"):
         projection = Projection(message.projection.component_count, message.projection.seed)
     return Reduction(
-        pool=known("pool", message.pool, _POOLS),
+        pool=decode_enum("pool", message.pool, _POOLS),
         pool_axes=tuple(message.pool_axes),
         units=tuple(message.units),
         projection=projection,
@@ -32,8 +32,8 @@ def reduction_of(message: pb.Reduction) -> Reduction:
 
 
 def reduction_message(reduction: Reduction, pca: PCA | None = None) -> pb.Reduction | None:
-    """Return the message of a reduction; None: nothing is done."""
-    if reduction == WHOLE and pca is None:
+    """Return the message of a reduction; None if nothing is reduced."""
+    if reduction == NO_REDUCTION and pca is None:
         return None
     message = pb.Reduction(pool_axes=reduction.pool_axes, units=reduction.units)
     message.pool = next(number for number, name in _POOLS.items() if name == reduction.pool)
@@ -44,41 +44,41 @@ def reduction_message(reduction: Reduction, pca: PCA | None = None) -> pb.Reduct
     return message
 
 
-def used_pca_message(record: PCARecord) -> pb.UsedPCA:
-    """Return what a provenance says of a PCA; the fields have the same names."""
-    told = record.description
+def pca_summary_message(record: PCARecord) -> pb.UsedPCA:
+    """Return the summary of a PCA in a provenance; the fields have the same names."""
+    description = record.description
     return pb.UsedPCA(
         sha256=record.sha256,
-        name=told.name,
-        component_count=told.component_count,
-        image_count=told.image_count,
-        images_sha256=told.images_sha256,
+        name=description.name,
+        component_count=description.component_count,
+        image_count=description.image_count,
+        images_sha256=description.images_sha256,
     )
 
 
 def pca_message(record: PCARecord) -> pb.PCA:
     """Return the message of a PCA."""
-    told, facts = record.description, record.description.facts
+    description, facts = record.description, record.description.facts
     return pb.PCA(
         sha256=record.sha256,
-        name=told.name,
-        component_count=told.component_count,
-        image_count=told.image_count,
-        images_sha256=told.images_sha256,
-        modules=[pb.PCAModule(**vars(module)) for module in told.modules],
+        name=description.name,
+        component_count=description.component_count,
+        image_count=description.image_count,
+        images_sha256=description.images_sha256,
+        modules=[pb.PCAModule(**vars(module)) for module in description.modules],
         provenance=pb.Provenance(
             model=model_spec(ModelKey.parse(facts.model)),
             model_sha256=facts.model_sha256,
             preprocessing=preprocessing_message(facts.preprocessing),
-            device=told.device,
-            framework=told.framework,
-            server_version=told.server_version,
-            deterministic=told.deterministic,
+            device=description.device,
+            framework=description.framework,
+            server_version=description.server_version,
+            deterministic=description.deterministic,
             reduction=reduction_message(facts.reduction),
             **facts.options.to_dict(),
         ),
         token_extraction=facts.token_extraction,
-        batch_size=told.batch_size,
+        batch_size=description.batch_size,
         size_bytes=record.size_bytes,
         fitted_unix_seconds=record.fitted_at,
     )

@@ -1,4 +1,4 @@
-"""What is done with images alike, from a forward pass to rows to send; knows no stream."""
+"""Turns a batch of inputs into rows to send: forward pass, reduction, PCA, element type."""
 
 from __future__ import annotations
 
@@ -14,47 +14,47 @@ from ...backends.compute_options import DEFAULT, ComputeOptions
 from ...backends.taps import Tap
 from ...inputs import InputSpec
 from ..pca.fitted import PCA
-from ..reduction import WHOLE, Reduction
+from ..reduction import NO_REDUCTION, Reduction
 
 Overflows = npt.NDArray[np.int64]
-"""Per image, how many values an element type can't hold."""
+"""Per image, how many finite values are infinite in the element type."""
 
 
 @dataclass(frozen=True)
-class Work:
-    """Images with the same work may share a forward pass."""
+class ForwardSpec:
+    """What a forward pass computes; images with equal specs may share a pass."""
 
     taps: tuple[Tap, ...]
-    spec: InputSpec
+    input_spec: InputSpec
     options: ComputeOptions = DEFAULT
     pass_size: int = 0
-    """Images of every pass, filled up with its last one; 0: as many as there are."""
-    reduction: Reduction = WHOLE
+    """Images in every pass, padded with the last image; 0: as many as there are."""
+    reduction: Reduction = NO_REDUCTION
     dtype: str = "float32"
-    """Of the rows: `float32` or `float16`."""
+    """Element type of the rows: `float32` or `float16`."""
     pca: PCA | None = None
-    """Of reduced rows: their scores take their place."""
+    """Its scores of the reduced rows replace these."""
 
     @property
-    def reduced_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of one image's row before the PCA, by tap; raises where it can't be reduced so."""
+    def shapes_before_pca(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of an image's row before the PCA, by tap; raise if not reducible."""
         return {tap.name: self.reduction.shape(tap.name, tap.output_shape) for tap in self.taps}
 
     @property
     def row_shapes(self) -> list[tuple[int, ...]]:
-        """Shape of one image's row per tap; raises where it can't be reduced so."""
-        shapes = list(self.reduced_shapes.values())
+        """Return the shape of an image's row, per tap; raise if not reducible."""
+        shapes = list(self.shapes_before_pca.values())
         if self.pca is None:
             return shapes
         return [(self.pca.record.description.component_count,)] * len(shapes)
 
     def run(self, model: RunnableModel, inputs: Sequence[Any]) -> tuple[BatchRun, Overflows]:
-        """Return the rows of each tap, and what of them overflowed."""
-        filling = [inputs[-1]] * (self.pass_size - len(inputs))
-        run = model.run([*inputs, *filling], self.taps, self.options)
-        if filling:
+        """Return the rows of each tap, and how many of their values overflowed."""
+        padding = [inputs[-1]] * (self.pass_size - len(inputs))
+        run = model.run([*inputs, *padding], self.taps, self.options)
+        if padding:
             run = replace(run, rows=[rows[: len(inputs)] for rows in run.rows])
-        if self.reduction != WHOLE:
+        if self.reduction != NO_REDUCTION:
             run = replace(run, rows=[self.reduction.apply(rows) for rows in run.rows])
         if self.pca is not None:
             axes = [self.pca.modules[tap.name] for tap in self.taps]
@@ -62,12 +62,12 @@ class Work:
             run = replace(run, rows=[one.scores(rows) for one, rows in pairs])
         overflows = np.zeros(len(inputs), np.int64)
         if self.dtype == "float16":
-            run = replace(run, rows=[_halved(rows, overflows) for rows in run.rows])
+            run = replace(run, rows=[_to_float16(rows, overflows) for rows in run.rows])
         return run, overflows
 
 
-def _halved(rows: Any, overflows: Overflows) -> Any:
-    """Return the rows as float16, and count what became infinite."""
+def _to_float16(rows: Any, overflows: Overflows) -> Any:
+    """Return the rows as float16, and count the values that became infinite."""
     import torch  # its conversion is 15 times as fast as numpy's
 
     half = torch.from_numpy(rows).half().numpy()
