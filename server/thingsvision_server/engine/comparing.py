@@ -22,7 +22,7 @@ class AnalysisLimits:
     rdm_bytes: int
     spill_dir: Path | None
     thread_pool: bool = True
-    """Whether a CPU computes with one thread for each core, or with those of BLAS."""
+    """Whether a CPU computes with one thread for each core, or with the threads of BLAS."""
 
     def spool(self, columns: Sequence[SpoolColumn]) -> FeatureSpool:
         """Open a spool for rows of features: in memory first, then in a file."""

@@ -25,7 +25,7 @@ from .planning import ExtractSpec, Plan, plan
 
 @dataclass
 class Extraction:
-    """One request's extraction: its leased model, its plan, and what it took."""
+    """One request's extraction: its leased model, its plan, and its counts and times."""
 
     loaded: LoadedModel
     plan: Plan
@@ -99,7 +99,7 @@ class Extractor:
         batcher, forward = extraction.loaded.batcher, extraction.plan.forward
         with batcher.open(forward, extraction.batch_size) as stream:
             feeder = asyncio.create_task(self._feed(stream, extraction, images))
-            feeder.add_done_callback(lambda task: _forward_error(task, stream))
+            feeder.add_done_callback(lambda task: _propagate_error(task, stream))
             try:
                 async with aclosing(stream.results()) as results:
                     async for rows in results:
@@ -121,10 +121,10 @@ def _check_supported(loaded: LoadedModel, options: ComputeOptions) -> None:
     for name, chosen in vars(options).items():
         valid = loaded.model.supported.get(name, (getattr(DEFAULT, name),))
         if chosen not in valid:
-            raise _unsupported(loaded, name, chosen, valid)
+            raise _option_error(loaded, name, chosen, valid)
 
 
-def _unsupported(
+def _option_error(
     loaded: LoadedModel, name: str, chosen: Any, valid: Sequence[Any]
 ) -> InvalidRequestError:
     if not isinstance(chosen, Enum):
@@ -143,6 +143,6 @@ _UNSUPPORTED = {"compiled": "can't be compiled, only PyTorch networks can"}
 """Why a model does not take an option that is true or false, by the option's name."""
 
 
-def _forward_error(task: asyncio.Task[None], stream: BatchStream) -> None:
+def _propagate_error(task: asyncio.Task[None], stream: BatchStream) -> None:
     if not task.cancelled() and (error := task.exception()):
         stream.fail(error)

@@ -155,7 +155,7 @@ class RDMReply:
         yield from reply.end()
         trailer = pb.ComputeRDMTrailer(
             **reply.totals(),
-            undefined=_undefined_rows(collected, rdms),
+            undefined=_find_undefined_rows(collected, rdms),
             timings=timings(extraction, reply.send_seconds),
         )
         yield pb.ComputeRDMResponse(trailer=trailer)
@@ -166,7 +166,7 @@ def _progress(stage: pb.RDMStage, done_count: int, total_count: int) -> pb.Compu
     return pb.ComputeRDMResponse(progress=progress)
 
 
-def _undefined_rows(collected: RowCollection, rdms: list[RDM]) -> list[pb.UndefinedRows]:
+def _find_undefined_rows(collected: RowCollection, rdms: list[RDM]) -> list[pb.UndefinedRows]:
     return [
         pb.UndefinedRows(column=column.name, images=[collected.images[i] for i in rdm.undefined])
         for column, rdm in zip(collected.columns, rdms, strict=True)
