@@ -54,7 +54,7 @@ class ImageStore:
         self._make_room()
 
     def find_missing(self, digests: Sequence[bytes]) -> list[int]:
-        """Return the positions of digests that are not cached; the others become recently used.
+        """Return the positions of digests that are not cached; mark the others as just used.
 
         A file that somebody removed from the folder is not cached any more.
         """

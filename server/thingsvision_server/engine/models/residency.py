@@ -184,7 +184,7 @@ class Residency:
     async def _load(self, key: ModelKey) -> LoadedModel:
         predicted = await asyncio.to_thread(self._loading.predict_bytes, key)
         self._refuse_if_too_large(key, predicted)
-        # Take it now: `_reserve` could evict it.
+        # Take it now: `_reserve` offloads other models, which could evict it.
         host = self.host.take(key)
         await self._reserve(key, predicted)
         started = time.monotonic()
