@@ -257,8 +257,8 @@ def test_an_unknown_pca_is_refused_with_near_names(
             "a PCA of module 'features.3' must have 1 to 128 components .* got 129",
         ),
         ({"components": 0}, "`components` must be at least 1, got 0"),
-        ({"name": "0" * 64}, "at most 200 letters, and no SHA-256: not '000"),
-        ({"name": "two\nlines"}, "a PCA's name is a line"),
+        ({"name": "0" * 64}, "at most 200 characters, not a SHA-256; got '000"),
+        ({"name": "two\nlines"}, "a PCA's name must be a line"),
         ({"reduction": Reduction(pca=NAME)}, "not on scores of another PCA"),
     ],
 )
