@@ -91,8 +91,8 @@ def test_all_that_can_be_taken_is_nearly_the_same() -> None:
 def test_a_batch_that_is_not_full_gives_the_rows_of_its_images() -> None:
     compiled, structure = model()
     found = taps(structure, NAMES)
-    work = ForwardSpec(found, InputSpec(SHAPE), TWO, pass_size=2)
-    run, overflows = work.run(compiled, images(1))
+    forward = ForwardSpec(found, InputSpec(SHAPE), TWO, pass_size=2)
+    run, overflows = forward.run(compiled, images(1))
     alone = run.rows
     assert len(overflows) == 1
     assert [len(rows) for rows in alone] == [1] * len(NAMES)
