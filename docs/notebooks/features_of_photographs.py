@@ -13,8 +13,8 @@
 # %% [markdown]
 # # Features of photographs
 #
-# What a trained network sees in some photographs: its modules, their activations, saved features,
-# and an RDM. The network is SqueezeNet, which is small; any other model works as well.
+# Features of some photographs from a trained network: its modules, their activations, saved
+# features, and an RDM. The network is SqueezeNet, which is small; any other model works as well.
 #
 # You need a server, named by the environment variable `THINGSVISION_SERVER`, and
 # `pip install '.[plot]' scikit-image` for figures and photographs.
@@ -48,7 +48,7 @@ for axis, name in zip(axes, names, strict=True):
 # %% [markdown]
 # ## Which modules are there?
 #
-# The shapes are those of one image's activations.
+# Shapes are of one image's activations.
 
 # %%
 extractor = get_extractor("squeezenet1_0", pretrained=True, device=None, source="torchvision")
@@ -57,7 +57,7 @@ extractor.show_model()
 # %% [markdown]
 # ## One forward pass for several modules
 #
-# `file_names` is the order of the rows. `file_names.txt` in the folder of results has it as well.
+# `file_names` sets the order of the rows, which `file_names.txt` in the folder of results lists.
 
 # %%
 results = Path("results")
@@ -68,7 +68,7 @@ for module, rows in features.items():
     print(module, rows.shape, rows.dtype)
 
 # %% [markdown]
-# The server preprocesses the images as the weights need it:
+# The server preprocesses the images as the weights require:
 
 # %%
 extractor.get_transformations()
@@ -76,8 +76,8 @@ extractor.get_transformations()
 # %% [markdown]
 # ## Maps
 #
-# Units of an early layer are maps of the image. These are the mean activations of the 128 channels
-# of `features.3`.
+# An early layer has a map of the image per channel. These are the means of the 128 maps of
+# `features.3`.
 
 # %%
 figure, axes = plt.subplots(1, len(names), figsize=(10, 2.4))

@@ -14,8 +14,8 @@
 # # Layers and the brain
 #
 # Which layer of a network is most similar to inferior temporal cortex? The 92 images, human fMRI
-# and monkey cells are from Kriegeskorte et al. (2008), the similarity judgements from Mur et al.
-# (2013). They come with [rsatoolbox](https://github.com/rsagroup/rsatoolbox)
+# and recordings of monkey cells are from Kriegeskorte et al. (2008), the similarity judgements from
+# Mur et al. (2013). They come with [rsatoolbox](https://github.com/rsagroup/rsatoolbox)
 # (`demos/92imageData`).
 #
 # You need a server, named by the environment variable `THINGSVISION_SERVER`,
@@ -45,8 +45,8 @@ references = {
 # %% [markdown]
 # ## One call
 #
-# The RDMs of all layers come from one forward pass per image. The intervals are from 100 bootstraps
-# over images; a paper wants 1000 or more.
+# The RDMs of all layers come from one forward pass per image. The intervals come from 100 bootstrap
+# samples of the images; for a paper, use 1000 or more.
 
 # %%
 model = "torchvision/squeezenet1_0"

@@ -41,7 +41,7 @@ photographs = [folder / name for name in names]
 # %% [markdown]
 # ## CORnet-R: the same area at different times
 #
-# Its areas V1, V2, V4 and IT run five times per image, as `show-model` and `modules` say.
+# Its areas V1, V2, V4 and IT run five times per image, as `show-model` and `Client.modules` say.
 
 # %%
 cornet = f"custom/cornet-r{weights}"
@@ -106,7 +106,7 @@ assert (token == whole[:, 0]).all()
 np.testing.assert_allclose(mean, whole[:, 1:].mean(axis=1), rtol=1e-4, atol=1e-5)
 
 # %% [markdown]
-# The patch tokens at the places of their patches: how far each is from the image's mean.
+# The patch tokens, each where its patch is in the image: how far is each from the mean token?
 
 # %%
 patches = whole[:, 1:].reshape(len(names), 7, 7, -1)
