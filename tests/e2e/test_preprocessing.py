@@ -231,7 +231,7 @@ def test_inputs_that_can_not_be_sent_as_they_are_name_the_image(
         client.extract(RESNET, [("empty", np.zeros((3, 0, 64)))], "fc")
     with pytest.raises(errors.InvalidRequestError, match="4-D"):
         client.extract(RESNET, np.zeros((3, 64, 64), "float32"), "fc")
-    with pytest.raises(errors.InvalidRequestError, match=r"inputs already.*crop=32"):
+    with pytest.raises(errors.InvalidRequestError, match=r"preprocessed already.*crop=32"):
         client.extract(RESNET, [good], "fc", preprocessing=PreprocessingOverrides(crop=32))
 
 
