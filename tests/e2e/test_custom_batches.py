@@ -168,7 +168,7 @@ def test_values_that_are_not_batches_are_refused(
     for wrong in ("photos", 3, {"a": inputs}):
         with pytest.raises(TypeError, match="iterable of arrays"):
             extractor.extract_features(wrong, "features.5")
-    with pytest.raises(TypeError, match="not str"):
+    with pytest.raises(TypeError, match="got str"):
         extractor.extract_features(["a.png"], "features.5")
     with pytest.raises(InvalidRequestError, match=r"not \(5,\)"):
         extractor.extract_features([np.zeros(5)], "features.5")
