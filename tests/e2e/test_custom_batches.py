@@ -170,7 +170,7 @@ def test_values_that_are_not_batches_are_refused(
             extractor.extract_features(wrong, "features.5")
     with pytest.raises(TypeError, match="got str"):
         extractor.extract_features(["a.png"], "features.5")
-    with pytest.raises(InvalidRequestError, match=r"not \(5,\)"):
+    with pytest.raises(InvalidRequestError, match=r"got \(5,\)"):
         extractor.extract_features([np.zeros(5)], "features.5")
     with pytest.raises(InvalidRequestError, match="no batches"):
         extractor.extract_features([], "features.5")
