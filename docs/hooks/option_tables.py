@@ -1,6 +1,6 @@
 """Puts every option of the command line and of the server on pages, from the programs themselves.
 
-A page has a line such as `<!-- commands -->` where they go: one of TABLES.
+A page asks for a table by a line such as `<!-- commands -->`: a key of TABLES.
 """
 
 from __future__ import annotations
@@ -61,13 +61,12 @@ def server_options() -> Iterator[str]:
 
 
 _DEFAULTS = {
-    "host_memory": "a quarter of the RAM beside a GPU, else 0",
+    "host_memory": "a quarter of the RAM with a GPU, else 0",
     "tensorflow_python": "the server's own interpreter",
     "cpu_lanes": "number of cores, at most 4",
     "decode_threads": "number of cores",
 }
-"""Defaults that are of the machine, which the page must not show as those of the one it is built
-on."""
+"""Defaults that depend on the machine, where the page must not show the builder's values."""
 
 
 def _default(value: Any) -> str:

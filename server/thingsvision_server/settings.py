@@ -17,7 +17,7 @@ class Settings(BaseSettings):
     """Serve hidden-layer activations of vision networks, and RDMs of them, over gRPC.
 
     Every option can also be set by an environment variable: THINGSVISION_ and the option's
-    name in capitals, e.g. THINGSVISION_DEVICE_MEMORY=40GiB. The command line wins.
+    name in capitals, e.g. THINGSVISION_DEVICE_MEMORY=40GiB. The command line takes precedence.
     """
 
     model_config = SettingsConfigDict(
@@ -40,7 +40,10 @@ class Settings(BaseSettings):
     ] = "auto"
     device_memory: Annotated[
         ByteSize,
-        Field(description="memory for resident models, e.g. 40GiB; 0: 80 % of a GPU, half the RAM"),
+        Field(
+            description="memory for resident models, e.g. 40GiB; 0: 80 % of the GPU's memory, or, "
+            "on a CPU, half the RAM"
+        ),
     ] = ByteSize(0)
     host_memory: Annotated[
         ByteSize | None,
@@ -119,13 +122,13 @@ class Settings(BaseSettings):
     ] = None
     fast_max_pool: Annotated[
         bool,
-        Field(description="compute max pools on a CPU row by row; off: PyTorch's own, same values"),
+        Field(description="compute max pools on a CPU row by row; off: by PyTorch, same values"),
     ] = True
     skip_initialisation: Annotated[
         bool,
         Field(
             description="build networks without the initial values that a file replaces; off: "
-            "initialise them, then copy the file's, same bits"
+            "draw them, then copy the file's values; same bits"
         ),
     ] = True
     keep_freed_memory: Annotated[
@@ -139,7 +142,7 @@ class Settings(BaseSettings):
         bool,
         Field(
             description="compute RDMs and PCAs on a CPU with one independent thread for each core; "
-            "off: with the threads of BLAS, last bits may differ"
+            "off: with the threads of BLAS; last bits may differ"
         ),
     ] = True
     fast_frames: Annotated[

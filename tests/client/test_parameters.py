@@ -67,7 +67,7 @@ def test_a_file_of_weights_goes_with_a_variant() -> None:
 @pytest.mark.parametrize(
     ("parameters", "sentence"),
     [
-        ({"weights": 1}, r"\['weights'\] is a tag of pretrained weights, not 1"),
+        ({"weights": 1}, r"\['weights'\]` must be a tag of pretrained weights, got 1"),
         (
             {"token_extraction": ["a"]},
             r"`token_extraction` must be one of cls_token, .* got \['a'\]",

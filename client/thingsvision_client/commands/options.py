@@ -26,7 +26,7 @@ ModelName = Annotated[str, typer.Option(help="Name of the model in its source, e
 Source = Annotated[str, typer.Option(help="Where the model comes from, e.g. torchvision or timm.")]
 DeviceName = Annotated[
     str | None,
-    typer.Option(help="Device of the server that you expect; any other gives a warning."),
+    typer.Option(help="Device that you expect the server to use; any other gives a warning."),
 ]
 Pretrained = Annotated[
     bool, typer.Option(help="Pretrained weights, or random ones (the same for the same seed).")

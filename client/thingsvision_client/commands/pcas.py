@@ -36,7 +36,7 @@ def fit_pca(
     components: Annotated[
         int, typer.Option(help="Per module: at most its number of values, and fewer than images.")
     ],
-    name: Annotated[str, typer.Option(help="Name of the PCA, such as that of the image set.")] = "",
+    name: Annotated[str, typer.Option(help="Name of the PCA, such as the image set's.")] = "",
     pretrained: Pretrained = True,
     device: DeviceName = None,
     model_path: ModelPath = None,

@@ -25,7 +25,7 @@ def verify(
 ) -> None:
     """Check a file of features: itself, its images, its model, and a recomputed sample of its rows.
 
-    The exit code is 0 if it holds, otherwise 1.
+    The exit code is 0 if the file holds, otherwise 1.
     """
     from ..progress import progress_bar
     from ..verification.verify import Sample

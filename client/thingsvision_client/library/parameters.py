@@ -10,10 +10,10 @@ from ..errors import InvalidRequestError
 from ..values.options import OPTIONS, ExtractOptions
 
 PARAMETERS: Mapping[str, str] = {
-    "seed": "of random weights",
-    "weights": "tag of pretrained weights",
-    "variant": "of a family of models, such as ViT-B/32 of clip",
-    "dataset": "tag of pretrained weights, as OpenCLIP calls it",
+    "seed": "Seed of random weights.",
+    "weights": "Tag of pretrained weights.",
+    "variant": "Network of a family of models, such as ViT-B/32 of clip.",
+    "dataset": "Tag of pretrained weights; OpenCLIP calls it the dataset.",
     **{option.name: option.help for option in OPTIONS.values() if option.is_of_model},
 }
 """The keys, and what their values are."""
@@ -67,6 +67,6 @@ def weights_of(parameters: Mapping[str, Any], *, pretrained: bool, own_file: boo
     value = parameters[given[0]] if given else None
     if pretrained and value is not None and not isinstance(value, str):
         raise InvalidRequestError(
-            f"model_parameters[{given[0]!r}] is a {PARAMETERS[given[0]]}, not {value!r}."
+            f"`model_parameters[{given[0]!r}]` must be a tag of pretrained weights, got {value!r}."
         )
     return value if pretrained else f"random:{value or 0}"

@@ -119,8 +119,8 @@ class ExtractOptions(ComputeOptions):
     batch_size: int | None = field(
         default=None,
         metadata={
-            "help": "Images in a forward pass. A number makes a repetition give the same bits; "
-            "None lets the server merge images as they come.",
+            "help": "Images in a forward pass. A number gives the same bits each time; "
+            "None lets the server batch images as they come.",
             "is_of_model": False,
         },
     )
@@ -135,7 +135,7 @@ class ExtractOptions(ComputeOptions):
     preprocessing: PreprocessingOverrides | None = field(
         default=None,
         metadata={
-            "help": "Changes of the model's own preprocessing.",
+            "help": "Overrides of the model's own preprocessing.",
             "header": "",  # images that are inputs already exclude it
             "from_json": lambda changes: PreprocessingOverrides(**changes),
             "is_of_model": False,
