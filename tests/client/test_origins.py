@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from support.sent_images import messages
-from thingsvision_client import PreprocessingOverrides, errors, origins
+from thingsvision_client import PreprocessingOverrides, errors, origins, save_features
 from thingsvision_client.images.queue import queue_images
 from thingsvision_client.origins import Fingerprint, origin_of, remember, write_origin
+from thingsvision_client.origins.memory import SWITCH_VARIABLE
 
 Remembered = Callable[..., Any]
 
@@ -68,6 +69,21 @@ def test_arrays_that_are_not_rows_have_no_origin(remembered: Remembered) -> None
     others = [array.copy(), array + 0, array[:, :1], array[::2], array[::-1], array[0], array.T]
     others += [array.view(np.int32), array.ravel()[3:9], np.zeros((6, 2, 3), np.float32)]
     assert [origin_of(other) for other in others] == [None] * len(others)
+
+
+def test_switched_off_nothing_is_remembered_and_files_keep_their_values(
+    remembered: Remembered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {}
+    for switch in ("1", "0"):
+        monkeypatch.setenv(SWITCH_VARIABLE, switch)
+        array = remembered()
+        assert (origin_of(array) is None) == (switch == "0")
+        save_features(array, tmp_path / switch, "npy")
+        values[switch] = (tmp_path / switch / "features.npy").read_bytes()
+        told = json.loads((tmp_path / switch / "features.npy.json").read_text())
+        assert ("model" in told) == ("images" in told) == (switch == "1")
+    assert values["0"] == values["1"]
 
 
 def test_an_origin_lives_as_long_as_its_memory(remembered: Remembered) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -36,6 +37,9 @@ class _Memory:
         return offset // self.row_bytes, offset // self.row_bytes + len(array)
 
 
+SWITCH_VARIABLE = "THINGSVISION_REMEMBER_ORIGINS"
+"""`0` switches this off: files are then saved without provenance, named by file_names.txt."""
+
 _MEMORIES: dict[int, tuple[weakref.ref[Any], list[_Memory]]] = {}
 """By the id of the array that owns the memory, as long as it lives; views keep it alive."""
 
@@ -46,6 +50,8 @@ def remember(array: Array, origin: Mapping[str, Any]) -> None:
     `origin` has all that `describe` returns, `module`, `image_count`, and `images`: a Fingerprint
     for each row.
     """
+    if os.environ.get(SWITCH_VARIABLE) == "0":
+        return
     if not array.ndim or not array.nbytes or not array.flags.c_contiguous:
         return
     owner = _owner(array)
