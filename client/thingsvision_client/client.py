@@ -35,10 +35,25 @@ if TYPE_CHECKING:  # they load numpy and pyarrow, which listing models does not 
 class Client:
     """Calls one server. Threads may share it; close it, or use it in a `with` statement.
 
-    `server` is host:port; by default the server given to `connect`, else the environment variable
-    THINGSVISION_SERVER. `timeout` bounds every call from start to end, in seconds;
-    None means no limit. Nothing is sent before the first call. A model is a `Model` or
-    `source/name[@weights]`. Every method raises ThingsvisionError.
+    Nothing is sent before the first call. Every method raises ThingsvisionError or a subclass.
+
+    Args:
+        server: Address, host:port; by default the server given to `connect`, else the environment
+            variable THINGSVISION_SERVER.
+        timeout: Seconds that a call may last from start to end; None means no limit.
+
+    Raises:
+        NoServerError: No server was named, or its address is not host:port.
+
+    Example:
+        ```python
+        from thingsvision_client import Client
+
+        with Client() as client:
+            extraction = client.extract("torchvision/alexnet", "photos", "features.10")
+        print(extraction.features["features.10"].shape)
+        ```
+
     """
 
     def __init__(self, server: str | None = None, timeout: float | None = None) -> None:
@@ -59,7 +74,18 @@ class Client:
         return self._connection.caller.address
 
     def close(self) -> None:
-        """End every call and close the connection."""
+        """End every call and close the connection.
+
+        Example:
+            ```python
+            from thingsvision_client import Client
+
+            client = Client()
+            print(len(client.models()))
+            client.close()
+            ```
+
+        """
         self._connection.close()
 
     @cached_property
@@ -70,26 +96,97 @@ class Client:
         return FeatureCalls(self._connection)
 
     def models(self, source: str = "", name_glob: str = "") -> list[ModelInfo]:
-        """Return the models that the server can run, by source and a glob on their names."""
+        """Return the models that the server can run, by source and a glob on their names.
+
+        Args:
+            source: A source of models, such as `torchvision` or `timm`; empty means all sources.
+            name_glob: A pattern for names, such as `resnet*`; empty means all names.
+
+        Returns:
+            A record per model, with its pretrained weights.
+
+        Raises:
+            UnknownSourceError: The server has no such source.
+
+        Example:
+            ```python
+            from thingsvision_client import Client
+
+            for model in Client().models("torchvision", "resnet*"):
+                print(model.name, [weights.tag for weights in model.pretrained])
+            ```
+
+        """
         return self._listings.models(source, name_glob)
 
     def modules(self, model: Model | str) -> list[ModuleInfo]:
-        """Return the modules of a model in order of execution; its weights are not needed."""
+        """Return the modules of a model in order of execution; its weights are not needed.
+
+        Args:
+            model: A Model, or `source/name[@weights]`.
+
+        Returns:
+            A record per module: name, type, output shape for one image, and whether it can be
+            extracted.
+
+        Raises:
+            UnknownModelError: The source has no such model; near matches are named.
+
+        Example:
+            ```python
+            from thingsvision_client import Client
+
+            for module in Client().modules("torchvision/alexnet"):
+                print(module.name, module.type, module.output_shape)
+            ```
+
+        """
         return self._listings.modules(model)
 
     def preprocessing(self, model: Model | str) -> Preprocessing | None:
         """Return how images become inputs with a model's pretrained weights.
 
-        None if the server knows that only once the model is loaded, as with random and uploaded
-        weights. The `provenance` of every extraction has it in full.
+        Args:
+            model: A Model, or `source/name[@weights]`.
+
+        Returns:
+            The preprocessing, or None if the server knows it only once the model is loaded, as with
+            random and uploaded weights. The `provenance` of every extraction has it in full.
+
+        Example:
+            ```python
+            from thingsvision_client import Client
+
+            print(Client().preprocessing("torchvision/alexnet").to_json())
+            ```
+
         """
         return self._listings.preprocessing(model)
 
     def server_images(self, folder: str = "") -> list[SentImage]:
         """Return the images below a folder of the server's image root, for `extract` and others.
 
-        Their names are their paths relative to the root, ordered by folder, then file, by code
-        points. The files never leave the server. Raises InvalidRequestError.
+        The files never leave the server.
+
+        Args:
+            folder: Path of the folder relative to the image root; empty means the root itself.
+
+        Returns:
+            The images, ordered by folder, then file, by code points. Their names are their paths
+            relative to the root.
+
+        Raises:
+            InvalidRequestError: There is no such folder, or the server has no image root.
+
+        Example:
+            ```python
+            from thingsvision_client import Client
+
+            client = Client()
+            images = client.server_images("things")
+            print(client.extract("torchvision/alexnet", images, "features.10").images)
+            ```
+
         """
         return self._listings.server_images(folder)
 
@@ -106,8 +203,36 @@ class Client:
     ) -> Extraction:
         """Return the features of all images, one forward pass for all modules.
 
-        Images given as arrays are inputs that are preprocessed already. `flatten` gives images x
-        (everything else, C order). The provenance has the options of the forward pass.
+        Args:
+            model: A Model, or `source/name[@weights]`, such as `torchvision/alexnet@random:0`.
+            images: A folder, a file, or an iterable of files, pairs (name, bytes of an image file)
+                or pairs (name, array). Arrays are preprocessed already; images x one input's shape
+                works too.
+            modules: Name of a module, or a sequence of names, each once.
+            flatten: Return images x (everything else, C order).
+            progress: Called with `extracting`, the images done, and their number (None if unknown).
+            **options: See below.
+
+        Returns:
+            The features (images x shape per module, float32 by default), the names of the images,
+            and the provenance.
+
+        Raises:
+            UnknownModuleError: The model has no such module.
+            ImageError: An image can't be read or decoded; its name is in `subject`.
+            InvalidRequestError: Any other invalid argument.
+            WeightsMissingError: The server does not have the pretrained weights.
+
+        Example:
+            ```python
+            from thingsvision_client import Client
+
+            client = Client()
+            modules = ["features.3", "features.10"]
+            extraction = client.extract("torchvision/alexnet", "photos", modules, batch_size=32)
+            print(extraction.images, extraction.features["features.10"].shape)
+            ```
+
         """
         chosen = ExtractOptions.from_call("Client.extract", options)
         result = self._features.extract(model, images, modules, chosen, progress=progress)
@@ -125,8 +250,31 @@ class Client:
     ) -> Extraction:
         """Return the features of texts; the result's `images` are the names of the texts.
 
-        `texts` are strings, or pairs (name, text). `modules` None selects the model's complete
-        text tower: texts x width, in the same space as its features of images.
+        Args:
+            model: A Model, or `source/name[@weights]`, of a model with a text tower.
+            texts: A text, or an iterable of texts or pairs (name, text). A text is its own name.
+            modules: Modules that see texts. None selects the model's complete text tower: texts x
+                width, in the same space as its features of images.
+            batch_size: Texts in a forward pass; None lets the server merge texts as they come.
+            flatten: Return texts x (everything else, C order).
+            progress: Called with `extracting`, the texts done, and their number.
+
+        Returns:
+            The features (texts x shape per module, float32), the names, and the provenance.
+
+        Raises:
+            InvalidRequestError: The model sees images only, or there are no texts.
+            UnknownModuleError: The model has no such module.
+
+        Example:
+            ```python
+            from thingsvision_client import Client
+
+            texts = ["a photo of a cat", "a photo of a rocket"]
+            extraction = Client().extract_texts("custom/clip/ViT-B-32", texts)
+            print({module: rows.shape for module, rows in extraction.features.items()})
+            ```
+
         """
         options = ExtractOptions(batch_size=batch_size)
         result = self._features.extract_texts(model, texts, modules, options, progress=progress)
@@ -140,10 +288,33 @@ class Client:
         modules: str | Sequence[str],
         **options: Unpack[ExtractArguments],
     ) -> FeatureStream:
-        """Return an iterator of (image names, {module: rows x shape}) in flat memory.
+        """Return features as they arrive, in flat memory; the arrays are read-only.
 
-        Its provenance is known before the first row. The arrays are read-only. Only an iterator
-        that is read to its end proves the reply complete.
+        Only an iterator that is read to its end proves the reply complete.
+
+        Args:
+            model: A Model, or `source/name[@weights]`.
+            images: As in `extract`.
+            modules: Name of a module, or a sequence of names, each once.
+            **options: See below.
+
+        Returns:
+            An iterator of (image names, {module: rows x shape}). Its provenance is known before the
+            first row.
+
+        Raises:
+            InvalidRequestError: An invalid argument. What `extract` raises besides, the iterator
+                raises.
+
+        Example:
+            ```python
+            from thingsvision_client import Client
+
+            stream = Client().stream("torchvision/alexnet", "photos", "features.10", batch_size=2)
+            for names, features in stream:
+                print(names, features["features.10"].shape)
+            ```
+
         """
         chosen = ExtractOptions.from_call("Client.stream", options)
         return self._features.stream(model, images, modules, chosen)
@@ -162,9 +333,35 @@ class Client:
     ) -> RDMs:
         """Return an RDM of the images per module; features stay on the server.
 
-        `metric` is `correlation`, `cosine`, `euclidean` or `gaussian`. The RDM is computed in
-        float64 and returned as `dtype`. The rest is as in `extract`. Warns with
-        UndefinedDistanceWarning.
+        Args:
+            model: A Model, or `source/name[@weights]`.
+            images: As in `extract`.
+            modules: Name of a module, or a sequence of names, each once.
+            metric: `correlation` (1 - Pearson's r), `cosine`, `euclidean` or `gaussian`.
+            dtype: Element type of the RDM, which is computed in float64: `float32` or `float64`.
+            progress: Called with `collecting` or `comparing`, the units done, and the total (None
+                if unknown).
+            **options: See below.
+
+        Returns:
+            The RDMs (images x images per module), the names of the images, and the provenance.
+
+        Raises:
+            UnknownModuleError: The model has no such module.
+            InvalidRequestError: Any other invalid argument.
+
+        Warns:
+            UndefinedDistanceWarning: Some images have no defined distance to others: NaN.
+
+        Example:
+            ```python
+            from thingsvision_client import Client
+
+            rdms = Client().rdm("torchvision/alexnet", "photos", "features.10", metric="cosine")
+            print(rdms.images)
+            print(rdms.rdms["features.10"])
+            ```
+
         """
         chosen = ExtractOptions.from_call("Client.rdm", options, sends_features=False)
         return self._features.rdm(
@@ -180,9 +377,36 @@ class Client:
         dtype: str = "float32",
         progress: Progress | None = None,
     ) -> RDMs:
-        """Return an RDM per array of your own features (images x shape), which are uploaded.
+        """Return an RDM per array of your own features, which are uploaded.
 
-        A single array gives the RDM `features`; `names` are the rows' names, by default 0, 1, ...
+        Args:
+            features: An array of images x shape, whose RDM is called `features`, or a mapping of
+                names to such arrays, with the same number of rows.
+            names: Names of the rows; by default 0, 1, ...
+            metric: `correlation` (1 - Pearson's r), `cosine`, `euclidean` or `gaussian`.
+            dtype: Element type of the RDM, which is computed in float64: `float32` or `float64`.
+            progress: Called with `collecting` or `comparing`, the units done, and the total (None
+                if unknown).
+
+        Returns:
+            The RDMs (images x images per array); their `provenance` is None.
+
+        Raises:
+            InvalidRequestError: An invalid argument, or arrays that are not real numbers, images x
+                shape.
+
+        Warns:
+            UndefinedDistanceWarning: Some rows have no defined distance to others: NaN.
+
+        Example:
+            ```python
+            import numpy as np
+            from thingsvision_client import Client
+
+            features = np.random.default_rng(0).normal(size=(10, 50))
+            print(Client().rdm_of(features, metric="cosine").rdms["features"].shape)
+            ```
+
         """
         return self._features.rdm_of(features, names, metric=metric, dtype=dtype, progress=progress)
 
@@ -200,12 +424,38 @@ class Client:
     ) -> PCA:
         """Fit a PCA of each module on the features of images, which stay on the server.
 
-        The server stores it, for `Reduction(pca=...)` with its `sha256` or `name`. `name` may name
-        the set of images, and stand for a PCA of each model; the same call again returns the
-        stored PCA. `components` is at most the number of a module's values, and less than the
-        number of images. `reduction` is applied first, and the rest is as in `extract`; features to
-        be reduced later need the same options. The PCA is exact: mean and principal axes, with
-        sums in float64.
+        The server stores it, for `Reduction(pca=...)` with its `sha256` or `name`. The same call
+        again returns the stored PCA. The PCA is exact: mean and principal axes, with sums in
+        float64. Features to be reduced later need the same options.
+
+        Args:
+            model: A Model, or `source/name[@weights]`.
+            images: As in `extract`.
+            modules: Name of a module, or a sequence of names, each once.
+            components: Number of components: at most the number of a module's values, and less than
+                the number of images.
+            name: Names the PCA, such as the set of images; PCAs of several models may share it.
+            progress: Called with `collecting` or `fitting`, the units done, and the total (None if
+                unknown).
+            **options: See below; `reduction` is applied before the PCA.
+
+        Returns:
+            The PCA with its `sha256`, and the variance that each component explains.
+
+        Raises:
+            UnknownModuleError: The model has no such module.
+            InvalidRequestError: Any other invalid argument, such as too many components.
+
+        Example:
+            ```python
+            from thingsvision_client import Client
+
+            pca = Client().fit_pca(
+                "torchvision/alexnet", "photos", "features.10", components=2, name="stimuli"
+            )
+            print(pca.sha256, pca.explained_variance_ratio["features.10"])
+            ```
+
         """
         chosen = ExtractOptions.from_call("Client.fit_pca", options, sends_features=False)
         return self._features.fit_pca(
@@ -213,68 +463,285 @@ class Client:
         )
 
     def pcas(self) -> list[PCA]:
-        """Return the PCAs on the server, the oldest first."""
+        """Return the PCAs on the server.
+
+        Returns:
+            A record per PCA, the oldest first.
+
+        Example:
+            ```python
+            from thingsvision_client import Client
+
+            for pca in Client().pcas():
+                print(pca.name, pca.model_id, pca.component_count, pca.sha256)
+            ```
+
+        """
         return self._pcas.pcas()
 
     def delete_pca(self, pca: str) -> int:
-        """Delete a PCA by its SHA-256 or its unique name, and return the number of bytes freed.
+        """Delete a PCA from the server.
 
-        Raises UnknownPCAError, and InvalidRequestError if several have the name.
+        Args:
+            pca: SHA-256 of the PCA, or its name if no other PCA has it.
+
+        Returns:
+            The number of bytes freed.
+
+        Raises:
+            UnknownPCAError: The server has no such PCA.
+            InvalidRequestError: Several PCAs have the name.
+
+        Example:
+            ```python
+            from thingsvision_client import Client
+
+            client = Client()
+            pca = client.fit_pca("torchvision/alexnet", "photos", "features.3", components=2)
+            print(client.delete_pca(pca.sha256), "bytes freed")
+            ```
+
         """
         return self._pcas.delete_pca(pca)
 
     def load(self, model: Model | str, progress: LoadProgress | None = None) -> ResidentModel:
-        """Load a model before its first use, and return it as it is in memory."""
+        """Load a model before its first use.
+
+        Args:
+            model: A Model, or `source/name[@weights]`.
+            progress: Called with a stage (`waiting`, `loading` or `ready`) and the seconds since
+                the start.
+
+        Returns:
+            The model as it is in memory: its device, its bytes and the SHA-256 of its weights.
+
+        Raises:
+            UnknownModelError: The source has no such model.
+            WeightsMissingError: The server does not have the pretrained weights.
+            ModelTooLargeError: The model can never fit the device's budget.
+
+        Example:
+            ```python
+            from thingsvision_client import Client
+
+            resident = Client().load("torchvision/alexnet", progress=print)
+            print(resident.device, resident.resident_bytes)
+            ```
+
+        """
         return self._models.load(model, progress)
 
     def unload(self, model: Model | str) -> int:
-        """Free a model's memory on the device, and return the number of bytes freed."""
+        """Free a model's memory on the device.
+
+        Args:
+            model: A Model, or `source/name[@weights]`.
+
+        Returns:
+            The number of bytes freed on the device; 0 if the model was offloaded to the host's
+            memory.
+
+        Raises:
+            NotResidentError: The model is not in memory.
+            ModelInUseError: A request uses the model, or it is pinned.
+
+        Example:
+            ```python
+            from thingsvision_client import Client
+
+            client = Client()
+            client.load("torchvision/squeezenet1_0")
+            print(client.unload("torchvision/squeezenet1_0"), "bytes freed")
+            ```
+
+        """
         return self._models.unload(model)
 
     def pin(self, model: Model | str, pinned: bool = True) -> ResidentModel:
-        """Keep a model in memory until it is unpinned (and load it if necessary), or unpin it."""
+        """Keep a model in memory until it is unpinned, or unpin it.
+
+        Args:
+            model: A Model, or `source/name[@weights]`; it is loaded if necessary.
+            pinned: False unpins it.
+
+        Returns:
+            The model as it is in memory.
+
+        Raises:
+            NotResidentError: The model to be unpinned is not in memory.
+            UnknownModelError: The source has no such model.
+            ModelTooLargeError: The model can never fit the device's budget.
+
+        Example:
+            ```python
+            from thingsvision_client import Client
+
+            client = Client()
+            print(client.pin("torchvision/alexnet").pinned)
+            print(client.pin("torchvision/alexnet", pinned=False).pinned)
+            ```
+
+        """
         return self._models.pin(model, pinned)
 
     def residency(self) -> Residency:
-        """Return which models are in memory, and the server's devices."""
+        """Return which models are in memory, and the server's devices.
+
+        Returns:
+            The models, the most recently used first, and the devices with their memory in bytes.
+
+        Example:
+            ```python
+            from thingsvision_client import Client
+
+            residency = Client().residency()
+            for model in residency.models:
+                print(model.model_id, model.device, model.resident_bytes)
+            print(residency.devices)
+            ```
+
+        """
         return self._models.residency()
 
     def upload_weights(self, path: str | Path) -> str:
-        """Send a file of weights and return its SHA-256: `Model(source, name, "sha256:...")`.
+        """Send a file of weights; nothing is sent if the server has it.
 
-        Weights are a state dict (safetensors, or saved by PyTorch) or a Keras file. Nothing is sent
-        if the server has the file; an interrupted upload resumes where it stopped.
+        An interrupted upload resumes where it stopped.
+
+        Args:
+            path: A state dict (safetensors, or saved by PyTorch) or a Keras file.
+
+        Returns:
+            The SHA-256 of the file: `Model(source, name, f"sha256:{sha256}")` is a model with these
+            weights.
+
+        Raises:
+            InvalidWeightsError: The file can't be read, or the server can't use it.
+
+        Example:
+            ```python
+            from pathlib import Path
+            import torch
+            from torchvision.models import squeezenet1_1
+            from thingsvision_client import Client
+
+            Path("results").mkdir(exist_ok=True)
+            network = squeezenet1_1()  # in the place of a network that you trained
+            torch.save(network.state_dict(), "results/net.pth")
+            client = Client()
+            model = f"torchvision/squeezenet1_1@sha256:{client.upload_weights('results/net.pth')}"
+            print(client.extract(model, "photos", "features.12").provenance.model_sha256)
+            ```
+
         """
         return self._models.upload_weights(path)
 
     def upload_model(
         self, path: str | Path, preprocessing: Preprocessing | Mapping[str, Any] | None = None
     ) -> Model:
-        """Send a complete model (.pt2 of torch.export, .onnx, .keras) and return it, `own/SHA256`.
+        """Send a complete model, which then is `own/SHA256`.
 
-        `preprocessing` says how images become its inputs, e.g. `Preprocessing(resize_pixels=256,
-        crop_pixels=224, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))` or such a dict.
-        Without it the model takes tensors only. It is stored with the file: declaring another for
-        the same file is an InvalidRequestError.
+        Args:
+            path: File of torch.export (.pt2), ONNX (.onnx) or Keras (.keras).
+            preprocessing: How images become its inputs: a Preprocessing, or a mapping with its
+                fields, which is stored with the file. Without it the model takes tensors only.
+
+        Returns:
+            The model, for `extract` and others.
+
+        Raises:
+            InvalidWeightsError: The file can't be read, or the server can't use it.
+            InvalidRequestError: The file has weights only, or another preprocessing was declared
+                for it.
+
+        Example:
+            ```python
+            from pathlib import Path
+            import torch
+            from thingsvision_client import Client
+
+            network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, kernel_size=11), torch.nn.ReLU())
+            example, sizes = torch.zeros(2, 3, 224, 224), ({0: torch.export.Dim("batch")},)
+            Path("results").mkdir(exist_ok=True)
+            program = torch.export.export(network.eval(), (example,), dynamic_shapes=sizes)
+            torch.export.save(program, "results/net.pt2")
+            declared = {"resize_pixels": 256, "crop_pixels": 224}
+            print(Client().upload_model("results/net.pt2", declared))
+            ```
+
         """
         return self._models.upload_model(path, preprocessing)
 
     def uploads(self) -> list[Upload]:
-        """Return the uploaded files on the server, the oldest first."""
+        """Return the uploaded files on the server.
+
+        Returns:
+            A record per file, the oldest first.
+
+        Example:
+            ```python
+            from thingsvision_client import Client
+
+            for upload in Client().uploads():
+                print(upload.name, upload.format, upload.size_bytes, upload.sha256)
+            ```
+
+        """
         return self._models.uploads()
 
     def delete_upload(self, sha256: str) -> int:
-        """Delete an uploaded file, and return the number of bytes freed.
+        """Delete an uploaded file.
 
-        Raises UnknownWeightsError, and ModelInUseError while a model uses it in memory.
+        Args:
+            sha256: SHA-256 of the file, as `upload_weights` and `uploads` return it.
+
+        Returns:
+            The number of bytes freed.
+
+        Raises:
+            UnknownWeightsError: The server has no such file.
+            ModelInUseError: A model in memory uses the file.
+
+        Example:
+            ```python
+            from pathlib import Path
+            import torch
+            from thingsvision_client import Client
+
+            Path("results").mkdir(exist_ok=True)
+            torch.save(torch.nn.Linear(8, 8).state_dict(), "results/net.pth")
+            client = Client()
+            sha256 = client.upload_weights("results/net.pth")
+            print(client.delete_upload(sha256), "bytes freed")
+            ```
+
         """
         return self._models.delete_upload(sha256)
 
 
 def connect(server: str) -> Client:
-    """Make host:port the default server of this process, and return its client.
+    """Make a server the default of this process.
 
     Nothing is sent: a missing server raises UnavailableError at the first call.
+
+    Args:
+        server: Address, host:port.
+
+    Returns:
+        The client of the server, which the functions of this package then share.
+
+    Raises:
+        NoServerError: The address is not host:port.
+
+    Example:
+        ```python
+        import os
+        from thingsvision_client import connect
+
+        client = connect(os.environ["THINGSVISION_SERVER"])  # or "gpu:50051"
+        print([model.name for model in client.models("torchvision", "alex*")])
+        ```
+
     """
     set_default_address(server)
     return shared_client(server)

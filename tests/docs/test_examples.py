@@ -37,7 +37,6 @@ LONGEST_EXAMPLE = 12
 """Lines of code in an example at most."""
 
 MISSING = (
-    "client.",
     "errors.",
     "library.",
     "origins.",
