@@ -42,17 +42,17 @@ class ComputeOptions:
     precision: Precision = Precision.FLOAT32
     memory_format: MemoryFormat = MemoryFormat.CONTIGUOUS
     compiled: bool = False
-    """Whether passes run as compiled code, which is for one number of images."""
+    """Whether passes run as code compiled for one batch size."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the options as JSON and the contract's Provenance know them."""
+        """Return the options by name, with the values that JSON and Provenance use."""
         return {name: getattr(value, "value", value) for name, value in vars(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ComputeOptions:
-        """Return the options of what `to_dict` gave; what is missing is as by default.
+        """Return the options of a dict from `to_dict`; missing options get their defaults.
 
-        Raises ValueError for a word that no option has.
+        Raises ValueError for an invalid value.
         """
         defaults = vars(DEFAULT).items()
         return cls(**{name: type(usual)(values.get(name, usual)) for name, usual in defaults})
