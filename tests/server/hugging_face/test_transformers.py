@@ -234,7 +234,7 @@ def test_without_a_class_token_only_the_mean_can_be_taken(
 
 
 def test_outputs_that_are_not_sequences_have_no_tokens(client: Client, photos: list[Path]) -> None:
-    with pytest.raises(NotExtractableError, match="is none"):
+    with pytest.raises(NotExtractableError, match="needs a module that outputs a token sequence"):
         client.extract(
             "transformers/resnet", photos[:1], "encoder.stages.1", token_extraction="avg_pool"
         )

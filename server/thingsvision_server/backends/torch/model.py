@@ -109,7 +109,7 @@ class TorchModel:
         self._device = torch.device(device)
         self._is_traced = is_traced
         on_gpu = self._device.type == "cuda"
-        self.supported: Supported = _supported(on_gpu=on_gpu, is_traced=is_traced)
+        self.supported: Supported = _options_of(on_gpu=on_gpu, is_traced=is_traced)
         self.model_sha256 = model_sha256 or state_sha256(network)
         with translate_out_of_memory():
             root = network.eval().requires_grad_(False).to(self._device)
@@ -224,7 +224,7 @@ class TorchModel:
         return OffloadedModel(restore, partial(release_memory, _HOST))
 
 
-def _supported(*, on_gpu: bool, is_traced: bool) -> Supported:
+def _options_of(*, on_gpu: bool, is_traced: bool) -> Supported:
     precisions = tuple(Precision) if on_gpu else (Precision.FLOAT32, Precision.BFLOAT16)
     if is_traced:
         return {"precision": precisions}
