@@ -93,9 +93,18 @@ def draw() -> str:
         boxes += _tower(package, floors[package], left, _HEAD + height)
     ground = _HEAD + height + _GAP
     proto = PACKAGES["thingsvision_proto"]
-    whole = _WIDTH - 2 * _MARGIN
     says = sentence(proto / "__init__.py")
-    boxes.append(Box("thingsvision_proto", says, _MARGIN, ground, whole, 44, _GROUND))
+    boxes.append(
+        Box(
+            "thingsvision_proto",
+            says,
+            x=_MARGIN,
+            y=ground,
+            width=_WIDTH - 2 * _MARGIN,
+            height=44,
+            color=_GROUND,
+        )
+    )
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {ground + 64}" '
         'font-family="Helvetica, Arial, sans-serif" role="img">',
@@ -119,17 +128,24 @@ def _tower(package: str, floors: Sequence[Sequence[str]], left: float, bottom: f
         share = (width + _GAP) / len(rooms)
         for place, room in enumerate(rooms):
             x = left + place * share
-            boxes.append(_box(package, room, x, top, share - _GAP))
+            boxes.append(_box(package, room, x=x, y=top, width=share - _GAP))
     for number, room in enumerate(reversed(aside)):
         top = bottom - (number + 1) * (_FLOOR + _GAP) + _GAP
-        boxes.append(_box(package, room, left + width + _GAP, top, _ASIDE))
+        boxes.append(_box(package, room, x=left + width + _GAP, y=top, width=_ASIDE))
     return boxes
 
 
-def _box(package: str, room: str, x: float, y: float, width: float) -> Box:
-    says = sentence(_file(PACKAGES[package], room))
-    inside = " · ".join(rooms_inside(PACKAGES[package] / room))
-    return Box(room, says, x, y, width, _FLOOR, _COLORS[package], inside)
+def _box(package: str, room: str, *, x: float, y: float, width: float) -> Box:
+    return Box(
+        room,
+        sentence(_file(PACKAGES[package], room)),
+        x=x,
+        y=y,
+        width=width,
+        height=_FLOOR,
+        color=_COLORS[package],
+        inside=" · ".join(rooms_inside(PACKAGES[package] / room)),
+    )
 
 
 def rooms_inside(folder: Path) -> list[str]:

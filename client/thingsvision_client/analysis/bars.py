@@ -84,11 +84,7 @@ def plot_scores(
             if number == 0:
                 _name_ceiling(axes, of_reference[0])
             _name_bars(axes, layout, modules, is_last=layout.is_last(number))
-            axes.set_title(
-                shorten(reference, _TITLE_SIZE, layout.panel_width),
-                size=_TITLE_SIZE,
-                parse_math=False,
-            )
+            _name_panel(axes, reference, layout)
             if number % layout.columns == 0:
                 axes.set_ylabel(AXIS_LABELS[correlation])
             else:
@@ -175,6 +171,11 @@ def _draw(axes: Axes, scores: list[Score], color: str) -> None:
     axes.set_xlim(-0.6, len(scores) - 0.4)
     for side in ("top", "right", "bottom"):
         axes.spines[side].set_visible(False)
+
+
+def _name_panel(axes: Axes, reference: str, layout: _Layout) -> None:
+    title = shorten(reference, _TITLE_SIZE, layout.panel_width)
+    axes.set_title(title, size=_TITLE_SIZE, parse_math=False)
 
 
 def _name_ceiling(axes: Axes, score: Score) -> None:
