@@ -57,7 +57,26 @@ class ThingsvisionError(Exception):
         self.subject = subject
 
     def with_text(self, text: str) -> ThingsvisionError:
-        """Return the same error with a further sentence; raise it from this one."""
+        """Return the same error with a further sentence; raise it from this one.
+
+        Args:
+            text: The sentence, with its full stop.
+
+        Returns:
+            An error of the same class, with the same `request_id`, `field` and `subject`.
+
+        Example:
+            ```python
+            from thingsvision_client import Client
+            from thingsvision_client.errors import UnknownModelError
+
+            try:
+                Client().modules("torchvision/alexnett")
+            except UnknownModelError as error:
+                print(error.with_text("This was the third model of the study."))
+            ```
+
+        """
         return type(self)(
             f"{str(self).removesuffix('.')}. {text}",
             request_id=self.request_id,
@@ -210,7 +229,23 @@ _MOST_NAMED = 10
 
 
 def listed(names: Sequence[str], most: int = _MOST_NAMED) -> str:
-    """Return the first names of a list, and how many more there are, for a sentence."""
+    """Return the first names of a list, and how many more there are, for a sentence.
+
+    Args:
+        names: The names.
+        most: Number of names at most.
+
+    Returns:
+        The names in quotation marks, such as `'a', 'b' and 3 more`.
+
+    Example:
+        ```python
+        from thingsvision_client.errors import listed
+
+        print(listed(["conv1", "conv2", "fc"], most=2))
+        ```
+
+    """
     more = len(names) - most
     shown = ", ".join(map(repr, names[:most]))
     return shown + (f" and {more} more" if more > 0 else "")

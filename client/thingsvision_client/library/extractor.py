@@ -48,11 +48,35 @@ def get_extractor(
 ) -> Extractor:
     """Return an extractor of a model on the server.
 
-    `pretrained` False gives random weights, the same for the same `model_parameters["seed"]` (0
-    without it). PARAMETERS says what else `model_parameters` may have. `model_path` is a file of
-    your own weights, which is uploaded. `device` is one of the server's: for another there is a
-    warning, and the server's own is used; None expects nothing. Raises InvalidRequestError, and
-    UnknownSourceError or UnknownModelError with near matches (all are ValueErrors).
+    Args:
+        model_name: Name of the model in its source, such as `alexnet`.
+        pretrained: Pretrained weights; False gives random ones, the same for the same
+            `model_parameters["seed"]` (0 by default).
+        device: Device of the server that you expect, or None. For any other there is a warning, and
+            the server uses its own.
+        source: Source of the model, such as `torchvision`, `timm` or `custom`.
+        model_path: File of your own weights, which is uploaded.
+        model_parameters: Any of `seed` (of random weights), `weights` or `dataset` (tag of
+            pretrained weights), `variant` (of a family, such as `ViT-B/32` of `clip`), and options
+            of `Client.extract` but `batch_size` and `preprocessing`, such as `token_extraction`.
+        server: Address, host:port; by default that of `Client()`.
+
+    Returns:
+        The extractor; the server loads the model at the first extraction.
+
+    Raises:
+        UnknownSourceError: The server has no such source; near matches are named.
+        UnknownModelError: The source has no such model; near matches are named.
+        InvalidRequestError: An unknown key in `model_parameters`, or one that contradicts the rest.
+
+    Example:
+        ```python
+        from thingsvision_client import get_extractor
+
+        extractor = get_extractor("alexnet", pretrained=True, device=None, source="torchvision")
+        extractor.show_model()
+        ```
+
     """
     parameters = dict(model_parameters or {})
     own_file = model_path is not None
@@ -70,7 +94,19 @@ def get_extractor(
 
 
 class Extractor:
-    """A model on a server, ready to give features; made by `get_extractor`."""
+    """A model on a server, ready to give features; made by `get_extractor`.
+
+    Example:
+        ```python
+        from thingsvision_client import get_extractor, load_batches
+
+        extractor = get_extractor("alexnet", pretrained=True, device=None, source="torchvision")
+        batches = load_batches("photos", "results", extractor.get_backend(), batch_size=32)
+        features = extractor.extract_features(batches, module_name="features.10", flatten_acts=True)
+        print(features.shape)
+        ```
+
+    """
 
     def __init__(self, served: ServedModel) -> None:
         self._served = served
@@ -120,21 +156,50 @@ class Extractor:
         *,
         progress: Progress | None = None,
     ) -> Any:
-        """Return images x shape, float32, in the order of the dataset's `file_names.txt`.
+        """Return the features of all images, in the order of the dataset's `file_names.txt`.
 
-        `batches` is a DataLoader of this package, whose images the server preprocesses as the
-        dataset's transforms say, or any iterable of arrays or tensors, images x one input's shape,
-        that you preprocessed (a PyTorch DataLoader; of (images, targets) the first is taken).
-        Give `module_name` for an array, or `module_names` for a dict of arrays from one forward
-        pass. `flatten_acts` gives images x (everything else, C order).
+        With `output_dir`, rows go to disk as they arrive, and None is returned. The same call
+        resumes where it was interrupted. The files are
+        `{module}/features{file_name_suffix}_{start}-{end}.npy` (`.pt` for tensors).
 
-        With `output_dir` rows go to disk as they arrive, and None is returned:
-        `{module}/features{file_name_suffix}_{start}-{end}.npy` (`.pt` for tensors) for every
-        `step_size` batches, or joined at the end with `save_in_one_file`. The same call goes on
-        where it was interrupted.
+        Args:
+            batches: A DataLoader of this package, whose images the server preprocesses as the
+                dataset's transforms say, or any iterable of arrays or tensors, images x one input's
+                shape, that you preprocessed (of tuples, such as (images, targets), the first is
+                taken).
+            module_name: Name of a module, for an array.
+            module_names: Names of modules, for a dict of arrays from one forward pass. Give either
+                this or `module_name`.
+            flatten_acts: Return images x (everything else, C order); by default the activations'
+                own shape.
+            output_type: `ndarray` or `tensor` (of PyTorch).
+            output_dir: Folder for the features, in the place of memory.
+            step_size: Batches in a file of `output_dir`; by default the files of all modules
+                together have about 128 MiB, of at most 1,024 images.
+            file_name_suffix: Goes into the names of the files.
+            save_in_one_file: Join the files of a module at the end.
+            progress: Called with a stage, the images done, and their number (None if unknown).
 
-        Raises UnknownModuleError (a ValueError), InvalidRequestError, TypeError for what is no
-        batch, and MissingDependencyError for `tensor` without torch.
+        Returns:
+            Images x shape, float32, or a dict of such arrays by module; None with `output_dir`.
+
+        Raises:
+            UnknownModuleError: The model has no such module.
+            InvalidRequestError: Any other invalid argument.
+            TypeError: `batches` has something that is not a batch.
+            MissingDependencyError: `tensor` without PyTorch.
+
+        Example:
+            ```python
+            from thingsvision_client import get_extractor, load_batches
+
+            extractor = get_extractor("alexnet", pretrained=True, device=None, source="torchvision")
+            batches = load_batches("photos", "results", extractor.get_backend(), batch_size=32)
+            modules = ["features.3", "features.10"]
+            features = extractor.extract_features(batches, module_names=modules, flatten_acts=True)
+            print({name: rows.shape for name, rows in features.items()})
+            ```
+
         """
         modules = _module_names(module_name, module_names)
         convert = converter(output_type)
@@ -164,8 +229,32 @@ class Extractor:
     ) -> Any:
         """Return the features of one batch, from one forward pass.
 
-        `batch` is an array or tensor of images x one input's shape, that you preprocessed, or what
-        iterating a DataLoader of this package gives; all else is as in `extract_features`.
+        Args:
+            batch: An array or tensor of images x one input's shape, that you preprocessed, or what
+                iterating a DataLoader of this package gives.
+            module_name: Name of a module, for an array.
+            module_names: Names of modules, for a dict of arrays. Give either this or `module_name`.
+            flatten_acts: Return images x (everything else, C order); by default the activations'
+                own shape.
+            output_type: `ndarray` or `tensor` (of PyTorch).
+
+        Returns:
+            Images x shape, float32, or a dict of such arrays by module.
+
+        Raises:
+            UnknownModuleError: The model has no such module.
+            InvalidRequestError: Any other invalid argument.
+            TypeError: `batch` is not a batch.
+
+        Example:
+            ```python
+            from thingsvision_client import get_extractor, load_batches
+
+            extractor = get_extractor("alexnet", pretrained=True, device=None, source="torchvision")
+            for batch in load_batches("photos", "results", extractor.get_backend(), batch_size=2):
+                print(batch, extractor.extract_batch(batch, "features.10").shape)
+            ```
+
         """
         batches = batch if isinstance(batch, ImageBatch) else [batch]
         return self.extract_features(
@@ -184,7 +273,31 @@ class Extractor:
     ) -> BatchExtraction:
         """Return a context for the loop over a data pipeline of your own.
 
-        `with extractor.batch_extraction("layer3") as e:`, then `e.extract_batch(batch)` for each.
+        Args:
+            module_name: Name of a module, for arrays.
+            module_names: Names of modules, for dicts of arrays. Give either this or `module_name`.
+            output_type: `ndarray` or `tensor` (of PyTorch).
+
+        Returns:
+            A context whose `extract_batch` returns the features of one batch.
+
+        Raises:
+            InvalidRequestError: Both or none of `module_name` and `module_names`, or an unknown
+                `output_type`.
+            MissingDependencyError: `tensor` without PyTorch.
+
+        Example:
+            ```python
+            import numpy as np
+            from thingsvision_client import get_extractor
+
+            extractor = get_extractor("alexnet", pretrained=True, device=None, source="torchvision")
+            batches = np.zeros((3, 4, 3, 224, 224), np.float32)  # yours: 3 batches of 4 inputs
+            with extractor.batch_extraction("features.10") as e:
+                rows = [e.extract_batch(batch, flatten_acts=True) for batch in batches]
+            print(np.concatenate(rows).shape)
+            ```
+
         """
         _module_names(module_name, module_names)
         converter(output_type)
@@ -208,22 +321,72 @@ class Extractor:
         *,
         transform: str | Path | None = None,
     ) -> Any:
-        """Return features of a module (images x units) aligned with human similarity judgments.
+        """Return features aligned with human similarity judgments.
 
-        The transform (mean, std, weights, maybe bias) is an .npz file: `transform`, or
-        `{alignment_type}/{source}/{model}/{module}.npz` in ~/.cache/thingsvision/transforms or the
-        folder that THINGSVISION_TRANSFORMS_DIR names. Raises InvalidRequestError.
+        The z-score and affine map of Muttenthaler et al. (2023) are computed on this machine.
+
+        Args:
+            features: Features of a module, images x units; an array or a tensor.
+            module_name: Name of the module.
+            alignment_type: Name of the folder of transforms.
+            transform: An .npz file with `mean`, `std`, `weights` and optionally `bias`; by default
+                `{alignment_type}/{source}/{model}/{module}.npz` in ~/.cache/thingsvision/transforms
+                or the folder that THINGSVISION_TRANSFORMS_DIR names.
+
+        Returns:
+            Images x dimensions, as an array or a tensor like `features`.
+
+        Raises:
+            InvalidRequestError: There is no such file, or it does not fit the features.
+
+        Example:
+            ```python
+            from pathlib import Path
+            import numpy as np
+            from thingsvision_client import get_extractor
+
+            extractor = get_extractor("alexnet", pretrained=True, device=None, source="torchvision")
+            Path("results").mkdir(exist_ok=True)  # in the place of a published transform:
+            np.savez("results/transform.npz", mean=0.0, std=1.0, weights=np.eye(4096, 100))
+            features = np.ones((5, 4096), np.float32)
+            aligned = extractor.align(features, "classifier.5", transform="results/transform.npz")
+            print(aligned.shape)
+            ```
+
         """
         return align(
             features, self.model, module_name, alignment_type=alignment_type, transform=transform
         )
 
     def show_model(self) -> None:
-        """Print the model's modules as a tree, with their settings and output shapes."""
+        """Print the model's modules as a tree, with their settings and output shapes.
+
+        Example:
+            ```python
+            from thingsvision_client import get_extractor
+
+            extractor = get_extractor("alexnet", pretrained=True, device=None, source="torchvision")
+            extractor.show_model()
+            ```
+
+        """
         print(outline(self._module_list()))
 
     def get_module_names(self) -> list[str]:
-        """Return the names of all modules, in order of execution; `""` is the whole model."""
+        """Return the names of all modules, in order of execution.
+
+        Returns:
+            The names; `""` is the whole model.
+
+        Example:
+            ```python
+            from thingsvision_client import get_extractor
+
+            extractor = get_extractor("alexnet", pretrained=True, device=None, source="torchvision")
+            print(extractor.get_module_names())
+            ```
+
+        """
         return [module.name for module in self._module_list()]
 
     def extract_text_features(
@@ -234,10 +397,32 @@ class Extractor:
         *,
         batch_size: int | None = None,
     ) -> Any:
-        """Return texts x width, float32: the model's text tower, in the space of its images.
+        """Return features of texts, in the same space as the model's features of images.
 
-        `module_name` takes another module that sees texts. Raises InvalidRequestError where the
-        model sees none.
+        Args:
+            texts: A text, or an iterable of texts or pairs (name, text).
+            module_name: Name of a module that sees texts; by default the model's complete text
+                tower.
+            output_type: `ndarray` or `tensor` (of PyTorch).
+            batch_size: Texts in a forward pass; None lets the server merge texts as they come.
+
+        Returns:
+            Texts x width, float32.
+
+        Raises:
+            InvalidRequestError: The model sees images only, or there are no texts.
+            MissingDependencyError: `tensor` without PyTorch.
+
+        Example:
+            ```python
+            from thingsvision_client import get_extractor
+
+            parameters = {"variant": "ViT-B/32"}
+            extractor = get_extractor("clip", True, None, "custom", model_parameters=parameters)
+            texts = ["a photo of a cat", "a photo of a rocket"]
+            print(extractor.extract_text_features(texts).shape)
+            ```
+
         """
         convert = converter(output_type)
         module = text_tower(self._module_list()) if module_name is None else module_name
@@ -253,12 +438,30 @@ class Extractor:
     def get_transformations(
         self, resize_dim: int = 256, crop_dim: int = 224, apply_center_crop: bool = True
     ) -> ServerTransforms:
-        """Return what the server does to images, for ImageDataset(transforms=...).
+        """Return the preprocessing that the server applies, for `ImageDataset(transforms=...)`.
 
-        Without arguments it is the model's own preprocessing, whatever its sizes. With other
-        values than these, all three are taken as they are given: the shorter side is resized to
-        `resize_dim`, and a centre of `crop_dim` x `crop_dim` is cut out, or not. The rest stays
-        the model's own.
+        Without arguments it is the model's own preprocessing, whatever its sizes. If any argument
+        differs from its default, all three are taken as they are given; the rest stays the model's
+        own.
+
+        Args:
+            resize_dim: Pixels of the shorter side after resizing.
+            crop_dim: Pixels of the sides of the centre crop.
+            apply_center_crop: Whether to crop.
+
+        Returns:
+            The model's own preprocessing and the changes of it.
+
+        Example:
+            ```python
+            from thingsvision_client import ImageDataset, get_extractor
+
+            extractor = get_extractor("alexnet", pretrained=True, device=None, source="torchvision")
+            transforms = extractor.get_transformations(resize_dim=224, apply_center_crop=False)
+            print(transforms)
+            dataset = ImageDataset("photos", "results", backend="pt", transforms=transforms)
+            ```
+
         """
         changes = self.changes
         if (resize_dim, crop_dim, apply_center_crop) != (256, 224, True):
@@ -267,11 +470,37 @@ class Extractor:
         return ServerTransforms(changes, self.client.preprocessing(self.model))
 
     def get_backend(self) -> str:
-        """Return `pt` or `tf`: the framework that runs the model on the server."""
+        """Return the framework that runs the model on the server.
+
+        Returns:
+            `pt` or `tf`.
+
+        Example:
+            ```python
+            from thingsvision_client import get_extractor
+
+            extractor = get_extractor("alexnet", pretrained=True, device=None, source="torchvision")
+            print(extractor.get_backend())
+            ```
+
+        """
         return self.backend
 
     def get_output_types(self) -> list[str]:
-        """Return what `output_type` may be."""
+        """Return what `output_type` may be.
+
+        Returns:
+            `ndarray` and `tensor`.
+
+        Example:
+            ```python
+            from thingsvision_client import get_extractor
+
+            extractor = get_extractor("alexnet", pretrained=True, device=None, source="torchvision")
+            print(extractor.get_output_types())
+            ```
+
+        """
         return list(OUTPUT_TYPES)
 
     def _module_list(self) -> list[ModuleInfo]:

@@ -42,14 +42,45 @@ def get_extractor_from_model(
 ) -> Extractor:
     """Return an extractor of a network of yours: it is sent to the server, which keeps it.
 
-    `backend` is `pt` (a `torch.nn.Module`, sent as a `torch.export` program) or `tf` (a Keras
-    model, sent as .keras). `preprocess`, or `transforms`, is torchvision's `weights.transforms()`,
-    a Compose of its steps, or a dict as of `Client.upload_model`. Without it images are
-    preprocessed as for ImageNet (256, 224) with `pt`, and `tf` takes arrays only.
-    `forward_fn(self, batch)` is called in the place of `forward`; `self.model` is the network.
-    `flatten_fn(self, activations)` flattens here what comes back. `input_shape` is that of one
-    image's input, where `preprocess` does not say it. Modules keep their names. Raises
-    InvalidRequestError for what no server can run, with the reason and the way that works.
+    Modules keep their names.
+
+    Args:
+        model: A `torch.nn.Module`, sent as a `torch.export` program, or a Keras model, sent as
+            .keras.
+        device: Device of the server that you expect, or None. For any other there is a warning, and
+            the server uses its own.
+        backend: `pt` (PyTorch) or `tf` (Keras).
+        preprocess: How images become inputs: torchvision's `weights.transforms()`, a Compose of its
+            steps, a Preprocessing or a mapping with its fields. Without it images are preprocessed
+            as for ImageNet (resized to 256, cropped to 224 pixels) with `pt`, and `tf` takes arrays
+            only.
+        forward_fn: Called as `forward_fn(self, batch)` in the place of `forward`, where
+            `self.model` is the network; PyTorch only.
+        flatten_fn: Called as `flatten_fn(self, activations)` or `flatten_fn(activations)` on this
+            machine, if flat features are requested; returns a row per image.
+        transforms: Another name of `preprocess`.
+        input_shape: Shape of one image's input, such as (3, 224, 224), if `preprocess` does not say
+            it.
+        server: Address, host:port; by default that of `Client()`.
+
+    Returns:
+        The extractor.
+
+    Raises:
+        InvalidRequestError: What no server can run, with the reason and the way that works.
+
+    Example:
+        ```python
+        from torch import nn
+        from thingsvision_client import get_extractor_from_model, load_batches
+
+        network = nn.Sequential(nn.Conv2d(3, 8, 11, stride=4), nn.ReLU())  # in the place of yours
+        shape = (3, 224, 224)
+        extractor = get_extractor_from_model(network, None, backend="pt", input_shape=shape)
+        batches = load_batches("photos", "results", backend="pt", batch_size=32)
+        print(extractor.extract_features(batches, module_name="1").shape)
+        ```
+
     """
     if backend not in _KINDS:
         raise InvalidRequestError(f"`backend` must be one of {', '.join(_KINDS)}, got {backend!r}.")

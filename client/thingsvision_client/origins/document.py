@@ -73,7 +73,31 @@ def write_contents(path: Path, contents: Mapping[str, Content]) -> None:
 
 
 def read_origin(path: Path) -> dict[str, Any]:
-    """Return the metadata of a file of features. Raises InvalidRequestError."""
+    """Return the metadata of a file of features, which lies beside it as JSON.
+
+    Args:
+        path: A file of features, such as `Path("results/features.npy")`.
+
+    Returns:
+        The metadata: SHA-256 of the file, model and SHA-256 of its weights, preprocessing, options,
+        versions, and the name and SHA-256 of each row's image.
+
+    Raises:
+        InvalidRequestError: There is no metadata, or it can't be read.
+
+    Example:
+        ```python
+        from pathlib import Path
+        from thingsvision_client import get_extractor, load_batches, read_origin, save_features
+
+        extractor = get_extractor("alexnet", pretrained=True, device=None, source="torchvision")
+        batches = load_batches("photos", "results", extractor.get_backend(), batch_size=32)
+        save_features(extractor.extract_features(batches, "features.10"), "results", "npy")
+        origin = read_origin(Path("results/features.npy"))
+        print(origin["model"], origin["model_sha256"], origin["images"][0])
+        ```
+
+    """
     beside = metadata_path(path)
     try:
         document: Any = json.loads(beside.read_text(encoding="utf-8"))

@@ -70,10 +70,28 @@ def remember(array: Array, origin: Mapping[str, Any]) -> None:
 
 
 def origin_of(array: Array) -> Mapping[str, Any] | None:
-    """Return the origin of an array, or of whole rows of one; None if it is not known.
+    """Return the origin of an array, or of whole rows of one.
 
-    Besides what was remembered it has `rows`, [first, after the last] of the extraction; `images`
-    has the name and SHA-256 of each row. Changes of values in place are not noticed.
+    An extractor remembers the origin of the arrays that it returns. Changes of values in place are
+    not noticed.
+
+    Args:
+        array: Features, images x shape.
+
+    Returns:
+        Model, preprocessing, options and versions; `rows`, which is [first, after the last] of the
+        extraction; and `images`, the name and SHA-256 of each row. None if the origin is not known.
+
+    Example:
+        ```python
+        from thingsvision_client import get_extractor, load_batches, origin_of
+
+        extractor = get_extractor("alexnet", pretrained=True, device=None, source="torchvision")
+        batches = load_batches("photos", "results", extractor.get_backend(), batch_size=32)
+        features = extractor.extract_features(batches, "features.10")
+        print(origin_of(features[:2])["images"])
+        ```
+
     """
     if not array.ndim or not array.nbytes or not array.flags.c_contiguous:
         return None

@@ -33,9 +33,24 @@ from .replies import DTYPES, Batch, Reply, check_names, collect
 class Extraction:
     """Features of images, and how they were computed.
 
-    `features` has an array of images x shape, float32, per requested module, in order; row i is
-    of `images[i]`. `batch_size` is the number of images in a forward pass; 0 means as many as were
-    ready. `token_extraction` says what was selected from token sequences; None means all tokens.
+    Attributes:
+        features: An array of images x shape, float32 (or float16 if `dtype` asked for it), per
+            requested module, in order; row i is of `images[i]`.
+        images: Names of the images.
+        provenance: What computed the features: model, weights, preprocessing, device and versions.
+        timings: Where the server spent its time, in seconds.
+        batch_size: Images in a forward pass; 0 means as many as were ready.
+        token_extraction: What was selected from token sequences; None means all tokens.
+
+    Example:
+        ```python
+        from thingsvision_client import Client
+
+        extraction = Client().extract("torchvision/alexnet", "photos", "features.10")
+        for name, row in zip(extraction.images, extraction.features["features.10"]):
+            print(name, row.shape, row.mean())
+        ```
+
     """
 
     features: dict[str, Array]
@@ -46,7 +61,21 @@ class Extraction:
     token_extraction: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return how the features were computed, as JSON values: all but features and images."""
+        """Return how the features were computed, as JSON values.
+
+        Returns:
+            All but features and images: the provenance, the shapes of the modules' rows, and the
+            options.
+
+        Example:
+            ```python
+            from thingsvision_client import Client
+
+            extraction = Client().extract("torchvision/alexnet", "photos", "features.10")
+            print(extraction.to_dict()["model"], extraction.to_dict()["modules"])
+            ```
+
+        """
         return {
             **self.provenance.to_dict(),
             "modules": {name: list(rows.shape[1:]) for name, rows in self.features.items()},
@@ -56,11 +85,36 @@ class Extraction:
         }
 
     def to_json(self) -> str:
-        """Return `to_dict` as JSON text, e.g. for the supplement of a paper."""
+        """Return `to_dict` as JSON text, e.g. for the supplement of a paper.
+
+        Returns:
+            Indented JSON.
+
+        Example:
+            ```python
+            from thingsvision_client import Client
+
+            print(Client().extract("torchvision/alexnet", "photos", "features.10").to_json())
+            ```
+
+        """
         return json.dumps(self.to_dict(), indent=2)
 
     def flattened(self) -> Extraction:
-        """Return the same with images x (everything else, C order); arrays share memory."""
+        """Return the same extraction with flat features.
+
+        Returns:
+            An extraction with images x (everything else, C order); the arrays share memory.
+
+        Example:
+            ```python
+            from thingsvision_client import Client
+
+            extraction = Client().extract("torchvision/alexnet", "photos", "features.10")
+            print(extraction.flattened().features["features.10"].shape)
+            ```
+
+        """
         flat = {name: x.reshape(len(x), prod(x.shape[1:])) for name, x in self.features.items()}
         return replace(self, features=flat)
 
@@ -137,6 +191,17 @@ class FeatureStream:
 
     The arrays are read-only. Only a stream that was read to its end is proved complete. Nothing is
     sent before the first row, or an attribute, is requested; `close` ends the call.
+
+    Example:
+        ```python
+        from thingsvision_client import Client
+
+        stream = Client().stream("torchvision/alexnet", "photos", ["features.3", "features.10"])
+        print(stream.row_shapes, stream.provenance.model)
+        for names, features in stream:
+            print(len(names), features["features.10"].mean())
+        ```
+
     """
 
     def __init__(
@@ -190,7 +255,19 @@ class FeatureStream:
         return int(self._reply.header.batch_size)
 
     def close(self) -> None:
-        """End the call."""
+        """End the call, whose other rows are then lost.
+
+        Example:
+            ```python
+            from thingsvision_client import Client
+
+            stream = Client().stream("torchvision/alexnet", "photos", "features.10", batch_size=1)
+            names, features = next(stream)
+            stream.close()
+            print(names)
+            ```
+
+        """
         self._messages.close()
 
 

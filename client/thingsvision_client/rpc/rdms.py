@@ -40,9 +40,26 @@ _STAGES = {pb.RDM_STAGE_COLLECTING: "collecting", pb.RDM_STAGE_COMPARING: "compa
 class RDMs:
     """RDMs of the same images, and how they were computed.
 
-    `rdms` has an array of images x images per module (or column of features): symmetric, with
-    a diagonal of 0. `undefined` has, for each RDM with any, the images without a defined
-    distance, whose rows and columns are NaN. `provenance` is None for uploaded features.
+    Attributes:
+        rdms: An array of images x images per module (or array of features): symmetric, with a
+            diagonal of 0.
+        images: Names of the images.
+        metric: `correlation`, `cosine`, `euclidean` or `gaussian`.
+        undefined: For each RDM with any, the images without a defined distance, whose rows and
+            columns are NaN.
+        provenance: What computed the features; None for uploaded features.
+        timings: Where the server spent its time, in seconds.
+
+    Example:
+        ```python
+        from thingsvision_client import Client
+
+        modules = ["features.3", "features.10"]
+        rdms = Client().rdm("torchvision/alexnet", "photos", modules)
+        for module, rdm in rdms.rdms.items():
+            print(module, rdm.shape, rdm.max(), rdms.undefined.get(module, []))
+        ```
+
     """
 
     rdms: dict[str, Array]

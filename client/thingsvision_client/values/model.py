@@ -15,10 +15,25 @@ _MAX_SEED = 2**64 - 1
 
 @dataclass(frozen=True)
 class Model:
-    """A network and its weights, e.g. `Model("torchvision", "resnet50", "random:0")`.
+    """A network and its weights.
 
-    `weights` is a pretrained tag of the source, `random:SEED`, `sha256:HEX` of an uploaded
-    state dict, or None (also `default`) for the source's default weights.
+    Attributes:
+        source: Source of the model, such as `torchvision`; `own` for uploaded models.
+        name: Name of the model in its source.
+        weights: A pretrained tag of the source, `random:SEED`, `sha256:HEX` of uploaded weights, or
+            None (also `default`) for the source's default weights.
+
+    Raises:
+        InvalidRequestError: A field that can't be read.
+
+    Example:
+        ```python
+        from thingsvision_client import Client, Model
+
+        model = Model("torchvision", "resnet18", "random:0")
+        print(Client().extract(model, "photos", "avgpool").features["avgpool"].shape)
+        ```
+
     """
 
     source: str
@@ -41,9 +56,24 @@ class Model:
 
     @staticmethod
     def parse(text: str) -> Model:
-        """Read `source/name` or `source/name@weights`; a name may hold further slashes.
+        """Read `source/name` or `source/name@weights`; a name may have further slashes.
 
-        Raises InvalidRequestError.
+        Args:
+            text: The model as text, as methods of `Client` take it too.
+
+        Returns:
+            The model.
+
+        Raises:
+            InvalidRequestError: The text names no model, or its weights can't be read.
+
+        Example:
+            ```python
+            from thingsvision_client import Model
+
+            print(repr(Model.parse("custom/clip/ViT-B-32@openai")))
+            ```
+
         """
         name, _, weights = text.partition("@")
         source, _, name = name.partition("/")
@@ -51,7 +81,23 @@ class Model:
 
     @staticmethod
     def from_spec(spec: pb.ModelSpec) -> Model:
-        """Return the model of a message."""
+        """Return the model of a message of the contract.
+
+        Args:
+            spec: The ModelSpec.
+
+        Returns:
+            The model.
+
+        Example:
+            ```python
+            from thingsvision_client import Model
+            from thingsvision_proto.v1.thingsvision_pb2 import ModelSpec
+
+            print(Model.from_spec(ModelSpec(source="torchvision", name="alexnet", random_seed=0)))
+            ```
+
+        """
         weights = {
             "pretrained_tag": spec.pretrained_tag,
             "weights_sha256": f"sha256:{spec.weights_sha256}",
@@ -61,7 +107,22 @@ class Model:
         return Model(spec.source, spec.name, weights)
 
     def to_spec(self) -> pb.ModelSpec:
-        """Return the message. Raises InvalidRequestError if `weights` is malformed."""
+        """Return the message of the contract.
+
+        Returns:
+            The ModelSpec; its weights are unset for the default weights.
+
+        Raises:
+            InvalidRequestError: `weights` is malformed.
+
+        Example:
+            ```python
+            from thingsvision_client import Model
+
+            print(Model("torchvision", "alexnet", "random:0").to_spec())
+            ```
+
+        """
         kind, _, value = (self.weights or "").partition(":")
         if not kind or self.weights == "default":
             return pb.ModelSpec(source=self.source, name=self.name)

@@ -14,10 +14,15 @@ from .provenance import Provenance
 
 @dataclass(frozen=True)
 class PCAModule:
-    """The components of one module; `shape` is that of an image's features before the PCA.
+    """The components of one module.
 
-    `explained_variance` is the variance of the scores of each component over the images (divided
-    by their number less one), `explained_variance_ratio` its part of that of all values.
+    Attributes:
+        name: Name of the module.
+        shape: Shape of an image's features before the PCA.
+        explained_variance: Variance of each component's scores over the images (divided by their
+            number less one).
+        explained_variance_ratio: Its part of the variance of all values, from 0 to 1.
+
     """
 
     name: str
@@ -30,8 +35,23 @@ class PCAModule:
 class PCA:
     """A PCA on a server, and what it was fitted on: `Reduction(pca=...)` takes `sha256` or `name`.
 
-    `images_sha256` is over a line `SHA-256  name` for each image, as `sha256sum` prints them. The
-    largest value of each axis by magnitude is positive.
+    The largest value of each axis by magnitude is positive.
+
+    Attributes:
+        sha256: SHA-256 of the PCA.
+        name: Its name, or empty.
+        component_count: Number of components.
+        image_count: Number of images that it was fitted on.
+        images_sha256: SHA-256 over a line `SHA-256  name` for each image, as `sha256sum` prints
+            them.
+        modules: The components of each module.
+        provenance: What computed the features that it was fitted on; `reduction` was done to them
+            before.
+        token_extraction: What was selected from token sequences; empty means all tokens.
+        batch_size: Images in a forward pass; 0 means as many as were ready.
+        size_bytes: Bytes on the server's disk.
+        fitted_unix_seconds: When it was fitted, in seconds since 1970.
+
     """
 
     sha256: str
@@ -41,11 +61,8 @@ class PCA:
     images_sha256: str
     modules: tuple[PCAModule, ...]
     provenance: Provenance
-    """What computed the features that it was fitted on; `reduction` was done to them before."""
     token_extraction: str
-    """What was taken of sequences of tokens; empty: all of them."""
     batch_size: int
-    """Images in a forward pass; 0: as many as were ready."""
     size_bytes: int
     fitted_unix_seconds: float
 

@@ -23,6 +23,19 @@ class Preprocessing:
 
     To declare it for a model of your own, leave out what does not apply; `antialias` and
     `description` are the server's to say.
+
+    Attributes:
+        resize_pixels: Pixels of the shorter side after resizing, or (height, width); empty for no
+            resizing.
+        interpolation: `nearest`, `bilinear`, `bicubic` or `lanczos`.
+        antialias: Whether resizing smooths what it makes smaller.
+        crop_pixels: Pixels of the sides of the centre crop, or (height, width); empty for no crop.
+        value_range: Values of a pixel after scaling: `0..1`, `0..255` or `-1..1`.
+        mean: A number per channel, subtracted after scaling.
+        std: A number per channel, by which the difference is divided.
+        description: The steps, as the model's library prints them.
+        channel_order: Order of the channels in the input, and of `mean` and `std`: `RGB` or `BGR`.
+
     """
 
     resize_pixels: tuple[int, ...] = ()
@@ -36,12 +49,36 @@ class Preprocessing:
     channel_order: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON knows them, in the order applied."""
+        """Return the fields as JSON values, in the order applied.
+
+        Returns:
+            The fields by name; tuples become lists.
+
+        Example:
+            ```python
+            from thingsvision_client import Client
+
+            print(Client().preprocessing("torchvision/alexnet").to_dict()["crop_pixels"])
+            ```
+
+        """
         fields: dict[str, Any] = json.loads(self.to_json())
         return fields
 
     def to_json(self) -> str:
-        """Return the fields as text, for the methods section of a paper."""
+        """Return the fields as JSON text, for the methods section of a paper.
+
+        Returns:
+            Indented JSON.
+
+        Example:
+            ```python
+            from thingsvision_client import Client
+
+            print(Client().preprocessing("torchvision/alexnet").to_json())
+            ```
+
+        """
         return json.dumps(asdict(self), indent=2)
 
 
@@ -49,10 +86,27 @@ class Preprocessing:
 class PreprocessingOverrides:
     """Overrides of a model's own preprocessing; None leaves a step as the model has it.
 
-    `resize`: pixels of the shorter side, or (height, width). `crop`: pixels of the centre crop's
-    sides, or (height, width); False for no crop. `interpolation`: `nearest`, `bilinear`, `bicubic`
-    or `lanczos`. `mean` and `std`: 3 numbers each, of pixels from 0 to 1, in the model's own order
-    of channels. Raises InvalidRequestError for other values.
+    Attributes:
+        resize: Pixels of the shorter side, or (height, width).
+        crop: Pixels of the sides of the centre crop, or (height, width); False for no crop.
+        interpolation: `nearest`, `bilinear`, `bicubic` or `lanczos`.
+        mean: 3 numbers, of pixels from 0 to 1, in the model's own order of channels.
+        std: 3 numbers, as `mean`.
+
+    Raises:
+        InvalidRequestError: Any other value.
+
+    Example:
+        ```python
+        from thingsvision_client import Client, PreprocessingOverrides
+
+        changes = PreprocessingOverrides(resize=(224, 224), crop=False)
+        extraction = Client().extract(
+            "torchvision/alexnet", "photos", "features.10", preprocessing=changes
+        )
+        print(extraction.provenance.preprocessing.resize_pixels)
+        ```
+
     """
 
     resize: int | Sequence[int] | None = None
@@ -75,7 +129,22 @@ class PreprocessingOverrides:
         return not str(self)
 
     def to_message(self) -> pb.PreprocessingOverrides:
-        """Return the message of the contract. Raises InvalidRequestError."""
+        """Return the message of the contract.
+
+        Returns:
+            The message; what is not overridden is unset.
+
+        Raises:
+            InvalidRequestError: A value that the contract does not have.
+
+        Example:
+            ```python
+            from thingsvision_client import PreprocessingOverrides
+
+            print(PreprocessingOverrides(resize=128, crop=False).to_message())
+            ```
+
+        """
         if self.crop is True:
             raise InvalidRequestError(
                 "`crop` must be a size, False for no crop, or None for the model's own, got True."

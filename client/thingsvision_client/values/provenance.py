@@ -14,7 +14,16 @@ from .preprocessing import Preprocessing
 
 @dataclass(frozen=True)
 class UsedPCA:
-    """Which PCA reduced features, and which images it was fitted on; as in `PCA`."""
+    """Which PCA reduced features, and which images it was fitted on; as in `PCA`.
+
+    Attributes:
+        sha256: SHA-256 of the PCA.
+        name: Its name, or empty.
+        component_count: Number of components.
+        image_count: Number of images that it was fitted on.
+        images_sha256: SHA-256 over these images and their names.
+
+    """
 
     sha256: str
     name: str
@@ -27,7 +36,18 @@ class UsedPCA:
 class Provenance(ComputeOptions):
     """What computed the features and how: all that a methods section needs.
 
-    The options of the forward pass are among its fields.
+    Its other fields are the options of the forward pass.
+
+    Attributes:
+        model: The model, with the tag, seed or SHA-256 of its weights.
+        model_sha256: SHA-256 of the model's parameters and buffers.
+        preprocessing: How images became inputs.
+        device: Device of the forward passes.
+        framework: Framework and version that ran the model.
+        server_version: Version of the server.
+        reduction: What was done to the features, as JSON values; None means nothing.
+        pca: The PCA of `reduction`, or None.
+
     """
 
     model: Model
@@ -37,12 +57,23 @@ class Provenance(ComputeOptions):
     framework: str
     server_version: str
     reduction: Mapping[str, Any] | None = None
-    """What was done to the features, as JSON knows it; None: nothing."""
     pca: UsedPCA | None = None
-    """The PCA of `reduction`; None: none."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON knows them; the model as its id, `source/name@weights`."""
+        """Return the fields as JSON values.
+
+        Returns:
+            The fields by name; the model is its id, `source/name@weights`.
+
+        Example:
+            ```python
+            from thingsvision_client import Client
+
+            extraction = Client().extract("torchvision/alexnet", "photos", "features.10")
+            print(extraction.provenance.to_dict()["framework"])
+            ```
+
+        """
         return {
             **vars(self),
             "model": str(self.model),
@@ -51,5 +82,18 @@ class Provenance(ComputeOptions):
         }
 
     def to_json(self) -> str:
-        """Return the fields as text, for the methods section of a paper."""
+        """Return the fields as JSON text, for the methods section of a paper.
+
+        Returns:
+            Indented JSON.
+
+        Example:
+            ```python
+            from thingsvision_client import Client
+
+            extraction = Client().extract("torchvision/alexnet", "photos", "features.10")
+            print(extraction.provenance.to_json())
+            ```
+
+        """
         return json.dumps(self.to_dict(), indent=2)

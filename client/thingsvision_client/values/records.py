@@ -17,7 +17,15 @@ from .provenance import Provenance, UsedPCA
 
 @dataclass(frozen=True)
 class PretrainedWeights:
-    """Pretrained weights; `state` is `present`, `downloadable`, `missing` or `unspecified`."""
+    """Pretrained weights of a model.
+
+    Attributes:
+        tag: The tag, as in `source/name@tag`.
+        is_default: Whether a model named without weights has these.
+        state: `present`, `downloadable`, `missing` or `unspecified`.
+        preprocessing: How images become inputs; None if only known once the weights are loaded.
+
+    """
 
     tag: str
     is_default: bool
@@ -27,10 +35,18 @@ class PretrainedWeights:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A model that a server can run; its default weights come first.
+    """A model that a server can run.
 
-    `backend` is `pt` or `tf`. `task` is empty, `parameter_count` 0 and `input_shape` empty where
-    the server does not know them without building the model.
+    Attributes:
+        source: Its source, such as `torchvision`.
+        name: Its name in the source.
+        pretrained: Its pretrained weights, the default ones first; empty if there are none.
+        backend: `pt` (PyTorch), `tf` (TensorFlow) or `onnx` (onnxruntime).
+        task: Its purpose, such as `classification`; empty if unknown until it is built.
+        parameter_count: Number of its parameters; 0 if unknown until it is built.
+        input_shape: Shape of one image's input, such as (3, 224, 224); empty if unknown until it is
+            built.
+
     """
 
     source: str
@@ -44,10 +60,25 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class ModuleInfo:
-    """A module of a model; `output_shape` is that for one image, `reason` why it can't be taken.
+    """A module of a model.
 
-    `modality` is `image` or `text`, what it sees. `prefix_token_count` is None unless its output is
-    a sequence of tokens: the number of special ones (class, registers) before those of patches.
+    Attributes:
+        name: Its name, as `extract` takes it; empty for the whole model.
+        type: Its class, such as `Conv2d`.
+        attributes: Its settings, as it prints them.
+        depth: Number of modules above it; 0 is the model.
+        parent: Name of the module that contains it.
+        parameter_count: Number of parameters in it and in the modules below it.
+        output_shape: Shape of its output for one image at the model's own input size.
+        output_dtype: Element type of its output, such as `float32`.
+        call_count: How often it runs in a forward pass. `name` is its last call, `name@t=K` call K
+            (from 0), and `name@all` all calls along a leading axis.
+        extractable: Whether it can be extracted.
+        reason: Why it can't be extracted.
+        modality: What it sees: `image` or `text`.
+        prefix_token_count: Number of special tokens (class, registers) before the patch tokens;
+            None unless its output is a token sequence.
+
     """
 
     name: str
@@ -67,7 +98,15 @@ class ModuleInfo:
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds that the server spent where; they overlap."""
+    """Seconds that the server spent on a call, by kind of work; they overlap.
+
+    Attributes:
+        decode_seconds: Decoding and preprocessing, over all threads.
+        wait_seconds: Waiting for the device.
+        forward_seconds: Forward passes that had images of this request.
+        send_seconds: Encoding the features, and waiting for the reader.
+
+    """
 
     decode_seconds: float
     wait_seconds: float
@@ -77,7 +116,20 @@ class Timings:
 
 @dataclass(frozen=True)
 class ResidentModel:
-    """A model in a device's memory; `lease_count` requests use it now."""
+    """A model in a device's memory.
+
+    Attributes:
+        model: The model, with its weights named in full.
+        model_id: Its id, `source/name@weights`.
+        model_sha256: SHA-256 of its parameters and buffers.
+        device: The device that holds it.
+        resident_bytes: Its memory on the device.
+        idle_seconds: Seconds since its last use; 0 while it is in use.
+        lease_count: Number of requests that use it now.
+        pinned: Whether it is pinned.
+        load_seconds: Seconds that its load took.
+
+    """
 
     model: Model
     model_id: str
@@ -92,7 +144,15 @@ class ResidentModel:
 
 @dataclass(frozen=True)
 class Device:
-    """A device of a server, and its memory for models."""
+    """A device of a server, and its memory for models.
+
+    Attributes:
+        name: Its name, such as `cuda:0` or `cpu`.
+        budget_bytes: Memory that models may use.
+        used_bytes: Memory that models use.
+        reserved_bytes: Memory reserved for models that are being loaded.
+
+    """
 
     name: str
     budget_bytes: int
@@ -102,10 +162,17 @@ class Device:
 
 @dataclass(frozen=True)
 class Upload:
-    """A file that was uploaded; `preprocessing` is None where none was declared.
+    """A file that was uploaded.
 
-    `format` is `safetensors`, `torch`, `hdf5`, `keras`, `pt2` or `onnx`; `is_model` says whether
-    it is a whole model, `own/SHA256`.
+    Attributes:
+        sha256: SHA-256 of the file.
+        size_bytes: Its length.
+        format: `safetensors`, `torch`, `hdf5`, `keras`, `pt2` or `onnx`.
+        name: Its file name; empty if none was given.
+        preprocessing: The preprocessing declared for it, or None.
+        uploaded_unix_seconds: When it was uploaded, in seconds since 1970.
+        is_model: Whether it is a complete model, `own/SHA256`.
+
     """
 
     sha256: str
@@ -119,7 +186,13 @@ class Upload:
 
 @dataclass(frozen=True)
 class Residency:
-    """What is in a server's memory, the most recently used model first."""
+    """What is in a server's memory.
+
+    Attributes:
+        models: The models, the most recently used first.
+        devices: The devices.
+
+    """
 
     models: tuple[ResidentModel, ...]
     devices: tuple[Device, ...]

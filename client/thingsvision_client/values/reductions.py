@@ -19,14 +19,35 @@ POOLS: Mapping[str, int] = {"mean": pb.POOL_MEAN, "max": pb.POOL_MAX}
 class Reduction:
     """What the server does to each module's features before it sends them, in this order.
 
-    `pool` ("mean" or "max") removes `pool_axes` of one image's features: (1, 2) of channels x
-    height x width, (0, 1) of height x width x channels. `units` are indices to keep of what is
-    left, flat in C order. `components` multiplies with the matrix of scikit-learn's
-    `SparseRandomProjection(components, random_state=seed)`, which keeps distances (Li, Hastie &
-    Church 2006). `pca`, SHA-256 or name of what `Client.fit_pca` fitted, takes the scores of what
-    is left, (features - mean) @ axes.T; the server refuses features of another kind than those
-    that it was fitted on. Lists and arrays of whole numbers become tuples of int. Raises
-    InvalidRequestError for what makes no sense for any module.
+    Lists and arrays of whole numbers become tuples of int.
+
+    Attributes:
+        pool: `mean` or `max` over `pool_axes`; None leaves it out.
+        pool_axes: Axes of one image's features to remove: (1, 2) of channels x height x width, (0,
+            1) of height x width x channels.
+        units: Indices to keep of what is left, flat in C order; empty means all.
+        components: Width of a projection by the matrix of scikit-learn's
+            `SparseRandomProjection(components, random_state=seed)`, which keeps distances (Li,
+            Hastie & Church 2006); None leaves it out.
+        seed: Seed of that matrix.
+        pca: SHA-256 or name of a PCA that `Client.fit_pca` fitted, for the scores of what is left,
+            (features - mean) @ axes.T. The server refuses features of another kind than those that
+            it was fitted on.
+
+    Raises:
+        InvalidRequestError: A value that makes no sense for any module.
+
+    Example:
+        ```python
+        from thingsvision_client import Client, Reduction
+
+        channels = Reduction(pool="mean", pool_axes=(1, 2))
+        extraction = Client().extract(
+            "torchvision/alexnet", "photos", "features.10", reduction=channels
+        )
+        print(extraction.features["features.10"].shape)
+        ```
+
     """
 
     pool: str | None = None
@@ -54,7 +75,19 @@ class Reduction:
             raise InvalidRequestError(f"seed is from 0 to 2**32 - 1, not {self.seed!r}.")
 
     def to_message(self) -> pb.Reduction:
-        """Return the message."""
+        """Return the message of the contract.
+
+        Returns:
+            The message; what is left out is unset.
+
+        Example:
+            ```python
+            from thingsvision_client import Reduction
+
+            print(Reduction(units=[0, 5, 10]).to_message())
+            ```
+
+        """
         message = pb.Reduction(
             pool=POOLS[self.pool] if self.pool else pb.POOL_UNSPECIFIED,  # type: ignore[arg-type]
             pool_axes=self.pool_axes,
