@@ -206,12 +206,12 @@ class Client:
         Args:
             model: A Model, or `source/name[@weights]`, such as `torchvision/alexnet@random:0`.
             images: A folder, a file, or an iterable of files, pairs (name, bytes of an image file)
-                or pairs (name, array). Arrays are preprocessed already; images x one input's shape
-                works too.
+                or pairs (name, array). Arrays are preprocessed already; an array of images x
+                one input's shape works too.
             modules: Name of a module, or a sequence of names, each once.
             flatten: Return images x (everything else, C order).
             progress: Called with `extracting`, the images done, and their number (None if unknown).
-            **options: See below.
+            **options: Options of the forward pass, such as `batch_size`.
 
         Returns:
             The features (images x shape per module, float32 by default), the names of the images,
@@ -296,7 +296,7 @@ class Client:
             model: A Model, or `source/name[@weights]`.
             images: As in `extract`.
             modules: Name of a module, or a sequence of names, each once.
-            **options: See below.
+            **options: Options of the forward pass, such as `batch_size`.
 
         Returns:
             An iterator of (image names, {module: rows x shape}). Its provenance is known before the
@@ -341,7 +341,7 @@ class Client:
             dtype: Element type of the RDM, which is computed in float64: `float32` or `float64`.
             progress: Called with `collecting` or `comparing`, the units done, and the total (None
                 if unknown).
-            **options: See below.
+            **options: Options of the forward pass, such as `batch_size`.
 
         Returns:
             The RDMs (images x images per module), the names of the images, and the provenance.
@@ -437,7 +437,7 @@ class Client:
             name: Names the PCA, such as the set of images; PCAs of several models may share it.
             progress: Called with `collecting` or `fitting`, the units done, and the total (None if
                 unknown).
-            **options: See below; `reduction` is applied before the PCA.
+            **options: Options of the forward pass, such as `batch_size`.
 
         Returns:
             The PCA with its `sha256`, and the variance that each component explains.
