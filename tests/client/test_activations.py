@@ -101,7 +101,7 @@ def test_a_spoilt_reply(spoil: Callable[[Messages], None], error: type[Exception
 
 
 def test_rows_of_other_images() -> None:
-    with pytest.raises(IncompleteReplyError, match="not of the image sent"):
+    with pytest.raises(IncompleteReplyError, match="not for the image sent"):
         receive(reply_messages(), names=[*NAMES[:18], NAMES[19], NAMES[18]])
     with pytest.raises(IncompleteReplyError, match="20 images; the row of '20"):
         receive(reply_messages(), names=[*NAMES, "20.png"])

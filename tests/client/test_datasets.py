@@ -103,7 +103,7 @@ def test_a_png_has_the_very_pixels(shape: tuple[int, ...]) -> None:
     "pixels", [PIXELS, PIXELS[0].astype(float), PIXELS[0, :0], PIXELS[0, 0, 0]]
 )
 def test_arrays_that_are_not_pixels_are_refused(pixels: np.ndarray) -> None:
-    with pytest.raises(InvalidRequestError, match="pixels are uint8"):
+    with pytest.raises(InvalidRequestError, match="must be uint8 pixels"):
         png_of(pixels)
 
 

@@ -72,7 +72,7 @@ def test_images_are_all_of_one_kind() -> None:
     queue = queue_images([("a", b"file"), ("b", np.zeros((1, 2)))])
     sent = messages(queue)
     next(sent)
-    with pytest.raises(ImageError, match="'b' is an array of 1 x 2, the first one a file"):
+    with pytest.raises(ImageError, match="'b' is an array of 1 x 2, but the first is a file"):
         next(sent)
 
 

@@ -297,5 +297,5 @@ def test_a_file_holds_where_nothing_is_wrong() -> None:
     assert not Verification(path, (good, ModuleCheck("b", "b", 0, True, 0.0))).holds
     assert list(Verification(path, (good,)).lines()) == [
         "fc: equal bit for bit (8 rows recomputed)",
-        "f.npy holds.",
+        "f.npy passes the check.",
     ]

@@ -63,7 +63,7 @@ def test_the_text_tower_contains_every_module_that_takes_texts() -> None:
     assert text_tower([sees("", "text"), sees("a", "text"), sees("a.b", "text")]) == ""
     with pytest.raises(InvalidRequestError, match="name one of 'words', 'more'"):
         text_tower([*towers, sees("more", "text")])
-    with pytest.raises(InvalidRequestError, match="sees images only"):
+    with pytest.raises(InvalidRequestError, match="takes only images"):
         text_tower([sees("", "image"), sees("words", "image")])
 
 

@@ -45,10 +45,15 @@ def test_weights(parameters: Any, pretrained: bool, weights: str | None) -> None
 @pytest.mark.parametrize(
     ("parameters", "pretrained", "own_file", "sentence"),
     [
-        ({"sed": 1}, False, False, r"no \['sed'\]; valid: seed, weights, variant, dataset, token"),
+        (
+            {"sed": 1},
+            False,
+            False,
+            r"unknown keys \['sed'\]; valid: seed, weights, variant, dataset, token",
+        ),
         ({"seed": 1}, True, False, r"\['seed'\] needs pretrained=False"),
         ({"dataset": "x"}, False, False, r"\['dataset'\] needs pretrained=True"),
-        ({"dataset": "x", "weights": "y"}, True, False, "name the weights twice"),
+        ({"dataset": "x", "weights": "y"}, True, False, "must name the weights once"),
         ({"weights": "y"}, True, True, r"model_path has the weights: leave \['weights'\] out"),
     ],
 )
@@ -75,13 +80,13 @@ def test_a_file_of_weights_goes_with_a_variant() -> None:
         ({"precision": ["float16"]}, r"`precision` must be one of float32, .* got \['float16'\]"),
         ({"dtype": 16}, "`dtype` must be one of float32, float16, got 16"),
         ({"reduction": {"pool": ["mean"]}}, r"`pool` must be one of mean, max, got \['mean'\]"),
-        ({"reduction": {"units": [0, 1.5]}}, "units: 1.5 is no whole number"),
-        ({"reduction": {"units": 5}}, r"units are whole numbers, such as \(0, 5\), not 5"),
-        ({"reduction": {"units": "12"}}, "units are whole numbers, .* not '12'"),
-        ({"reduction": {"units": [True, False]}}, "units: True is no whole number"),
-        ({"reduction": {"pool_axes": [[1, 2]]}}, r"pool_axes: \[1, 2\] is no whole number"),
-        ({"reduction": {"components": 2.5}}, "components: 2.5 is no whole number"),
-        ({"reduction": {"seed": None}}, "seed is from 0"),
+        ({"reduction": {"units": [0, 1.5]}}, "`units` must be whole, got 1.5"),
+        ({"reduction": {"units": 5}}, r"`units` must be whole numbers, such as \(0, 5\), got 5"),
+        ({"reduction": {"units": "12"}}, "`units` must be whole numbers, .* got '12'"),
+        ({"reduction": {"units": [True, False]}}, "`units` must be whole, got True"),
+        ({"reduction": {"pool_axes": [[1, 2]]}}, r"`pool_axes` must be whole, got \[1, 2\]"),
+        ({"reduction": {"components": 2.5}}, "`components` must be whole, got 2.5"),
+        ({"reduction": {"seed": None}}, "`seed` must be from 0"),
     ],
 )
 def test_values_of_another_type_are_refused_with_the_valid_ones(

@@ -80,9 +80,9 @@ def wrong_rdms() -> list[tuple[str, Any, str]]:
         ("no square", rdm[:5], r"must be images x images .*, got shape \(5, 12\)"),
         ("a vector", upper(rdm), "squareform makes it square"),
         ("subjects last", np.moveaxis(random_rdm(2, 3), 0, -1), "subjects must come first"),
-        ("asymmetric", asymmetric, r"not symmetric: .* at \[2, 5\]"),
+        ("asymmetric", asymmetric, r"must be symmetric, got .* at \[2, 5\], but .* at \[5, 2\]"),
         ("infinite", infinite, r"infinite at \[1, 4\]"),
-        ("similarities", 1 - rdm, "largest values on the diagonal, as similarities"),
+        ("similarities", 1 - rdm, "largest values on the diagonal, so it contains similarities"),
         ("too small", rdm[:2, :2], "at least 3 images"),
         ("texts", np.full((3, 3), "x"), "not an array of real numbers"),
         ("complex", rdm.astype(complex), "not an array of real numbers"),
@@ -116,7 +116,7 @@ def test_names_match_with_or_without_folder_and_ending(rdms: RDMs) -> None:
         names = [style.format(NAMES[row], Path(NAMES[row]).stem) for row in order]
         found = compare_rdms(rdms, shuffled, reference_images=names, bootstrap=0)
         assert [one.score for one in found.scores] == pytest.approx(expected, abs=1e-14)
-    with pytest.raises(InvalidRequestError, match="12 images, but 3 names"):
+    with pytest.raises(InvalidRequestError, match=r"a name per image \(12\), got 3"):
         compare_rdms(rdms, shuffled, reference_images=["a", "b", "c"])
     stems = [Path(name).stem for name in NAMES[1:]]
     with pytest.raises(InvalidRequestError, match="match the image names in several ways"):

@@ -65,7 +65,7 @@ def test_a_declaration_is_a_record_or_a_dict() -> None:
 def test_an_unreadable_declaration_is_refused_with_the_valid_fields(
     declared: dict[str, Any],
 ) -> None:
-    with pytest.raises(InvalidRequestError, match=r"can't be read.*Valid: resize_pixels"):
+    with pytest.raises(InvalidRequestError, match=r"can't be read.*Valid fields: resize_pixels"):
         declaration(declared)
 
 

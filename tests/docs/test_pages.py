@@ -28,13 +28,16 @@ NEEDS_DATA = {"rsa.md": "rsa92"}
 
 PRINTS = {
     "from-thingsvision.md": ["(3, 43264)", "(5, 512, 13, 13)"],
-    "index.md": ["features.10: equal bit for bit (5 rows", "results-2/features.npy holds."],
+    "index.md": [
+        "features.10: equal bit for bit (5 rows",
+        "results-2/features.npy passes the check.",
+    ],
     "languages.md": ["(1, 4096)"],
     "layers.md": ["V1 (5, 64, 56, 56)", "IT.output@all (5, 5, 512, 7, 7)", "(5, 512) (2, 512)"],
     "long-extractions.md": [
         "(5, 256, 13, 13)",
-        "Complete already",
-        "features.h5 holds.",
+        "Already complete",
+        "features.h5 passes the check.",
         "(5, 3) photos",
     ],
     "paper.md": ["(5, 43264) (5, 1)"],

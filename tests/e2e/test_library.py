@@ -249,7 +249,9 @@ def test_the_users_weights_are_sent_and_urls_are_not(
         expected = network.features[:6](batch).numpy()
     found = extractor.extract_batch(batch, "features.5")
     assert_close(found, expected)
-    with pytest.raises(errors.InvalidRequestError, match=r"is a URL: download it"):
+    with pytest.raises(
+        errors.InvalidRequestError, match=r"must be a file, got the URL .*: download it"
+    ):
         get_extractor(
             "squeezenet1_0", True, "cpu", "torchvision", "https://example.org/mine.pth",
             server=server.address,

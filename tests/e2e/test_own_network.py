@@ -249,7 +249,7 @@ def test_steps_of_the_new_kind_are_read() -> None:
               "value_range": "0..1", **MOMENTS}  # fmt: skip
     assert close(read_transforms(v2.Compose(steps)), **fields)
     assert close(read_transforms(torch.nn.Sequential(*steps)), **fields)
-    with pytest.raises(InvalidRequestError, match="inputs are float32"):
+    with pytest.raises(InvalidRequestError, match="inputs must be float32"):
         read_transforms(v2.Compose([v2.ToImage(), v2.ToDtype(torch.float16, scale=True)]))
 
 
@@ -264,7 +264,7 @@ def test_steps_of_the_new_kind_are_read() -> None:
         (transforms.Resize(9, max_size=12), "max_size=12"),
         (SemanticSegmentation(resize_size=9), "step SemanticSegmentation"),
         (lambda image: image, "step <function"),
-        ({"crop": 3}, "Valid: resize_pixels"),
+        ({"crop": 3}, "Valid fields: resize_pixels"),
     ],
 )  # fmt: skip
 def test_a_step_that_no_server_can_do_is_named(preprocess: Any, sentence: str) -> None:

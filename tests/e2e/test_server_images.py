@@ -190,9 +190,7 @@ def test_images_that_can_not_be_read_again_are_sent_by_the_next_call(
 ) -> None:
     with Client(losing.address) as client:
         queue = queue_images(stimuli)
-        with pytest.raises(
-            errors.UnknownImageError, match=r"lost it meanwhile: make the call again"
-        ):
+        with pytest.raises(errors.UnknownImageError, match=r"dropped it since: repeat the call"):
             client.extract(MODEL, replace(queue, images=iter(queue.images)), MODULE)
         _, count = sent_bytes(client, stimuli, monkeypatch)
         assert count == sum(path.stat().st_size for path in stimuli.rglob("*.*"))

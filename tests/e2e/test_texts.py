@@ -78,7 +78,7 @@ def test_hidden_modules_of_the_text_tower(client: Client, extractor: Extractor) 
 def test_models_that_take_no_texts_say_so(
     server: TestServer, client: Client, photos: list[Path]
 ) -> None:
-    with pytest.raises(errors.InvalidRequestError, match="no text tower: it sees images only"):
+    with pytest.raises(errors.InvalidRequestError, match="no text tower: it takes only images"):
         client.extract_texts("torchvision/squeezenet1_1@random:0", TEXTS)
     plain = get_extractor("squeezenet1_1", False, None, "torchvision", server=server.address)
     with pytest.raises(ValueError, match="no text tower"):

@@ -275,7 +275,7 @@ def test_inputs_that_are_not_in_files_cannot_be_checked(
     options = ExtractOptions(batch_size=BATCH)
     task = Task(SQUEEZENET, MODULES, partial(queue_images, inputs), options)
     path = extract_to_file(client, task, tmp_path, file_format="npz")
-    with pytest.raises(errors.InvalidRequestError, match="arrays of ready inputs"):
+    with pytest.raises(errors.InvalidRequestError, match="arrays that were inputs already"):
         check(path)
     with pytest.raises(errors.InvalidRequestError, match=r"features\.npy\.json"):
         check(tmp_path / "features.npy")
@@ -310,10 +310,10 @@ def test_the_command_tells_by_its_exit_code(
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     assert "features.3: equal bit for bit (" in done.output
-    assert done.output.endswith(f"{path} holds.\n")
+    assert done.output.endswith(f"{path} passes the check.\n")
     name = image_names(images)[0]
     (images / name).write_bytes(b"another")
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 1
     assert f"Wrong: 1 of 22 images changed: {name!r}.\n" in done.output
-    assert done.output.endswith(f"{path} does not hold.\n")
+    assert done.output.endswith(f"{path} fails the check.\n")

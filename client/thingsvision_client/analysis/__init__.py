@@ -1,4 +1,4 @@
-"""What follows features: RSA of layers, objects of other packages, figures for a paper."""
+"""Analyses of features: RSA of layers, objects of other packages, figures for a paper."""
 
 from .comparison import compare_rdms, rsa
 from .result import RSAResult

@@ -159,7 +159,7 @@ def _load(values: Any) -> Any:
     if len(arrays) != 1:
         raise InvalidRequestError(
             f"{values} contains {len(arrays)} arrays ({', '.join(arrays)}): pass the file without "
-            "a name, which makes each a reference of its own."
+            "a name, and each array becomes a reference."
         )
     return next(iter(arrays.values()))
 
@@ -175,7 +175,7 @@ def _reference(name: str, values: Any, images: tuple[str, ...] | None) -> Refere
     rdms = _as_stack(name, values)
     if images is not None and len(images) != rdms.shape[1]:
         raise InvalidRequestError(
-            f"Reference {name!r} has {rdms.shape[1]} images, but {len(images)} names."
+            f"Reference {name!r} must have a name per image ({rdms.shape[1]}), got {len(images)}."
         )
     for fault in _FAULTS:
         if (what := fault(rdms)) is not None:
@@ -209,12 +209,13 @@ def _wrong_shape(shape: tuple[int, ...]) -> str:
 
 
 def _too_few(rdms: Float64Array) -> str | None:
-    return None if rdms.shape[1] >= 3 else "needs at least 3 images"
+    count = rdms.shape[1]
+    return None if count >= 3 else f"must have at least 3 images, got {count}"
 
 
 def _infinite(rdms: Float64Array) -> str | None:
     found = np.argwhere(np.isinf(rdms))
-    return f"is infinite at {_place(found[0])}" if len(found) else None
+    return f"is infinite at {_place(found[0])}: NaN leaves a pair out" if len(found) else None
 
 
 def _asymmetric(rdms: Float64Array) -> str | None:
@@ -225,14 +226,15 @@ def _asymmetric(rdms: Float64Array) -> str | None:
         return None
     subject, row, column = np.argwhere(~same)[0]
     there, back = rdms[subject, row, column], rdms[subject, column, row]
-    return f"is not symmetric: {there:g} at {_place((subject, row, column))}, but {back:g} mirrored"
+    at, mirrored_at = _place((subject, row, column)), _place((subject, column, row))
+    return f"must be symmetric, got {there:g} at {at}, but {back:g} at {mirrored_at}"
 
 
 def _similar(rdms: Float64Array) -> str | None:
     """Find similarities instead of dissimilarities: no image differs most from itself."""
     diagonal = np.einsum("sii->si", rdms)
     if np.any(diagonal > 0) and np.all(diagonal[:, :, None] >= np.nan_to_num(rdms, nan=-np.inf)):
-        return "has its largest values on the diagonal, as similarities have: pass 1 minus it"
+        return "has its largest values on the diagonal, so it contains similarities: pass 1 - rdm"
     return None
 
 

@@ -21,7 +21,7 @@ def rows_of(images: Sequence[str], names: Sequence[str], reference: str) -> list
         raise InvalidRequestError(
             f"The row names of reference {reference!r} match the image names in several ways, or "
             f"name other folders: its rows are {listed(names, _MOST_NAMED)}, the images are "
-            f"{listed(images, _MOST_NAMED)}; pass the names of the images."
+            f"{listed(images, _MOST_NAMED)}; name the rows as the images are named."
         )
     raise InvalidRequestError(
         f"Reference {reference!r} has no rows for {len(missing)} of the images: "

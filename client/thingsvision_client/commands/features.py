@@ -118,7 +118,7 @@ def extract_texts(
         Path | None, typer.Option(help="File of texts (UTF-8), one per line, instead.")
     ] = None,
     module_name: Annotated[
-        str | None, typer.Option(help="Module that sees texts; by default the whole text tower.")
+        str | None, typer.Option(help="Module of the text tower; by default the whole tower.")
     ] = None,
     pretrained: Pretrained = True,
     device: DeviceName = None,

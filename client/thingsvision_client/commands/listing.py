@@ -25,7 +25,9 @@ def models(
 
     found = shared_client(server).models(source, name_glob)
     if not found:
-        raise InvalidRequestError("The server has no such model; run `models` without a filter.")
+        raise InvalidRequestError(
+            "The server has no model that matches: run `models` without a filter to list all."
+        )
     typer.echo(models_json(found) if as_json else "\n".join(model_lines(found)))
 
 

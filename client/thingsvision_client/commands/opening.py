@@ -27,9 +27,11 @@ def json_object(option: str, text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except json.JSONDecodeError as error:
-        raise InvalidRequestError(f"{option} is not JSON: {error}") from error
+        raise InvalidRequestError(f"{option} must be JSON, got {text}: {error}") from error
     if not isinstance(found, dict):
-        raise InvalidRequestError(f"{option} must be a JSON object, such as '{{\"seed\": 1}}'.")
+        raise InvalidRequestError(
+            f"{option} must be a JSON object, '{{\"KEY\": VALUE}}', got {text}."
+        )
     return found
 
 

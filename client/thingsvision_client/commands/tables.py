@@ -84,7 +84,7 @@ def print_uploads(server: str, uploads: list[Upload]) -> None:
         cells = (one.sha256, one.name, one.format, size, f"{when:%Y-%m-%d %H:%M}")
         table.add_row(*cells)
     console = Console()
-    console.print(table if uploads else "Nothing was uploaded.")
+    console.print(table if uploads else "The server has no uploads.")
 
 
 def print_pcas(server: str, pcas: list[PCA]) -> None:
@@ -109,4 +109,4 @@ def print_pcas(server: str, pcas: list[PCA]) -> None:
         )
         table.add_row(*cells)
     console = Console()
-    console.print(table if pcas else "No PCA was fitted.")
+    console.print(table if pcas else "The server has no PCAs.")

@@ -11,9 +11,7 @@ from .options import Server
 
 
 def verify(
-    file: Annotated[
-        Path, typer.Argument(help="A file of features, which has its JSON file beside it.")
-    ],
+    file: Annotated[Path, typer.Argument(help="File of features, with its JSON file beside it.")],
     sample: Annotated[
         int, typer.Option(min=1, help="Number of images to recompute, drawn at random.")
     ] = 8,
@@ -25,7 +23,7 @@ def verify(
 ) -> None:
     """Check a file of features: itself, its images, its model, and a recomputed sample of its rows.
 
-    The exit code is 0 if the file holds, otherwise 1.
+    The exit code is 0 if the file passes, otherwise 1.
     """
     from ..progress import progress_bar
     from ..verification.verify import Sample

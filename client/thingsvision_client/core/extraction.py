@@ -1,4 +1,4 @@
-"""The library's path of functions on features, which live in `features`, and of extractors."""
+"""The import path that the library gives extractors and the functions of `features`."""
 
 from __future__ import annotations
 

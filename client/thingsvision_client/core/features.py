@@ -66,7 +66,7 @@ def normalize_features(X: npt.ArrayLike) -> Array:  # noqa: N803
     lengths = np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
     if (zeros := np.flatnonzero(lengths == 0)).size:
         warnings.warn(
-            f"Rows {zeros.tolist()} are all zero and have no direction (NaN).",
+            f"Rows {zeros.tolist()} are all zero and can't be normalized: they are NaN.",
             UndefinedDistanceWarning,
             stacklevel=2,
         )

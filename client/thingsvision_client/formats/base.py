@@ -190,7 +190,7 @@ class FileFormat:
         self.check(columns)
         empty = [column for column in columns if 0 in column.shape]
         if not columns or empty or count < 1:
-            what = f"{empty[0].name!r} has the row shape {empty[0].shape}" if empty else "no rows"
+            what = f"{empty[0].name!r} has rows of shape {empty[0].shape}" if empty else "no rows"
             raise InvalidRequestError(f"There is nothing to save: {what}.")
         if names is not None and len(names) != count:
             raise InvalidRequestError(

@@ -146,7 +146,7 @@ def _array(entry: Any) -> Array:
     if hasattr(entry, "shape"):
         array = np.asarray(entry[()])
         if array.dtype.name not in NUMBERS:
-            raise ValueError(f"{entry.name} has the type {array.dtype}, which features can't have")
+            raise ValueError(f"{entry.name} must be numbers, got the type {array.dtype}")
         return array
     if pieces := _pieces(entry):
         return _join(pieces)

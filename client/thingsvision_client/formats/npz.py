@@ -40,7 +40,7 @@ def _read(path: Path) -> dict[str, Array]:
     with path.open("rb") as file:
         archive = np.load(file, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError("it is one array, not an archive of them")  # noqa: TRY004
+            raise ValueError("it is a single array, not an archive of arrays")  # noqa: TRY004
         return {name: archive[name] for name in archive}
 
 

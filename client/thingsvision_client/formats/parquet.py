@@ -100,7 +100,7 @@ def _empty(field: Any, count: int) -> Array:
         dtype = np.dtype(object)
     if dtype.name not in NUMBERS:
         raise InvalidRequestError(
-            f"Column {field.name!r} has the type {field.type}, which features can't have."
+            f"Column {field.name!r} must be numbers, got the type {field.type}."
         )
     return np.empty((count, *shape), dtype)
 

@@ -112,7 +112,7 @@ def _check(folder: Path, document: Mapping[str, Any]) -> None:
             raise InvalidRequestError(f"{path}, a piece of the split, is missing: {_AGAIN}.")
         if size != entry["bytes"]:
             raise InvalidRequestError(
-                f"{path} must have {entry['bytes']} bytes, as written, got {size}: {_AGAIN}."
+                f"{path} must have the {entry['bytes']} bytes written, got {size}: {_AGAIN}."
             )
 
 
@@ -120,10 +120,13 @@ def _without_list(folder: Path, found: Mapping[Path, int]) -> list[Piece]:
     by_number = sorted((number, path.name) for path, number in found.items())
     for expected, (number, name) in enumerate(by_number, 1):
         if number < expected:
-            raise InvalidRequestError(f"{name} in {folder} has the same number as another file.")
+            raise InvalidRequestError(
+                f"{name} in {folder} has the same number as another file: remove one of them."
+            )
         if number > expected:
             raise InvalidRequestError(
-                f"Piece {expected} of the split in {folder} is missing; the next is {name}."
+                f"Piece {expected} of the split in {folder} is missing; next is {name}: "
+                f"add it, or {_AGAIN}."
             )
     return [Piece(name, None, 0, 0) for _, name in by_number]
 
@@ -152,7 +155,7 @@ def _read_list(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise InvalidRequestError(f"Can't read {path}, a list of pieces: {error}") from error
     if not known:
-        raise InvalidRequestError(f"{path} must be a list of pieces of format {_FORMAT}.")
+        raise InvalidRequestError(f"{path} must list pieces in format {_FORMAT}: {_AGAIN}.")
     return document
 
 

@@ -47,13 +47,13 @@ def read_slices(path: Path) -> Array:
 
 def _as_shape(match: re.Match[str] | None) -> tuple[int, ...]:
     if match is None:
-        raise ValueError("its first line has no shape, such as '# Array shape: (2, 3, 4, 5)'")
+        raise ValueError("its first line must be a shape, such as '# Array shape: (2, 3, 4, 5)'")
     return tuple(map(int, match[1].split(",")))
 
 
 def _values(path: Path, shape: tuple[int, ...], dtype: str) -> Array:
     if dtype not in NUMBERS:
-        raise ValueError(f"there is no type {dtype!r}")
+        raise ValueError(f"its type must be one of {', '.join(sorted(NUMBERS))}, got {dtype!r}")
     # Integers are read as integers, since floats would lose digits.
     read_as = dtype if "int" in dtype else "float64"
     values: Array = np.loadtxt(path, dtype=read_as, ndmin=2)

@@ -51,13 +51,13 @@ def _select_files(root: Path, class_names: Sequence[str] | None, files: Sequence
     classes = {name.partition("/")[0] for name in names} if class_names is None else class_names
     wrong: list[tuple[str, Callable[[str], bool]]] = [
         (f"not in {root} (give paths relative to it)", lambda name: not (root / name).is_file()),
-        (f"no images ({listed(sorted(SUFFIXES))})", lambda name: not _has_image_suffix(name)),
+        (f"not images ({listed(sorted(SUFFIXES))})", lambda name: not _has_image_suffix(name)),
         ("in none of class_names", lambda name: name.partition("/")[0] not in classes),
     ]
     for fault, is_wrong in wrong:
         if found := [name for name in names if is_wrong(name)]:
             raise InvalidRequestError(
-                f"Of file_names, these are {fault}: {listed(found)}.", subject=found[0]
+                f"These file_names are {fault}: {listed(found)}.", subject=found[0]
             )
     return names
 

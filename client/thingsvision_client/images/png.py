@@ -39,6 +39,6 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 def _no_pixels(pixels: npt.NDArray[Any]) -> InvalidRequestError:
     return InvalidRequestError(
-        f"is of shape {pixels.shape} and type {pixels.dtype}; pixels are uint8 of height x width, "
-        "or height x width x channels (1 grey, 3 RGB, 4 with alpha)"
+        "must be uint8 pixels, height x width or height x width x channels (1 grey, 3 RGB, 4 with "
+        f"alpha), got {pixels.dtype} of shape {pixels.shape}"
     )

@@ -121,7 +121,7 @@ def _as_tensor(name: str, values: Any) -> SentImage:
     array = as_array(values)
     image = SentImage(name, partial(_read_tensor, array), "tensor", array.shape)
     if not array.size or not array.ndim:
-        raise image.error(f"is an array of shape {array.shape}, which is not an input")
+        raise image.error(f"must be an array with values, got shape {array.shape}")
     return image
 
 

@@ -41,12 +41,12 @@ def text_tower(modules: Sequence[ModuleInfo]) -> str:
     parents = {module.name: module.parent for module in modules if module.depth}
     seeing = {module.name for module in modules if module.modality == TEXT and module.extractable}
     if not seeing:
-        raise InvalidRequestError("This model has no text tower: it sees images only.")
+        raise InvalidRequestError("This model has no text tower: it takes only images.")
     towers = [name for name in seeing if seeing.isdisjoint(_above(name, parents))]
     if len(towers) == 1:
         return towers[0]
     raise InvalidRequestError(
-        f"Several modules of this model see texts: name one of "
+        f"Several modules of this model give features of texts: name one of "
         f"{', '.join(repr(module.name) for module in modules if module.name in towers)}."
     )
 

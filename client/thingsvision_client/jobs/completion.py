@@ -117,7 +117,7 @@ def _resume(job: Job, record: Record, queue: ImageQueue) -> Outcome:
         return Outcome(record, origin, was_complete=False)
     left = None if queue.count is None else queue.count - record.done
     rest = replace(queue, images=chain([first], images), count=left)
-    say(f"Resumes at image {_position(record, queue)}: {job.place.result}")
+    say(f"Resuming at image {_position(record, queue)}: {job.place.result}")
     sent, seen = recording_fingerprints(rest)
     with closing(job.task.stream(job.client, sent)) as stream:
         _compare_facts(job, record, stream)
@@ -147,8 +147,8 @@ def _compare_images(
 def _refuse(job: Job, record: Record, found: list[str]) -> None:
     if found:
         raise InvalidRequestError(
-            f"An extraction for {job.place.result} began with other settings, and has "
-            f"{ratio(record.done)}: {'; '.join(found)}. To resume it, ask for the same; "
+            f"An extraction for {job.place.result} began with other settings or images, and has "
+            f"{ratio(record.done)}: {'; '.join(found)}. To resume it, repeat the first call; "
             f"to start again, {job.place.anew}."
         )
 
@@ -161,7 +161,10 @@ def _forget_lost_chunks(job: Job, record: Record) -> None:
     if kept < len(record.chunks):
         start = record.chunks[kept].start
         record.keep(kept)
-        say(f"Files of images from {start} on are gone or changed, for {job.place.result}.")
+        say(
+            f"Files for {job.place.result} are missing or changed: images from {start} on are "
+            "extracted again."
+        )
 
 
 def _intact_count(place: Place, record: Record) -> int:

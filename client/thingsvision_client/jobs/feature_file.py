@@ -68,9 +68,9 @@ def _is_made(job: Job, path: Path) -> bool:
         return False
     found = _difference(job, path, read_origin(path))
     if found is None:
-        say(f"Complete already: {path} is of this same extraction; remove it to start again.")
+        say(f"Already complete: {path} is from this same extraction; remove it to start again.")
         return True
-    say(f"{path} is of another extraction, and is replaced when the new one is complete: {found}.")
+    say(f"{path} is from another extraction, and is replaced when this one is complete: {found}.")
     return False
 
 

@@ -81,7 +81,7 @@ def extract_to_folder(
             with storage_errors(folder):
                 _join(job, outcome)
         elif outcome.was_complete:
-            say(f"Complete already: {ratio(outcome.record.done)} in {folder}.")
+            say(f"Already complete: {ratio(outcome.record.done)} in {folder}.")
 
 
 def _join(job: Job, outcome: Outcome) -> None:
@@ -123,7 +123,8 @@ def _refuse_shared_modules(place: Place, task: Task) -> None:
         if shared := [module for module in task.modules if module in modules]:
             raise InvalidRequestError(
                 f"{place.result} has {', '.join(map(repr, shared))} from an extraction of "
-                f"{', '.join(map(repr, modules))} at once: ask for these, or {place.anew}."
+                f"{', '.join(map(repr, modules))} together: request these together, "
+                f"or {place.anew}."
             )
 
 

@@ -79,7 +79,7 @@ def _open_locked(path: Path, what: Path, deadline: float) -> int:
                 time.sleep(_PAUSE_S)
                 continue
             raise InvalidRequestError(
-                f"{what} is being extracted by {_holder(path)} now: wait until it ends."
+                f"Features for {what} are being extracted by {_holder(path)}: wait until it ends."
             ) from error
         if _is_at(file, path):
             return file

@@ -516,8 +516,8 @@ def check_device(client: Client, device: str | None) -> None:
     names = [entry.name for entry in client.residency().devices]
     if not any(str(device) in (name, name.partition(":")[0]) for name in names):
         warnings.warn(
-            f"The server has no device {str(device)!r} (it has {', '.join(names)}): it uses its "
-            "own.",
+            f"The server has no device {str(device)!r}: it uses one of its own, "
+            f"{', '.join(names)}.",
             stacklevel=3,
         )
 
@@ -525,7 +525,7 @@ def check_device(client: Client, device: str | None) -> None:
 def _upload_weights(client: Client, model_path: str | Path) -> str:
     if "://" in str(model_path):
         raise InvalidRequestError(
-            f"model_path {str(model_path)!r} is a URL: download it and give the file."
+            f"`model_path` must be a file, got the URL {str(model_path)!r}: download it first."
         )
     return f"sha256:{client.upload_weights(model_path)}"
 
@@ -543,6 +543,6 @@ def _module_names(module_name: str | None, module_names: Sequence[str] | None) -
         raise InvalidRequestError("Give exactly one of `module_name` and `module_names`.")
     if isinstance(module_names, str):
         raise InvalidRequestError(
-            f"`module_names` must be a list, got {module_names!r}: give module_name, or a list."
+            f"`module_names` must be a list, got {module_names!r}: for one module, use module_name."
         )
     return [module_name] if module_name is not None else list(module_names or [])

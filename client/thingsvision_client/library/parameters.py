@@ -50,12 +50,14 @@ def weights_of(parameters: Mapping[str, Any], *, pretrained: bool, own_file: boo
     unknown = sorted(set(parameters) - set(PARAMETERS))
     if unknown:
         raise InvalidRequestError(
-            f"model_parameters has no {unknown}; valid: {', '.join(PARAMETERS)}."
+            f"model_parameters has unknown keys {unknown}; valid: {', '.join(PARAMETERS)}."
         )
     given = [key for key in _WEIGHTS if parameters.get(key) is not None]
     if own_file:
         if given:
-            raise InvalidRequestError(f"model_path has the weights: leave {given} out.")
+            raise InvalidRequestError(
+                f"model_path has the weights: leave {given} out of model_parameters."
+            )
         return None
     for key in given:
         if pretrained == (key == "seed"):
@@ -63,7 +65,9 @@ def weights_of(parameters: Mapping[str, Any], *, pretrained: bool, own_file: boo
                 f"model_parameters[{key!r}] needs pretrained={not pretrained}."
             )
     if len(given) > 1:
-        raise InvalidRequestError(f"Of model_parameters, {given} name the weights twice: give one.")
+        raise InvalidRequestError(
+            f"model_parameters must name the weights once, got {given}: give one."
+        )
     value = parameters[given[0]] if given else None
     if pretrained and value is not None and not isinstance(value, str):
         raise InvalidRequestError(

@@ -89,7 +89,7 @@ def _bytes(_step: Any) -> dict[str, Any]:
 
 def _float(step: Any) -> dict[str, Any]:
     if str(step.dtype) != "torch.float32":
-        raise _refusal(f"{step!r}: inputs are float32")
+        raise _refusal(f"{step!r}, but inputs must be float32")
     return _scale(step) if getattr(step, "scale", True) else {}
 
 

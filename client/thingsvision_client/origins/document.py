@@ -103,7 +103,7 @@ def read_origin(path: Path) -> dict[str, Any]:
         document: Any = json.loads(beside.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InvalidRequestError(
-            f"Can't read the metadata of {path}, {beside}: {error}"
+            f"Can't read {beside}, the metadata of {path}: {error}"
         ) from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise InvalidRequestError(f"{beside} is not metadata of features (format {FORMAT}).")

@@ -107,7 +107,7 @@ def things(root: Path, file_names: Names | None) -> ImageSet:
         raise InvalidRequestError(
             f"{root} lacks {len(missing)} concepts of things_concepts.tsv {missing[:_MOST_NAMED]}, "
             f"and has {len(strange)} folders that are not concepts {strange[:_MOST_NAMED]}: "
-            "without things=True, folders are used as they are, sorted."
+            "leave out things=True to use the folders as they are, sorted."
         )
     return ImageSet(concepts, file_names)
 

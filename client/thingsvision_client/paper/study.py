@@ -43,7 +43,7 @@ def choices(
         raise InvalidRequestError(f"{texts[0]} must be a list, such as [{lists[texts[0]]!r}].")
     counts = {name: len(value) for name, value in lists.items()}
     if len(set(counts.values())) != 1 or not model_names:
-        raise InvalidRequestError(f"There must be one module (and clip) per model, got {counts}.")
+        raise InvalidRequestError(f"There must be one module and one clip per model, got {counts}.")
     return [Choice(*pair) for pair in zip(model_names, module_names, strict=True)]
 
 

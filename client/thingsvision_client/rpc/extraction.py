@@ -286,8 +286,8 @@ def _batches(reply: Reply, unanswered: deque[str]) -> Iterator[Batch]:
 def _warn_of_overflow(trailer: pb.ExtractTrailer) -> None:
     if trailer.overflow_count:
         warnings.warn(
-            f"{trailer.overflow_count:,} values are larger than float16 can hold (65504) and came "
-            "as infinite: ask for float32.",
+            f"{trailer.overflow_count:,} values are larger than float16 can hold (65504) and "
+            "became infinite: request float32.",
             stacklevel=4,
         )
 

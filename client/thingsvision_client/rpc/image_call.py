@@ -64,7 +64,7 @@ class ImageCall:
             if not images.has_references:
                 raise
             self.connection.image_cache.switch_off()
-            advice = "The server lost it meanwhile: make the call again, which sends files."
+            advice = "The server has dropped it since: repeat the call, which then sends files."
             raise error.with_text(advice) from error
 
     def _requests(self, images: ImageStream) -> Iterator[Any]:

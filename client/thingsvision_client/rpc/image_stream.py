@@ -47,7 +47,7 @@ class ImageStream:
         for index, image in enumerate(self._queue.images):
             if image.shape != shape:
                 found, first = _describe_shape(image.shape), _describe_shape(shape)
-                raise image.error(f"is {found}, the first one {first}: all must be alike")
+                raise image.error(f"is {found}, but the first is {first}: all must be alike")
             content = image.load()
             self.unanswered.append(image.name)
             yield LoadedImage(index, image.name, image.kind, content)

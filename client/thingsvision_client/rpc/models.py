@@ -38,7 +38,9 @@ class ModelCalls:
             if reply.HasField("resident"):
                 resident = to_record(reply.resident)
         if not isinstance(resident, ResidentModel):
-            raise IncompleteReplyError(f"The server did not say that {key} is loaded: try again.")
+            raise IncompleteReplyError(
+                f"The server did not confirm that {key} is loaded: try again."
+            )
         return resident
 
     def unload(self, model: Model | str) -> int:

@@ -54,7 +54,7 @@ class Reply:
     def _frames(self) -> Iterator[bytes | memoryview]:
         for kind, part in self._parts:
             if self.trailer is not None or kind not in ("frame", "trailer"):
-                raise IncompleteReplyError(f"The reply has {kind} where it must not be.")
+                raise IncompleteReplyError(f"The reply has a {kind} in the wrong place: try again.")
             if kind == "trailer":
                 self.trailer = part
                 continue
@@ -105,7 +105,7 @@ def _parts(
             if on_progress is not None:
                 on_progress(message.progress)
         elif kind is None:
-            raise IncompleteReplyError("The reply has a part that this client does not know.")
+            raise IncompleteReplyError("The reply has an unknown part: update this client.")
         else:
             yield kind, getattr(message, kind)
 
@@ -122,7 +122,7 @@ def check_names(batches: Iterable[Batch], unanswered: deque[str]) -> Iterator[Ba
         for name in names:
             if not unanswered or unanswered.popleft() != name:
                 raise IncompleteReplyError(
-                    f"Row {done} of the reply is of {name!r}, not of the image sent: try again."
+                    f"Row {done} of the reply is for {name!r}, not for the image sent: try again."
                 )
             done += 1
         yield names, rows

@@ -47,7 +47,7 @@ class Model:
                 raise InvalidRequestError(f"A model's `{field}` must be a string, got {value!r}.")
         if not self.source or not self.name:
             raise InvalidRequestError(
-                f"{str(self)!r} names no model: write 'source/name', such as 'torchvision/resnet50'"
+                f"A model must be 'source/name', such as 'torchvision/resnet50', got {str(self)!r}."
             )
         self.to_spec()
 
@@ -142,11 +142,13 @@ def _seed(text: str) -> int:
     if text.isascii() and text.isdigit() and int(text) <= _MAX_SEED:
         return int(text)
     raise InvalidRequestError(
-        f"'random:{text}' must have a seed from 0 to 2**64 - 1; try 'random:0'"
+        f"Weights 'random:SEED' must have a seed from 0 to 2**64 - 1, got 'random:{text}'."
     )
 
 
 def _sha256(text: str) -> str:
     if _SHA256.fullmatch(text):
         return text
-    raise InvalidRequestError(f"'sha256:{text}' is not 64 lower-case hexadecimal digits")
+    raise InvalidRequestError(
+        f"Weights 'sha256:HEX' must have 64 lower-case hexadecimal digits, got 'sha256:{text}'."
+    )

@@ -162,7 +162,7 @@ class ExtractOptions(ComputeOptions):
     def __post_init__(self) -> None:
         size = self.batch_size
         if size is not None and not 1 <= size < 2**32:
-            raise InvalidRequestError(f"`batch_size` must be at least 1, got {size}.")
+            raise InvalidRequestError(f"`batch_size` must be from 1 to 2**32 - 1, got {size}.")
         for option in OPTIONS.values():
             option.check(getattr(self, option.name))
 

@@ -184,7 +184,7 @@ def _channels(name: str, value: Any) -> list[float]:
         numbers = []
     if len(numbers) == 3:
         return numbers
-    raise InvalidRequestError(f"`{name}` must be a number for each of 3 channels, got {value!r}.")
+    raise InvalidRequestError(f"`{name}` must be 3 numbers, one per channel, got {value!r}.")
 
 
 def declaration(preprocessing: Preprocessing | Mapping[str, Any]) -> pb.Preprocessing:
@@ -199,5 +199,5 @@ def declaration(preprocessing: Preprocessing | Mapping[str, Any]) -> pb.Preproce
     except (TypeError, ValueError) as error:
         valid = ", ".join(field.name for field in fields(Preprocessing))
         raise InvalidRequestError(
-            f"The declared preprocessing can't be read: {error}. Valid: {valid}."
+            f"The declared preprocessing can't be read: {error}. Valid fields: {valid}."
         ) from error

@@ -66,13 +66,15 @@ class Reduction:
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, _whole_number(name, getattr(self, name)))
         if self.components is not None and not 1 <= self.components < 2**32:
-            raise InvalidRequestError(f"components is at least 1, not {self.components!r}.")
+            raise InvalidRequestError(
+                f"`components` must be from 1 to 2**32 - 1, got {self.components!r}."
+            )
         if self.pca is not None and not (isinstance(self.pca, str) and self.pca):
             raise InvalidRequestError(
-                f"pca is the SHA-256 or the name of a PCA on the server, not {self.pca!r}."
+                f"`pca` must be the SHA-256 or the name of a PCA on the server, got {self.pca!r}."
             )
         if self.seed is None or not 0 <= self.seed < 2**32:
-            raise InvalidRequestError(f"seed is from 0 to 2**32 - 1, not {self.seed!r}.")
+            raise InvalidRequestError(f"`seed` must be from 0 to 2**32 - 1, got {self.seed!r}.")
 
     def to_message(self) -> pb.Reduction:
         """Return the message of the contract.
@@ -106,17 +108,19 @@ def reduction_of(fields: Mapping[str, Any]) -> Reduction:
     except TypeError as error:
         valid = ", ".join(field.name for field in dataclass_fields(Reduction))
         raise InvalidRequestError(
-            f"reduction is an object of {valid}, not {fields!r}: {error}."
+            f"`reduction` must be an object with fields among {valid}, got {fields!r}: {error}."
         ) from error
 
 
 def _whole_numbers(name: str, values: Any) -> tuple[int, ...]:
     values = values.tolist() if hasattr(values, "tolist") else values  # of arrays and tensors
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
-        raise InvalidRequestError(f"{name} are whole numbers, such as (0, 5), not {values!r}.")
+        raise InvalidRequestError(
+            f"`{name}` must be whole numbers, such as (0, 5), got {values!r}."
+        )
     numbers = tuple(_whole_number(name, value) for value in values)
     if wrong := [number for number in numbers if not 0 <= number < 2**32]:
-        raise InvalidRequestError(f"{name} are numbers from 0, not {wrong[0]!r}.")
+        raise InvalidRequestError(f"`{name}` must be from 0 to 2**32 - 1, got {wrong[0]!r}.")
     return numbers
 
 
@@ -125,7 +129,7 @@ def _whole_number(name: str, value: Any) -> int:
     is_whole = isinstance(value, Real) and not isinstance(value, bool)
     if is_whole and (isinstance(value, Integral) or float(value).is_integer()):
         return int(value)
-    raise InvalidRequestError(f"{name}: {value!r} is no whole number.")
+    raise InvalidRequestError(f"`{name}` must be whole, got {value!r}.")
 
 
 def choice(name: str, value: Any, valid: Mapping[str, int]) -> int:

@@ -67,7 +67,7 @@ class Recorded:
         kind = self.facts["input"]
         if kind not in _READERS:
             raise InvalidRequestError(
-                "These features come from arrays of ready inputs, which are not stored in files: "
+                "These features come from arrays that were inputs already, which are not stored: "
                 "extract them again, and compare."
             )
         given = root or self.facts["image_root"]
@@ -106,8 +106,8 @@ def _check_files(images: Sequence[SentImage]) -> None:
     if not any(Path(image.name).is_file() for image in images):
         raise InvalidRequestError(
             f"These features come from images that were not files, such as {images[0].name!r} "
-            "(rows of an HDF5Dataset, or bytes) and are not stored: extract them again, and "
-            "compare. If a folder has them as files of these names, pass it as image_root."
+            "(rows of an HDF5Dataset, or bytes), and are not stored: extract them again, and "
+            "compare. If a folder has files of these names, pass it as image_root."
         )
 
 

@@ -111,7 +111,7 @@ class Verification:
         """Yield the verdict as sentences to print.
 
         Yields:
-            A line per module, note and fault, and one that says whether the file holds.
+            A line per module, note and fault, and one that says whether the file passes.
 
         Example:
             ```python
@@ -129,4 +129,4 @@ class Verification:
         yield from map(str, self.modules)
         yield from (f"Note: {note}." for note in self.notes)
         yield from (f"Wrong: {fault}." for fault in self.faults)
-        yield f"{self.path} {'holds' if self.holds else 'does not hold'}."
+        yield f"{self.path} {'passes' if self.holds else 'fails'} the check."

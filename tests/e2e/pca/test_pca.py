@@ -271,7 +271,9 @@ def test_a_pca_that_cannot_be_fitted_is_refused(
 
 def test_reductions_name_a_pca_by_a_text() -> None:
     for wrong in ("", 3):
-        with pytest.raises(errors.InvalidRequestError, match="pca is the SHA-256 or the name"):
+        with pytest.raises(
+            errors.InvalidRequestError, match="`pca` must be the SHA-256 or the name"
+        ):
             Reduction(pca=wrong)  # type: ignore[arg-type]
 
 

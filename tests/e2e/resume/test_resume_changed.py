@@ -69,7 +69,11 @@ CHANGED_SETTINGS = [
         "memory_format was 'contiguous' and is 'channels_last' now",
     ),
     ({"compiled": True}, CHUNKS, "compiled was False and is True now"),
-    ({"modules": MODULES[:1]}, CHUNKS, "'features.3', 'features.5' at once: ask for these"),
+    (
+        {"modules": MODULES[:1]},
+        CHUNKS,
+        "'features.3', 'features.5' together: request these together",
+    ),
     ({}, FolderOptions(step_size=2), "step_size was 4 and is 2 now"),
     ({}, replace(CHUNKS, output_type="tensor"), "file_format was 'npy' and is 'pt' now"),
 ]

@@ -50,10 +50,10 @@ def test_an_interrupted_extraction_resumes(
     computed()
     extract_to_folder(client, task, tmp_path, options=CHUNKS)
     assert computed() == 36
-    assert f"Resumes at image 64 of 100: {tmp_path}\n" == capsys.readouterr().err
+    assert f"Resuming at image 64 of 100: {tmp_path}\n" == capsys.readouterr().err
     assert_chunks(tmp_path, expected)
     extract_to_folder(client, task, tmp_path, options=CHUNKS)
-    assert f"Complete already: 100 images in {tmp_path}.\n" == capsys.readouterr().err
+    assert f"Already complete: 100 images in {tmp_path}.\n" == capsys.readouterr().err
     assert computed() == 0
     for module, path in ((m, chunk_paths(tmp_path, m, 100)[1]) for m in MODULES):
         told = json.loads(path.with_name(f"{path.name}.json").read_text("utf-8"))
@@ -133,8 +133,8 @@ def test_lost_chunks_are_extracted_again(
     chunk_paths(tmp_path, MODULES[1], 100)[2].write_bytes(b"cut")
     extract_to_folder(client, task_of(originals), tmp_path, options=CHUNKS)
     told = capsys.readouterr().err
-    assert "Files of images from 64 on are gone or changed" in told
-    assert "Resumes at image 64 of 100" in told
+    assert "are missing or changed: images from 64 on" in told
+    assert "Resuming at image 64 of 100" in told
     assert_chunks(tmp_path, expected)
 
 
@@ -153,7 +153,7 @@ def test_arrays_and_images_of_unknown_number_resume_too(
             extract_to_folder(client, task, out, options=options, progress=stop)
         capsys.readouterr()
         extract_to_folder(client, task, out, options=options)
-        assert capsys.readouterr().err == f"Resumes at image 16{count}: {out}\n"
+        assert capsys.readouterr().err == f"Resuming at image 16{count}: {out}\n"
         extract_to_folder(client, task, out, options=replace(options, in_one_file=True))
         for module, rows in expected.items():
             np.testing.assert_array_equal(np.load(out / module / "features.npy"), rows)
@@ -196,10 +196,10 @@ def test_a_file_appears_when_it_is_complete(
     capsys.readouterr()
     extract_to_file(client, task, tmp_path, file_format=file_format)
     assert computed() == 0
-    assert "Complete already" in capsys.readouterr().err
+    assert "Already complete" in capsys.readouterr().err
     extract_to_file(client, replace(task, flatten=True), tmp_path, file_format=file_format)
     assert computed() == 100
-    assert "is of another extraction, and is replaced" in capsys.readouterr().err
+    assert "is from another extraction, and is replaced" in capsys.readouterr().err
     assert form.read(path)[MODULES[0]].ndim == 2
 
 

@@ -135,7 +135,7 @@ def paths_there(paths: list[Path]) -> list[Path]:
 
 
 def resumed_at(told: str, count: int) -> int:
-    start, _, rest = told.removeprefix("Resumes at image ").partition(" of ")
+    start, _, rest = told.removeprefix("Resuming at image ").partition(" of ")
     assert rest.startswith(f"{count}: "), told
     return int(start)
 
@@ -161,7 +161,7 @@ def test_the_same_command_resumes(
     assert not (out / "features.npy").exists(), "it was not killed in the middle"
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "Resumes at image 1024 of 1500" in done.stderr
+    assert "Resuming at image 1024 of 1500" in done.stderr
     task = task_of(images, modules=("features.5",), batch_size=32)
     (rows,) = in_memory(client, task).values()
     saved = np.load(out / "features.npy")

@@ -78,7 +78,7 @@ BAD_DECLARATIONS: dict[str, tuple[dict[str, Any], str]] = {
         "mean must have one number for each of 3 channels",
     ),
     "std": ({"crop_pixels": [32], "std": [1, 0, 1]}, "std must not contain 0"),
-    "field": ({"crop_pixel": [32]}, "Valid: resize_pixels, interpolation"),
+    "field": ({"crop_pixel": [32]}, "Valid fields: resize_pixels, interpolation"),
 }
 
 
