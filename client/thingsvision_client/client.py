@@ -426,7 +426,8 @@ class Client:
 
         The server stores it, for `Reduction(pca=...)` with its `sha256` or `name`. The same call
         again returns the stored PCA. The PCA is exact: mean and principal axes, with sums in
-        float64. Features to be reduced later need the same options.
+        float64. `reduction` is applied before it, and features to be reduced later need the same
+        options.
 
         Args:
             model: A Model, or `source/name[@weights]`.
