@@ -221,9 +221,10 @@ class FeatureReader:
 
 def _column_specs(schema: pa.Schema) -> tuple[ColumnSpec, ...]:
     if pa.utf8() not in [entry.type for entry in schema if entry.name == IMAGE_COLUMN]:
-        raise WireError(f"the Arrow stream has no column {IMAGE_COLUMN!r} of type utf8")
+        found = ", ".join(f"{entry.name!r} of type {entry.type}" for entry in schema) or "none"
+        raise WireError(f"the frames must have a column {IMAGE_COLUMN!r} of type utf8, got {found}")
     if len(set(schema.names)) < len(schema.names):
-        raise WireError(f"the Arrow stream has two columns with the same name: {schema.names}")
+        raise WireError(f"columns of the frames must have different names, got {schema.names}")
     return tuple(_column_spec(entry) for entry in schema if entry.name != IMAGE_COLUMN)
 
 
@@ -237,15 +238,15 @@ def _column_spec(entry: pa.Field) -> ColumnSpec:
         dtype = _DTYPES[storage.value_type]
         return ColumnSpec(entry.name, tuple([storage.list_size] if shape is None else shape), dtype)
     raise WireError(
-        f"column {entry.name!r} is {kind}; it must be FixedSizeList or fixed_shape_tensor "
-        f"over {' or '.join(_ELEMENT_TYPES)}"
+        f"column {entry.name!r} must be FixedSizeList or fixed_shape_tensor over "
+        f"{' or '.join(_ELEMENT_TYPES)}, got {kind}"
     )
 
 
 def _image_names(batch: pa.RecordBatch) -> list[str]:
     names = batch.column(IMAGE_COLUMN)
     if names.null_count:
-        raise WireError(f"column {IMAGE_COLUMN!r} has nulls")
+        raise WireError(f"column {IMAGE_COLUMN!r} must not have nulls")
     return list(names.to_pylist())
 
 
@@ -255,7 +256,7 @@ def _rows(batch: pa.RecordBatch, column: ColumnSpec) -> Array:
     size = storage.type.list_size
     values = storage.values[storage.offset * size : (storage.offset + len(storage)) * size]
     if storage.null_count or values.null_count:
-        raise WireError(f"column {column.name!r} has nulls")
+        raise WireError(f"column {column.name!r} must not have nulls")
     rows: Array = values.to_numpy(zero_copy_only=True).reshape(batch.num_rows, *column.shape)
     # Frames split anywhere may leave values unaligned, which is slow to read.
     return rows if rows.flags.aligned else rows.copy()

@@ -94,7 +94,9 @@ class Settings(BaseSettings):
     ] = ByteSize(10 * 1024 * _MIB)
     image_root: Annotated[
         Path | None,
-        Field(description="folder of images that any user may request by their relative paths"),
+        Field(
+            description="folder of images that any user may request by relative path; default: none"
+        ),
     ] = None
     max_upload_bytes: Annotated[
         ByteSize, Field(gt=0, description="maximum size of one uploaded file")
@@ -109,7 +111,8 @@ class Settings(BaseSettings):
         ByteSize,
         Field(
             ge=0,
-            description="host memory for the features of one RDM or PCA; more are spilled to disk",
+            description="host memory for the features of one RDM or PCA; features beyond it are "
+            "spilled to disk",
         ),
     ] = ByteSize(1024 * _MIB)
     rdm_memory: Annotated[
@@ -122,7 +125,7 @@ class Settings(BaseSettings):
     ] = None
     fast_max_pool: Annotated[
         bool,
-        Field(description="compute max pools on a CPU row by row; off: by PyTorch, same values"),
+        Field(description="compute max pools on a CPU row by row; off: with PyTorch, same values"),
     ] = True
     skip_initialisation: Annotated[
         bool,
@@ -157,7 +160,7 @@ class Settings(BaseSettings):
         ),
     ] = True
     drain_seconds: Annotated[
-        float, Field(ge=0, description="time that running calls have to finish after SIGTERM")
+        float, Field(ge=0, description="seconds that running calls have to finish after SIGTERM")
     ] = 30.0
     log_format: Annotated[
         Literal["json", "console"],

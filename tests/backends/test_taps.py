@@ -266,7 +266,7 @@ def test_special_tokens_are_counted(architecture: str, module: str, prefix: int 
     assert taps(structure, [module], AVG)[0].output_shape == (width,)
     if prefix == 0:
         for kind in (CLS, BOTH):
-            with pytest.raises(NotExtractableError, match="have no class token; use avg_pool"):
+            with pytest.raises(NotExtractableError, match="has no class token; use avg_pool"):
                 taps(structure, [module], kind)
     else:
         assert taps(structure, [module], CLS)[0].output_shape == (width,)

@@ -114,8 +114,8 @@ def test_bfloat16_is_near_and_named(client: Client, photos: list[Path], whole: n
         ({"deterministic": True}, "batch_size must be 1 if deterministic is set .* got 2"),
         (
             {"reduction": Reduction(pool="mean", pool_axes=(1, 3))},
-            r"pool_axes must be different axes of module 'features.5', whose features of one image "
-            r"are 256 x 54 x 54 \(axes 0 to 2\), got \[1, 3\]",
+            r"`pool_axes` of module 'features.5' must be different numbers from 0 to 2 \(one "
+            r"image's features are 256 x 54 x 54\), got \[1, 3\]",
         ),
         ({"reduction": Reduction(pool="mean")}, "must be given together"),
         ({"reduction": Reduction(units=[746_496])}, "has 746,496 units"),

@@ -240,7 +240,7 @@ def test_nothing_outside_the_image_root_can_be_named(keeping: TestServer, stimul
     with grpc.insecure_channel(keeping.address) as channel, Client(keeping.address) as client:
         for path in ("../outside.png", str(outside), "link.png", "no.png"):
             with pytest.raises(
-                grpc.RpcError, match="is not an image below this server's image root"
+                grpc.RpcError, match="must be an image file below this server's image root"
             ):
                 extract_by_hand(channel, pb.Image(name="x", server_path=path))
         with pytest.raises(errors.InvalidRequestError, match=r"no folder '\.\.'"):
@@ -273,7 +273,9 @@ def test_without_an_image_root_the_error_names_the_option(client: Client) -> Non
 def test_an_image_that_is_not_kept_is_named(keeping: TestServer, digest: bytes) -> None:
     with (
         grpc.insecure_channel(keeping.address) as channel,
-        pytest.raises(grpc.RpcError, match=r"image 0 \('cat'\).*not cached here any more") as error,
+        pytest.raises(
+            grpc.RpcError, match=r"image 0 \('cat'\).*no longer cached on this server"
+        ) as error,
     ):
         extract_by_hand(channel, pb.Image(name="cat", kept_sha256=digest))
     assert error.value.code() is grpc.StatusCode.NOT_FOUND

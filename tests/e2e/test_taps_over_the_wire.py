@@ -55,9 +55,9 @@ def test_tokens_through_a_server(stock: StockCaller, photos: list[Path]) -> None
     ("model", "module", "sentence"),
     [
         ("torchvision/resnet18", "layer4", r"this one outputs \[512, 7, 7\]"),
-        ("timm/mixer_s32_224", "blocks.0", "have no class token; use avg_pool"),
-        ("timm/vit_little_patch16_reg4_gap_256", "blocks.0", "have no class token; use avg_pool"),
-        ("ssl/dino-xcit-small-12-p16", "blocks.0", "have no class token; use avg_pool"),
+        ("timm/mixer_s32_224", "blocks.0", "has no class token; use avg_pool"),
+        ("timm/vit_little_patch16_reg4_gap_256", "blocks.0", "has no class token; use avg_pool"),
+        ("ssl/dino-xcit-small-12-p16", "blocks.0", "has no class token; use avg_pool"),
         ("timm/swin_tiny_patch4_window7_224", "norm", r"this one outputs \[7, 7, 768\]"),
     ],
 )

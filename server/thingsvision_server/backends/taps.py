@@ -118,9 +118,10 @@ def taps(
 def _check_one_modality(found: Sequence[Tap]) -> None:
     by_modality = {tap.modality: tap.name for tap in found}
     if len(by_modality) > 1:
-        seen = ", ".join(f"{name!r} sees {kind}s" for kind, name in by_modality.items())
+        seen = ", ".join(f"{name!r} takes {kind}s" for kind, name in by_modality.items())
         sentence = (
-            f"`modules` must all see images or all see texts, got: {seen}; request each apart"
+            f"`modules` must all take images or all take texts, got: {seen}; request them "
+            "separately"
         )
         raise InvalidRequestError(sentence, field="modules")
 
@@ -190,7 +191,7 @@ def _with_tokens(tap: Tap, module: ModuleInfo, tokens: TokenExtraction) -> Tap:
     if not module.has_class_token and tokens is not TokenExtraction.AVG_POOL:
         raise _not_extractable(
             tap.name,
-            f"its tokens {shape} have no class token; use {TokenExtraction.AVG_POOL.value}",
+            f"its token sequence {shape} has no class token; use {TokenExtraction.AVG_POOL.value}",
         )
     return replace(tap, tokens=tokens, prefix_tokens=module.prefix_tokens)
 

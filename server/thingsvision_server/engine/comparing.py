@@ -49,7 +49,7 @@ class Comparer:
             raise ExhaustedError(
                 f"{column_count} RDM(s) of {image_count:,} images need {needed:,} bytes; this "
                 f"server has {self._limits.rdm_bytes:,} bytes for RDMs, enough for at "
-                f"most {most:,} images",
+                f"most {most:,} images. Use fewer, or start the server with a larger --rdm-memory",
                 field="image",
             )
 

@@ -106,9 +106,8 @@ def _check_names(found: Sequence[Tap]) -> None:
     for tap in found:
         if tap.name == _NAMES_COLUMN:
             raise NotExtractableError(
-                f"module {tap.name!r} is called as the column of image names in a reply; ask for "
-                f"its call in a pass, {f'{tap.name}@t={tap.calls[-1]}'!r}, or rename it in your "
-                "network",
+                f"module {tap.name!r} has the same name as the reply's column of image names; "
+                f"request it as {f'{tap.name}@t={tap.calls[-1]}'!r}, or rename it in your network",
                 field="modules",
                 subject=tap.name,
             )

@@ -67,8 +67,8 @@ class Reduction:
         wrong = [axis for axis in self.pool_axes if axis >= len(shape)]
         if wrong or len(set(self.pool_axes)) < len(self.pool_axes):
             raise InvalidRequestError(
-                f"pool_axes must be different axes of module {module!r}, whose features of one "
-                f"image are {format_shape(shape)} (axes 0 to {len(shape) - 1}), got "
+                f"`pool_axes` of module {module!r} must be different numbers from 0 to "
+                f"{len(shape) - 1} (one image's features are {format_shape(shape)}), got "
                 f"{list(self.pool_axes)}",
                 field="reduction.pool_axes",
                 subject=module,

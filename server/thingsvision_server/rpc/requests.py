@@ -22,7 +22,7 @@ def check_model_metadata(context: grpc.aio.ServicerContext[Any, Any], spec: pb.M
     wanted = model_id(spec)
     if routed_by not in (None, wanted):
         raise InvalidRequestError(
-            f"the metadata {METADATA_KEY} must be {wanted!r}, which the message asks for, "
+            f"the metadata `{METADATA_KEY}` must be {wanted!r}, the model in the message, "
             f"got {routed_by!r}",
             field=METADATA_KEY,
             subject=str(routed_by),

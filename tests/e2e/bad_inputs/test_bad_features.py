@@ -85,7 +85,7 @@ FEATURES: dict[str, tuple[Callable[[], list[Any]], tuple[str, ...]]] = {
                 )
             )
         ),
-        ("'x'", "the same name"),
+        ("'x'", "different names"),
     ),
     "no rows": (lambda: compared(ipc(table(x=vectors(PAIRS)).slice(0, 0))), ("at least one row",)),
     "no frames": (lambda: compared(), ("Arrow",)),

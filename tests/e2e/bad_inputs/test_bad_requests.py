@@ -201,7 +201,7 @@ EXTRACTIONS: dict[str, Bad] = {
         lambda: [pb.ExtractRequest(header=pb.ExtractHeader(modules=["features"]))],
         INVALID,
         "InvalidRequestError",
-        ("must have a source",),
+        ("must have a `source`",),
     ),
     "no weights here": Bad(
         lambda: [extraction("features", model=spec(pretrained_tag="IMAGENET1K_V1"))],

@@ -143,7 +143,7 @@ def test_the_same_call_finds_the_existing_pca(client: Client, folder: Path, fitt
 @pytest.mark.parametrize(
     ("options", "images", "sentence"),
     [
-        ({"components": 4}, slice(None), "its components are 5, and 4 here"),
+        ({"components": 4}, slice(None), "its components are 5, not 4"),
         ({"modules": "features.5"}, slice(None), "its modules are .*, and .'features.5'. here"),
         ({}, slice(1, None), r"its images are 30 with SHA-256 \w+, and 29 with SHA-256"),
     ],
@@ -203,7 +203,7 @@ def test_other_features_are_refused_with_both_values(
     for method in (client.extract, client.rdm):
         with pytest.raises(errors.PCAMismatchError, match=sentence) as caught:
             method(**chosen)
-        assert f"PCA '{NAME}' ({fitted.sha256}) was fitted on other features" in str(caught.value)
+        assert f"PCA '{NAME}' ({fitted.sha256}) does not fit these features" in str(caught.value)
 
 
 def test_tensors_are_other_features(client: Client, fitted: PCA) -> None:

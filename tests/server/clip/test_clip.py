@@ -170,7 +170,7 @@ def test_images_and_texts_are_asked_for_one_by_one(
     model, images = "custom/clip/ViT-B-32@random:0", [("a", encoded(pictures[0]))]
     with pytest.raises(InvalidRequestError) as both:
         client.extract(model, images, ["visual", "text"])
-    assert "'visual' sees images, 'text' sees texts; request each apart" in str(both.value)
+    assert "'visual' takes images, 'text' takes texts; request them separately" in str(both.value)
     with pytest.raises(ImageError, match=r"'a'. is an encoded image; .* take a text"):
         client.extract(model, images, "text")
     with pytest.raises(ImageError, match=r"'a cat'. is a text; .* take an encoded image"):

@@ -138,7 +138,7 @@ def test_a_module_called_image_is_refused_with_the_name_that_works(
         node.output[:] = [called.get(name, name) for name in node.output]
     onnx.save(program, tmp_path / "renamed.onnx")
     model = client.upload_model(tmp_path / "renamed.onnx", DECLARED)
-    sentence = "'image' is called as the column of image names .* 'image@t=0'"
+    sentence = "'image' has the same name as .* column of image names.* 'image@t=0'"
     for call in (client.extract, client.rdm):
         with pytest.raises(NotExtractableError, match=sentence):
             call(model, photos, ["body", "image"])

@@ -174,7 +174,7 @@ def _unique(taps: Sequence[Tap]) -> list[Tap]:
 def _rows(tap: Tap, output: Any, image_count: int) -> Rows:
     expected = (image_count, *tap.call_shape)
     if output.shape != expected:
-        raise RuntimeError(f"module {tap.name!r} gave {output.shape} instead of {expected}")
+        raise RuntimeError(f"module {tap.name!r} returned {output.shape} instead of {expected}")
     parts = tap.reduce(output)
     rows = np.concatenate(parts, -1) if len(parts) > 1 else parts[0]
     return np.ascontiguousarray(rows, np.float32).reshape(image_count, *tap.output_shape)

@@ -92,8 +92,8 @@ class ChildProcess:
     def _unusable(self, reason: str) -> PreconditionError:
         return PreconditionError(
             f"TensorFlow can't be used with the interpreter {self.python}: {reason}. Install "
-            "tensorflow there, or start the server with --tensorflow-python and the interpreter of "
-            "an environment that has it"
+            "tensorflow there, or start the server with --tensorflow-python set to the "
+            "interpreter of an environment that has it"
         )
 
     @property

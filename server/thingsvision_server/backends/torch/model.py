@@ -52,7 +52,7 @@ class _TapHook:
         expected = [len(self.rows), *self.tap.call_shape]
         if list(tensor.shape) != expected:
             found = list(tensor.shape)
-            raise RuntimeError(f"module {self.tap.name!r} gave {found} instead of {expected}")
+            raise RuntimeError(f"module {self.tap.name!r} returned {found} instead of {expected}")
         rows = self.rows[:, place] if self.tap.is_stacked else self.rows
         parts = self.tap.reduce(tensor)
         for target, part in zip(rows.chunk(len(parts), dim=-1), parts, strict=True):

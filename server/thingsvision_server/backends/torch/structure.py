@@ -106,7 +106,8 @@ def _shape_of(output: Any) -> _Output:
         return tuple(tensor.shape), tensor.dtype
     kind, names = type(tensor).__name__, ", ".join(_names_in(tensor))
     if names:
-        return f"its output is a {kind} of {names}; take a module inside it that gives one of them"
+        advice = "request a module inside it that outputs one of them"
+        return f"its output is a {kind} of {names}; {advice}"
     return f"its output is a {kind}, not a tensor"
 
 

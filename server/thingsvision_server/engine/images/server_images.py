@@ -49,7 +49,7 @@ class ServerImages:
         """
         root, start = self._root(), self._resolve_path(folder)
         if start is None or not start.is_dir():
-            sentence = f"the image root has no folder {folder!r}"
+            sentence = f"this server's image root has no folder {folder!r}"
             raise InvalidRequestError(sentence, field="folder", subject=folder)
         found = (Path(where, name) for where, _, names in os.walk(start) for name in names)
         images = [path for path in found if self._is_shown(path, root)]
@@ -65,8 +65,8 @@ class ServerImages:
         content = self.store.read(item.sha256)
         if content is None:
             raise UnknownImageError(
-                f"image {item.index} ({item.name!r}), SHA-256 {item.sha256.hex()}, is not cached "
-                "here any more; send the file",
+                f"image {item.index} ({item.name!r}), SHA-256 {item.sha256.hex()}, is no longer "
+                "cached on this server; send the file",
                 field=f"image[{item.index}]",
                 subject=item.name,
             )
@@ -75,7 +75,7 @@ class ServerImages:
     def _find_file(self, item: ServerImage) -> Path:
         path = self._resolve_path(item.path)
         if path is None or path.suffix.lower() not in SUFFIXES or not path.is_file():
-            fault = f"is not an image below this server's image root: {item.path!r}"
+            fault = f"must be an image file below this server's image root, got {item.path!r}"
             raise image_error(item, fault)
         return path
 

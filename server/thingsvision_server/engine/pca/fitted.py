@@ -131,7 +131,7 @@ class PCARecord:
         """Raise PCAMismatchError if the PCA was fitted on other features."""
         if mismatches := self.description.mismatches(facts, shapes):
             raise PCAMismatchError(
-                f"{self} was fitted on other features than these: {'; '.join(mismatches)}",
+                f"{self} does not fit these features: {'; '.join(mismatches)}",
                 field="reduction.pca",
                 subject=self.description.name or self.sha256,
             )

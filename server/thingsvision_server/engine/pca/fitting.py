@@ -29,7 +29,8 @@ class Fitter:
             if not 1 <= self._component_count <= column.value_count:
                 raise InvalidRequestError(
                     f"a PCA of module {column.name!r} must have 1 to {column.value_count:,} "
-                    f"components (the values of its features), got {self._component_count:,}",
+                    f"components (the values of one image's features), got "
+                    f"{self._component_count:,}",
                     field="component_count",
                     subject=column.name,
                 )
@@ -76,7 +77,7 @@ class Fitter:
         if count > spool.row_count - 1:
             raise InvalidRequestError(
                 f"a PCA of {spool.row_count:,} images must have at most {spool.row_count - 1:,} "
-                f"components (one less than images), got {count:,}",
+                f"components (one fewer than images), got {count:,}",
                 field="component_count",
             )
         tracker = ProgressTracker(len(spool.columns))
@@ -101,9 +102,9 @@ class Fitter:
         )
         if len(found.axes) < count:
             raise InvalidRequestError(
-                f"features of module {column!r} vary over these {spool.row_count:,} images in "
-                f"{len(found.axes):,} directions only, so a PCA must have at most so many "
-                f"components, got {count:,}",
+                f"a PCA of module {column!r} must have at most {len(found.axes):,} components, got "
+                f"{count:,}: over these {spool.row_count:,} images, its features vary in only "
+                f"{len(found.axes):,} directions",
                 field="component_count",
                 subject=column,
             )

@@ -102,8 +102,8 @@ class PCAStore:
                 continue
             if differences := _differences(stored, description):
                 raise InvalidRequestError(
-                    f"{record} exists for the same features: {'; '.join(differences)}. Choose "
-                    "another name, or delete it",
+                    f"{record} already exists for the same features: {'; '.join(differences)}. "
+                    "Choose another name, or delete it",
                     field="name",
                     subject=name,
                 )
@@ -232,7 +232,7 @@ def _differences(stored: PCADescription, new: PCADescription) -> list[str]:
         pairs["images"] = (_images(stored), _images(new))
     for what, (old, asked) in pairs.items():
         if old != asked:
-            found.append(f"its {what} are {old}, and {asked} here")
+            found.append(f"its {what} are {old}, not {asked}")
     return found
 
 

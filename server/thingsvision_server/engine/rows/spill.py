@@ -40,7 +40,7 @@ class SpillFile:
                 raise
             raise StorageError(
                 f"{self._directory} has no room for {array.nbytes} more bytes of features "
-                f"({offset} bytes are spilled there)",
+                f"({offset} bytes are spilled there); start the server with another --spill-dir",
                 subject=str(self._directory),
             ) from error
         return offset

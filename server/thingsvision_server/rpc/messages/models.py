@@ -43,7 +43,7 @@ def model_key(spec: pb.ModelSpec) -> ModelKey:
     """Return the model that a message names; raise if it has no source or name."""
     for field in ("source", "name"):
         if not getattr(spec, field):
-            raise InvalidRequestError(f"the model must have a {field}", field=f"model.{field}")
+            raise InvalidRequestError(f"the model must have a `{field}`", field=f"model.{field}")
     weights: Weights = Pretrained(spec.pretrained_tag)
     if spec.WhichOneof("weights") == "weights_sha256":
         weights = Uploaded(spec.weights_sha256)

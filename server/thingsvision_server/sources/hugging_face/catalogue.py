@@ -1,4 +1,4 @@
-"""What the library `transformers` says of the checkpoints on this server: networks and inputs."""
+"""Describes the networks and inputs of this server's checkpoints of the library `transformers`."""
 
 from __future__ import annotations
 

@@ -49,6 +49,6 @@ def exclude_untrained(structure: Structure, missing: Collection[str]) -> Structu
         if all(call.reason for call in module.calls) or not (inside or after):
             return ""
         listed = ", ".join(sorted(missing)[:_LISTED])
-        return f"the checkpoint has no weights for it or for what it follows ({listed})"
+        return f"the checkpoint has no weights for it or for modules before it ({listed})"
 
     return not_extractable(structure, reason_of)

@@ -33,7 +33,9 @@ class TextTokenizer:
 
     def transform(self, called: str) -> InputTransform:
         """Return the transform of texts; applying it raises the errors of opening the tokenizer."""
-        description = f"{self._length} token ids of {called} and their mask; no text is cut"
+        description = (
+            f"{self._length} token ids of {called} and their mask; texts are never truncated"
+        )
         return text_transform(self.tokenize, description, (len(TOKENIZED), self._length))
 
     def tokenize(self, text: str) -> torch.Tensor:

@@ -121,7 +121,8 @@ def _as_exported(info: ModuleInfo, module: nn.Module) -> ModuleInfo:
     if not _has_several_outputs(module):
         return info
     reason = (
-        "it has several outputs, and a program does not keep their order; use a module inside it"
+        "it has several outputs, and a program does not keep their order; request a module inside "
+        "it"
     )
     calls = tuple(replace(call, reason=reason) for call in info.calls)
     return replace(info, calls=calls, reason=reason)

@@ -248,4 +248,4 @@ def image_size(program: Mapping[str, Any]) -> tuple[tuple[int, int | None], tupl
 
 
 def _refusal(called: str, why: str) -> InvalidWeightsError:
-    return InvalidWeightsError(f"{called} is refused: {why}", subject=called)
+    return InvalidWeightsError(f"{called} is rejected: {why}", subject=called)

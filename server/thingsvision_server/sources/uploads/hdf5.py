@@ -51,7 +51,7 @@ def _arrays(group: Any, called: str) -> Iterator[str]:
 
 def _link_error(called: str, place: str, what: str) -> InvalidWeightsError:
     return InvalidWeightsError(
-        f"{called} is refused: {place!r} in it {what}; save all weights in one file "
+        f"{called} is rejected: {place!r} in it {what}; save all weights in one file "
         "(model.save_weights('NAME.weights.h5'))",
         subject=place,
     )

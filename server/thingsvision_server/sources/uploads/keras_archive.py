@@ -118,7 +118,7 @@ def _invalid(called: str, why: str) -> InvalidWeightsError:
 
 def _refusal(called: str, place: str, why: str) -> InvalidWeightsError:
     return InvalidWeightsError(
-        f"{called} is refused: {why}, and the server never runs users' code. Build the network "
+        f"{called} is rejected: {why}, and the server never runs users' code. Build the network "
         "from Keras' own layers and save it again, or upload only its weights (.weights.h5)",
         subject=place,
     )

@@ -162,4 +162,4 @@ def _invalid(called: str, why: str) -> InvalidWeightsError:
 
 
 def _refusal(called: str, why: str) -> InvalidWeightsError:
-    return InvalidWeightsError(f"{called} is refused: {why}")
+    return InvalidWeightsError(f"{called} is rejected: {why}")

@@ -55,7 +55,9 @@ def read_record(folder: Path, sha256: str, *, field: str) -> UploadRecord:
     """Return the record of a file; raise UnknownWeightsError if there is no such file."""
     record = find_record(folder, sha256)
     if record is None:
-        sentence = f"no uploaded file has the SHA-256 {sha256!r}; list the uploads, or upload it"
+        sentence = (
+            f"no uploaded file has the SHA-256 {sha256!r}; upload the file, or list the uploads"
+        )
         raise UnknownWeightsError(sentence, field=field, subject=sha256)
     return record
 

@@ -83,7 +83,7 @@ class Upload:
                 return
             size = self.announced.size_bytes
             if self.received_bytes + len(chunk) > size:
-                sentence = f"the file must have the {size:,} bytes of size_bytes, got more"
+                sentence = f"the file must have `size_bytes` = {size:,} bytes, got more"
                 raise InvalidRequestError(sentence, field="chunk")
             self._append(chunk)
             self.digest.update(chunk)
@@ -97,7 +97,10 @@ class Upload:
         except OSError as error:
             if error.errno not in _FULL_DISK:
                 raise
-            sentence = f"no space in {self.target.parent} for {self.announced.size_bytes:,} bytes"
+            sentence = (
+                f"no room in {self.target.parent} for an upload of {self.announced.size_bytes:,} "
+                "bytes"
+            )
             raise StorageError(sentence, field="chunk") from error
 
     def finish(self) -> UploadRecord:
@@ -112,8 +115,8 @@ class Upload:
             raise InvalidRequestError(sentence, field="chunk")
         if self.digest.hexdigest() != announced.sha256:
             sentence = (
-                f"the received bytes have the SHA-256 {self.digest.hexdigest()}, not the one "
-                "announced, and are deleted: send the file again"
+                f"the received bytes must have the SHA-256 {announced.sha256}, got "
+                f"{self.digest.hexdigest()}; they were deleted: send the file again"
             )
             raise ChecksumError(sentence, field="sha256", subject=announced.sha256)
         path = Path(self.file.name)
@@ -239,7 +242,7 @@ class UploadStore:
             used_bytes = self._total_bytes()
             if used_bytes + size_bytes > self._quota_bytes:
                 raise StorageError(
-                    f"no space for {size_bytes:,} bytes: uploads use {used_bytes:,} of "
+                    f"no room for {size_bytes:,} bytes: uploads use {used_bytes:,} of "
                     f"this server's quota of {self._quota_bytes:,} bytes. Delete some (`uploads` "
                     "lists them, `delete-upload` deletes one), or start the server with a larger "
                     "--upload-quota",

@@ -106,7 +106,7 @@ def flatten(network: Any) -> FlatNetwork:
             "it is not a functional or sequential network, so its layers have no order"
         )
     if len(graph.inputs) != 1:
-        raise ValueError(f"it must have one input, the image, but has {len(graph.inputs)}")
+        raise ValueError(f"it must have one input, the image, got {len(graph.inputs)}")
     flattened = FlatNetwork(network)
     whole = flattened.modules[()] = Module((), network)
     outputs = _flatten(flattened, graph, (flattened.input,), ())

@@ -54,7 +54,9 @@ def _call(call: Output) -> dict[str, Any]:
     reason = ""
     if call.names:
         names = ", ".join(call.names)
-        reason = f"its output is a dict of {names}; take a module inside it that gives one of them"
+        reason = (
+            f"its output is a dict of {names}; request a module inside it that outputs one of them"
+        )
     elif not dtype.startswith(("float", "bfloat")):
         reason = f"its output is of type {dtype}, not floating point"
     elif not shape or shape[0] is not None:

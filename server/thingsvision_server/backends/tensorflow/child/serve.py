@@ -137,7 +137,7 @@ def _run(request: Message, memory: Any, resident: ResidentNetwork, batch: Any) -
 def _copy(tensor: Any, target: Any, module: str) -> None:
     if tuple(tensor.shape) != target.shape:
         found, expected = list(tensor.shape), list(target.shape)
-        raise RuntimeError(f"module {module!r} output {found} instead of {expected}")
+        raise RuntimeError(f"module {module!r} returned {found} instead of {expected}")
     np.copyto(target, tensor.numpy(), casting="unsafe")
 
 

@@ -40,7 +40,7 @@ class TextTokenizer:
         """Return the transform of texts; applying it may raise WeightsMissingError."""
         length = self._variant.context_length
         origin = self._variant.text.get("hf_tokenizer_name") or "CLIP's own byte pairs"
-        description = f"{length} token ids of {origin}; longer texts are refused"
+        description = f"{length} token ids of {origin}; longer texts are rejected"
         return text_transform(self.tokenize, description, (length,))
 
     def tokenize(self, text: str) -> torch.Tensor:
