@@ -154,7 +154,7 @@ class Gives(nn.Module):
 def test_what_gives_named_values_names_them(arrange: Any, kind: str) -> None:
     network = Gives(arrange)
     structure = describe(network, {IMAGE: Tower(network, InputSpec((3, 8, 8)))})
-    sentence = rf"its output is a {kind} of tokens, pooled; take a module inside it"
+    sentence = rf"its output is a {kind} of tokens, pooled; request a module inside it"
     with pytest.raises(ServerNotExtractableError, match=sentence):
         taps(structure, [""])
     assert taps(structure, ["body"])[0].call_shape == (4, 6, 6)
