@@ -279,7 +279,9 @@ def test_reductions_name_a_pca_by_a_text() -> None:
 
 def test_more_components_than_directions_are_refused(client: Client) -> None:
     images = np.repeat(np.random.default_rng(0).random((3, 3, 64, 64), np.float32), 2, axis=0)
-    with pytest.raises(errors.InvalidRequestError, match="over these 6 images, .* in only 2 directions"):
+    with pytest.raises(
+        errors.InvalidRequestError, match=r"over these 6 images, .* in only 2 directions"
+    ):
         client.fit_pca(MODEL, images, MODULE, components=3, deterministic=True)
 
 
