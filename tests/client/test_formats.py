@@ -300,7 +300,7 @@ def test_a_writer_takes_exactly_the_announced_number_of_rows(name: str, tmp_path
         attempt([FLAT[:2, :4]])
     with pytest.raises(InvalidRequestError, match=r"\(5,\), float32; .* \(2, 5\), float64"):
         attempt([FLAT[:2].astype("float64")])
-    with pytest.raises(InvalidRequestError, match="must be 1 arrays, one per column; got 2"):
+    with pytest.raises(InvalidRequestError, match="must be 1 arrays, one per column, got 2"):
         attempt([FLAT[:2], FLAT[:2]])
     assert list(tmp_path.iterdir()) == []
 

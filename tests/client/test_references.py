@@ -202,12 +202,14 @@ def test_other_correlations_are_rsatoolboxs(rdms: RDMs) -> None:
 
 def test_too_few_samples_or_images_are_refused(rdms: RDMs) -> None:
     rdm = random_rdm(1)
-    with pytest.raises(InvalidRequestError, match=r"bootstrap must be at least 40 .* 95%, got 39"):
+    with pytest.raises(
+        InvalidRequestError, match=r"`bootstrap` must be at least 40 .* 95%, got 39"
+    ):
         compare_rdms(rdms, rdm, bootstrap=39)
     with pytest.raises(InvalidRequestError, match="must be at least 200"):
         compare_rdms(rdms, rdm, bootstrap=100, confidence=0.99)
     assert np.isfinite(compare_rdms(rdms, rdm, bootstrap=40).scores[0].low)  # type: ignore[arg-type]
-    with pytest.raises(InvalidRequestError, match=r"confidence must be between 0 and 1, got 95"):
+    with pytest.raises(InvalidRequestError, match=r"`confidence` must be between 0 and 1, got 95"):
         compare_rdms(rdms, rdm, confidence=95)
 
 

@@ -109,7 +109,7 @@ def test_mat_has_a_file_per_piece_with_its_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize("n_splits", [0, -1, 24])
 def test_no_piece_is_empty(n_splits: int, tmp_path: Path) -> None:
     with pytest.raises(
-        InvalidRequestError, match=f"n_splits must be from 1 to 23, .* got {n_splits}"
+        InvalidRequestError, match=f"`n_splits` must be from 1 to 23, .* got {n_splits}"
     ):
         split_features(FLAT, tmp_path, "npy", n_splits)
     assert files(tmp_path) == []

@@ -135,7 +135,9 @@ def test_a_failure_leaves_the_old_file(tmp_path: Path) -> None:
 
 def test_wrong_requests_name_the_valid_ones(tmp_path: Path) -> None:
     every = "npy, npz, hdf5, mat, txt, pt, parquet"
-    with pytest.raises(InvalidRequestError, match=f"file_format must be one of {every}; got 'h5'"):
+    with pytest.raises(
+        InvalidRequestError, match=f"`file_format` must be one of {every}, got 'h5'"
+    ):
         save_features(ARRAY, tmp_path, "h5")
     several = r"one array, got 2: .*\(npz, hdf5, mat, pt, parquet\)"
     for call in (

@@ -129,7 +129,7 @@ def test_other_inputs_than_images_of_224_are_named(said: Outcome, same: Any) -> 
 
 def test_what_takes_one_image_at_a_time_works_with_a_warning(said: Outcome, same: Any) -> None:
     ((warning, place),) = said["one"].items()
-    assert warning.startswith("One takes one image at a time on the server")
+    assert warning.startswith("One runs one image at a time on the server")
     assert place.endswith("torch_script.py")
     same("one")
 

@@ -248,7 +248,7 @@ def test_references_of_other_images_are_refused_before_anything_is_sent(
     model = Model("torchvision", "squeezenet1_0", "random:0")
     with pytest.raises(InvalidRequestError, match=f"has 92 images, but there are {len(photos)}"):
         rsa(images, np.zeros((92, 92)), model, "features.3", client=client, bootstrap=0)
-    with pytest.raises(InvalidRequestError, match="correlation must be one of pearson, spear"):
+    with pytest.raises(InvalidRequestError, match="`correlation` must be one of pearson, spear"):
         rsa(images, np.zeros((5, 5)), model, "features.3", client=client, correlation="r2")
     assert not sent
 

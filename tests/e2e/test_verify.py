@@ -275,7 +275,7 @@ def test_inputs_that_are_not_in_files_cannot_be_checked(
     options = ExtractOptions(batch_size=BATCH)
     task = Task(SQUEEZENET, MODULES, partial(queue_images, inputs), options)
     path = extract_to_file(client, task, tmp_path, file_format="npz")
-    with pytest.raises(errors.InvalidRequestError, match="arrays that were inputs already"):
+    with pytest.raises(errors.InvalidRequestError, match="arrays of model inputs"):
         check(path)
     with pytest.raises(errors.InvalidRequestError, match=r"features\.npy\.json"):
         check(tmp_path / "features.npy")

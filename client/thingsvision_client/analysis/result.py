@@ -89,8 +89,8 @@ class RSAResult:
             if (score.reference, score.module) == (reference, module):
                 return score
         raise InvalidRequestError(
-            f"There is no score of module {module!r} with reference {reference!r}; modules are "
-            f"{', '.join(self.modules)}, references are {', '.join(self.references)}."
+            f"There is no score of module {module!r} with reference {reference!r}; modules: "
+            f"{', '.join(self.modules)}, references: {', '.join(self.references)}."
         )
 
     def to_records(self) -> list[dict[str, Any]]:

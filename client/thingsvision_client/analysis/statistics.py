@@ -49,12 +49,14 @@ class Bootstrap:
 
     def __post_init__(self) -> None:
         if not 0 < self.confidence < 1:
-            raise InvalidRequestError(f"confidence must be between 0 and 1, got {self.confidence}.")
+            raise InvalidRequestError(
+                f"`confidence` must be between 0 and 1, got {self.confidence}."
+            )
         if not 0 <= self.seed < 2**32:
-            raise InvalidRequestError(f"seed must be from 0 to 2**32 - 1, got {self.seed}.")
+            raise InvalidRequestError(f"`seed` must be from 0 to 2**32 - 1, got {self.seed}.")
         if self.samples < self.min_samples:
             raise InvalidRequestError(
-                f"bootstrap must be at least {self.min_samples} for an interval of "
+                f"`bootstrap` must be at least {self.min_samples} for an interval of "
                 f"{self.confidence:.0%}, got {self.samples}."
             )
 
@@ -71,7 +73,7 @@ def check_comparison(name: str) -> None:
     """
     if name not in COMPARISONS:
         raise InvalidRequestError(
-            f"correlation must be one of {', '.join(COMPARISONS)}, got {name!r}."
+            f"`correlation` must be one of {', '.join(COMPARISONS)}, got {name!r}."
         )
     if name not in CORRELATIONS:
         require_rsatoolbox(f"The correlation {name!r}")

@@ -57,13 +57,13 @@ class CKA:
     def __post_init__(self) -> None:
         if self.kernel not in KERNELS:
             raise InvalidRequestError(
-                f"kernel must be one of {', '.join(KERNELS)}, got {self.kernel!r}."
+                f"`kernel` must be one of {', '.join(KERNELS)}, got {self.kernel!r}."
             )
         if self.sigma is not None and not self.sigma > 0:
-            raise InvalidRequestError(f"sigma must be greater than 0 or None, got {self.sigma}.")
+            raise InvalidRequestError(f"`sigma` must be greater than 0 or None, got {self.sigma}.")
         if self.m < _MIN_IMAGES[self.unbiased]:
             raise InvalidRequestError(
-                f"m must be at least {_MIN_IMAGES[self.unbiased]} images, got {self.m}."
+                f"`m` must be at least {_MIN_IMAGES[self.unbiased]} images, got {self.m}."
             )
 
     def compare(self, X: npt.ArrayLike, Y: npt.ArrayLike) -> float:  # noqa: N803
@@ -148,7 +148,9 @@ def get_cka(
 
     """
     if backend not in BACKENDS:
-        raise InvalidRequestError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}.")
+        raise InvalidRequestError(
+            f"`backend` must be one of {', '.join(BACKENDS)}, got {backend!r}."
+        )
     return CKA(m, kernel=kernel, unbiased=unbiased, sigma=sigma)
 
 

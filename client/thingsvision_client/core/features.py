@@ -109,7 +109,7 @@ def compress_features(
     """
     if not 0 < retained_var <= 1:
         raise InvalidRequestError(
-            f"retained_var must be above 0 and at most 1, got {retained_var}."
+            f"`retained_var` must be above 0 and at most 1, got {retained_var}."
         )
     features = _rows(X)
     centred = features - features.mean(axis=0, dtype=np.float64)

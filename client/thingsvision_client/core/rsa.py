@@ -55,7 +55,7 @@ def compute_rdm(
 
     """
     if method not in METRICS:
-        raise InvalidRequestError(f"method must be one of {', '.join(METRICS)}, got {method!r}.")
+        raise InvalidRequestError(f"`method` must be one of {', '.join(METRICS)}, got {method!r}.")
     x = np.asarray(X, dtype=np.float64)
     if x.ndim != 2 or 0 in x.shape:
         raise InvalidRequestError(
@@ -128,7 +128,7 @@ def correlate(first: Float64Array, second: Float64Array, correlation: str = "pea
     """
     if correlation not in CORRELATIONS:
         raise InvalidRequestError(
-            f"correlation must be one of {', '.join(CORRELATIONS)}, got {correlation!r}."
+            f"`correlation` must be one of {', '.join(CORRELATIONS)}, got {correlation!r}."
         )
     if correlation == "spearman":
         first, second = _ranks(first), _ranks(second)

@@ -74,7 +74,7 @@ def check_format(path: Path) -> str:
     valid = FigureCanvasBase.get_supported_filetypes()
     if ending not in valid:
         raise InvalidRequestError(
-            f"The ending of a figure must be one of {', '.join(sorted(valid))}; got {path.name!r}."
+            f"The ending of a figure must be one of {', '.join(sorted(valid))}, got {path.name!r}."
         )
     return ending
 
@@ -86,7 +86,7 @@ def check_colormap(name: str) -> None:
     if name not in colormaps:
         near = get_close_matches(name, list(colormaps)) or ["cividis", "viridis", "magma"]
         raise InvalidRequestError(
-            f"colormap must be one of matplotlib's, such as {', '.join(near)}; got {name!r}."
+            f"`colormap` must be one of matplotlib's, such as {', '.join(near)}, got {name!r}."
         )
 
 

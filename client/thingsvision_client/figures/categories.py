@@ -39,14 +39,14 @@ def category_labels(
     if isinstance(categories, str):
         if categories != FOLDERS:
             raise InvalidRequestError(
-                f"categories must be a label per image, {FOLDERS!r} or None, got {categories!r}."
+                f"`categories` must be a label per image, {FOLDERS!r} or None, got {categories!r}."
             )
         labels = [PurePath(image).parent.name for image in images or ()]
     else:
         labels = [str(label) for label in categories]
     if len(labels) != count:
         raise InvalidRequestError(
-            f"categories must have a label per image ({count}), got {len(labels)}."
+            f"`categories` must have a label per image ({count}), got {len(labels)}."
         )
     return labels if len(set(labels)) > 1 else None
 

@@ -160,7 +160,7 @@ def _names(
         raise InvalidRequestError("RDMs must have the same images in the same order.")
     names = list(map(str, images)) if images is not None else next(iter(known), None)
     if names is not None and len(names) != count:
-        raise InvalidRequestError(f"images must have a name per row ({count}), got {len(names)}.")
+        raise InvalidRequestError(f"`images` must have a name per row ({count}), got {len(names)}.")
     return names
 
 
@@ -187,7 +187,7 @@ def _units(units: str | None, metric: str | None, scale: str) -> str:
 
 def _panels(values: dict[str, Float64Array], scale: str) -> list[Panel]:
     if scale not in _SCALES:
-        raise InvalidRequestError(f"scale must be one of {', '.join(_SCALES)}, got {scale!r}.")
+        raise InvalidRequestError(f"`scale` must be one of {', '.join(_SCALES)}, got {scale!r}.")
     return _SCALES[scale](values)
 
 

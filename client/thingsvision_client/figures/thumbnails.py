@@ -32,7 +32,7 @@ def thumbnail_files(
         files = [Path(file) for file in thumbnails]
     if len(files) != count:
         raise InvalidRequestError(
-            f"thumbnails must have a file per image ({count}), got {len(files)}."
+            f"`thumbnails` must have a file per image ({count}), got {len(files)}."
         )
     if missing := [file for file in files if not file.is_file()]:
         raise InvalidRequestError(

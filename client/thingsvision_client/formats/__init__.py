@@ -37,5 +37,5 @@ def find_format(file_format: str) -> FileFormat:
     """Return a row of FORMATS. Raises InvalidRequestError."""
     if file_format not in FORMATS:
         valid = ", ".join(FORMATS)
-        raise InvalidRequestError(f"file_format must be one of {valid}; got {file_format!r}.")
+        raise InvalidRequestError(f"`file_format` must be one of {valid}, got {file_format!r}.")
     return FORMATS[file_format]

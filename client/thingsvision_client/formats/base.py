@@ -194,7 +194,7 @@ class FileFormat:
             raise InvalidRequestError(f"There is nothing to save: {what}.")
         if names is not None and len(names) != count:
             raise InvalidRequestError(
-                f"names must have an entry per row ({count}), got {len(names)}."
+                f"`names` must have an entry per row ({count}), got {len(names)}."
             )
         return Layout(tuple(columns), count, None if names is None else tuple(names))
 
@@ -211,7 +211,7 @@ class _CheckedWriter:
         columns = self._layout.columns
         if len(rows) != len(columns):
             raise InvalidRequestError(
-                f"There must be {len(columns)} arrays, one per column; got {len(rows)}."
+                f"There must be {len(columns)} arrays, one per column, got {len(rows)}."
             )
         for column, array in zip(columns, rows, strict=True):
             if array.shape != (len(rows[0]), *column.shape) or array.dtype != column.dtype:

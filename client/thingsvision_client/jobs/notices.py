@@ -1,4 +1,4 @@
-"""What a job tells its user besides results: lines on stderr, and how to resume after a failure."""
+"""Lines on stderr about a job, and how to resume it after a failure."""
 
 from __future__ import annotations
 

@@ -62,7 +62,9 @@ def in_folder(folder: Path, suffix: str, file_format: str, modules: Sequence[str
     Jobs of other modules, or with another suffix, may share the folder.
     """
     if suffix and file_stem(suffix) != suffix:
-        raise InvalidRequestError(f"`suffix` must be usable in a file's name, got {suffix!r}.")
+        raise InvalidRequestError(
+            f'`suffix` must be printable and without any of <>:"/\\|?*%, got {suffix!r}.'
+        )
     key = sha256(json.dumps(list(modules)).encode()).hexdigest()[:8]
     return Place(
         folder=folder,

@@ -1,4 +1,4 @@
-"""What one call asks to be extracted: the same call makes the same task."""
+"""The task of one call: model, modules, images and options; the same call makes the same task."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def _export(torch: Any, network: Any, input_shape: InputShape) -> Any:
     except _EXPORT_ERRORS:
         raise _not_exportable(network, input_shape, reason) from reason
     warnings.warn(
-        f"{type(network).__name__} takes one image at a time on the server, as torch.export can't "
+        f"{type(network).__name__} runs one image at a time on the server, as torch.export can't "
         f"make a program for any number of images: {_first_line(reason)}",
         stacklevel=5,
     )

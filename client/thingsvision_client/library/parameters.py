@@ -66,7 +66,7 @@ def weights_of(parameters: Mapping[str, Any], *, pretrained: bool, own_file: boo
             )
     if len(given) > 1:
         raise InvalidRequestError(
-            f"model_parameters must name the weights once, got {given}: give one."
+            f"`model_parameters` must name the weights once, got {given}: give one."
         )
     value = parameters[given[0]] if given else None
     if pretrained and value is not None and not isinstance(value, str):

@@ -67,7 +67,7 @@ def get_cls_mapping_imagenet(
     read = [_class(line, place) for place, line in enumerate(lines)]
     classes = dict(sorted(read))
     if not classes or list(classes) != list(range(len(read))):
-        raise InvalidRequestError(f"{path} must have one class for each number from 0 on.")
+        raise InvalidRequestError(f"{path} must have a class for each number, counting from 0.")
     if save_as_json:
         _write_json(path.with_name("imagenet_idx2class.json"), classes)
     return classes
@@ -116,12 +116,12 @@ def get_class_probabilities(
     if names is None or rows.shape != (len(names), len(classes)):
         images = "no" if names is None else len(names)
         raise InvalidRequestError(
-            f"probas must be images x classes, got shape {rows.shape}; {folder / FILE_NAMES} names "
-            f"{images} images, and {cls_file} {len(classes)} classes."
+            f"`probas` must be images x classes, got shape {rows.shape}; {folder / FILE_NAMES} "
+            f"names {images} images, and {cls_file} {len(classes)} classes."
         )
     if not 1 <= top_k <= len(classes):
         raise InvalidRequestError(
-            f"top_k must be from 1 to {len(classes)}, the number of classes; got {top_k}."
+            f"`top_k` must be from 1 to {len(classes)}, the number of classes, got {top_k}."
         )
     best = np.argsort(-rows, axis=1, kind="stable")[:, :top_k]
     found = {

@@ -87,7 +87,7 @@ def compare_models(
     references = _references(reference_rdms or {}, len(image_names(Path(root))))
     labels = [*_labels(chosen), *references]
     if len(set(labels)) < len(labels):
-        raise InvalidRequestError(f"Names of rows must differ, got {', '.join(labels)}.")
+        raise InvalidRequestError(f"Names of rows must be unique, got {', '.join(labels)}.")
     rdms: dict[Choice, Float64Array] = {}
     for name, by_module in study.by_model(chosen, Path(root), Path(out_path)):
         for module, features in by_module.items():
@@ -111,7 +111,9 @@ def _correlations(rdms: Sequence[Float64Array], correlation: str) -> Float64Arra
 def _references(rdms: Mapping[str, npt.ArrayLike], count: int) -> dict[str, Float64Array]:
     arrays = {name: np.asarray(rdm, dtype=np.float64) for name, rdm in rdms.items()}
     if wrong := {name: one.shape for name, one in arrays.items() if one.shape != (count, count)}:
-        raise InvalidRequestError(f"reference_rdms must be {count} x {count}, got shapes {wrong}.")
+        raise InvalidRequestError(
+            f"`reference_rdms` must be {count} x {count}, got shapes {wrong}."
+        )
     return arrays
 
 

@@ -31,8 +31,8 @@ def labelled_images(data_loader: Any) -> LabelledImages:
         return _of_loader(data_loader)
     if not isinstance(data_loader, Iterable) or isinstance(data_loader, (str, bytes, Mapping)):
         raise TypeError(
-            "data_loader must be what vision.load_dl returns or an iterable of (images, targets), "
-            f"got {type(data_loader)}"
+            "`data_loader` must be what vision.load_dl returns or an iterable of (images, "
+            f"targets), got {type(data_loader)}"
         )
     seen: list[Array] = []
     return LabelledImages(_note_targets(data_loader, seen), lambda: _join(seen))

@@ -74,7 +74,7 @@ class Model:
     ) -> None:
         if backend not in BACKENDS:
             raise InvalidRequestError(
-                f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}."
+                f"`backend` must be one of {', '.join(BACKENDS)}, got {backend!r}."
             )
         self.model_name = model_name
         self.pretrained = pretrained
@@ -99,7 +99,8 @@ class Model:
         """Today's extractor of this model."""
         if self.extractor.backend != backend:
             raise InvalidRequestError(
-                f"backend must be {self.extractor.backend!r} for {source}/{name}, got {backend!r}."
+                f"`backend` must be {self.extractor.backend!r} for {source}/{name}, "
+                f"got {backend!r}."
             )
         check_device(self.extractor.client, device)
 
@@ -248,7 +249,7 @@ def require_flattening(flatten_acts: bool | None) -> bool:
     """Return `flatten_acts`. Raises InvalidRequestError if it is None."""
     if flatten_acts is None:
         raise InvalidRequestError(
-            "flatten_acts must be True or False, since it has no default: True gives images x "
+            "`flatten_acts` must be True or False, since it has no default: True gives images x "
             "units (for RDMs and regression), False keeps the activations' own shape, such as "
             "channels x height x width."
         )

@@ -92,7 +92,7 @@ class Study:
         file_format = f_format.removeprefix(".")  # older scripts write .txt
         check_format(file_format, 1)
         if isinstance(img_paths, str):
-            raise InvalidRequestError(f"img_paths must be a list, such as [{img_paths!r}].")
+            raise InvalidRequestError(f"`img_paths` must be a list, such as [{img_paths!r}].")
         plan = [(self._model(choice.model_name), choice) for choice in chosen]
         asked = [
             (model, choice.model_name, module)

@@ -50,8 +50,8 @@ def upload_model(
     sent = upload(caller, method, path, declared=declared)
     if not sent.is_model:
         raise InvalidRequestError(
-            f"{str(path)!r} contains weights ({sent.format}), not a complete model; name the model "
-            f"they belong to, with the weights 'sha256:{sent.sha256}'."
+            f"{str(path)!r} contains weights ({sent.format}), not a complete model: use them with "
+            f"their model, as 'source/name@sha256:{sent.sha256}'."
         )
     return Model("own", sent.sha256)
 

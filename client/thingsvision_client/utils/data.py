@@ -164,14 +164,14 @@ class DataLoader:
     def __init__(self, dataset: Dataset, batch_size: int, backend: str) -> None:
         if not isinstance(dataset, (ImageDataset, HDF5Dataset)):
             raise TypeError(
-                f"dataset must be an ImageDataset or HDF5Dataset, got {type(dataset).__name__}; "
+                f"`dataset` must be an ImageDataset or HDF5Dataset, got {type(dataset).__name__}; "
                 "pass batches of your own dataset to extract_features directly"
             )
         if batch_size < 1:
-            raise InvalidRequestError(f"batch_size must be at least 1, got {batch_size}.")
+            raise InvalidRequestError(f"`batch_size` must be at least 1, got {batch_size}.")
         if check_backend(backend) != dataset.backend:
             raise InvalidRequestError(
-                f"backend must be {dataset.backend!r}, as in the dataset; got {backend!r}."
+                f"`backend` must be {dataset.backend!r}, as in the dataset, got {backend!r}."
             )
         self.dataset = dataset
         self.batch_size = batch_size

@@ -41,7 +41,7 @@ def tensor2slices(PATH: str | Path, file_name: str, features: Array) -> None:  #
     array = savable_array(features, FEATURES)
     if array.ndim < 3:
         raise InvalidRequestError(
-            f"features must have at least three dimensions, got shape {array.shape}: use "
+            f"`features` must have at least three dimensions, got shape {array.shape}: use "
             "save_features to write a matrix as txt."
         )
     path = Path(PATH) / file_name

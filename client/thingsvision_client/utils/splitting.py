@@ -25,7 +25,7 @@ def stops_of(count: int, n_splits: int) -> list[int]:
     """
     if not 1 <= n_splits <= count:
         raise InvalidRequestError(
-            f"n_splits must be from 1 to {count}, the number of images; got {n_splits}."
+            f"`n_splits` must be from 1 to {count}, the number of images, got {n_splits}."
         )
     size, more = divmod(count, n_splits)
     return [number * size + min(number, more) for number in range(1, n_splits + 1)]

@@ -32,7 +32,7 @@ def as_transforms(transforms: Any) -> ServerTransforms:
     """Return what a user passes as transforms. Raises InvalidRequestError."""
     if transforms is not None and not isinstance(transforms, ServerTransforms):
         raise InvalidRequestError(
-            "transforms must be what extractor.get_transformations(...) returns, or None for the "
+            "`transforms` must be what extractor.get_transformations(...) returns, or None for the "
             "model's own preprocessing: your own transforms can't run on the server."
         )
     return transforms or ServerTransforms()
@@ -41,5 +41,7 @@ def as_transforms(transforms: Any) -> ServerTransforms:
 def check_backend(backend: Any) -> str:
     """Return the name of a backend. Raises InvalidRequestError."""
     if backend not in BACKENDS:
-        raise InvalidRequestError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}.")
+        raise InvalidRequestError(
+            f"`backend` must be one of {', '.join(BACKENDS)}, got {backend!r}."
+        )
     return str(backend)

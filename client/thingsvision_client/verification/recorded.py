@@ -67,7 +67,7 @@ class Recorded:
         kind = self.facts["input"]
         if kind not in _READERS:
             raise InvalidRequestError(
-                "These features come from arrays that were inputs already, which are not stored: "
+                "These features come from arrays of model inputs, which are not stored: "
                 "extract them again, and compare."
             )
         given = root or self.facts["image_root"]

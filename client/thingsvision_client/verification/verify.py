@@ -58,7 +58,7 @@ class Sample:
 
     def __post_init__(self) -> None:
         if self.count < 1:
-            raise InvalidRequestError(f"sample must have at least 1 image, got {self.count}.")
+            raise InvalidRequestError(f"`sample` must have at least 1 image, got {self.count}.")
 
 
 def verify(
@@ -147,7 +147,7 @@ def _arrays(path: Path, document: Mapping[str, Any], faults: list[str]) -> dict[
     read = _reader(path)
     try:
         if file_sha256(path) != document["file_sha256"]:
-            faults.append("the file was changed since it was written (its SHA-256 differs)")
+            faults.append("the file has changed since it was written (its SHA-256 differs)")
         found = read(path)
     except (OSError, InvalidRequestError) as error:
         faults.append(str(error).removesuffix("."))
@@ -159,7 +159,7 @@ def _arrays(path: Path, document: Mapping[str, Any], faults: list[str]) -> dict[
         if name not in found:
             faults.append(f"the file has no {name!r}, only {', '.join(map(repr, found))}")
         elif not _has_shape(found[name], shape):
-            faults.append(f"{name!r} had shape {shape} and has {found[name].shape} now")
+            faults.append(f"{name!r} must have shape {shape}, got {found[name].shape}")
     return {
         name: found[name]
         for name, shape in recorded.items()

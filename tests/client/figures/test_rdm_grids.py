@@ -246,9 +246,9 @@ def test_figures_that_cannot_be_drawn_are_refused(tmp_path: Path, folder: Path) 
     wrong: list[tuple[dict[str, Any], str]] = [
         (
             {"colormap": "virids"},
-            "colormap must be one of matplotlib's, such as .*viridis.*got 'virids'",
+            "`colormap` must be one of matplotlib's, such as .*viridis.*got 'virids'",
         ),
-        ({"scale": "log"}, "scale must be one of shared, own, ranks, got 'log'"),
+        ({"scale": "log"}, "`scale` must be one of shared, own, ranks, got 'log'"),
         ({"categories": ["a", "b"]}, r"a label per image \(24\), got 2"),
         ({"categories": "species"}, "a label per image, 'folders' or None"),
         ({"images": ["a"]}, r"a name per row \(24\), got 1"),

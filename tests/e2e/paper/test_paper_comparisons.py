@@ -128,13 +128,16 @@ def test_one_call_compares_a_trained_model_with_brains_and_behaviour(
 @pytest.mark.parametrize(
     ("choices", "said"),
     [
-        ({"flatten_acts": None}, "flatten_acts must be True or False"),
+        ({"flatten_acts": None}, "`flatten_acts` must be True or False"),
         ({"module_names": ["features.3"]}, "one module"),
         ({"module_names": "features.3"}, "module_names must be a list"),
         ({"clip": [True]}, "one module"),
         ({"dissimilarity": "cosinus"}, "dissimilarity must be one of correlation, cosine"),
-        ({"correlation": "kendall"}, "correlation must be one of pearson, spearman, got 'kendall'"),
-        ({"reference_rdms": {"it": np.eye(4)}}, "reference_rdms must be 5 x 5"),
+        (
+            {"correlation": "kendall"},
+            "`correlation` must be one of pearson, spearman, got 'kendall'",
+        ),
+        ({"reference_rdms": {"it": np.eye(4)}}, "`reference_rdms` must be 5 x 5"),
         ({"reference_rdms": {"squeezenet1_0": np.eye(5)}}, "must differ, got .*squeezenet1_0"),
         ({"module_names": ["features.3"] * 2, "model_names": ["squeezenet1_0"] * 2}, "must differ"),
     ],

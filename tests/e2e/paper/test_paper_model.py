@@ -73,9 +73,9 @@ def test_a_source_can_be_named(server: TestServer) -> None:
     assert str(model.extractor.model) == "custom/clip/ViT-B-32"
     timm = Model("resnet50", False, "cpu", server=server.address, source="timm")
     assert str(timm.extractor.model) == "timm/resnet50@random:0"
-    with pytest.raises(InvalidRequestError, match="backend must be 'tf' for keras/VGG16"):
+    with pytest.raises(InvalidRequestError, match="`backend` must be 'tf' for keras/VGG16"):
         Model("VGG16", False, "cpu", server=server.address, source="keras")
-    with pytest.raises(InvalidRequestError, match="backend must be one of pt, tf"):
+    with pytest.raises(InvalidRequestError, match="`backend` must be one of pt, tf"):
         Model("VGG16", False, "cpu", backend="jax")
 
 
@@ -96,7 +96,7 @@ def load(model: Model, batch_size: int = 2, **choices: Any) -> Any:
 
 
 def test_flatten_acts_has_no_default(squeezenet: Model) -> None:
-    with pytest.raises(InvalidRequestError, match="flatten_acts must be True or False"):
+    with pytest.raises(InvalidRequestError, match="`flatten_acts` must be True or False"):
         squeezenet.extract_features(load(squeezenet), "features.0", 2)
 
 
