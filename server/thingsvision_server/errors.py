@@ -66,7 +66,7 @@ class WeightsMismatchError(InvalidRequestError):
 
 
 class PCAMismatchError(InvalidRequestError):
-    """A PCA was fitted on other features than the features it should reduce."""
+    """A PCA does not fit the features that it should reduce."""
 
 
 class NotFoundError(ThingsvisionError):

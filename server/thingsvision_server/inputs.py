@@ -99,24 +99,25 @@ class PreprocessingOverrides:
         for name in ("resize_pixels", "crop_pixels"):
             sizes = getattr(self, name)
             if len(sizes) > 2 or any(not 1 <= size <= _MAX_PIXELS for size in sizes):
-                sentence = f"{name} must be one or two numbers from 1 to {_MAX_PIXELS}, got {sizes}"
+                sentence = (
+                    f"`{name}` must be one or two numbers from 1 to {_MAX_PIXELS}, got {sizes}"
+                )
                 raise InvalidRequestError(sentence, field=f"overrides.{name}")
         for name in ("mean", "std"):
-            if len(getattr(self, name)) not in (0, 3):
-                sentence = (
-                    f"{name} must have one number for each of 3 channels, got {getattr(self, name)}"
-                )
+            values = getattr(self, name)
+            if len(values) not in (0, 3):
+                sentence = f"`{name}` must have one number for each of 3 channels, got {values}"
                 raise InvalidRequestError(sentence, field=f"overrides.{name}")
         if self.interpolation not in ("", *INTERPOLATIONS):
             raise InvalidRequestError(
-                f"interpolation must be one of {', '.join(INTERPOLATIONS)}, got "
+                f"`interpolation` must be one of {', '.join(INTERPOLATIONS)}, got "
                 f"{self.interpolation!r}",
                 field="overrides.interpolation",
                 subject=self.interpolation,
             )
         if 0 in self.std:
             raise InvalidRequestError(
-                f"std must not contain 0, as values are divided by it; got {self.std}",
+                f"`std` must not contain 0, because values are divided by it; got {self.std}",
                 field="overrides.std",
             )
 

@@ -67,12 +67,12 @@ def test_every_image_alone_is_compiled_too(client: Client, photos: list[Path]) -
         (
             MODEL,
             MODULES[0],
-            "batch_size must be set for compiled passes, which have a fixed number of images",
+            "`batch_size` must be set for compiled passes, which have a fixed number of images",
         ),
         (
             "keras/MobileNet@random:0",
             "conv1",
-            "keras/MobileNet@random:0 can't be compiled, only PyTorch networks can",
+            "keras/MobileNet@random:0 is not a PyTorch network, so it can't be compiled",
         ),
     ],
 )

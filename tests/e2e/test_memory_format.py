@@ -136,13 +136,13 @@ def test_streams_and_rdms_are_of_the_format(client: Client, photos: list[Path]) 
         (
             "keras/MobileNet@random:0",
             "conv1",
-            "memory_format of keras/MobileNet@random:0 on cpu must be one of: contiguous; got "
+            "`memory_format` of keras/MobileNet@random:0 on cpu must be one of: contiguous; got "
             "channels_last",
         ),
         (
             "custom/OpenCLIP/ViT-S-32-alt@random:0",
             "text",
-            "of module 'text' must be contiguous, got channels_last: the module sees texts",
+            "of module 'text' must be contiguous, got channels_last: the module takes texts",
         ),
     ],
 )

@@ -161,7 +161,7 @@ def test_changes_of_nothing_are_the_models_own_way(client: Client, photos: list[
         ),
         (RESNET, PreprocessingOverrides(interpolation="cubic"), "nearest, bilinear, bicubic, lan"),
         (RESNET, PreprocessingOverrides(crop=5000), "from 1 to 4096, got .5000"),
-        (RESNET, PreprocessingOverrides(std=[1, 0, 1]), "std must not contain 0"),
+        (RESNET, PreprocessingOverrides(std=[1, 0, 1]), "`std` must not contain 0"),
     ],
 )
 def test_impossible_changes_are_refused(

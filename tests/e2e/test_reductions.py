@@ -111,7 +111,7 @@ def test_bfloat16_is_near_and_named(client: Client, photos: list[Path], whole: n
         ({"precision": "tf32"}, "on cpu must be one of: float32, bfloat16.*; got tf32"),
         ({"precision": "int8"}, "`precision` must be one of float32, tf32, bfloat16, float16"),
         ({"dtype": "float64"}, "`dtype` must be one of float32, float16, got 'float64'"),
-        ({"deterministic": True}, "batch_size must be 1 if deterministic is set .* got 2"),
+        ({"deterministic": True}, "`batch_size` must be 1 if `deterministic` is set .* got 2"),
         (
             {"reduction": Reduction(pool="mean", pool_axes=(1, 3))},
             r"`pool_axes` of module 'features.5' must be different numbers from 0 to 2 \(one "
@@ -270,6 +270,6 @@ def test_features_for_rdms_are_float32(server: TestServer, photos: list[Path]) -
     requests = [pb.ComputeRDMRequest(header=header), pb.ComputeRDMRequest(image=image)]
     with (
         grpc.insecure_channel(server.address) as channel,
-        pytest.raises(grpc.RpcError, match="element_type must be FLOAT32 here, got float16"),
+        pytest.raises(grpc.RpcError, match="`element_type` must be FLOAT32 here, got float16"),
     ):
         list(FeatureServiceStub(channel).ComputeRDM(iter(requests)))

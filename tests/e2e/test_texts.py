@@ -87,19 +87,21 @@ def test_models_that_take_no_texts_say_so(
         client.extract_texts(CLIP, TEXTS[1:], "visual")
     with pytest.raises(errors.ImageError, match=r"is an encoded image; .* take a text"):
         client.extract(CLIP, photos[:1], "text")
-    with pytest.raises(errors.InvalidRequestError, match="'visual' sees images, 'text' sees texts"):
+    with pytest.raises(
+        errors.InvalidRequestError, match="'visual' takes images, 'text' takes texts"
+    ):
         client.extract(CLIP, photos[:1], ["visual", "text"])
 
 
 def test_preprocessing_of_images_is_refused_for_texts(client: Client) -> None:
     changes = PreprocessingOverrides(mean=[0, 0, 0])
     with pytest.raises(
-        errors.InvalidRequestError, match=r"overrides must be left out: .*text inputs"
+        errors.InvalidRequestError, match=r"`overrides` must be left out: .*text inputs"
     ):
         client.extract(CLIP, queue_texts(TEXTS), "text", preprocessing=changes)
     ready = np.zeros((1, 3, 224, 224), "float32")
     with pytest.raises(
-        errors.InvalidRequestError, match=r"tensors must be left out: .*text inputs"
+        errors.InvalidRequestError, match=r"`tensors` must be left out: .*text inputs"
     ):
         client.extract(CLIP, ready, "text")
 

@@ -128,18 +128,18 @@ def _option_error(
     loaded: LoadedModel, name: str, chosen: Any, valid: Sequence[Any]
 ) -> InvalidRequestError:
     if not isinstance(chosen, Enum):
-        reason = _UNSUPPORTED.get(name, f"does not support {name}")
+        reason = _UNSUPPORTED.get(name, f"does not support `{name}`")
         return InvalidRequestError(f"{loaded.key} {reason}; leave `{name}` out", field=name)
     names = ", ".join(one.value for one in valid)
     return InvalidRequestError(
-        f"{name} of {loaded.key} on {loaded.lanes.device} must be one of: {names}; "
+        f"`{name}` of {loaded.key} on {loaded.lanes.device} must be one of: {names}; "
         f"got {chosen.value}",
         field=name,
         subject=chosen.value,
     )
 
 
-_UNSUPPORTED = {"compiled": "can't be compiled, only PyTorch networks can"}
+_UNSUPPORTED = {"compiled": "is not a PyTorch network, so it can't be compiled"}
 """Why a model does not take an option that is true or false, by the option's name."""
 
 

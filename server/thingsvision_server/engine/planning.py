@@ -117,7 +117,7 @@ def _check_image_options(spec: ExtractSpec, modality: str) -> None:
     if spec.overrides is None and spec.tensor_shape is None:
         return
     field = "overrides" if spec.tensor_shape is None else "tensors"
-    sentence = f"{field} must be left out: module {spec.modules[0]!r} has {modality} inputs"
+    sentence = f"`{field}` must be left out: module {spec.modules[0]!r} has {modality} inputs"
     raise InvalidRequestError(sentence, field=field)
 
 
@@ -125,10 +125,10 @@ def _check_memory_format(spec: ExtractSpec, inputs: InputSpec) -> None:
     chosen = spec.options.memory_format.value
     if spec.options.memory_format is MemoryFormat.CONTIGUOUS or len(inputs.shape) == _IMAGE_AXES:
         return
-    sees = "texts" if inputs.modality == TEXT else f"inputs of shape {list(inputs.shape)}"
+    taken = "texts" if inputs.modality == TEXT else f"inputs of shape {list(inputs.shape)}"
     raise InvalidRequestError(
-        f"memory_format of module {spec.modules[0]!r} must be contiguous, got {chosen}: the module "
-        f"sees {sees}, not images of channels x height x width",
+        f"`memory_format` of module {spec.modules[0]!r} must be contiguous, got {chosen}: the "
+        f"module takes {taken}, not images of channels x height x width",
         field="memory_format",
         subject=chosen,
     )

@@ -41,7 +41,7 @@ class Reduction:
     def shape(self, module: str, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the reduced shape of a module's features; raise if they can't be reduced."""
         if bool(self.pool) != bool(self.pool_axes):
-            sentence = "pool (mean or max) and pool_axes (such as 1 and 2) must be given together"
+            sentence = "`pool` (mean or max) and `pool_axes` (e.g. 1, 2) must be given together"
             raise InvalidRequestError(sentence, field="reduction.pool_axes")
         pooled = self._shape_after_pooling(module, shape)
         if self.units:
@@ -80,7 +80,7 @@ class Reduction:
         wrong = [unit for unit in self.units if unit >= count]
         if wrong:
             raise InvalidRequestError(
-                f"units of module {module!r} must be from 0 to {count - 1} (it has {count:,} "
+                f"`units` of module {module!r} must be from 0 to {count - 1} (it has {count:,} "
                 f"units, {format_shape(shape)}), got {wrong[0]}",
                 field="reduction.units",
                 subject=module,

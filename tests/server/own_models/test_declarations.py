@@ -75,9 +75,9 @@ BAD_DECLARATIONS: dict[str, tuple[dict[str, Any], str]] = {
     "order": ({"crop_pixels": [32], "channel_order": "GBR"}, "one of RGB, BGR, got 'GBR'"),
     "mean": (
         {"crop_pixels": [32], "mean": [1]},
-        "mean must have one number for each of 3 channels",
+        "`mean` must have one number for each of 3 channels",
     ),
-    "std": ({"crop_pixels": [32], "std": [1, 0, 1]}, "std must not contain 0"),
+    "std": ({"crop_pixels": [32], "std": [1, 0, 1]}, "`std` must not contain 0"),
     "field": ({"crop_pixel": [32]}, "Valid fields: resize_pixels, interpolation"),
 }
 

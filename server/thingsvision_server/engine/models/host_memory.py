@@ -56,7 +56,7 @@ class HostMemory:
             await _close(dropped)
             model = await offload()
         except MemoryError as error:
-            _log.warning("no host memory for a model", model=str(key), reason=str(error))
+            _log.warning("can't offload a model", model=str(key), reason=str(error))
         else:
             entry.model = model
         is_wanted = self._entries.get(key) is entry

@@ -185,7 +185,7 @@ class PCAStore:
         except FileNotFoundError:  # deleted in this moment
             return None
         except (OSError, ValueError, TypeError, KeyError) as error:
-            _log.warning("a file is not a PCA", path=str(path), reason=str(error))
+            _log.warning("skipped a file that is not a PCA", path=str(path), reason=str(error))
             return None
         return known
 

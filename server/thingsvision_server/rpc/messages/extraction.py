@@ -67,13 +67,13 @@ def extract_spec(header: pb.ExtractHeader) -> ExtractSpec:
 def _check_batch_size(header: pb.ExtractHeader, options: ComputeOptions) -> None:
     if header.deterministic and header.batch_size > 1:
         raise InvalidRequestError(
-            f"batch_size must be 1 if deterministic is set (each image has a pass of its own), got "
+            f"`batch_size` must be 1 if `deterministic` is set (one pass per image), got "
             f"{header.batch_size}; leave one of them out",
             field="batch_size",
         )
     if options.compiled and not (header.batch_size or header.deterministic):
         raise InvalidRequestError(
-            "batch_size must be set for compiled passes, which have a fixed number of images",
+            "`batch_size` must be set for compiled passes, which have a fixed number of images",
             field="batch_size",
         )
 
@@ -122,7 +122,7 @@ def element_type(value: pb.ElementType, valid: Sequence[str]) -> str:
     name = _ELEMENT_TYPES.get(value, str(value))
     if name not in valid:
         raise InvalidRequestError(
-            f"element_type must be {' or '.join(map(str.upper, valid))} here, got {name}",
+            f"`element_type` must be {' or '.join(map(str.upper, valid))} here, got {name}",
             field="element_type",
         )
     return name

@@ -72,6 +72,6 @@ def _origins_of(python: str) -> list[str | None]:
         run = subprocess.run(command, capture_output=True, check=True)  # noqa: S603 - a setting
         origins: list[str | None] = json.loads(run.stdout)
     except (OSError, subprocess.CalledProcessError, ValueError) as error:
-        _log.warning("no Keras models: its interpreter fails", python=python, error=str(error))
+        _log.warning("no Keras models: interpreter fails", python=python, error=str(error))
         return [None] * len(_PACKAGES)
     return origins

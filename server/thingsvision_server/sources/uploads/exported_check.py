@@ -75,7 +75,9 @@ def _check_files(names: list[str], called: str) -> None:
         raise _refusal(called, "it contains two files of the same name")
     for name in names:
         if name.startswith("data/aotinductor/"):
-            raise _refusal(called, f"{name!r} in it is compiled code")
+            raise _refusal(
+                called, f"{name!r} in it is compiled code. Save the program with torch.export.save"
+            )
         known = (PROGRAM, *_CONFIGS)
         if name not in known and not name.startswith((*_TENSORS, *_IGNORED)):
             raise _refusal(called, f"{name!r} in it is not part of a program")

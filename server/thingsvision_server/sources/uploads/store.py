@@ -168,7 +168,7 @@ class UploadStore:
         digest is invalid, or if the file was declared with another preprocessing.
         """
         if not is_sha256(announced.sha256):
-            sentence = f"sha256 must be 64 lower-case hex digits, got {announced.sha256!r}"
+            sentence = f"`sha256` must be 64 lower-case hex digits, got {announced.sha256!r}"
             raise InvalidRequestError(sentence, field="sha256", subject=announced.sha256)
         record = find_record(self._folder, announced.sha256)
         if record is None or announced.preprocessing is None:
@@ -193,7 +193,7 @@ class UploadStore:
         """
         size = announced.size_bytes
         if not 0 < size <= self._max_bytes:
-            sentence = f"size_bytes must be 1 to {self._max_bytes:,} on this server, got {size:,}"
+            sentence = f"`size_bytes` must be 1 to {self._max_bytes:,} on this server, got {size:,}"
             raise InvalidRequestError(sentence, field="size_bytes")
         self._folder.mkdir(parents=True, exist_ok=True)
         self._remove_partials(_PARTIAL_SECONDS)

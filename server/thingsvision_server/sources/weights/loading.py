@@ -40,7 +40,7 @@ def load_network(
         network, reason = _build_uninitialised(build, read())
         if network is not None:
             return network
-        _log.info("initialised before its weights were copied", reason=reason)
+        _log.info("initialised a network before copying its weights", reason=reason)
     with seed_thread(0):
         return build(read())
 
