@@ -227,7 +227,7 @@ def test_inputs_that_can_not_be_sent_as_they_are_name_the_image(
             client.extract(RESNET, [good, image_like], "fc")
         name = str(image_like) if isinstance(image_like, Path) else image_like[0]
         assert caught.value.subject == name
-    with pytest.raises(errors.ImageError, match="'empty' is an array of shape"):
+    with pytest.raises(errors.ImageError, match="'empty' must be an array with values"):
         client.extract(RESNET, [("empty", np.zeros((3, 0, 64)))], "fc")
     with pytest.raises(errors.InvalidRequestError, match="4-D"):
         client.extract(RESNET, np.zeros((3, 64, 64), "float32"), "fc")

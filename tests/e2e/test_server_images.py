@@ -202,7 +202,7 @@ def test_rows_that_were_handed_over_are_not_computed_again(
     with Client(losing.address) as client:
         stream = client.stream(MODEL, stimuli, MODULE)
         assert stream.provenance.precision == "float32"
-        with pytest.raises(errors.UnknownImageError, match="make the call again"):
+        with pytest.raises(errors.UnknownImageError, match="repeat the call"):
             list(stream)
         names = [name for part, _ in client.stream(MODEL, stimuli, MODULE) for name in part]
         assert len(names) == len(list(stimuli.rglob("*.*")))

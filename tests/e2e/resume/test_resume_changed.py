@@ -193,7 +193,9 @@ def test_of_two_jobs_that_start_together_one_has_a_module(
         return task.images()
 
     extract_to_folder(client, replace(task, images=images), tmp_path, options=CHUNKS)
-    shared = f"{tmp_path} has 'features.3' from an extraction of 'features.3', 'features.5' at once"
+    shared = (
+        f"{tmp_path} has 'features.3' from an extraction of 'features.3', 'features.5' together"
+    )
     assert refusals[0].startswith(shared)
     assert_chunks(tmp_path, expected)
 
