@@ -215,7 +215,7 @@ def _too_few(rdms: Float64Array) -> str | None:
 
 def _infinite(rdms: Float64Array) -> str | None:
     found = np.argwhere(np.isinf(rdms))
-    return f"is infinite at {_place(found[0])}: NaN leaves a pair out" if len(found) else None
+    return f"is infinite at {_place(found[0])}: use NaN to leave out a pair" if len(found) else None
 
 
 def _asymmetric(rdms: Float64Array) -> str | None:

@@ -34,7 +34,10 @@ def fit_pca(
     image_root: ImageRoot,
     module_name: ModuleName,
     components: Annotated[
-        int, typer.Option(help="Components per module: at most its values, and fewer than images.")
+        int,
+        typer.Option(
+            help="Components per module: at most its number of values, and fewer than the images."
+        ),
     ],
     name: Annotated[str, typer.Option(help="Name of the PCA, such as the image set's.")] = "",
     pretrained: Pretrained = True,
