@@ -131,7 +131,7 @@ def _folder(out_path: Path, model_name: str, module: str) -> Path:
 
 def _check(value: str, valid: Sequence[str] | Mapping[str, Any], name: str) -> None:
     if value not in valid:
-        raise InvalidRequestError(f"{name} must be one of {', '.join(valid)}, got {value!r}.")
+        raise InvalidRequestError(f"`{name}` must be one of {', '.join(valid)}, got {value!r}.")
 
 
 def _pandas() -> Any:

@@ -40,7 +40,7 @@ def choices(
     flags = [clip] * len(model_names) if isinstance(clip, bool) else list(clip)
     lists = {"model_names": model_names, "module_names": module_names, "clip": flags}
     if texts := [name for name, value in lists.items() if isinstance(value, str)]:
-        raise InvalidRequestError(f"{texts[0]} must be a list, such as [{lists[texts[0]]!r}].")
+        raise InvalidRequestError(f"`{texts[0]}` must be a list, such as [{lists[texts[0]]!r}].")
     counts = {name: len(value) for name, value in lists.items()}
     if len(set(counts.values())) != 1 or not model_names:
         raise InvalidRequestError(f"There must be one module and one clip per model, got {counts}.")

@@ -130,16 +130,19 @@ def test_one_call_compares_a_trained_model_with_brains_and_behaviour(
     [
         ({"flatten_acts": None}, "`flatten_acts` must be True or False"),
         ({"module_names": ["features.3"]}, "one module"),
-        ({"module_names": "features.3"}, "module_names must be a list"),
+        ({"module_names": "features.3"}, "`module_names` must be a list"),
         ({"clip": [True]}, "one module"),
-        ({"dissimilarity": "cosinus"}, "dissimilarity must be one of correlation, cosine"),
+        ({"dissimilarity": "cosinus"}, "`dissimilarity` must be one of correlation, cosine"),
         (
             {"correlation": "kendall"},
             "`correlation` must be one of pearson, spearman, got 'kendall'",
         ),
         ({"reference_rdms": {"it": np.eye(4)}}, "`reference_rdms` must be 5 x 5"),
-        ({"reference_rdms": {"squeezenet1_0": np.eye(5)}}, "must differ, got .*squeezenet1_0"),
-        ({"module_names": ["features.3"] * 2, "model_names": ["squeezenet1_0"] * 2}, "must differ"),
+        ({"reference_rdms": {"squeezenet1_0": np.eye(5)}}, "must be unique, got .*squeezenet1_0"),
+        (
+            {"module_names": ["features.3"] * 2, "model_names": ["squeezenet1_0"] * 2},
+            "must be unique",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_anything_is_sent(
@@ -214,7 +217,7 @@ def test_features_across_datasets_and_modules_are_of_every_module_that_matches(
     [
         (["classifier.3", "features.6"], False, "txt", InvalidRequestError, "2 dimensions"),
         (["classifier.3", "features.99"], True, "txt", UnknownModuleError, "features.9"),
-        (["classifier.3", "features.6"], True, "tsv", InvalidRequestError, "file_format .*'tsv'"),
+        (["classifier.3", "features.6"], True, "tsv", InvalidRequestError, "file_format. .*'tsv'"),
     ],
 )
 def test_a_study_that_cannot_finish_is_refused_before_it_starts(
