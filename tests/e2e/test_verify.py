@@ -245,7 +245,7 @@ def test_changes_of_a_file_are_reported(
     np.save(path, rows[1:])
     found = check(path)
     assert "its SHA-256 differs" in found.faults[0]
-    assert "(22, 128, 6, 6) and has (21, 128, 6, 6) now" in found.faults[1]
+    assert "(22, 128, 6, 6), got (21, 128, 6, 6)" in found.faults[1]
     path.write_bytes(b"nothing")
     assert "Can't read" in check(path).faults[1]
     path.unlink()
