@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import gc
 import logging
 import signal
 import sys
@@ -61,6 +63,8 @@ class RunningServer:
     residency: Residency
     sources: Sources
     extractor: Extractor
+    opening: asyncio.Task[None]
+    """Opens the sources, which imports their libraries."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,7 @@ async def start_server(settings: Settings) -> AsyncIterator[RunningServer]:
                 residency=parts.residency,
                 sources=parts.sources,
                 extractor=parts.extractor,
+                opening=opening,
             )
         finally:
             await server.stop(settings.drain_seconds)
@@ -297,9 +302,20 @@ def _stop_on_signals() -> asyncio.Event:
     return stopped
 
 
+def _freeze_libraries(_opening: asyncio.Task[None]) -> None:
+    """Leave the objects of all libraries out of later garbage collections.
+
+    Every unload collects garbage, which took 0.3 s of processor time with them.
+    """
+    gc.collect()
+    gc.freeze()
+    atexit.register(gc.unfreeze)
+
+
 async def _serve_until_signal(settings: Settings) -> None:
     stopped = _stop_on_signals()
     async with start_server(settings) as server:
+        server.opening.add_done_callback(_freeze_libraries)
         # The only line on standard output, for the program that started this process.
         print(f"thingsvision-server listening on {settings.host}:{server.port}", flush=True)
         await stopped.wait()

@@ -178,7 +178,7 @@ def test_classes_go_to_a_json_file_beside_their_list(here: Path) -> None:
     saved = json.loads((here / "imagenet_idx2class.json").read_text())
     assert saved == {"0": "hen", "1": "lion", "2": "kite"}
     write(here / "classes.txt", "0 hen\n2 lion\n")
-    with pytest.raises(InvalidRequestError, match="one class for each number"):
+    with pytest.raises(InvalidRequestError, match="a class for each number"):
         vision.get_cls_mapping_imagenet("classes.txt")
     with pytest.raises(InvalidRequestError, match="nowhere"):
         vision.get_cls_mapping_imagenet("nowhere.txt")

@@ -75,7 +75,7 @@ def test_boxes_are_not_features(client: Client, photos: list[Path], tmp_path: Pa
     model = "torchvision/fasterrcnn_mobilenet_v3_large_320_fpn@random:0"
     with pytest.raises(ModuleNeverRunsError, match=r"roi_heads\.box_head"):
         client.extract(model, [picture], "roi_heads.box_head")
-    with pytest.raises(NotExtractableError, match="OrderedDict of 0, 1, pool; take a module"):
+    with pytest.raises(NotExtractableError, match="OrderedDict of 0, 1, pool; request a module"):
         client.extract(model, [picture], "backbone")
 
 

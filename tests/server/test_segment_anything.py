@@ -208,7 +208,7 @@ def test_the_size_of_its_images_cannot_be_changed(client: Client, photos: list[P
     from thingsvision_client.values.preprocessing import PreprocessingOverrides
 
     smaller = PreprocessingOverrides(resize=512)
-    with pytest.raises(InvalidRequestError, match="its own and can't be changed"):
+    with pytest.raises(InvalidRequestError, match="can't be overridden"):
         client.extract(
             f"custom/{SAM}@random:4", photos[:1], "vision_encoder.neck", preprocessing=smaller
         )

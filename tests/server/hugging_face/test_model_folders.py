@@ -316,7 +316,9 @@ def test_pickled_objects_are_refused(
     save("resnet", path)
     (path / "model.safetensors").unlink()
     torch.save({"weight": Evil()}, path / "pytorch_model.bin")
-    with pytest.raises(ClientInvalidWeightsError, match=r"pickled/pytorch_model\.bin is no state"):
+    with pytest.raises(
+        ClientInvalidWeightsError, match=r"pickled/pytorch_model\.bin is not a state"
+    ):
         client.extract("transformers/pickled", photos[:1], "encoder.stages.0")
     (path / "pytorch_model.bin").write_bytes(pickle.dumps(Evil(), protocol=2))
     with pytest.raises(ClientInvalidWeightsError, match="pickled objects"):

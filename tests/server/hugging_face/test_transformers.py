@@ -180,7 +180,7 @@ def test_data_that_say_it_all_can_be_changed(client: Client, photos: list[Path])
     result = client.extract("transformers/org/dino", photos[:1], "layernorm", preprocessing=changed)
     assert result.provenance.preprocessing.mean == pytest.approx((0.1, 0.2, 0.3))
     # Small images of ConvNeXt are resized by a rule of its own (crop_pct).
-    with pytest.raises(InvalidRequestError, match="its own and can't be changed"):
+    with pytest.raises(InvalidRequestError, match="can't be overridden"):
         client.extract("transformers/convnext", photos[:1], "layernorm", preprocessing=changed)
 
 
