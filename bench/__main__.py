@@ -65,7 +65,8 @@ def main() -> None:
         if any(cell.missing for row in measured for cell in row.cells.values()):
             _save_logs(Path(scratch), folder / "logs")
     show(report)
-    print("Written:", *paths, *draw(measured, folder), sep="\n  ")
+    plots = [] if options.against else draw(measured, folder)  # plots are of alternatives
+    print("Written:", *paths, *plots, sep="\n  ")
 
 
 def _measure(
