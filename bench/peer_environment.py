@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from .process import PROJECT
@@ -32,13 +33,13 @@ def make_peer_environment() -> Path:
         return known
     print(f"Making an environment with {PEER} in {FOLDER} (about 6 GB)", file=sys.stderr)
     python = FOLDER / "bin" / "python"
-    _uv("venv", "--clear", "--python", PYTHONS, str(FOLDER), why=f"it needs a Python {PYTHONS}")
-    _uv("pip", "install", "--python", str(python), PEER, why="its packages can't be installed")
+    _uv(["venv", "--clear", "--python", PYTHONS, str(FOLDER)], f"it needs a Python {PYTHONS}")
+    _uv(["pip", "install", "--python", str(python), PEER], "its packages can't be installed")
     _COMPLETE.write_text(PEER)
     return python
 
 
-def _uv(*arguments: str, why: str) -> None:
+def _uv(arguments: Sequence[str], why: str) -> None:
     uv = Path(sys.executable).with_name("uv")
     done = subprocess.run([uv, "--quiet", *arguments], stderr=subprocess.PIPE, text=True)
     if done.returncode:

@@ -37,15 +37,9 @@ def frame_message(index: int, pieces: Sequence[bytes | memoryview]) -> bytes:
     length = sum(map(len, pieces))
     if length > MAX_FRAME_BYTES:
         raise ValueError(f"a frame must have at most {MAX_FRAME_BYTES:,} bytes, got {length:,}")
-    header = _HEADER.pack(
-        FRAME_TAG,
-        _varint(length + _AFTER_LENGTH, 4),
-        _INDEX_TAG,
-        _varint(index, 5),
-        FRAME_TAG,
-        _varint(length, 4),
-    )
-    return b"".join((header, *pieces))
+    frame = (FRAME_TAG, _varint(length + _AFTER_LENGTH, 4))
+    fields = (_INDEX_TAG, _varint(index, 5), FRAME_TAG, _varint(length, 4))
+    return b"".join((_HEADER.pack(*frame, *fields), *pieces))
 
 
 FrameWriter = Callable[[int, Sequence[bytes | memoryview]], bytes]

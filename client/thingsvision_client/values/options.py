@@ -1,7 +1,7 @@
 """The table of options: each has its name, type, default, choices and help here, and only here.
 
 Signatures, requests, tasks, provenance, what lies beside files and the command line go through it.
-A type is written twice, in `ExtractArguments` for type checkers, which know no other way.
+Each type is also in `ExtractArguments`, from which type checkers read it.
 """
 
 from __future__ import annotations
