@@ -14,9 +14,6 @@ from ..errors import InvalidRequestError
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
 """By the number of channels: grey, grey + alpha, RGB, RGB + alpha (PNG 3rd edition, table 8)."""
 
-_USUAL_METHODS = bytes(3)
-"""Of compression and filters, and no interlacing."""
-
 _FAST = 1
 """Level of compression: photographs shrink little, and sending is quicker than squeezing."""
 
@@ -29,7 +26,8 @@ def png_of(pixels: npt.NDArray[Any]) -> bytes:
     height, width, channels = rows.shape
     if channels not in _COLOUR_TYPES:
         raise _no_pixels(pixels)
-    header = pack(">IIBB", width, height, 8, _COLOUR_TYPES[channels]) + _USUAL_METHODS
+    # 8 bits, the only methods of compression and filters that there are, no interlacing.
+    header = pack(">II", width, height) + bytes((8, _COLOUR_TYPES[channels], 0, 0, 0))
     lines = np.zeros((height, 1 + width * channels), np.uint8)  # each begins with its filter: none
     lines[:, 1:] = rows.reshape(height, -1)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), _FAST)), (b"IEND", b"")]
