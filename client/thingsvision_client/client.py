@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,8 @@ if TYPE_CHECKING:  # they load numpy and pyarrow, which listing models does not 
 class Client:
     """Calls one server. Threads may share it; close it, or use it in a `with` statement.
 
-    Nothing is sent before the first call. Every method raises ThingsvisionError or a subclass.
+    Nothing is sent before the first call. A copy, or a process that gets the client by fork or
+    pickled, connects anew. Every method raises ThingsvisionError or a subclass.
 
     Args:
         server: Address, host:port; by default the server given to `connect`, else the environment
@@ -57,10 +59,19 @@ class Client:
     """
 
     def __init__(self, server: str | None = None, timeout: float | None = None) -> None:
-        self._connection = Connection(server, timeout)
-        self._listings = Listings(self._connection)
-        self._models = ModelCalls(self._connection)
-        self._pcas = PCACalls(self._connection)
+        self._use(Connection(server, timeout))
+
+    def _use(self, connection: Connection) -> None:
+        self._connection = connection
+        self._listings = Listings(connection)
+        self._models = ModelCalls(connection)
+        self._pcas = PCACalls(connection)
+
+    def __getstate__(self) -> Connection:
+        return self._connection
+
+    def __setstate__(self, connection: Connection) -> None:
+        self._use(copy(connection))
 
     def __enter__(self) -> Client:
         return self

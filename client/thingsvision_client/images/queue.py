@@ -76,11 +76,11 @@ def queue_images(images: Images | ImageQueue) -> ImageQueue:
 
 def queue_files(root: Path, names: Collection[str]) -> ImageQueue:
     """Return the files of these names below `root`, in this order."""
+    return ImageQueue(Reiterable(partial(_files, root, names)), len(names))
 
-    def files() -> Iterator[SentImage]:
-        return (file_image(name, root / name) for name in names)
 
-    return ImageQueue(Reiterable(files), len(names))
+def _files(root: Path, names: Collection[str]) -> Iterator[SentImage]:
+    return (file_image(name, root / name) for name in names)
 
 
 def _queue_path(path: Path, name: str) -> ImageQueue:

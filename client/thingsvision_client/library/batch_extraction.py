@@ -11,7 +11,7 @@ from typing import Any
 class BatchExtraction:
     """Gives the features of batches in a `with` block; made by `Extractor.batch_extraction`.
 
-    `extract` is called with (batch, flatten_acts).
+    `extract` is called with a batch and `flatten_acts`.
 
     Example:
         ```python
@@ -25,7 +25,7 @@ class BatchExtraction:
 
     """
 
-    extract: Callable[[Any, bool], Any]
+    extract: Callable[..., Any]
 
     def __enter__(self) -> BatchExtraction:
         return self
@@ -62,4 +62,4 @@ class BatchExtraction:
             ```
 
         """
-        return self.extract(batch, flatten_acts)
+        return self.extract(batch, flatten_acts=flatten_acts)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -301,17 +302,14 @@ class Extractor:
         """
         _module_names(module_name, module_names)
         converter(output_type)
-
-        def extract(batch: Any, flatten_acts: bool) -> Any:
-            return self.extract_batch(
-                batch,
-                module_name,
-                module_names,
-                flatten_acts=flatten_acts,
+        return BatchExtraction(
+            partial(
+                self.extract_batch,
+                module_name=module_name,
+                module_names=module_names,
                 output_type=output_type,
             )
-
-        return BatchExtraction(extract)
+        )
 
     def align(
         self,

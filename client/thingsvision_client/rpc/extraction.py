@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
-from typing import Any
+from typing import Any, NoReturn
 
 from thingsvision_proto.model_id import model_id
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
@@ -27,6 +28,12 @@ from ..values.tokens import TOKEN_NAMES
 from .connection import Connection
 from .image_call import ImageCall
 from .replies import DTYPES, Batch, Reply, check_names, collect
+
+
+_ONE_PROCESS = (
+    "its rows come over a call of that process. Give other processes the client, and call its "
+    "`stream` there."
+)
 
 
 @dataclass(frozen=True)
@@ -211,11 +218,19 @@ class FeatureStream:
         self._unanswered = unanswered
         self._asked = asked
         self._batches: Iterator[Batch] | None = None
+        self._process = os.getpid()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"A FeatureStream can't be copied or pickled: {_ONE_PROCESS}")
 
     def __iter__(self) -> FeatureStream:
         return self
 
     def __next__(self) -> tuple[list[str], dict[str, Array]]:
+        if self._process != os.getpid():
+            raise InvalidRequestError(
+                f"A FeatureStream must be read by the process that made it: {_ONE_PROCESS}"
+            )
         try:
             modules = self.row_shapes
             if self._batches is None:

@@ -19,18 +19,18 @@ class Listings:
 
     def __init__(self, connection: Connection) -> None:
         self._caller = connection.caller
-        self._stubs = connection.stubs
+        self._connection = connection
 
     def models(self, source: str = "", name_glob: str = "") -> list[ModelInfo]:
         """Return the models of one source, or of all, whose names match a glob."""
         request = pb.ListModelsRequest(source=source, name_glob=name_glob)
-        replies = self._caller.listen(self._stubs.features.ListModels, request)
+        replies = self._caller.listen(self._connection.stubs.features.ListModels, request)
         return [to_record(message) for message in replies]
 
     def modules(self, model: Model | str) -> list[ModuleInfo]:
         """Return the modules of a model in order of execution."""
         request = pb.ListModulesRequest(model=as_model(model).to_spec())
-        method, key = self._stubs.features.ListModules, model_id(request.model)
+        method, key = self._connection.stubs.features.ListModules, model_id(request.model)
         return [to_record(message) for message in self._caller.listen(method, request, key)]
 
     def preprocessing(self, model: Model | str) -> Preprocessing | None:
@@ -46,5 +46,5 @@ class Listings:
     def server_images(self, folder: str = "") -> list[SentImage]:
         """Return the images below a folder of the server's image root."""
         request = pb.ListImagesRequest(folder=folder)
-        replies = self._caller.listen(self._stubs.images.ListImages, request)
+        replies = self._caller.listen(self._connection.stubs.images.ListImages, request)
         return [server_image(reply.server_path) for reply in replies]

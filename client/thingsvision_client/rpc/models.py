@@ -25,7 +25,7 @@ class ModelCalls:
 
     def __init__(self, connection: Connection) -> None:
         self._caller = connection.caller
-        self._models = connection.stubs.models
+        self._connection = connection
 
     def load(self, model: Model | str, progress: LoadProgress | None = None) -> ResidentModel:
         """Load a model and return it as it is in memory; `progress` is called with each stage."""
@@ -82,3 +82,7 @@ class ModelCalls:
         """Delete an uploaded file and return the number of bytes."""
         request = pb.DeleteUploadRequest(sha256=sha256)
         return int(self._caller.ask(self._models.DeleteUpload, request).freed_bytes)
+
+    @property
+    def _models(self) -> Any:
+        return self._connection.stubs.models

@@ -60,7 +60,7 @@ class PCACalls:
 
     def __init__(self, connection: Connection) -> None:
         self._caller = connection.caller
-        self._pcas = connection.stubs.pcas
+        self._connection = connection
 
     def pcas(self) -> list[PCA]:
         """Return the PCAs on the server, the oldest first."""
@@ -70,3 +70,7 @@ class PCACalls:
     def delete_pca(self, pca: str) -> int:
         """Delete a PCA and return the number of bytes."""
         return int(self._caller.ask(self._pcas.DeletePCA, pb.DeletePCARequest(pca=pca)).freed_bytes)
+
+    @property
+    def _pcas(self) -> Any:
+        return self._connection.stubs.pcas
