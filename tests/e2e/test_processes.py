@@ -138,4 +138,3 @@ def test_a_stream_belongs_to_its_process(client: Client, photos: list[Path]) -> 
     stream._process = os.getpid() + 1  # as in a process that was forked
     with pytest.raises(errors.InvalidRequestError, match="the process that made it"):
         next(stream)
-

@@ -29,7 +29,6 @@ from .connection import Connection
 from .image_call import ImageCall
 from .replies import DTYPES, Batch, Reply, check_names, collect
 
-
 _ONE_PROCESS = (
     "its rows come over a call of that process. Give other processes the client, and call its "
     "`stream` there."
