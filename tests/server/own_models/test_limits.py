@@ -44,7 +44,9 @@ def test_a_model_of_exactly_four_images_is_refused_with_the_way_out(
 
 
 def test_an_offloaded_and_restored_program_behaves_as_before(programs: Path) -> None:
-    model = ExportedModel(programs / "any.pt2", TensorFlowRuntime(sys.executable)).load("cpu")
+    model = ExportedModel(programs / "any.pt2", "any.pt2", TensorFlowRuntime(sys.executable)).load(
+        "cpu"
+    )
     assert isinstance(model, OffloadableModel)
     back = model.offload().restore()
     assert set(back.supported) == {"precision"}

@@ -159,7 +159,7 @@ def test_guards_are_not_run(client: Client, program: Path, photos: list[Path]) -
 
 def test_a_network_exported_as_it_trains_is_refused(client: Client, programs: Path) -> None:
     path = programs / "training.pt2"
-    with pytest.raises(InvalidWeightsError, match=r"training mode. Call model.eval\(\)"):
+    with pytest.raises(InvalidWeightsError, match=r"training mode, .* Call model.eval\(\)"):
         client.upload_model(path)
 
 

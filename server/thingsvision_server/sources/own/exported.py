@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +19,8 @@ from ...backends.torch.structure import Tower, describe
 from ...errors import InvalidWeightsError, input_shape_error
 from ...inputs import IMAGE, InputSpec
 from ..uploads.exported_check import image_size, read_program
+from ..uploads.exported_program import load_program
 from .exported_graph import lift_sizes
-
-_loading = threading.Lock()
-"""PyTorch can read only one program at a time."""
 
 _NO_PROGRAM = (
     AssertionError,
@@ -41,18 +37,18 @@ _NO_PROGRAM = (
 class ExportedModel:
     """A program in a file, checked again before any part of it is loaded."""
 
-    def __init__(self, path: Path, _tensorflow: TensorFlowRuntime) -> None:
-        self._path = path
-        self.image_counts, self.input_shape = image_size(read_program(path, path.name))
+    def __init__(self, path: Path, called: str, _tensorflow: TensorFlowRuntime) -> None:
+        self._path, self._called = path, called
+        self.image_counts, self.input_shape = image_size(read_program(path, called))
 
     def structure(self, shape: tuple[int, ...], counts: tuple[int, int]) -> Structure:
         """Return the modules, found by forward passes over images of zeros."""
-        network = _load(self._path, "cpu")
+        network = _load(self._path, self._called, "cpu")
         parts = dict(network.named_modules())
         try:
             structure = describe(network, {IMAGE: Tower(network, InputSpec(shape))}, counts)
         except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-            raise input_shape_error(self._path.name, shape, error) from error
+            raise input_shape_error(self._called, shape, error) from error
         modules = (_as_exported(module, parts[module.name]) for module in structure.modules)
         return Structure(tuple(modules), structure.state_bytes)
 
@@ -60,43 +56,23 @@ class ExportedModel:
         """Load the network onto a device."""
         # Its operators assume the strides of the traced tensors: another memory format could
         # give wrong values silently.
-        return TorchModel(_load(self._path, device), device, is_traced=True)
+        return TorchModel(_load(self._path, self._called, device), device, is_traced=True)
 
 
-def _load(path: Path, device: str) -> nn.Module:
+def _load(path: Path, called: str, device: str) -> nn.Module:
     """Return the network with the module hierarchy that it was exported with."""
-    program = read_program(path, path.name)
+    program = read_program(path, called)
     try:
-        with _loading:
-            exported = _deserialise(path, program)
+        exported = load_program(path, program)
         exported = move_to_device_pass(exported, device)
         lift_sizes(exported)
         network = torch.export.unflatten(exported)
     except _NO_PROGRAM as error:
         why = str(error).strip().rpartition("\n")[2]
-        raise InvalidWeightsError(
-            f"{path.name} can't be loaded: {why}", subject=path.name
-        ) from error
+        raise InvalidWeightsError(f"{called} can't be loaded: {why}", subject=called) from error
     _forget_tracing(network)
     network.register_forward_pre_hook(_begin_pass)
     return network.eval().requires_grad_(False)
-
-
-def _deserialise(path: Path, program: dict[str, Any]) -> torch.export.ExportedProgram:
-    """Load like `torch.export.load`, but without its pickles, guards and fallbacks."""
-    from torch._export.serde import schema
-    from torch._export.serde.serialize import ExportedProgramDeserializer, _bytes_to_dataclass
-    from torch.export.pt2_archive._package import (
-        PT2ArchiveReader,
-        _load_constants,
-        _load_state_dict,
-    )
-
-    serialised = _bytes_to_dataclass(schema.ExportedProgram, json.dumps(program).encode())
-    with path.open("rb") as file, PT2ArchiveReader(file) as archive:
-        weights = _load_state_dict(archive, "model")
-        constants = _load_constants(archive, "model")
-    return ExportedProgramDeserializer().deserialize(serialised, weights, constants, b"")
 
 
 def _forget_tracing(network: nn.Module) -> None:

@@ -16,14 +16,14 @@ class KerasArchive:
 
     image_counts: tuple[int, int | None] = (1, None)
 
-    def __init__(self, path: Path, tensorflow: TensorFlowRuntime) -> None:
-        check_keras_archive(path, path.name)
+    def __init__(self, path: Path, called: str, tensorflow: TensorFlowRuntime) -> None:
+        check_keras_archive(path, called)
         self._tensorflow = tensorflow
         self._network = KerasNetwork(archive=str(path))
         architecture = tensorflow.describe(self._network)
         if None in architecture.input_shape:
             raise InvalidWeightsError(
-                f"the input of {path.name} must have a fixed height and width, got "
+                f"the input of {called} must have a fixed height and width, got "
                 f"{format_shape(architecture.input_shape)}: save the model with a keras.Input of "
                 "fixed size"
             )

@@ -14,9 +14,9 @@ from ..uploads.onnx_check import image_input, read_onnx
 class OnnxFile:
     """A model in a file, checked again before it is loaded."""
 
-    def __init__(self, path: Path, _tensorflow: TensorFlowRuntime) -> None:
-        self._path = path
-        dims = image_input(read_onnx(path, path.name)).type.tensor_type.shape.dim
+    def __init__(self, path: Path, called: str, _tensorflow: TensorFlowRuntime) -> None:
+        self._path, self._called = path, called
+        dims = image_input(read_onnx(path, called)).type.tensor_type.shape.dim
         images, *shape = (dim.dim_value or None for dim in dims)
         self.image_counts: tuple[int, int | None] = (images or 1, images)
         self.input_shape: tuple[int | None, ...] = tuple(shape)
@@ -26,15 +26,15 @@ class OnnxFile:
         from ...backends.onnx.model import OnnxError
         from ...backends.onnx.structure import describe
 
-        model = read_onnx(self._path, self._path.name)
+        model = read_onnx(self._path, self._called)
         try:
             return describe(model, image_input(model).name, shape, counts)
         except OnnxError as error:
-            raise input_shape_error(self._path.name, shape, error) from error
+            raise input_shape_error(self._called, shape, error) from error
 
     def load(self, device: str) -> RunnableModel:
         """Load the model onto a device."""
         from ...backends.onnx.model import OnnxModel
 
-        model = read_onnx(self._path, self._path.name)
+        model = read_onnx(self._path, self._called)
         return OnnxModel(model, image_input(model).name, device)

@@ -35,8 +35,8 @@ class OwnFormat:
 
     backend: str
     opener: str
-    """`module:class` (below this package) of its WholeModel, called with the file and
-    TensorFlow's process."""
+    """`module:class` (below this package) of its WholeModel, called with the file, its name for
+    users and TensorFlow's process."""
 
 
 OWN_FORMATS: Mapping[str, OwnFormat] = {
@@ -114,7 +114,7 @@ class OwnSource:
         """Return the modules of a model."""
         model = self._opened(key.name)
         shape = image_shape or self._transform(key).spec.shape
-        _check_shape(key, model, shape)
+        _check_shape(self._record(key.name).called, model, shape)
         return model.structure(shape, _ONE_BY_ONE if _is_one_by_one(model) else _ANY)
 
     def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:
@@ -122,11 +122,12 @@ class OwnSource:
         return {IMAGE: self._transform(key)}
 
     def _transform(self, key: ModelKey) -> InputTransform:
-        model, declared = self._opened(key.name), self._record(key.name).preprocessing
+        model, record = self._opened(key.name), self._record(key.name)
+        declared = record.preprocessing
         last = model.input_shape[-1:] == (3,) and model.input_shape[0] != 3
         if declared is not None:
             return transform_of_declaration(declared, channels_last=last)
-        return _transform_without_declaration(key, model, channels_last=last)
+        return _transform_without_declaration(record, model, channels_last=last)
 
     def load(self, key: ModelKey, device: str) -> RunnableModel:
         """Load a model onto a device."""
@@ -148,12 +149,12 @@ class OwnSource:
     def _open(self, sha256: str) -> WholeModel:
         record = self._record(sha256)
         kind = import_named(OWN_FORMATS[record.format].opener, __package__)
-        model: WholeModel = kind(self._folder / sha256, self._tensorflow)
+        model: WholeModel = kind(self._folder / sha256, record.called, self._tensorflow)
         least, most = model.image_counts
         if not _is_one_by_one(model) and (least > _ANY[0] or (most or _ANY[1]) < _ANY[1]):
             accepted = f"{least}" if least == most else f"{least} to {most}"
             raise InvalidRequestError(
-                f"{SOURCE}/{sha256} accepts only batches of {accepted} images; export it for any "
+                f"{record.called} accepts only batches of {accepted} images; export it for any "
                 "batch size: torch.export.export(model, (images,), dynamic_shapes=({0: "
                 'torch.export.Dim("batch")},)), or torch.onnx.export(..., dynamic_shapes=...)',
                 field="model.name",
@@ -166,13 +167,13 @@ def _is_one_by_one(model: WholeModel) -> bool:
     return model.image_counts == _ONE_BY_ONE
 
 
-def _check_shape(key: ModelKey, model: WholeModel, shape: tuple[int, ...]) -> None:
+def _check_shape(called: str, model: WholeModel, shape: tuple[int, ...]) -> None:
     own = model.input_shape
     if len(shape) != len(own) or any(
         size not in (None, given) for size, given in zip(own, shape, strict=True)
     ):
         raise InvalidRequestError(
-            f"inputs of {key.source}/{key.name} must be {format_shape(own)}, got "
+            f"inputs of {called} must be {format_shape(own)}, got "
             f"{format_shape(shape)}: override crop_pixels, or delete the upload and upload it "
             "again with another preprocessing",
             field="input",
@@ -180,15 +181,15 @@ def _check_shape(key: ModelKey, model: WholeModel, shape: tuple[int, ...]) -> No
 
 
 def _transform_without_declaration(
-    key: ModelKey, model: WholeModel, *, channels_last: bool
+    record: UploadRecord, model: WholeModel, *, channels_last: bool
 ) -> InputTransform:
     def refuse(_image: Any) -> Any:
         raise InvalidRequestError(
-            f"{key.source}/{key.name} was uploaded without its preprocessing, so it accepts only "
+            f"{record.called} was uploaded without its preprocessing, so it accepts only "
             "tensors that you preprocessed. Upload it again with its preprocessing declared, or "
             "override the crop size, mean and std in the request",
             field="header.tensors",
-            subject=key.name,
+            subject=record.sha256,
         )
 
     channel = len(model.input_shape) - 1 if channels_last else 0

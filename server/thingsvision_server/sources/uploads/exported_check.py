@@ -16,6 +16,7 @@ from typing import Any
 
 from ...errors import InvalidWeightsError
 from ..imports import IMPORTS
+from .exported_randomness import check_repeatable
 from .exported_sizes import is_safe_size
 
 PROGRAM = "models/model.json"
@@ -40,13 +41,11 @@ _PLAIN_TEXT = re.compile(r"[\w .,;:+<>=@/-]*", re.ASCII)
 _TYPES = frozenset({None, "builtins.tuple", "builtins.list", "builtins.dict"})
 
 
-def check_exported(path: Path, called: str) -> None:
-    """Raise InvalidWeightsError unless a file is a program that can be loaded safely and run."""
-    read_program(path, called)
-
-
 def read_program(path: Path, called: str) -> dict[str, Any]:
-    """Return the checked program (the archive's JSON), without its unused parts."""
+    """Return the checked program (the archive's JSON), without its unused parts.
+
+    Raises InvalidWeightsError unless it can be loaded safely and run.
+    """
     with IMPORTS:  # a server that just started may be importing the same modules
         from torch.export.pt2_archive._package import PT2ArchiveReader
 
@@ -120,8 +119,8 @@ def _check_program(program: Mapping[str, Any], called: str) -> None:
             raise _refusal(called, f"it contains an object {name!r} that is not a tensor")
         for node in graph["nodes"]:
             _check_operator(node["target"], called)
-            _check_mode(node, called)
     _check_strings(program, "", called)
+    check_repeatable(graphs(program["graph_module"]), called)
 
 
 def _check_operator(target: str, called: str) -> None:
@@ -147,17 +146,6 @@ def _check_operator(target: str, called: str) -> None:
         f"its operator {name!r} is not one of PyTorch's own (aten), or it does more than compute. "
         "Export the model without custom operators",
     )
-
-
-def _check_mode(node: Mapping[str, Any], called: str) -> None:
-    """Raise if a network was exported in training mode: dropout would make features random."""
-    for argument in node["inputs"]:
-        if argument["name"] in ("train", "training") and argument["arg"].get("as_bool"):
-            raise _refusal(
-                called,
-                f"{node['target'].split('.')[-2]!r} in it was exported in training mode. Call "
-                "model.eval() before torch.export.export",
-            )
 
 
 def _check_strings(part: Any, place: str, called: str) -> None:

@@ -47,9 +47,10 @@ def _check_keras(path: Path, called: str) -> None:
 
 
 def _check_exported(path: Path, called: str) -> None:
-    from .exported_check import check_exported
+    from .exported_check import read_program
+    from .exported_memory import check_written
 
-    check_exported(path, called)
+    check_written(path, read_program(path, called), called)
 
 
 def _check_onnx(path: Path, called: str) -> None:

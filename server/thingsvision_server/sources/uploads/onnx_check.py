@@ -83,14 +83,22 @@ def _check_mode(graph: Any, called: str) -> None:
     for node in _nodes(graph):
         if node.op_type in _RANDOM:
             raise _refusal(
-                called, f"the values of its operator {node.op_type!r} differ from run to run"
+                called,
+                f"its operator {node.op_type!r}{_place(node)} draws random numbers, so that "
+                "activations would differ from call to call. model.eval() does not change that: "
+                "draw the numbers once and keep them as a weight, or leave them out",
             )
         if _is_training(node, switches):
             raise _refusal(
                 called,
-                f"its operator {node.op_type!r} is in training mode. Call model.eval() before the "
-                "export, and export for inference",
+                f"its operator {node.op_type!r}{_place(node)} is in training mode. Call "
+                "model.eval() before the export, and export for inference; a function such as "
+                "F.dropout needs training=self.training",
             )
+
+
+def _place(node: Any) -> str:
+    return f" ({node.name})" if node.name else ""
 
 
 def _switches(graph: Any) -> Iterator[tuple[str, bool]]:

@@ -32,6 +32,11 @@ class UploadRecord:
     preprocessing: Preprocessing | None = None
     """The declared preprocessing; None if none was declared."""
 
+    @property
+    def called(self) -> str:
+        """Return the user's name for it, or else its digest."""
+        return self.name or self.sha256
+
 
 def find_record(folder: Path, sha256: str) -> UploadRecord | None:
     """Return the record of a file; None if there is no file with that digest."""

@@ -120,7 +120,7 @@ class Upload:
             )
             raise ChecksumError(sentence, field="sha256", subject=announced.sha256)
         path = Path(self.file.name)
-        kind = check_file(path, called="the uploaded file")
+        kind = check_file(path, called=announced.name or "the uploaded file")
         if announced.preprocessing is not None:
             check_declaration(announced.preprocessing, is_model=FORMATS[kind].is_model)
         os.fsync(self.file.fileno())
