@@ -39,17 +39,17 @@ class ModelRequest:
 
 def stimuli_of(images: Any) -> Stimuli:
     """Return what a user passes as images: anything `Client.rdm` takes, a dataset, a DataLoader."""
-    from ..utils.data import DataLoader, HDF5Dataset, ImageDataset
+    from ..library.batches import dataset_batches
+    from ..utils.data import HDF5Dataset, ImageDataset
 
-    choices: dict[str, Any] = {}
-    if isinstance(images, DataLoader):
-        choices["batch_size"] = images.batch_size
-        images = images.dataset
     if isinstance(images, (HDF5Dataset, ImageDataset)):
-        choices["preprocessing"] = images.transforms.overrides
-        return Stimuli(images.queue(), images.root, choices)
+        own = {"preprocessing": images.transforms.overrides}
+        return Stimuli(images.queue(), images.root, own)
     if isinstance(images, ImageQueue):
         return Stimuli(images)
+    if (batches := dataset_batches(images)) is not None:
+        choices = {"batch_size": batches.batch_size, "preprocessing": batches.changes}
+        return Stimuli(batches.images(), batches.root, choices)
     is_folder = isinstance(images, (str, Path)) and Path(images).is_dir()
     return Stimuli(queue_images(images), Path(images) if is_folder else None)
 

@@ -73,6 +73,20 @@ class SentImage:
         return ImageError(f"Image {self.name!r} {fault}.", subject=self.name)
 
 
+class ImageName(str):
+    """The name of an image that also knows the image itself.
+
+    A plain name would be a path to open; this one may be relative to a dataset's folder.
+    """
+
+    sent: SentImage
+
+    @property
+    def needs_preprocessing(self) -> bool:
+        """Whether its dataset asks for other preprocessing than the model's own."""
+        return False
+
+
 def file_image(name: str, path: Path) -> SentImage:
     """Return the image in a file, under a name."""
     return SentImage(name, partial(_read_file, path))

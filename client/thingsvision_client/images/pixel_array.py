@@ -50,6 +50,14 @@ class PixelArray:
             for index in indices:
                 yield SentImage(str(index), partial(self._png, dataset, index))
 
+    def image(self, index: int) -> SentImage:
+        """Return one image, for which the file is opened when it is sent."""
+        return SentImage(str(index), partial(self._read_png, index))
+
+    def _read_png(self, index: int) -> ImageContent:
+        with self._open_file() as file:
+            return self._png(self._dataset(file), index)
+
     def _png(self, dataset: Any, index: int) -> ImageContent:
         return ImageContent(png_of(dataset[index].reshape(self._shape)))
 

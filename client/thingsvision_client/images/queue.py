@@ -12,7 +12,7 @@ from typing import Any, Union
 from ..arrays import Array, as_array
 from ..errors import InvalidRequestError
 from .folder import image_names
-from .image import ImageContent, SentImage, file_image
+from .image import ImageContent, ImageName, SentImage, file_image
 from .tensors import tensor_bytes
 
 ImageLike = Union[str, Path, "tuple[str, bytes]", "tuple[str, Any]"]
@@ -102,6 +102,8 @@ def _array_rows(images: Any) -> list[tuple[str, Any]]:
 def _as_image(image: Any) -> SentImage:
     if isinstance(image, SentImage):
         return image
+    if isinstance(image, ImageName):
+        return _dataset_image(image)
     if isinstance(image, (str, Path)):
         return file_image(str(image), Path(image))
     if isinstance(image, tuple) and len(image) == 2 and isinstance(image[0], str):
@@ -115,6 +117,17 @@ def _as_image(image: Any) -> SentImage:
         "bytes of an image file), or a pair (name, array) if the array is the model's input "
         "already."
     )
+
+
+def _dataset_image(image: ImageName) -> SentImage:
+    """Return a dataset's image. Raises InvalidRequestError if its preprocessing would be lost."""
+    if image.needs_preprocessing:
+        raise InvalidRequestError(
+            f"Image {str(image)!r} is of a dataset with `transforms`, which this call can't see: "
+            "use an extractor (get_extractor), or send dataset.queue() and pass `preprocessing`.",
+            subject=str(image),
+        )
+    return image.sent
 
 
 def _as_tensor(name: str, values: Any) -> SentImage:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ..arrays import as_array
 from ..errors import InvalidRequestError
 from ..images.queue import ImageQueue, queue_images
-from ..utils.data import DataLoader, Dataset, ImageBatch
+from ..utils.data import DataLoader, ImageBatch
+from ..utils.rows import queue_rows, read_batches, root_of, rows_in, rows_of, transforms_of
 from ..values.preprocessing import PreprocessingOverrides
 
 if TYPE_CHECKING:
@@ -42,28 +44,48 @@ def batches_of(given: Any) -> Batches:
     passes have as many images as the first batch. Raises TypeError, and InvalidRequestError for no
     batches.
     """
-    if isinstance(given, DataLoader):
-        return _of_dataset(given.dataset, given.dataset.queue, given.batch_size)
-    if isinstance(given, ImageBatch):
-        return _of_dataset(given.dataset, given.queue, len(given))
+    if isinstance(given, (DataLoader, ImageBatch)):
+        return _of_loader(given)
     if not isinstance(given, Iterable) or isinstance(given, (str, bytes, Mapping)):
         raise TypeError(
             f"`batches` must be a DataLoader or an iterable of arrays, got {type(given)}"
         )
-    return _of_arrays(given)
-
-
-def _of_dataset(dataset: Dataset, images: Callable[[], ImageQueue], batch_size: int) -> Batches:
-    changes = dataset.transforms.overrides
-    return Batches(images, batch_size, changes=changes, root=dataset.root)
-
-
-def _of_arrays(given: Iterable[Any]) -> Batches:
-    batches = iter(given)
-    first = next(batches, None)
+    batches, remaining = read_batches(given)
+    if batches is not None:
+        return _of_rows(batches)
+    first = next(remaining, None)
     if first is None:
         raise InvalidRequestError("There are no batches to send.")
-    started = iter([chain([first], batches)])  # the first call continues this iteration
+    return _of_arrays(given, first, remaining)
+
+
+def dataset_batches(given: Any) -> Batches | None:
+    """Return the batches of a loader of this package's datasets; None for anything else.
+
+    The loader may be torch's. Raises TypeError for batches of which only the first are of a
+    dataset.
+    """
+    if isinstance(given, (DataLoader, ImageBatch)):
+        return _of_loader(given)
+    if not isinstance(given, Iterable) or isinstance(given, (str, bytes, Iterator)):
+        return None
+    batches = None if rows_in(next(iter(given), None)) is None else read_batches(given)[0]
+    return None if batches is None else _of_rows(batches)
+
+
+def _of_loader(given: DataLoader | ImageBatch) -> Batches:
+    size = given.batch_size if isinstance(given, DataLoader) else len(given)
+    return Batches(given.queue, size, changes=given.transforms.overrides, root=given.root)
+
+
+def _of_rows(batches: list[Any]) -> Batches:
+    rows, first_rows = rows_of(batches), rows_of(batches[:1])
+    changes, images = transforms_of(rows).overrides, partial(queue_rows, rows)
+    return Batches(images, len(first_rows), changes=changes, root=root_of(rows))
+
+
+def _of_arrays(given: Iterable[Any], first: Any, remaining: Iterator[Any]) -> Batches:
+    started = iter([chain([first], remaining)])  # the first call continues this iteration
 
     def images() -> ImageQueue:
         again = next(started, None)

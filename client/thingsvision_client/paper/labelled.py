@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..arrays import as_array
 from ..errors import InvalidRequestError
-from ..utils.data import DataLoader, HDF5Dataset
+from ..utils.data import DataLoader
+from ..utils.rows import DatasetImage, read_batches, rows_of
 
 if TYPE_CHECKING:
     from ..arrays import Array
@@ -28,24 +30,38 @@ def labelled_images(data_loader: Any) -> LabelledImages:
     Raises TypeError for anything else, and InvalidRequestError for images without targets.
     """
     if isinstance(data_loader, DataLoader):
-        return _of_loader(data_loader)
+        return LabelledImages(data_loader, partial(_targets_of, data_loader.rows))
     if not isinstance(data_loader, Iterable) or isinstance(data_loader, (str, bytes, Mapping)):
         raise TypeError(
             "`data_loader` must be what vision.load_dl returns or an iterable of (images, "
             f"targets), got {type(data_loader)}"
         )
-    seen: list[Array] = []
-    return LabelledImages(_note_targets(data_loader, seen), lambda: _join(seen))
+    batches, remaining = read_batches(data_loader)
+    if batches is None:
+        seen: list[Array] = []
+        return LabelledImages(_note_targets(remaining, seen), partial(_join, seen))
+    if any(_has_labels(batch) for batch in batches):
+        labels: list[Array] = []
+        rows = list(_note_targets(batches, labels))
+        return LabelledImages(rows, partial(_join, labels))
+    return LabelledImages(batches, partial(_targets_of, rows_of(batches)))
 
 
-def _of_loader(loader: DataLoader) -> LabelledImages:
-    dataset = loader.dataset
-    if isinstance(dataset, HDF5Dataset):
+def _has_labels(batch: Any) -> bool:
+    """Whether a batch of rows is a pair (rows, targets)."""
+    return not isinstance(batch, DatasetImage) and not isinstance(batch[0], DatasetImage)
+
+
+def _targets_of(rows: Sequence[DatasetImage]) -> Array:
+    """Return the class numbers of rows, images x 1. Raises InvalidRequestError for no classes."""
+    import numpy as np
+
+    if any(row.target is None for row in rows):
         raise InvalidRequestError(
             "An HDF5Dataset has no classes for targets: use get_extractor(...).extract_features, "
             "which returns features only."
         )
-    return LabelledImages(loader, lambda: dataset.targets)
+    return np.array([[row.target] for row in rows], np.int64)
 
 
 def _note_targets(batches: Iterable[Any], seen: list[Array]) -> Iterator[Any]:
@@ -60,7 +76,7 @@ def _note_targets(batches: Iterable[Any], seen: list[Array]) -> Iterator[Any]:
         if targets.shape[:1] != as_array(images).shape[:1]:
             raise InvalidRequestError(
                 "Images and targets of a batch must have the same length, got shapes "
-                f"{tuple(images.shape)} and {targets.shape}."
+                f"{as_array(images).shape} and {targets.shape}."
             )
         seen.append(targets.reshape(len(targets), -1))
         yield images

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..errors import InvalidRequestError
 from ..utils.data import DataLoader, ImageDataset
 from ..utils.transforms import ServerTransforms
 from .image_sets import IMAGE_SETS, ImageSet
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
 
 
 class NumberedImages(ImageDataset):
@@ -21,12 +16,9 @@ class NumberedImages(ImageDataset):
 
     numbers: Mapping[str, int]
 
-    @property
-    def targets(self) -> npt.NDArray[np.int64]:
-        """The class number of each image, N x 1, from the table."""
-        import numpy as np
-
-        return np.array([[self.numbers[name]] for name in self.names], dtype=np.int64)
+    def class_number(self, name: str) -> int:
+        """Return the class number of an image, from the table."""
+        return self.numbers[name]
 
 
 def load_dl(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
-from ..errors import InvalidRequestError
 from ..images.folder import class_folders, image_names
+from ..images.image import file_image
 from ..images.queue import ImageQueue, queue_files
+from .data_loader import DataLoader, ImageBatch
 from .file_names import FILE_NAMES, write_lines
 from .hdf5_dataset import HDF5Dataset
+from .rows import DatasetImage, dataset_image
 from .transforms import ServerTransforms, as_transforms, check_backend
 
 if TYPE_CHECKING:
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DataLoader",
-    "Dataset",
     "HDF5Dataset",
     "ImageBatch",
     "ImageDataset",
@@ -73,14 +74,30 @@ class ImageDataset:
         self.root = Path(root)
         self.names: list[str] = image_names(self.root, class_names, file_names)
         self.classes: list[str] = _classes(self.root, class_names, self.names)
+        self._numbers: dict[str, int] = {}
+        self._numbered: list[str] | None = None  # the classes of these numbers
         write_lines(Path(out_path) / FILE_NAMES, self.names)
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, row: int) -> str:
-        """Return the name of a row's image."""
-        return self.names[row]
+    @overload
+    def __getitem__(self, row: int) -> DatasetImage: ...
+
+    @overload
+    def __getitem__(self, row: slice) -> list[DatasetImage]: ...
+
+    def __getitem__(self, row: int | slice) -> DatasetImage | list[DatasetImage]:
+        """Return the name of a row's image, which knows the image and its class number."""
+        if isinstance(row, slice):
+            return [self[place] for place in range(len(self))[row]]
+        name = self.names[row]
+        return dataset_image(
+            file_image(name, self.root / name),
+            target=self.class_number(name),
+            transforms=self.transforms,
+            root=self.root,
+        )
 
     @property
     def images(self) -> list[str]:
@@ -92,9 +109,31 @@ class ImageDataset:
         """The class number of each image, N x 1: the position of its class in `classes`."""
         import numpy as np
 
-        numbers = {name: number for number, name in enumerate(self.classes)}
-        classes = [_class_of(name, numbers) for name in self.names]
-        return np.array(classes, dtype=np.int64).reshape(-1, 1)
+        numbers = [self.class_number(name) for name in self.names]
+        return np.array(numbers, dtype=np.int64).reshape(-1, 1)
+
+    def class_number(self, name: str) -> int:
+        """Return the class number of an image: the position of its class in `classes`.
+
+        Args:
+            name: Name of the image, as in `names`.
+
+        Returns:
+            The number, from 0.
+
+        Example:
+            ```python
+            from thingsvision_client import ImageDataset
+
+            dataset = ImageDataset("images", "results", "pt")
+            print({name: dataset.class_number(name) for name in dataset.names})
+            ```
+
+        """
+        if self._numbered is not self.classes:
+            self._numbers = {found: number for number, found in enumerate(self.classes)}
+            self._numbered = self.classes
+        return _class_of(name, self._numbers)
 
     def queue(self, rows: slice = _ALL) -> ImageQueue:
         """Return the images of some rows, to be sent by a method of `Client`.
@@ -116,75 +155,6 @@ class ImageDataset:
 
         """
         return queue_files(self.root, self.names[rows])
-
-
-Dataset = ImageDataset | HDF5Dataset
-
-
-class ImageBatch(list[str]):
-    """The image names of one forward pass; `queue` returns the images, to be sent."""
-
-    def __init__(self, names: Sequence[str], dataset: Dataset, rows: slice) -> None:
-        super().__init__(names)
-        self.dataset = dataset
-        self._rows = rows
-
-    def queue(self) -> ImageQueue:
-        """Return the images to send."""
-        return self.dataset.queue(self._rows)
-
-
-class DataLoader:
-    """A dataset, split into batches: one batch is one forward pass, for reproducible bits.
-
-    `len()` is the number of batches. Iterating yields the image names of each batch, which
-    `Extractor.extract_batch` takes.
-
-    Args:
-        dataset: An ImageDataset or HDF5Dataset.
-        batch_size: Images in a batch, at least 1; the last batch may have fewer.
-        backend: `pt` or `tf`, as in the dataset.
-
-    Raises:
-        InvalidRequestError: A batch size below 1, or another backend than the dataset's.
-        TypeError: Another kind of dataset.
-
-    Example:
-        ```python
-        from thingsvision_client import DataLoader, ImageDataset, get_extractor
-
-        extractor = get_extractor("alexnet", pretrained=True, device=None, source="torchvision")
-        dataset = ImageDataset("images", "results", extractor.get_backend())
-        batches = DataLoader(dataset, batch_size=32, backend=extractor.get_backend())
-        print(extractor.extract_features(batches, "features.10").shape)
-        ```
-
-    """
-
-    def __init__(self, dataset: Dataset, batch_size: int, backend: str) -> None:
-        if not isinstance(dataset, (ImageDataset, HDF5Dataset)):
-            raise TypeError(
-                f"`dataset` must be an ImageDataset or HDF5Dataset, got {type(dataset).__name__}; "
-                "pass batches of your own dataset to extract_features directly"
-            )
-        if batch_size < 1:
-            raise InvalidRequestError(f"`batch_size` must be at least 1, got {batch_size}.")
-        if check_backend(backend) != dataset.backend:
-            raise InvalidRequestError(
-                f"`backend` must be {dataset.backend!r}, as in the dataset, got {backend!r}."
-            )
-        self.dataset = dataset
-        self.batch_size = batch_size
-        self.backend = backend
-
-    def __len__(self) -> int:
-        return -(-len(self.dataset) // self.batch_size)
-
-    def __iter__(self) -> Iterator[ImageBatch]:
-        names = self.dataset.names
-        for start in range(0, len(names), self.batch_size):
-            rows = slice(start, start + self.batch_size)
-            yield ImageBatch(names[rows], self.dataset, rows)
 
 
 def load_batches(

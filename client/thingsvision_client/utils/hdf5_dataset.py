@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import overload
 
 from ..images.pixel_array import PixelArray
 from ..images.queue import ImageQueue, Reiterable
 from .file_names import FILE_NAMES, write_lines
+from .rows import DatasetImage, dataset_image
 from .transforms import ServerTransforms, as_transforms, check_backend
 
 _ALL = slice(None)
@@ -67,9 +69,18 @@ class HDF5Dataset:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, row: int) -> str:
-        """Return the name of a row's image."""
-        return self.names[row]
+    @overload
+    def __getitem__(self, row: int) -> DatasetImage: ...
+
+    @overload
+    def __getitem__(self, row: slice) -> list[DatasetImage]: ...
+
+    def __getitem__(self, row: int | slice) -> DatasetImage | list[DatasetImage]:
+        """Return the name of a row's image, which knows the image."""
+        if isinstance(row, slice):
+            return [self[place] for place in range(len(self))[row]]
+        sent = self._array.image(self.indices[row])
+        return dataset_image(sent, target=None, transforms=self.transforms, root=None)
 
     @property
     def names(self) -> list[str]:

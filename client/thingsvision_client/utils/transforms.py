@@ -21,6 +21,11 @@ class ServerTransforms:
     overrides: PreprocessingOverrides | None = None
     own: Preprocessing | None = None
 
+    @property
+    def is_own(self) -> bool:
+        """Whether these are the model's own, without changes."""
+        return self.overrides is None
+
     def __repr__(self) -> str:
         steps = " ".join(self.own.description.split()) if self.own else ""
         own = f"the model's own, {steps}" if steps else "the model's own"

@@ -77,9 +77,9 @@ def names_of(folder: Path, arrays: Mapping[str, Array]) -> list[str] | None:
     found = list(known.pop())
     if listed not in (None, found):
         warnings.warn(
-            f"{folder / FILE_NAMES} lists other images than these features have, since another "
-            "dataset was created for that folder later. The features keep their own names; give "
-            "each dataset its own out_path.",
+            f"{folder / FILE_NAMES} lists other images than these features have, or another order, "
+            "since a sampler chose the rows, or another dataset was created for that folder later. "
+            "The features keep their own names; give each dataset its own out_path.",
             stacklevel=3,
         )
     return found

@@ -1,0 +1,136 @@
+"""Rows of datasets, as torch's samplers, subsets and loaders hand them on.
+
+A row is the name of its image, which knows the image and its class number: whatever order a
+sampler chooses, names, pixels and targets stay together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from ..errors import InvalidRequestError
+from ..images.image import ImageName, SentImage
+from ..images.queue import ImageQueue, Reiterable
+from .transforms import ServerTransforms
+
+
+@runtime_checkable
+class Dataset(Protocol):
+    """An ImageDataset or HDF5Dataset: images in a fixed order of rows."""
+
+    transforms: ServerTransforms
+    backend: str
+    root: Path | None
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice) -> list[DatasetImage]: ...
+
+    def queue(self, rows: slice = ...) -> ImageQueue:
+        """Return the images of some rows, to be sent."""
+
+
+class DatasetImage(ImageName):
+    """The name of a dataset's image, which also knows the image and its class number.
+
+    Attributes:
+        sent: The image, to send.
+        target: Class number; None if the dataset has no classes.
+        transforms: The dataset's preprocessing.
+        root: Folder of the name; None if the image is not a file.
+
+    """
+
+    target: int | None
+    transforms: ServerTransforms
+    root: Path | None
+
+    @property
+    def needs_preprocessing(self) -> bool:
+        """Whether the dataset asks for other preprocessing than the model's own."""
+        return not self.transforms.is_own
+
+
+def dataset_image(
+    sent: SentImage, *, target: int | None, transforms: ServerTransforms, root: Path | None
+) -> DatasetImage:
+    """Return the row of an image."""
+    row = DatasetImage(sent.name)
+    row.sent, row.target, row.transforms, row.root = sent, target, transforms, root
+    return row
+
+
+def rows_in(batch: Any) -> list[DatasetImage] | None:
+    """Return the rows that a loader made a batch of, or of (rows, ...); None for other batches."""
+    if isinstance(batch, DatasetImage):
+        return [batch]
+    if not isinstance(batch, (tuple, list)) or not batch:
+        return None
+    if all(isinstance(row, DatasetImage) for row in batch):
+        return list(batch)
+    return rows_in(batch[0]) if isinstance(batch[0], (tuple, list)) else None
+
+
+def all_rows(dataset: Any) -> list[DatasetImage] | None:
+    """Return the rows of a subset, or of datasets in a row; None if its items are no rows."""
+    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+        return None
+    rows = []
+    for place in range(len(dataset)):
+        if not isinstance(row := dataset[place], DatasetImage):
+            return None
+        rows.append(row)
+    return rows
+
+
+def read_batches(given: Iterable[Any]) -> tuple[list[Any] | None, Iterator[Any]]:
+    """Return the batches of rows, read to their end: a second reading may have another order.
+
+    If the first batch has no rows, return None and an iterator of all batches. Raises TypeError
+    for a mixture.
+    """
+    remaining = iter(given)
+    first = next(remaining, None)
+    if rows_in(first) is None:
+        return None, remaining if first is None else chain([first], remaining)
+    batches = [first, *remaining]
+    for batch in batches:
+        if rows_in(batch) is None:
+            raise TypeError(
+                "All batches must have images of a dataset of this package, as the first has, got "
+                f"{type(batch).__name__}."
+            )
+    return batches, remaining
+
+
+def rows_of(batches: Iterable[Any]) -> list[DatasetImage]:
+    """Return the rows of all batches, in their order."""
+    return [row for batch in batches for row in rows_in(batch) or ()]
+
+
+def queue_rows(rows: Sequence[DatasetImage]) -> ImageQueue:
+    """Return the images of rows, to be sent in their order."""
+    return ImageQueue(Reiterable(lambda: (row.sent for row in rows)), len(rows))
+
+
+def root_of(rows: Sequence[DatasetImage]) -> Path | None:
+    """Return the folder of the rows' names; None if they have several, or none."""
+    roots = {row.root for row in rows}
+    return roots.pop() if len(roots) == 1 else None
+
+
+def transforms_of(rows: Sequence[DatasetImage]) -> ServerTransforms:
+    """Return the preprocessing of rows. Raises InvalidRequestError if they differ in it."""
+    first = rows[0]
+    for row in rows:
+        if row.transforms is not first.transforms and row.transforms != first.transforms:
+            raise InvalidRequestError(
+                "All images of a call must have the same `transforms`, got "
+                f"{first.transforms!r} for {str(first)!r} and {row.transforms!r} for "
+                f"{str(row)!r}: give the datasets the same, or make one call for each.",
+                subject=str(row),
+            )
+    return first.transforms
