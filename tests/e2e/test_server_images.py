@@ -255,10 +255,14 @@ def test_hidden_files_and_links_that_lead_out_are_not_listed(
     (stimuli / "link.png").symlink_to(stimuli.parent / "outside.png")
     (stimuli / "same.png").symlink_to(photo)
     (stimuli / "._photo.png").write_bytes(b"of another system")
+    for folder in (".ipynb_checkpoints", "@eaDir", "__MACOSX"):
+        (stimuli / folder).mkdir()
+        shutil.copy(photo, stimuli / folder / "copy.png")
     with Client(keeping.address) as client:
         listed = {image.name for image in client.server_images()}
         assert "same.png" in listed
         assert listed.isdisjoint({"link.png", "._photo.png"})
+        assert not [name for name in listed if name.endswith("copy.png")]
         assert client.extract(MODEL, client.server_images(), MODULE).images
 
 

@@ -6,12 +6,17 @@ from collections.abc import Callable, Sequence
 from pathlib import PurePath
 
 from ..errors import InvalidRequestError, listed
+from ..images.names import plain_name
 
 _MOST_NAMED = 5
 
 
 def rows_of(images: Sequence[str], names: Sequence[str], reference: str) -> list[int]:
-    """Return the row of each image, by name. Raises InvalidRequestError, with the reference."""
+    """Return the row of each image, by name. Raises InvalidRequestError, with the reference.
+
+    Names may be spelled in several ways, such as with backslashes.
+    """
+    images, names = [*map(plain_name, images)], [*map(plain_name, names)]
     for key in _KEYS:
         if (rows := _rows_by(key, images, names)) is not None:
             return rows

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import PurePath
+from pathlib import PurePosixPath
 
 from ..errors import InvalidRequestError
+from ..images.names import plain_name
 
 FOLDERS = "folders"
 """Makes the folder of an image its category."""
@@ -41,7 +42,7 @@ def category_labels(
             raise InvalidRequestError(
                 f"`categories` must be a label per image, {FOLDERS!r} or None, got {categories!r}."
             )
-        labels = [PurePath(image).parent.name for image in images or ()]
+        labels = [PurePosixPath(plain_name(image)).parent.name for image in images or ()]
     else:
         labels = [str(label) for label in categories]
     if len(labels) != count:

@@ -6,13 +6,28 @@ The order is by code points of paths with `/`, so it is the same on every operat
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 
 from ..errors import InvalidRequestError, listed
+from .names import names_below
 
 SUFFIXES = frozenset({".bmp", ".eps", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """Suffixes of image files, in lower case; any case is accepted."""
+
+_TOOL_FOLDERS = frozenset(
+    {
+        "#recycle", "#snapshot", "$recycle.bin", "@eadir", "@recently-snapshot", "@recycle",
+        "@tmp", "__macosx", "__pycache__", "lost+found", "network trash folder",
+        "system volume information", "temporary items",
+    }
+)  # fmt: skip
+"""Folders that storage servers and operating systems put beside images, in lower case."""
+
+
+def is_tool_folder(name: str) -> bool:
+    """Tell whether a folder is hidden or made by a tool: its images are copies and thumbnails."""
+    return name.startswith(".") or name.casefold() in _TOOL_FOLDERS
 
 
 def image_names(
@@ -24,12 +39,14 @@ def image_names(
 
     Folders in `root` are classes: sorted, or `class_names` in their order. A class contains its
     images at any depth, sorted by folder, then by file. Without folders: the files, sorted.
-    Hidden files are left out.
-    `file_names` (relative to `root`) selects exactly these files in this order; a name given
-    twice yields two rows. Raises InvalidRequestError for names that are missing or ambiguous.
+    Hidden files and folders and folders of tools (`is_tool_folder`) are left out.
+    `file_names` selects exactly these files in this order, however their paths below `root` are
+    spelled (`names_below`); a name given twice yields two rows. Raises InvalidRequestError for
+    names that are missing or ambiguous.
     """
     if not root.is_dir():
         raise InvalidRequestError(f"There is no folder {str(root)!r}.")
+    class_names = None if class_names is None else class_paths(root, class_names)
     names = (
         _select_files(root, class_names, file_names)
         if file_names is not None
@@ -43,17 +60,38 @@ def image_names(
 def class_folders(root: Path) -> list[str]:
     """Return the names of classes, sorted: folders in `root` with images at any depth."""
     folders = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
-    return [name for name in folders if not name.startswith(".") and _has_image(root, name)]
+    return [name for name in folders if not is_tool_folder(name) and _has_image(root, name)]
+
+
+def class_paths(root: Path, class_names: Sequence[str]) -> list[str]:
+    """Return the paths of class folders below `root`, however they are spelled.
+
+    Raises InvalidRequestError for folders outside, or a folder that is there twice.
+    """
+    classes = names_below(root, "class_names", class_names)
+    if "." in classes:
+        raise InvalidRequestError(f"`class_names` must be folders below {root}, got {root} itself.")
+    if twice := sorted({name for name in classes if classes.count(name) > 1}):
+        raise InvalidRequestError(f"`class_names` must be unique, got {listed(twice)} twice.")
+    return classes
+
+
+def class_of(name: str, classes: Container[str]) -> str | None:
+    """Return the innermost class that an image's path is in, or that is the image; None if none."""
+    while name and name not in classes:
+        name = name.rpartition("/")[0]
+    return name or None
 
 
 def _select_files(root: Path, class_names: Sequence[str] | None, files: Sequence[str]) -> list[str]:
-    names = [Path(name).as_posix() for name in files]
-    classes = {name.partition("/")[0] for name in names} if class_names is None else class_names
+    names = names_below(root, "file_names", files)
     wrong: list[tuple[str, Callable[[str], bool]]] = [
         (f"not in {root} (give paths relative to it)", lambda name: not (root / name).is_file()),
         (f"not images ({listed(sorted(SUFFIXES))})", lambda name: not _has_image_suffix(name)),
-        ("in none of class_names", lambda name: name.partition("/")[0] not in classes),
     ]
+    if class_names is not None:
+        classes = frozenset(class_names)
+        wrong.append(("in none of class_names", lambda name: class_of(name, classes) is None))
     for fault, is_wrong in wrong:
         if found := [name for name in names if is_wrong(name)]:
             raise InvalidRequestError(
@@ -93,7 +131,9 @@ def _images_below(root: Path, folder: str) -> list[str]:
 
 def _images_anywhere(root: Path, folder: str) -> Iterator[str]:
     for path, folders, files in os.walk(root / folder, followlinks=True):
-        folders[:] = [name for name in folders if not _is_cycle(path, name)]
+        folders[:] = [
+            name for name in folders if not is_tool_folder(name) and not _is_cycle(path, name)
+        ]
         parent = Path(path).relative_to(root).as_posix()
         yield from (f"{parent}/{name}" for name in files if _is_image(Path(path, name)))
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
-from ..images.folder import class_folders, image_names
+from ..images.folder import class_folders, class_of, class_paths, image_names
 from ..images.image import file_image
 from ..images.queue import ImageQueue, queue_files
 from .data_loader import DataLoader, ImageBatch
@@ -38,7 +38,8 @@ class ImageDataset:
         out_path: Folder for `file_names.txt`, which has the name of each row's image.
         backend: `pt` or `tf`: the framework of the model, as the extractor's `get_backend()` says.
         class_names: Class folders to use, in this order; all of them, sorted, by default.
-        file_names: Images relative to `root`, in exactly this order; all, sorted, by default.
+        file_names: Images below `root`, in exactly this order; all, sorted, by default. Absolute
+            paths, `..` and backslashes are spellings of the same names.
         transforms: What the extractor's `get_transformations` returned; None means the model's own
             preprocessing. The server applies it.
 
@@ -133,7 +134,7 @@ class ImageDataset:
         if self._numbered is not self.classes:
             self._numbers = {found: number for number, found in enumerate(self.classes)}
             self._numbered = self.classes
-        return _class_of(name, self._numbers)
+        return self._numbers[class_of(name, self._numbers) or ""]
 
     def queue(self, rows: slice = _ALL) -> ImageQueue:
         """Return the images of some rows, to be sent by a method of `Client`.
@@ -174,7 +175,8 @@ def load_batches(
         backend: `pt` or `tf`: the framework of the model, as the extractor's `get_backend()` says.
         batch_size: Images in a batch, at least 1.
         class_names: Class folders to use, in this order; all of them, sorted, by default.
-        file_names: Images relative to `root`, in exactly this order; all, sorted, by default.
+        file_names: Images below `root`, in exactly this order; all, sorted, by default. Absolute
+            paths, `..` and backslashes are spellings of the same names.
         transforms: What the extractor's `get_transformations` returned; None means the model's own
             preprocessing.
 
@@ -207,14 +209,8 @@ def load_batches(
 
 def _classes(root: Path, class_names: Sequence[str] | None, names: Sequence[str]) -> list[str]:
     if class_names is not None:
-        return list(class_names)
+        return class_paths(root, class_names)
     if not any("/" in name for name in names):
         return list(dict.fromkeys(names))
     named = {name.partition("/")[0] for name in names}
     return sorted(named.union(class_folders(root)))
-
-
-def _class_of(name: str, classes: Mapping[str, int]) -> int:
-    while name not in classes:
-        name = name.rpartition("/")[0]
-    return classes[name]

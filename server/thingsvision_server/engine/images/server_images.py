@@ -15,6 +15,15 @@ from .store import ImageStore
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """Suffixes of image files below the image root, in lower case."""
 
+_TOOL_FOLDERS = frozenset(
+    {
+        "#recycle", "#snapshot", "$recycle.bin", "@eadir", "@recently-snapshot", "@recycle",
+        "@tmp", "__macosx", "__pycache__", "lost+found", "network trash folder",
+        "system volume information", "temporary items",
+    }
+)  # fmt: skip
+"""Folders that storage servers and operating systems put beside images, in lower case."""
+
 SentItem = RequestItem | KeptImage | ServerImage
 """What a request sends: content, or a reference to an image on the server."""
 
@@ -45,14 +54,14 @@ class ServerImages:
     def names(self, folder: str) -> Iterator[str]:
         """Yield the images below a folder, sorted by folder, then by file name (code points).
 
-        Hidden files and links that lead out of the root are left out.
+        Hidden files and folders, folders of tools, and links that lead out of the root are left
+        out.
         """
         root, start = self._root(), self._resolve_path(folder)
         if start is None or not start.is_dir():
             sentence = f"this server's image root has no folder {folder!r}"
             raise InvalidRequestError(sentence, field="folder", subject=folder)
-        found = (Path(where, name) for where, _, names in os.walk(start) for name in names)
-        images = [path for path in found if self._is_shown(path, root)]
+        images = [path for path in _files_below(start) if self._is_shown(path, root)]
         relative = (path.relative_to(root).as_posix() for path in images)
         yield from sorted(relative, key=lambda name: name.rpartition("/")[::2])
 
@@ -92,3 +101,13 @@ class ServerImages:
                 field="server_path",
             )
         return self.root.resolve()
+
+
+def _files_below(start: Path) -> Iterator[Path]:
+    for where, folders, names in os.walk(start):
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".") and name.casefold() not in _TOOL_FOLDERS
+        ]
+        yield from (Path(where, name) for name in names)
