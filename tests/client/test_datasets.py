@@ -133,12 +133,19 @@ def test_images_of_an_array_are_sent_as_they_are(hdf5: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "expected"),
-    [("grey", PIXELS[..., 0]), ("flat", PIXELS[:, :5, :5]), ("group/inner", PIXELS)],
+    ("key", "layout", "expected"),
+    [
+        ("grey", "NHW", PIXELS[..., 0]),
+        ("flat", "N(HWC)", PIXELS[:, :5, :5]),
+        ("group/inner", None, PIXELS),
+    ],
 )
-def test_img_indices_give_exactly_their_order(hdf5: Path, key: str, expected: np.ndarray) -> None:
+def test_img_indices_give_exactly_their_order(
+    hdf5: Path, key: str, layout: str | None, expected: np.ndarray
+) -> None:
     wanted = np.array([5, 0, 5, 2])
-    dataset = HDF5Dataset(hdf5, key, "pt", img_indices=wanted, out_path=hdf5.parent)
+    folder = hdf5.parent
+    dataset = HDF5Dataset(hdf5, key, "pt", img_indices=wanted, out_path=folder, layout=layout)
     queue = dataset.queue()
     assert (len(dataset), queue.count) == (4, 4)
     sent = [decoded(message.encoded) for message in messages(queue)]
@@ -152,7 +159,7 @@ def test_img_indices_give_exactly_their_order(hdf5: Path, key: str, expected: np
         ("imgbrick", None, r"no array 'imgbrick'; it has .*imgBrick"),
         ("group", None, "no array 'group'"),
         ("floats", None, r"must be uint8 images, .* got float64 of shape \(6, 5, 7, 3\)"),
-        ("odd", None, "square RGB"),
+        ("odd", None, r"choose by layout= .* 'HW': 1 grey image of 6 x 105"),
         ("imgBrick", [0, 6, -1], r"`img_indices` must be from 0 to 5, .* got \[6, -1\]"),
         ("imgBrick", [], "at least one index, got none"),
     ],

@@ -10,12 +10,14 @@ import typer
 
 from ..client import shared_client
 from ..errors import InvalidRequestError
-from .opening import dataset_of, open_extractor, read_lines
+from .opening import ImagePlace, dataset_of, open_extractor, read_lines
 from .options import (
     BatchSize,
     Crop,
     DeviceName,
+    HDF5Key,
     ImageRoot,
+    Layout,
     ModelName,
     ModelParameters,
     ModelPath,
@@ -56,6 +58,8 @@ def rsa(
     resize: Resize = None,
     crop: Crop = None,
     no_crop: NoCrop = False,
+    hdf5_key: HDF5Key = None,
+    layout: Layout = None,
     method: Annotated[
         str,
         typer.Option(
@@ -103,12 +107,13 @@ def rsa(
     names = None if reference_names is None else read_lines(reference_names)
     client = shared_client(server)
     changes = overrides(resize, crop, no_crop)
+    place = ImagePlace(image_root, hdf5_key, layout)
     extractor = open_extractor(
         client, model_name, source, device=device, pretrained=pretrained,
         model_path=model_path, model_parameters=model_parameters,
         token_extraction=token_extraction,
     )  # fmt: skip
-    dataset = dataset_of(image_root, out_path, extractor.get_backend(), changes)
+    dataset = dataset_of(place, out_path, extractor.get_backend(), changes)
     with progress_bar() as progress:
         result = compare(
             dataset, references, extractor, module_name, metric=method, correlation=correlation,

@@ -9,12 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from ..client import shared_client
-from .opening import dataset_of, open_extractor
+from .opening import ImagePlace, dataset_of, open_extractor
 from .options import (
     BatchSize,
     Crop,
     DeviceName,
+    HDF5Key,
     ImageRoot,
+    Layout,
     ModelName,
     ModelParameters,
     ModelPath,
@@ -45,6 +47,8 @@ def compute_rdm(
     resize: Resize = None,
     crop: Crop = None,
     no_crop: NoCrop = False,
+    hdf5_key: HDF5Key = None,
+    layout: Layout = None,
     method: Annotated[
         str, typer.Option(help="Metric: correlation, cosine, euclidean or gaussian.")
     ] = "correlation",
@@ -55,22 +59,22 @@ def compute_rdm(
 
     With several modules, the files are rdm_MODULE.npy. Features stay on the server.
     """
-    from ..images.queue import queue_files
     from ..progress import progress_bar
 
     client = shared_client(server)
     changes = overrides(resize, crop, no_crop)
+    place = ImagePlace(image_root, hdf5_key, layout)
     extractor = open_extractor(
         client, model_name, source, device=device, pretrained=pretrained,
         model_path=model_path, model_parameters=model_parameters,
         token_extraction=token_extraction,
     )  # fmt: skip
-    dataset = dataset_of(image_root, out_path, extractor.get_backend(), changes)
+    dataset = dataset_of(place, out_path, extractor.get_backend(), changes)
     options = extractor.options
     with progress_bar() as progress:
         result = client.rdm(
             extractor.model,
-            queue_files(dataset.root, dataset.names),
+            dataset.queue(),
             module_name,
             metric=method,
             **replace(options, batch_size=batch_size, preprocessing=changes).without_dtype(),

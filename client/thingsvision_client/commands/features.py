@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -11,12 +10,14 @@ import typer
 
 from ..client import shared_client
 from ..errors import InvalidRequestError
-from .opening import dataset_of, open_extractor, read_lines
+from .opening import ImagePlace, dataset_of, open_extractor, read_lines
 from .options import (
     BatchSize,
     Crop,
     DeviceName,
+    HDF5Key,
     ImageRoot,
+    Layout,
     ModelName,
     ModelParameters,
     ModelPath,
@@ -47,6 +48,8 @@ def extract_features(
     resize: Resize = None,
     crop: Crop = None,
     no_crop: NoCrop = False,
+    hdf5_key: HDF5Key = None,
+    layout: Layout = None,
     flatten_acts: Annotated[
         bool, typer.Option("--flatten-acts", help="Flatten features to images x units.")
     ] = False,
@@ -67,23 +70,23 @@ def extract_features(
     Run the same command again to resume an interrupted extraction. A JSON file beside the file
     records where the features came from; `verify` checks it.
     """
-    from ..images.queue import queue_files
     from ..jobs import Task, extract_to_file
     from ..progress import progress_bar
 
     chosen = _file_format(file_format, output_type, len(module_name))
     changes = overrides(resize, crop, no_crop)
+    place = ImagePlace(image_root, hdf5_key, layout)
     client = shared_client(server)
     extractor = open_extractor(
         client, model_name, source, device=device, pretrained=pretrained,
         model_path=model_path, model_parameters=model_parameters,
         token_extraction=token_extraction,
     )  # fmt: skip
-    dataset = dataset_of(image_root, out_path, extractor.get_backend(), changes)
+    dataset = dataset_of(place, out_path, extractor.get_backend(), changes)
     task = Task(
         model=extractor.model,
         modules=tuple(module_name),
-        images=partial(queue_files, dataset.root, dataset.names),
+        images=dataset.queue,
         options=replace(extractor.options, batch_size=batch_size, preprocessing=changes),
         flatten=flatten_acts,
         root=dataset.root,

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import typer
 
 from ..client import Client
 from ..errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from ..images.pixel_array import PixelArray
 
 
 def open_extractor(client: Client, model_name: str, source: str, **options: Any) -> Any:
@@ -35,12 +41,56 @@ def json_object(option: str, text: str) -> dict[str, Any]:
     return found
 
 
-def dataset_of(root: Path, out_path: Path, backend: str, changes: Any) -> Any:
-    """Return the images of a folder, with changes of their preprocessing."""
-    from ..utils.data import ImageDataset
+@dataclass(frozen=True)
+class ImagePlace:
+    """Where a command's images are: a folder, or an array of an HDF5 file with its layout."""
+
+    root: Path
+    key: str | None = None
+    layout: str | None = None
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the images are in an HDF5 file; checks the options of such a file."""
+        is_file = self.root.is_file()
+        if not is_file and (self.key, self.layout) != (None, None):
+            raise InvalidRequestError(
+                "--hdf5-key and --layout are for an --image-root that is an HDF5 file, got "
+                f"{self.root}."
+            )
+        return is_file
+
+
+def dataset_of(place: ImagePlace, out_path: Path, backend: str, changes: Any) -> Any:
+    """Return the images of a folder or an HDF5 file, with changes of their preprocessing."""
+    from ..utils.data import HDF5Dataset, ImageDataset
     from ..utils.transforms import ServerTransforms
 
-    return ImageDataset(root, out_path, backend, transforms=ServerTransforms(changes))
+    transforms = ServerTransforms(changes)
+    if not place.is_file:
+        return ImageDataset(place.root, out_path, backend, transforms=transforms)
+    array = _pixel_array(place)
+    typer.echo(f"{array}.", err=True)
+    return HDF5Dataset(
+        place.root, array.key, backend, transforms=transforms, out_path=out_path,
+        layout=array.layout.axes,
+    )  # fmt: skip
+
+
+def images_of(place: ImagePlace) -> Any:
+    """Return the images of a folder or an HDF5 file, to be sent by a method of `Client`."""
+    if not place.is_file:
+        return place.root
+    array = _pixel_array(place)
+    typer.echo(f"{array}.", err=True)
+    return array.queue(range(array.count))
+
+
+def _pixel_array(place: ImagePlace) -> PixelArray:
+    from ..images.pixel_array import PixelArray, find_key
+
+    key = find_key(place.root, "--hdf5-key") if place.key is None else place.key
+    return PixelArray(place.root, key, place.layout)
 
 
 def read_lines(path: Path, what: str = "") -> list[str]:

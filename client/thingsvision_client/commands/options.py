@@ -44,7 +44,21 @@ ModelParameters = Annotated[
     ),
 ]
 ImageRoot = Annotated[
-    Path, typer.Option(help="Folder of images, or of folders of images (classes).")
+    Path,
+    typer.Option(help="Folder of images, or of folders of images (classes), or an HDF5 file."),
+]
+HDF5Key = Annotated[
+    str | None,
+    typer.Option(help="Array of images in an HDF5 file; by default the only one.", metavar="NAME"),
+]
+Layout = Annotated[
+    str | None,
+    typer.Option(
+        help="Axes of an array in an HDF5 file, such as NHWC, NCHW, NHW or HWC (N images, H "
+        "height, W width, C channels), as h5py shows them. By default as its attributes or its "
+        "shape say.",
+        metavar="AXES",
+    ),
 ]
 ModuleName = Annotated[
     list[str], typer.Option(help="Module, as show-model prints it. May be given several times.")

@@ -8,12 +8,14 @@ from typing import Annotated
 import typer
 
 from ..client import shared_client
-from .opening import open_extractor
+from .opening import ImagePlace, images_of, open_extractor
 from .options import (
     BatchSize,
     Crop,
     DeviceName,
+    HDF5Key,
     ImageRoot,
+    Layout,
     ModelName,
     ModelParameters,
     ModelPath,
@@ -49,6 +51,8 @@ def fit_pca(
     resize: Resize = None,
     crop: Crop = None,
     no_crop: NoCrop = False,
+    hdf5_key: HDF5Key = None,
+    layout: Layout = None,
     server: Server = None,
 ) -> None:
     """Fit a PCA of each module on a folder of images, and print its SHA-256.
@@ -66,10 +70,11 @@ def fit_pca(
     )  # fmt: skip
     options = extractor.options
     changes = overrides(resize, crop, no_crop)
+    place = ImagePlace(image_root, hdf5_key, layout)
     with progress_bar() as progress:
         fitted = client.fit_pca(
             extractor.model,
-            image_root,
+            images_of(place),
             module_name,
             components=components,
             name=name,

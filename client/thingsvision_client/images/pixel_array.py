@@ -4,44 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from math import isqrt
 from pathlib import Path
 from typing import Any
 
-from ..errors import InvalidRequestError, MissingDependencyError
+from ..errors import InvalidRequestError, MissingDependencyError, listed
 from .image import ImageContent, SentImage
+from .indices import indices_of
+from .pixel_axes import find_layout
 from .png import png_of
-
-_MOST_NAMED = 5
+from .queue import ImageQueue, Reiterable
 
 
 class PixelArray:
-    """A dataset of an HDF5 file: uint8, images x height x width (x channels), or x pixels.
+    """A dataset of an HDF5 file, uint8, whose axes `layout` names: None finds them out.
 
-    Raises InvalidRequestError if it is not such an array, MissingDependencyError without h5py.
+    Raises InvalidRequestError if it is not an array of images, or its layout can't be known, and
+    MissingDependencyError without h5py.
     """
 
-    def __init__(self, path: Path, key: str) -> None:
+    def __init__(self, path: Path, key: str, layout: str | None = None) -> None:
         self._path = path
-        self._key = key
+        self.key = key
+        self.called = f"{key!r} in {path}"
         with self._open_file() as file:
             dataset = self._dataset(file)
-            self.count = int(dataset.shape[0])
-            self._shape = _image_shape(dataset, f"{key!r} in {path}")
+            _check_pixels(dataset, self.called)
+            self.layout = find_layout(dataset, self.called, layout)
+        self.count = self.layout.count
 
-    def check_indices(self, indices: Sequence[int] | None) -> list[int]:
-        """Return the indices of images to send: these, or all. Raises InvalidRequestError."""
+    def __str__(self) -> str:
+        """Say what was taken for what, and why."""
+        return f"{self.called}: {self.layout}, layout {self.layout.axes!r} {self.layout.reason}"
+
+    def check_indices(self, indices: Any) -> list[int]:
+        """Return the indices of images to send: these, those of a mask, or all.
+
+        Raises InvalidRequestError.
+        """
         if indices is None:
             return list(range(self.count))
-        wanted = [int(index) for index in indices]
-        if wrong := [index for index in wanted if not 0 <= index < self.count]:
-            raise InvalidRequestError(
-                f"`img_indices` must be from 0 to {self.count - 1}, the images of {self._key!r} in "
-                f"{self._path}, got {wrong[:_MOST_NAMED]}."
-            )
-        if not wanted:
-            raise InvalidRequestError("`img_indices` must have at least one index, got none.")
-        return wanted
+        return indices_of("img_indices", indices, self.count, self.called)
+
+    def queue(self, indices: Sequence[int]) -> ImageQueue:
+        """Return images to send, in this order."""
+        return ImageQueue(Reiterable(partial(self.images, indices)), len(indices))
 
     def images(self, indices: Sequence[int]) -> Iterator[SentImage]:
         """Yield the images as they are sent; the file stays open until the last one."""
@@ -59,38 +65,72 @@ class PixelArray:
             return self._png(self._dataset(file), index)
 
     def _png(self, dataset: Any, index: int) -> ImageContent:
-        return ImageContent(png_of(dataset[index].reshape(self._shape)))
+        return ImageContent(png_of(self.layout.read(dataset, index)))
 
     def _open_file(self) -> Any:
-        try:
-            import h5py
-        except ImportError as error:
-            raise MissingDependencyError(
-                "HDF5Dataset needs h5py: pip install 'thingsvision-service[hdf5]'."
-            ) from error
-        try:
-            return h5py.File(self._path, "r")
-        except OSError as error:
-            raise InvalidRequestError(f"Can't read {self._path} as HDF5: {error}") from error
+        return _open(self._path)
 
     def _dataset(self, file: Any) -> Any:
-        found = file.get(self._key)
+        found = file.get(self.key)
         if not hasattr(found, "shape"):
             raise InvalidRequestError(
-                f"{self._path} has no array {self._key!r}; it has {', '.join(file)}."
+                f"{self._path} has no array {self.key!r}; it has {listed(_array_keys(file))}."
             )
         return found
 
 
-def _image_shape(dataset: Any, called: str) -> tuple[int, ...]:
-    shape = tuple(dataset.shape[1:])
-    side = isqrt(shape[0] // 3) if len(shape) == 1 else 0
-    if len(shape) == 1 and 3 * side * side == shape[0]:
-        shape = (side, side, 3)
-    is_image = len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4))
-    if str(dataset.dtype) != "uint8" or not is_image or not dataset.size:
+def find_key(path: Path, option: str) -> str:
+    """Return the name of the only array of images, uint8 with at least two axes.
+
+    Raises InvalidRequestError if there is none, or several; `option` is what chooses.
+    """
+    with _open(path) as file:
+        found = [key for key in _array_keys(file) if _may_be_images(file[key])]
+    if len(found) != 1:
+        what = f"several arrays, {listed(found)}: choose by {option}" if found else "no array"
+        raise InvalidRequestError(f"{path} must have an array of images (uint8), got {what}.")
+    return found[0]
+
+
+def _may_be_images(dataset: Any) -> bool:
+    return str(dataset.dtype) == "uint8" and dataset.ndim > 1
+
+
+def _array_keys(file: Any) -> list[str]:
+    """Return the names of all arrays, without those that MATLAB hides."""
+    found: list[str] = []
+
+    def note(name: str, entry: Any) -> None:
+        if hasattr(entry, "shape") and not name.startswith("#"):
+            found.append(name)
+
+    file.visititems(note)
+    return found
+
+
+def _open(path: Path) -> Any:
+    try:
+        import h5py
+    except ImportError as error:
+        raise MissingDependencyError(
+            "HDF5Dataset needs h5py: pip install 'thingsvision-service[hdf5]'."
+        ) from error
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise InvalidRequestError(f"Can't read {path} as HDF5: {error}") from error
+
+
+def _check_pixels(dataset: Any, called: str) -> None:
+    matlab = dataset.attrs.get("MATLAB_class", b"")
+    matlab = matlab.decode() if isinstance(matlab, bytes) else str(matlab)
+    if matlab == "cell":
         raise InvalidRequestError(
-            f"{called} must be uint8 images, N x height x width x 3, N x height x width (grey), or "
-            f"N x pixels of square RGB images, got {dataset.dtype} of shape {tuple(dataset.shape)}."
+            f"{called} is a cell array of MATLAB: save one array instead, cat(4, images{{:}})."
         )
-    return shape
+    if str(dataset.dtype) != "uint8" or matlab == "logical" or not dataset.size:
+        what = "logical" if matlab == "logical" else dataset.dtype
+        raise InvalidRequestError(
+            f"{called} must be uint8 images, such as N x height x width x 3, got {what} of shape "
+            f"{tuple(dataset.shape)}: save pixels from 0 to 255 as uint8."
+        )

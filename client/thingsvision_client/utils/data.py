@@ -12,7 +12,7 @@ from ..images.queue import ImageQueue, queue_files
 from .data_loader import DataLoader, ImageBatch
 from .file_names import FILE_NAMES, write_lines
 from .hdf5_dataset import HDF5Dataset
-from .rows import DatasetImage, dataset_image
+from .rows import DatasetImage, dataset_image, row_number
 from .transforms import ServerTransforms, as_transforms, check_backend
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class ImageDataset:
         """Return the name of a row's image, which knows the image and its class number."""
         if isinstance(row, slice):
             return [self[place] for place in range(len(self))[row]]
-        name = self.names[row]
+        name = self.names[row_number(row)]
         return dataset_image(
             file_image(name, self.root / name),
             target=self.class_number(name),

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 from ..images.pixel_array import PixelArray
-from ..images.queue import ImageQueue, Reiterable
+from ..images.queue import ImageQueue
 from .file_names import FILE_NAMES, write_lines
-from .rows import DatasetImage, dataset_image
+from .rows import DatasetImage, dataset_image, row_number
 from .transforms import ServerTransforms, as_transforms, check_backend
 
 _ALL = slice(None)
+
+_USUAL = "NHWC"
 
 
 class HDF5Dataset:
@@ -21,16 +23,29 @@ class HDF5Dataset:
 
     Args:
         hdf5_fp: The HDF5 file.
-        img_ds_key: Name of the array: uint8, images x height x width x channels (3 for RGB, or
-            none for grey), or images x pixels of square RGB images.
+        img_ds_key: Name of the array, uint8.
         backend: `pt` or `tf`: the framework of the model, as the extractor's `get_backend()` says.
         transforms: What the extractor's `get_transformations` returned; None means the model's own
             preprocessing.
-        img_indices: Images to use, in exactly this order; all by default.
+        img_indices: Images to use, in exactly this order, or a mask with True or False for each
+            image of the array; all by default.
         out_path: Folder for `file_names.txt`; None writes none.
+        layout: A letter per axis of the array, in the order that h5py shows them: N images, H
+            height, W width, C channels (1, 3 or 4). `NHWC` is usual; others are `NCHW`, `NHW`
+            (grey), `HWC` (a single picture), and `N(HWC)` for square RGB images, each in one row.
+            By default, attributes of the array decide (`layout`, `axes` and the like, names of
+            dimensions, `MATLAB_class`, whose axes are reversed), else its shape if it is images x
+            height x width x channels or height x width x channels. Anything else is refused.
+
+    Attributes:
+        layout: The layout in use; `repr` says what the array was taken for, and why.
+
+    Warns:
+        UserWarning: An attribute or the shape decided for anything but `NHWC`.
 
     Raises:
-        InvalidRequestError: A file or array that can't be read, or an index out of range.
+        InvalidRequestError: A file or array that can't be read, an array whose layout can't be
+            known, or an index out of range.
         MissingDependencyError: h5py is not installed.
 
     Example:
@@ -55,16 +70,23 @@ class HDF5Dataset:
         img_ds_key: str,
         backend: str,
         transforms: ServerTransforms | None = None,
-        img_indices: Sequence[int] | None = None,
+        img_indices: Sequence[int] | Sequence[bool] | Any = None,
         *,
         out_path: str | Path | None = None,
+        layout: str | None = None,
     ) -> None:
         self.transforms = as_transforms(transforms)
         self.backend = check_backend(backend)
-        self._array = PixelArray(Path(hdf5_fp), img_ds_key)
+        self._array = PixelArray(Path(hdf5_fp), img_ds_key, layout)
+        self.layout = self._array.layout.axes
+        if layout is None and self.layout != _USUAL:
+            warnings.warn(f"{self._array}; give layout= to choose another.", stacklevel=2)
         self.indices = self._array.check_indices(img_indices)
         if out_path is not None:
             write_lines(Path(out_path) / FILE_NAMES, self.names)
+
+    def __repr__(self) -> str:
+        return f"HDF5Dataset({self._array}; {len(self):,} rows)"
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -79,7 +101,7 @@ class HDF5Dataset:
         """Return the name of a row's image, which knows the image."""
         if isinstance(row, slice):
             return [self[place] for place in range(len(self))[row]]
-        sent = self._array.image(self.indices[row])
+        sent = self._array.image(self.indices[row_number(row)])
         return dataset_image(sent, target=None, transforms=self.transforms, root=None)
 
     @property
@@ -103,11 +125,10 @@ class HDF5Dataset:
             from thingsvision_client import Client, HDF5Dataset
 
             with h5py.File("images.h5", "w") as file:
-                file["imgBrick"] = np.arange(4 * 32 * 32 * 3).reshape(4, 32, 32, 3).astype("uint8")
+                file["imgBrick"] = np.arange(5 * 32 * 32 * 3).reshape(5, 32, 32, 3).astype("uint8")
             dataset = HDF5Dataset("images.h5", "imgBrick", "pt")
             print(Client().rdm("torchvision/alexnet", dataset.queue(), "features.10").images)
             ```
 
         """
-        indices = self.indices[rows]
-        return ImageQueue(Reiterable(partial(self._array.images, indices)), len(indices))
+        return self._array.queue(self.indices[rows])

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
+from operator import index
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from ..errors import InvalidRequestError
+from ..images.indices import is_truth
 from ..images.image import ImageName, SentImage
 from ..images.queue import ImageQueue, Reiterable
 from .transforms import ServerTransforms
@@ -61,6 +63,21 @@ def dataset_image(
     row = DatasetImage(sent.name)
     row.sent, row.target, row.transforms, row.root = sent, target, transforms, root
     return row
+
+
+def row_number(row: Any) -> int:
+    """Return the number of a row. Raises InvalidRequestError for what is not a whole number.
+
+    True and False, as of a mask given to torch's Subset, would be taken for the rows 1 and 0.
+    """
+    if not is_truth(row) and "bool" not in str(getattr(row, "dtype", "")):
+        try:
+            return index(row)
+        except TypeError:
+            pass
+    raise InvalidRequestError(
+        f"A row must be a whole number, got {row!r}: of a mask, use np.flatnonzero(mask)."
+    )
 
 
 def rows_in(batch: Any) -> list[DatasetImage] | None:

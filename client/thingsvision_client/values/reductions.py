@@ -114,7 +114,15 @@ def reduction_of(fields: Mapping[str, Any]) -> Reduction:
 
 def _whole_numbers(name: str, values: Any) -> tuple[int, ...]:
     values = values.tolist() if hasattr(values, "tolist") else values  # of arrays and tensors
-    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+    if isinstance(values, Iterable) and not isinstance(values, (str, bytes)):
+        values = list(values)
+        if any(_is_truth(value) for value in values):
+            # A mask's length can't be checked here: only the server knows how many units there are.
+            raise InvalidRequestError(
+                f"`{name}` must be whole numbers, got a mask of True and False: give the places of "
+                "True, np.flatnonzero(mask)."
+            )
+    else:
         raise InvalidRequestError(
             f"`{name}` must be whole numbers, such as (0, 5), got {values!r}."
         )
@@ -125,11 +133,15 @@ def _whole_numbers(name: str, values: Any) -> tuple[int, ...]:
 
 
 def _whole_number(name: str, value: Any) -> int:
-    # True and False of a mask would be taken for the places 1 and 0.
-    is_whole = isinstance(value, Real) and not isinstance(value, bool)
+    is_whole = isinstance(value, Real) and not _is_truth(value)
     if is_whole and (isinstance(value, Integral) or float(value).is_integer()):
         return int(value)
     raise InvalidRequestError(f"`{name}` must be whole, got {value!r}.")
+
+
+def _is_truth(value: Any) -> bool:
+    """Tell whether a value is True or False, of Python or numpy, which is not imported here."""
+    return type(value).__name__ in ("bool", "bool_")
 
 
 def choice(name: str, value: Any, valid: Mapping[str, int]) -> int:
