@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from ..errors import InvalidRequestError
-from ..images.indices import is_truth
 from ..images.image import ImageName, SentImage
+from ..images.indices import is_truth
 from ..images.queue import ImageQueue, Reiterable
 from .transforms import ServerTransforms
 
