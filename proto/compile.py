@@ -1,16 +1,21 @@
 """Compiles the contract into Python stubs with protoc.
 
 Runs as the project's build hook, so that every install has stubs that match its contract. To run
-it by hand: `python proto/compile.py` (with hatchling and grpcio-tools installed).
+it by hand: `python proto/compile.py` (with the `requires` of pyproject.toml installed).
+
+Messages are compiled by protoc 25, whose stubs load with protobuf 3.20 to 7; stubs of newer ones
+refuse every protobuf older than themselves, and so TensorFlow before 2.20. Services are compiled by
+grpcio-tools, which has gRPC's plugin; their stubs don't import protobuf.
 """
 
 from __future__ import annotations
 
-from importlib import resources
+import subprocess
 from pathlib import Path
 from typing import Any
 
-from grpc_tools import protoc
+import protoc
+from grpc_tools import protoc as grpc_protoc
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 PROTO_DIR = Path(__file__).resolve().parent
@@ -31,17 +36,14 @@ def compile_stubs() -> None:
     STUBS_DIR.mkdir(parents=True, exist_ok=True)
     (STUBS_DIR / "__init__.py").write_text('"""Generated from the contract; do not edit."""\n')
     # This mapping of the contract's folder to the package makes protoc write absolute imports.
-    arguments = [
-        "protoc",
+    contract = [
         f"-Ithingsvision_proto/v1={CONTRACT_DIR}",
-        f"-I{resources.files('grpc_tools') / '_proto'}",
-        f"--python_out={PROTO_DIR}",
-        f"--pyi_out={PROTO_DIR}",
-        f"--grpc_python_out={PROTO_DIR}",
         *(f"thingsvision_proto/v1/{path.name}" for path in sorted(CONTRACT_DIR.glob("*.proto"))),
     ]
-    if protoc.main(arguments) != 0:
-        raise RuntimeError(f"protoc failed: {' '.join(arguments)}")
+    messages = [protoc.PROTOC_EXE, f"--python_out={PROTO_DIR}", f"--pyi_out={PROTO_DIR}", *contract]
+    services = ["protoc", f"--grpc_python_out={PROTO_DIR}", *contract]
+    if subprocess.run(messages).returncode != 0 or grpc_protoc.main(services) != 0:  # noqa: S603
+        raise RuntimeError(f"protoc failed: {' '.join(messages)}; {' '.join(services)}")
 
 
 if __name__ == "__main__":

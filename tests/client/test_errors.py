@@ -81,6 +81,21 @@ def test_a_failure_of_the_server_is_reported_in_its_own_words() -> None:
     assert (str(error), error.request_id) == ("its log has r7", "r7")
 
 
+def test_details_that_a_proxy_spoiled_are_ignored() -> None:
+    call = failed(grpc.StatusCode.NOT_FOUND, "why", "UnknownModelError")
+    (key, details), *_ = call.trailing_metadata()
+    spoiled = [
+        FailedCall(grpc.StatusCode.NOT_FOUND, "why", (key, details[:-3])),
+        FailedCall(grpc.StatusCode.NOT_FOUND, "why", (key, b"\xff<html>")),
+        FailedCall(grpc.StatusCode.NOT_FOUND, "another sentence", (key, details)),
+        FailedCall(grpc.StatusCode.UNAVAILABLE, "why", (key, details)),
+    ]
+    for call in spoiled:
+        error = to_error(call, address="a:1", request_id="x")
+        assert type(error) is BY_CODE[call.code()]
+        assert call.details() in str(error)
+
+
 def test_no_server_says_how_to_start_one() -> None:
     call = FailedCall(grpc.StatusCode.UNAVAILABLE, "refused")
     message = str(to_error(call, address="host:7", request_id="x"))

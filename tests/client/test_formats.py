@@ -198,6 +198,16 @@ def test_parquet_has_tensors_with_their_shapes_and_the_images(tmp_path: Path) ->
     assert pq.ParquetFile(tmp_path / "all.parquet").num_row_groups == 4  # one per write of rows
 
 
+def test_nulls_of_parquet_are_nan_where_there_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "pandas.parquet"
+    pq.write_table(pa.table({"a": pa.array([1.5, None], pa.float32())}), path)
+    np.testing.assert_array_equal(FORMATS["parquet"].read(path)["a"], np.float32([1.5, np.nan]))
+    for values in ([1, None], [True, None]):
+        pq.write_table(pa.table({"a": pa.array(values)}), path)
+        with pytest.raises(InvalidRequestError, match="'a' must not have nulls, got some"):
+            FORMATS["parquet"].read(path)
+
+
 def test_mat_of_version_5_is_read_by_scipy(tmp_path: Path) -> None:
     write(tmp_path / "one.mat", {"features": MAPS}, FORMATS["mat"], names=NAMES)
     content = scipy.io.loadmat(tmp_path / "one.mat")

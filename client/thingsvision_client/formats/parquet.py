@@ -86,7 +86,7 @@ def _read(path: Path) -> dict[str, Array]:
         for number in range(file.num_row_groups):
             table = file.read_row_group(number)
             for name, array in arrays.items():
-                array[start : start + len(table)] = _values(table.column(name), array)
+                array[start : start + len(table)] = _values(name, table.column(name), array)
             start += len(table)
     return arrays
 
@@ -105,13 +105,17 @@ def _empty(field: Any, count: int) -> Array:
     return np.empty((count, *shape), dtype)
 
 
-def _values(column: Any, like: Array) -> Array:
+def _values(name: str, column: Any, like: Array) -> Array:
     import pyarrow as pa
 
     parts = [
         chunk.storage.flatten() if isinstance(chunk, pa.ExtensionArray) else chunk
         for chunk in column.chunks
     ]
+    if like.dtype.kind != "f" and any(part.null_count for part in parts):  # pandas: NaN is null
+        raise InvalidRequestError(
+            f"Column {name!r} must not have nulls, got some among its {like.dtype}."
+        )
     values = np.concatenate([part.to_numpy(zero_copy_only=False) for part in parts])
     return values.reshape(-1, *like.shape[1:])
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from thingsvision_proto.model_id import REQUEST_ID_KEY
+from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
 from .. import errors
 from ..errors import ThingsvisionError
 
 ERROR_DOMAIN = "thingsvision"
+STATUS_KEY = "grpc-status-details-bin"  # gRPC's key for a google.rpc.Status
 
 
 def _family(root: type[ThingsvisionError]) -> Iterator[type[ThingsvisionError]]:
@@ -86,16 +88,17 @@ def _server_request_id(call: grpc.Call) -> str:
     return str(found[0]) if found else ""
 
 
-def _error_info(call: grpc.Call) -> Any | None:
-    from google.rpc import error_details_pb2
-    from grpc_status import rpc_status
-
+def _error_info(call: grpc.Call) -> pb.ErrorInfo | None:
+    packed = [value for key, value in call.trailing_metadata() or () if key == STATUS_KEY]
     try:
-        status = rpc_status.from_call(call)
-    except ValueError:  # details that contradict the status, e.g. from a proxy
+        status = pb.ErrorStatus.FromString(packed[0]) if packed else pb.ErrorStatus()
+        infos = [
+            pb.ErrorInfo.FromString(detail.value)
+            for detail in status.details
+            if detail.type_url.endswith("/google.rpc.ErrorInfo")
+        ]
+    except DecodeError:
         return None
-    info = error_details_pb2.ErrorInfo()
-    for detail in status.details if status is not None else ():
-        if detail.Unpack(info) and info.domain == ERROR_DOMAIN:
-            return info
-    return None
+    if (status.code, status.message) != (call.code().value[0], call.details() or ""):
+        return None  # details that contradict the status, e.g. from a proxy
+    return next((info for info in infos if info.domain == ERROR_DOMAIN), None)
