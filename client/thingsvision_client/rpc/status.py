@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -89,9 +90,9 @@ def _server_request_id(call: grpc.Call) -> str:
 
 
 def _error_info(call: grpc.Call) -> pb.ErrorInfo | None:
-    packed = [value for key, value in call.trailing_metadata() or () if key == STATUS_KEY]
+    packed: Any = dict(call.trailing_metadata() or ()).get(STATUS_KEY, b"")
     try:
-        status = pb.ErrorStatus.FromString(packed[0]) if packed else pb.ErrorStatus()
+        status = pb.ErrorStatus.FromString(packed)
         infos = [
             pb.ErrorInfo.FromString(detail.value)
             for detail in status.details
