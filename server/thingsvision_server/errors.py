@@ -159,7 +159,11 @@ def input_shape_error(model: object, shape: Iterable[int], reason: object) -> In
 def choices(value: str, valid: Iterable[str], *, most: int = 12) -> str:
     """Return a sentence that lists close matches of an invalid value, then other valid values."""
     names: Sequence[str] = list(valid)
-    near = get_close_matches(value, names, n=5, cutoff=0.5)
+    folded: dict[str, list[str]] = {}
+    for name in names:
+        folded.setdefault(name.casefold(), []).append(name)
+    close = get_close_matches(value.casefold(), folded, n=5, cutoff=0.5)
+    near = [name for match in close for name in folded[match]]
     rest = [name for name in names if name not in near][: max(0, most - len(near))]
     more = len(names) - len(near) - len(rest)
     hint = f"Did you mean {', '.join(map(repr, near))}? " if near else ""

@@ -83,7 +83,7 @@ def test_a_file_of_weights_goes_with_a_variant() -> None:
         ({"reduction": {"units": [0, 1.5]}}, "`units` must be whole, got 1.5"),
         ({"reduction": {"units": 5}}, r"`units` must be whole numbers, such as \(0, 5\), got 5"),
         ({"reduction": {"units": "12"}}, "`units` must be whole numbers, .* got '12'"),
-        ({"reduction": {"units": [True, False]}}, "`units` must be whole, got True"),
+        ({"reduction": {"units": [True, False]}}, "`units` must be whole numbers, got a mask"),
         ({"reduction": {"pool_axes": [[1, 2]]}}, r"`pool_axes` must be whole, got \[1, 2\]"),
         ({"reduction": {"components": 2.5}}, "`components` must be whole, got 2.5"),
         ({"reduction": {"seed": None}}, "`seed` must be from 0"),

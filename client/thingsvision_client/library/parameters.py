@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import InvalidRequestError
+from ..values.model import tag_text
 from ..values.options import OPTIONS, ExtractOptions
 
 PARAMETERS: Mapping[str, str] = {
@@ -68,7 +69,7 @@ def weights_of(parameters: Mapping[str, Any], *, pretrained: bool, own_file: boo
         raise InvalidRequestError(
             f"`model_parameters` must name the weights once, got {given}: give one."
         )
-    value = parameters[given[0]] if given else None
+    value = tag_text(parameters[given[0]]) if given else None
     if pretrained and value is not None and not isinstance(value, str):
         raise InvalidRequestError(
             f"`model_parameters[{given[0]!r}]` must be a tag of pretrained weights, got {value!r}."

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from enum import Enum
+from typing import Any
 
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
@@ -20,8 +22,9 @@ class Model:
     Attributes:
         source: Source of the model, such as `torchvision`; `own` for uploaded models.
         name: Name of the model in its source.
-        weights: A pretrained tag of the source, `random:SEED`, `sha256:HEX` of uploaded weights, or
-            None (also `default`) for the source's default weights.
+        weights: A pretrained tag of the source (also as a member of torchvision's enums),
+            `random:SEED`, `sha256:HEX` of uploaded weights, or None (also `default`) for the
+            source's default weights.
 
     Raises:
         InvalidRequestError: A field that can't be read.
@@ -41,6 +44,7 @@ class Model:
     weights: str | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "weights", tag_text(self.weights))
         for field in ("source", "name", "weights"):
             value = getattr(self, field)
             if not isinstance(value, str) and not (field == "weights" and value is None):
@@ -131,6 +135,12 @@ class Model:
         if kind == "sha256":
             return pb.ModelSpec(source=self.source, name=self.name, weights_sha256=_sha256(value))
         return pb.ModelSpec(source=self.source, name=self.name, pretrained_tag=self.weights)
+
+
+def tag_text(weights: Any) -> Any:
+    """Return the text for a member of an enum of weights, as torchvision has them."""
+    is_member = isinstance(weights, Enum)
+    return f"{type(weights).__name__}.{weights.name}" if is_member else weights
 
 
 def as_model(model: Model | str) -> Model:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from ..errors import UnknownSourceError, choices
-from .base import ModelEntry, ModelSource
+from ..errors import ThingsvisionError, UnknownModelError, UnknownSourceError, choices
+from ..inputs import IMAGE
+from .base import ModelEntry, ModelKey, ModelSource, Pretrained
 from .context import SourceContext
 from .facts import read_facts
 from .imports import IMPORTS, import_named
+from .naming import elsewhere
 from .throttle import MAX_PAUSE_SECONDS, ImportThrottle
 
 SOURCES: Mapping[str, str] = {
@@ -26,6 +29,11 @@ SOURCES: Mapping[str, str] = {
 
 A starting server opens them in this order, first the sources that don't need a library yet.
 """
+
+RESPELLING = ("timm", "torchvision")
+"""Sources whose libraries take other names than they list, such as `resnet50.a1_in1k`."""
+
+_WILDCARDS = frozenset("*?[")
 
 
 class Sources:
@@ -45,12 +53,66 @@ class Sources:
                     self._opened[name] = import_named(SOURCES[name], __name__)(self._context)
         return self._opened[name]
 
+    def resolve(self, key: ModelKey) -> ModelKey:
+        """Return the key with its model and weights named in full.
+
+        Raises UnknownModelError, which also names the sources that have such a model, and
+        UnknownWeightsError.
+        """
+        try:
+            return self[key.source].resolve(key)
+        except UnknownModelError as error:
+            others = {name: self._names(name) for name in SOURCES if name != key.source}
+            if hint := elsewhere(key.name, others):
+                fault, _, rest = str(error).partition(". ")
+                sentence = f"{fault}; {hint}. {rest}"
+                raise UnknownModelError(
+                    sentence, field=error.field, subject=error.subject
+                ) from error
+            raise
+
+    def _names(self, source: str) -> list[str]:
+        """Return the names of a source's models, if that needs no library."""
+        facts = read_facts(source, self._context.tensorflow.python)
+        if facts:
+            return facts.names()
+        opened = self._opened.get(source)
+        return opened.names() if opened else []
+
     def entries(self, source: str = "", name_glob: str = "") -> Iterator[ModelEntry]:
         """Yield the models of one source, or of all, whose names match a glob.
 
+        If none does, and the glob is a name that a library resolves to another, yield that model,
+        with the weights that the name means as the default.
         Does not build a model, and imports a library only if `facts.json` was not written with
-        the installed version. Raises UnknownSourceError.
+        the installed version, or for such names. Raises UnknownSourceError.
         """
+        found = self._entries(source, name_glob)
+        first = next(found, None)
+        if first is not None:
+            yield first
+            yield from found
+        elif name_glob and not _WILDCARDS.intersection(name_glob):
+            for name in [source] if source else SOURCES:
+                yield from self._respelled(name, name_glob)
+
+    def _respelled(self, source: str, name: str) -> Iterator[ModelEntry]:
+        opened = self[source] if source in RESPELLING else None
+        if opened is None:
+            return
+        try:
+            key = opened.resolve(ModelKey(source, name, Pretrained("")))
+        except ThingsvisionError:
+            return
+        own = opened.transforms(key)[IMAGE].spec.shape
+        for entry in opened.entries([key.name]):
+            pretrained = (
+                replace(one, is_default=Pretrained(one.tag) == key.weights)
+                for one in entry.pretrained
+            )
+            yield replace(entry, pretrained=tuple(pretrained), input_shape=own)
+
+    def _entries(self, source: str, name_glob: str) -> Iterator[ModelEntry]:
         for name in [_check_source(source)] if source else sorted(SOURCES):
             facts = read_facts(name, self._context.tensorflow.python)
             names = _filter_names(facts.names() if facts else self[name].names(), name_glob)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 
 from ..errors import UnknownModelError, UnknownWeightsError, choices
 from .base import ModelKey, Pretrained, Uploaded
 from .weights.folder import WeightsFolder
+
+_NEAR = 0.8
+_MOST_ELSEWHERE = 4
 
 
 def check_name(
@@ -26,6 +31,30 @@ def check_name(
         hint = (refused or {}).get(key.name) or choices(key.name, names) or nothing
         sentence = f"{key.source} has no model {key.name!r}. {hint}"
         raise UnknownModelError(sentence, field="model.name", subject=key.name)
+
+
+def elsewhere(name: str, names: Mapping[str, Collection[str]]) -> str:
+    """Return which other sources have a model of a name, or one like it; empty if none has.
+
+    `names` are those of each source. Letter case, `-` and `_`, and a tag after `.` don't matter.
+    """
+    wanted = {_plain(name), _plain(name.partition(".")[0])}
+    same = [
+        (source, found)
+        for source, known in names.items()
+        for found in known
+        if _plain(found) in wanted
+    ]
+    near = same or [
+        (source, found)
+        for source, known in names.items()
+        for found in get_close_matches(name, known, n=1, cutoff=_NEAR)
+    ]
+    return ", ".join(f"source={source!r} has {found!r}" for source, found in near[:_MOST_ELSEWHERE])
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]", "", name.casefold())
 
 
 def with_weights(

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import timm
 from timm.data import create_transform, infer_imagenet_subset, resolve_data_config
-from timm.models import get_arch_pretrained_cfgs, get_pretrained_cfg
+from timm.models import (
+    get_arch_pretrained_cfgs,
+    get_deprecated_models,
+    get_pretrained_cfg,
+    split_model_name_tag,
+)
 from torch import nn
 
+from ..errors import InvalidRequestError, UnknownWeightsError, choices
 from ..inputs import IMAGE, InputTransform
 from .base import ModelKey, Pretrained
 from .catalogues.checkpoints import without_prefix
@@ -18,6 +26,9 @@ from .context import SourceContext
 from .preprocessing.transforms import image_transform, read_steps
 from .weights.folder import HUB_FILES, PublishedWeights
 from .weights.state_dicts import StateDict
+
+_HUB_PREFIX = re.compile(r"^(hf[-_]hub:)?timm/")
+"""Of names as on the hub, such as `hf-hub:timm/resnet50.a1_in1k`."""
 
 
 def open_source(context: SourceContext) -> PyTorchSource:
@@ -33,6 +44,40 @@ class TimmCatalogue:
     def names(self) -> list[str]:
         """Return the names of all architectures, sorted."""
         return sorted(timm.list_models())
+
+    def respell(self, key: ModelKey) -> ModelKey:
+        """Return the key of a name with a tag, or one that timm has renamed, as timm reads it."""
+        name, tag = split_model_name_tag(_HUB_PREFIX.sub("", key.name))
+        if current := get_deprecated_models().get(name):
+            name, own_tag = split_model_name_tag(current)
+            tag = tag or own_tag
+        if not timm.is_model(name):
+            return key
+        weights = key.weights
+        if isinstance(weights, Pretrained):
+            chosen = weights.tag.removeprefix(f"{name}.")
+            if tag and chosen not in ("", tag):
+                raise InvalidRequestError(
+                    f"the weights of timm/{key.name} must be {tag!r}, as its name says, got "
+                    f"{chosen!r}; leave either out",
+                    field="model.pretrained_tag",
+                    subject=chosen,
+                )
+            return replace(key, name=name, weights=Pretrained(tag or chosen))
+        if tag and tag not in _all_tags(name):
+            raise UnknownWeightsError(
+                f"timm/{name} has no tag {tag!r}. {choices(tag, _all_tags(name))}",
+                field="model.name",
+                subject=key.name,
+            )
+        # The networks of two tags may differ, such as in their number of classes.
+        is_default = tag in ("", get_pretrained_cfg(name).tag)
+        return replace(key, name=name if is_default else _full_name(name, tag))
+
+    def is_name(self, name: str) -> bool:
+        """Tell whether a name is a model with one of its tags."""
+        name, tag = split_model_name_tag(name)
+        return bool(tag) and timm.is_model(name) and tag in _all_tags(name)
 
     def task(self, name: str) -> str:
         """Return `features`, `classification`, or "" if the outputs are not known classes."""
@@ -98,6 +143,11 @@ def _strip_wrapper(_name: str, state: StateDict) -> StateDict:
     """Remove the multi-GPU wrapper's prefix from I-JEPA's keys; timm expects them without it."""
     is_wrapped = "module.patch_embed.proj.weight" in state
     return without_prefix("module.")(state) if is_wrapped else state
+
+
+def _all_tags(name: str) -> list[str]:
+    """Return the tags of a model, with and without weights."""
+    return [config.tag for config in get_arch_pretrained_cfgs(name).values()]
 
 
 def _full_name(name: str, tag: str) -> str:

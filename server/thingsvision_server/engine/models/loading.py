@@ -70,7 +70,7 @@ class ModelLoader:
 
     def resolve(self, key: ModelKey) -> ModelKey:
         """Return the key with its weights named in full."""
-        return self._sources[key.source].resolve(key)
+        return self._sources.resolve(key)
 
     def structure(self, key: ModelKey, image_shape: tuple[int, ...] | None = None) -> Structure:
         """Return the modules of a resolved model, from a cache of recently used structures."""

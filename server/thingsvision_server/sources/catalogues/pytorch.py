@@ -75,6 +75,20 @@ class TaggedCatalogue(Protocol):
 
 
 @runtime_checkable
+class SpellingCatalogue(Protocol):
+    """A catalogue of a library that takes other spellings of its models' names and weights."""
+
+    def respell(self, key: ModelKey) -> ModelKey:
+        """Return the key under the name and tag that the library resolves it to.
+
+        A key that the library does not resolve is returned as it is.
+        """
+
+    def is_name(self, name: str) -> bool:
+        """Tell whether `respell` gives such names, although `names` does not list them."""
+
+
+@runtime_checkable
 class FittingCatalogue(Protocol):
     """A catalogue whose networks have optional parts, which a state dict may lack."""
 
@@ -147,8 +161,12 @@ class PyTorchSource:
 
     def resolve(self, key: ModelKey) -> ModelKey:
         """Return the key with its weights named in full; raise if there are no such weights."""
-        check_name(key, self._names, refused=self._refused)
-        return with_weights(key, self._weights, self._catalogue.tags)
+        catalogue = self._catalogue
+        if isinstance(catalogue, SpellingCatalogue):
+            key = catalogue.respell(key)
+        if not (isinstance(catalogue, SpellingCatalogue) and catalogue.is_name(key.name)):
+            check_name(key, self._names, refused=self._refused)
+        return with_weights(key, self._weights, catalogue.tags)
 
     def structure(self, key: ModelKey, image_shape: tuple[int, ...] | None = None) -> Structure:
         """Return the modules of a model, from a forward pass on the `meta` device if possible."""

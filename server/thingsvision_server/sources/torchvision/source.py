@@ -70,6 +70,20 @@ class TorchvisionCatalogue:
         """Return the names of all models, sorted."""
         return sorted(self._tasks)
 
+    def respell(self, key: ModelKey) -> ModelKey:
+        """Return the key with its name in lower case, and its tag without the enum's name."""
+        name, weights = key.name.lower(), key.weights
+        if name not in self._tasks:
+            return key
+        if isinstance(weights, Pretrained):
+            tag = weights.tag.removeprefix(f"{models.get_model_weights(name).__name__}.")
+            weights = Pretrained("" if tag == "DEFAULT" and _default(name) else tag)
+        return replace(key, name=name, weights=weights)
+
+    def is_name(self, name: str) -> bool:
+        """Tell whether a name that is not listed is a model: none is."""
+        return name in self._tasks
+
     def task(self, name: str) -> str:
         """Return a model's task."""
         return self._tasks[name]
