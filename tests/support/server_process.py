@@ -1,19 +1,32 @@
-"""A real server in its own process, for tests of its memory, signals and log."""
+"""A real server in its own process, for tests of its memory, signals and log.
+
+A server takes 10 seconds of a core to import its libraries: servers are forked from one process
+that has imported them (`server_template`).
+"""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import socket
-import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
+from unittest import mock
 
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
+from thingsvision_server import main
+
+_START_SECONDS = 60
 STARTED = "thingsvision-server listening on "
 
 
@@ -50,29 +63,55 @@ def server_process(folder: Path, **options: object) -> Iterator[ServerProcess]:
     chosen = {"port": 0, "metrics_port": metrics_port, "device": "cpu", "drain_seconds": 1}
     chosen |= {"weights_dir": folder / "weights"} | options
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in chosen.items()]
-    command = [sys.executable, "-m", "thingsvision_server", "--no-allow-download", *flags]
-    log_file = folder / "server.log"
-    with (
-        log_file.open("w") as log,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as started,
-    ):
-        try:
-            assert started.stdout is not None
-            line = started.stdout.readline()
-            assert line.startswith(STARTED), f"it said {line!r}; log: {log_file.read_text()}"
-            process = psutil.Process(started.pid)
-            metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
-            yield ServerProcess(line.removeprefix(STARTED).strip(), process, metrics_url, log_file)
-        finally:
-            started.terminate()
-            try:
-                started.wait(30)
-            except subprocess.TimeoutExpired:
-                started.kill()
-                raise
-    assert started.returncode == 0, (
-        f"it ended with {started.returncode}; log: {log_file.read_text()}"
-    )
+    out, log_file = folder / "server.out", folder / "server.log"
+    arguments = ["--no-allow-download", *flags], out, log_file
+    started = _template().Process(target=_run_server, args=arguments)
+    started.start()
+    try:
+        address = _wait_for_address(started, out)
+        assert address, f"it ended with {started.exitcode}; log: {log_file.read_text()}"
+        process = psutil.Process(started.pid)
+        metrics_url = f"http://127.0.0.1:{metrics_port}/metrics"
+        yield ServerProcess(address, process, metrics_url, log_file)
+    finally:
+        started.terminate()
+        started.join(30)
+        if started.exitcode is None:
+            started.kill()
+            raise TimeoutError(f"the server did not stop; log: {log_file.read_text()}")
+    assert started.exitcode == 0, f"it ended with {started.exitcode}; log: {log_file.read_text()}"
+
+
+@cache
+def _template() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["support.server_template"])
+    # Python 3.11 does not tell the template where this process finds its modules.
+    with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)):
+        forkserver.ensure_running()
+    return context
+
+
+def _run_server(flags: list[str], out: Path, log: Path) -> None:
+    for stream, path in ((sys.stdout, out), (sys.stderr, log)):
+        stream.flush()
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(file, stream.fileno())
+        os.close(file)
+    sys.argv = ["thingsvision-server", *flags]
+    main()
+
+
+def _wait_for_address(started: ForkServerProcess, out: Path) -> str:
+    """Return the address that the server printed; an empty string if it ended before."""
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline and started.exitcode is None:
+        printed = out.read_text() if out.exists() else ""
+        if printed.endswith("\n"):
+            assert printed.startswith(STARTED), f"it said {printed!r}"
+            return printed.removeprefix(STARTED).strip()
+        time.sleep(0.01)
+    return ""
 
 
 def _free_port() -> int:
