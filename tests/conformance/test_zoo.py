@@ -19,6 +19,7 @@ from walking import walk
 from walks import FILE, RUN, add_walk, read_walks
 
 from support.serving import open_sources
+from thingsvision_server.backends.tensorflow.model import KerasNetwork, KerasWeights
 from thingsvision_server.errors import WeightsMissingError
 from thingsvision_server.sources import Sources
 from thingsvision_server.sources.base import ModelEntry, ModelKey, Pretrained, Random, Uploaded
@@ -40,6 +41,14 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sources]:
     opened = open_sources(tmp_path_factory.mktemp("weights"))
     yield opened
     opened._context.tensorflow.close()
+
+
+@pytest.fixture(scope="module")
+def kept_child(sources: Sources) -> Iterator[None]:
+    """A Keras network that stays loaded: the child process of TensorFlow then serves all walks."""
+    kept = sources._context.tensorflow.load(KerasNetwork(name="MobileNet"), KerasWeights(), "cpu")
+    yield
+    kept.close()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -77,6 +86,8 @@ def test_every_module_is_what_a_plain_hook_sees(
     if known and known.walked == RUN:
         pytest.skip(f"walked on {known.date}, see {FILE.name}")
     source, _, name = model.partition("/")
+    if source == "keras" or "Harmonization" in name:
+        request.getfixturevalue("kept_child")
     try:
         walked = walk(sources, ModelKey(source, name, Random(0)))
     except WeightsMissingError as error:  # a text tower may be described on the hub alone

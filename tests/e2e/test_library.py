@@ -21,6 +21,7 @@ from thingsvision_client import (
     Client,
     DataLoader,
     ImageDataset,
+    PreprocessingOverrides,
     compute_rdm,
     connect,
     correlate_rdms,
@@ -166,7 +167,10 @@ def test_a_stream_of_a_generator_is_read_as_it_is_sent(client: Client, photos: l
                 opened += 1
                 yield photo
 
-    rows = client.stream("torchvision/squeezenet1_0@random:5", images(), ["features.12"])
+    small = PreprocessingOverrides(resize=64, crop=64)
+    rows = client.stream(
+        "torchvision/squeezenet1_0@random:5", images(), ["features.12"], preprocessing=small
+    )
     names, _ = next(rows)
     assert opened < 60 * len(photos), "all images were read before the first rows came"
     rest = sum(len(more) for more, _ in rows)

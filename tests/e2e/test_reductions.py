@@ -22,6 +22,7 @@ from thingsvision_client import (
     Client,
     DataLoader,
     ImageDataset,
+    PreprocessingOverrides,
     errors,
     get_extractor,
     rsa,
@@ -33,6 +34,7 @@ from thingsvision_proto.v1.thingsvision_pb2_grpc import FeatureServiceStub
 
 MODEL = "torchvision/squeezenet1_0@random:0"
 MODULE = "features.5"
+SMALL = PreprocessingOverrides(resize=64, crop=64)
 
 
 def extract(client: Client, images: Any, **options: Any) -> Any:
@@ -146,9 +148,10 @@ def test_deterministic_features_do_not_depend_on_neighbours_place_or_load(
     """200 arrangements of images, two clients at once, one of them merging."""
     draw = random.Random(0)
     model, module = "torchvision/alexnet@random:1", "classifier.1"
+    ask: Any = {"deterministic": True, "preprocessing": SMALL}
     with Client(server.address) as client:
         alone = {
-            photo: client.extract(model, [photo], module, deterministic=True).features[module][0]
+            photo: client.extract(model, [photo], module, **ask).features[module][0]
             for photo in photos
         }
         stop = threading.Event()
@@ -157,7 +160,7 @@ def test_deterministic_features_do_not_depend_on_neighbours_place_or_load(
         try:
             for _ in range(200):
                 chosen = draw.choices(photos, k=draw.randint(1, 3))
-                result = client.extract(model, chosen, module, deterministic=True)
+                result = client.extract(model, chosen, module, **ask)
                 assert result.provenance.deterministic
                 for photo, row in zip(chosen, result.features[module], strict=True):
                     np.testing.assert_array_equal(row, alone[photo], err_msg=photo.name)
@@ -169,7 +172,9 @@ def test_deterministic_features_do_not_depend_on_neighbours_place_or_load(
 def _keep_busy(address: str, photos: list[Path], stop: threading.Event) -> None:
     with Client(address) as client:
         while not stop.is_set():
-            client.extract("torchvision/alexnet@random:1", photos, "classifier.1")
+            client.extract(
+                "torchvision/alexnet@random:1", photos, "classifier.1", preprocessing=SMALL
+            )
 
 
 def test_the_library_chooses_by_model_parameters(

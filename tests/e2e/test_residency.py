@@ -21,6 +21,7 @@ from support.serving import TestServer
 from thingsvision_client import Client, PreprocessingOverrides, errors
 
 MODULE = "features.12"
+SMALL = PreprocessingOverrides(resize=64, crop=64)
 BATCH = 3
 SEEDS = range(5)
 CLIENTS = 8
@@ -30,6 +31,13 @@ SQUEEZENET_BYTES = 4 * 1_248_424
 
 def squeezenet(seed: int) -> str:
     return f"torchvision/squeezenet1_0@random:{seed}"
+
+
+def extract(client: Client, seed: int, photos: list[Path]) -> Any:
+    images = photos[:BATCH]
+    return client.extract(
+        squeezenet(seed), images, MODULE, batch_size=BATCH, preprocessing=SMALL
+    )
 
 
 def figure(server: TestServer, name: str, **labels: str) -> float:
@@ -47,7 +55,7 @@ def eviction_count(server: TestServer) -> float:
 @pytest.fixture(scope="module")
 def expected(photos: list[Path]) -> dict[int, Any]:
     """Features by torchvision in this process: per seed, of the photographs in one batch."""
-    preset = ImageClassification(crop_size=224)
+    preset = ImageClassification(crop_size=64, resize_size=64)
     batch = torch.stack([preset(Image.open(path).convert("RGB")) for path in photos[:BATCH]])
     return {seed: _plain_features(seed, batch) for seed in SEEDS}
 
@@ -99,9 +107,7 @@ def test_five_models_in_room_for_two_and_eight_clients(
         with Client(server.address) as client:
             for turn in range(number, number + ROUNDS * len(SEEDS)):
                 seed = SEEDS[turn % len(SEEDS)]
-                extraction = client.extract(
-                    squeezenet(seed), photos[:BATCH], MODULE, batch_size=BATCH
-                )
+                extraction = extract(client, seed, photos)
                 np.testing.assert_array_equal(extraction.features[MODULE], expected[seed])
         return number
 
@@ -128,7 +134,7 @@ def test_eight_clients_of_a_cold_model_load_it_once(
         with Client(server.address) as client:
             client.residency()
             together.wait()
-            return client.extract(squeezenet(0), photos[:BATCH], MODULE, batch_size=BATCH)
+            return extract(client, 0, photos)
 
     with start_server() as server, ThreadPoolExecutor(CLIENTS) as clients:
         for extraction in clients.map(ask, range(CLIENTS)):
@@ -207,13 +213,12 @@ def test_a_hundred_cycles_leave_the_servers_memory_as_it_was(
     Every cycle has other weights, so a model that stays or a cache without bounds would show.
     """
     names_and_modules = [("squeezenet1_1", MODULE), ("shufflenet_v2_x0_5", "conv5")]
-    small = PreprocessingOverrides(resize=64, crop=64)
 
     def cycle(number: int) -> None:
         name, module = names_and_modules[number % 2]
         model = f"torchvision/{name}@random:{number}"
         client.load(model)
-        client.extract(model, photos[:2], module, batch_size=2, preprocessing=small)
+        client.extract(model, photos[:2], module, batch_size=2, preprocessing=SMALL)
         client.unload(model)
 
     with server_process(tmp_path) as server, Client(server.address) as client:

@@ -42,22 +42,22 @@ pytestmark = pytest.mark.usefixtures("no_caches_of_the_user")
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A server that takes 50 images in one forward pass."""
-    limits = {"max_batch": 50, "max_batch_bytes": 512 * 1024**2}
+    """A server that takes 20 images in one forward pass."""
+    limits = {"max_batch": 20, "max_batch_bytes": 512 * 1024**2}
     with serving(tmp_path_factory.mktemp("weights"), drain_seconds=1.0, **limits) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def pictures(photos: list[Path]) -> list[Pillow.Image]:
-    """50 different pictures, small and not square."""
+    """20 different pictures, small and not square."""
     opened = [Pillow.open(path).convert("RGB").resize((300, 260)) for path in photos]
-    return [opened[i % len(opened)].crop((i, 0, 240 + i, 230)) for i in range(50)]
+    return [opened[i % len(opened)].crop((i, 0, 240 + i, 230)) for i in range(20)]
 
 
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
-    return [f"A photo of {count} grey cats, sleeping!" for count in range(50)]
+    return [f"A photo of {count} grey cats, sleeping!" for count in range(20)]
 
 
 def encoded(picture: Pillow.Image) -> bytes:
@@ -84,7 +84,7 @@ def direct(network: nn.Module, method: str, modules: list[str], batch: Any) -> l
 # ---------------------------------------------------------------- features over the wire
 
 
-@pytest.mark.parametrize("count", [1, 7, 50])
+@pytest.mark.parametrize("count", [1, 7, 20])
 @pytest.mark.parametrize("model", VARIANTS)
 def test_image_features_and_hidden_modules_are_open_clips(
     client: Client, pictures: list[Pillow.Image], model: str, count: int
@@ -104,7 +104,7 @@ def test_image_features_and_hidden_modules_are_open_clips(
     assert np.ptp(expected[0], axis=0).max() > 0 or count == 1
 
 
-@pytest.mark.parametrize("count", [1, 7, 50])
+@pytest.mark.parametrize("count", [1, 7, 20])
 @pytest.mark.parametrize("model", VARIANTS)
 def test_text_features_and_hidden_modules_are_open_clips(
     client: Client, texts: list[str], model: str, count: int
