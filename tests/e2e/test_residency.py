@@ -35,9 +35,7 @@ def squeezenet(seed: int) -> str:
 
 def extract(client: Client, seed: int, photos: list[Path]) -> Any:
     images = photos[:BATCH]
-    return client.extract(
-        squeezenet(seed), images, MODULE, batch_size=BATCH, preprocessing=SMALL
-    )
+    return client.extract(squeezenet(seed), images, MODULE, batch_size=BATCH, preprocessing=SMALL)
 
 
 def figure(server: TestServer, name: str, **labels: str) -> float:
