@@ -82,7 +82,7 @@ def show(address: str, root: Path, file_names: list[str] | None) -> None:
     extractor = get_extractor(
         model_name=MODEL_NAME, pretrained=True, device=None, source="timm", server=address
     )
-    names = [name for name in extractor.get_module_names() if name]
+    names = extractor.get_module_names()
     console.print(
         f"{MODEL_NAME} has {len(names)} modules ({', '.join(names[:3])}, ...); "
         f"{' and '.join(MODULES)} are extracted.\n"

@@ -84,9 +84,7 @@ def same(
 def test_a_network_gives_the_same_on_the_server_as_in_the_script(said: Outcome, same: Any) -> None:
     found = same("plain")
     assert set(found) == {"stem.0", "act", "head"}
-    assert said["plain"]["modules"] == [
-        "", "stem", "stem.0", "stem.1", "act", "drop", "head"
-    ]  # fmt: skip
+    assert said["plain"]["modules"] == ["stem", "stem.0", "stem.1", "act", "drop", "head"]
     assert said["plain"]["training"] == [True, True, False]
     assert said["plain"]["mean"] == [0.5, 0.4, 0.3]
     assert said["plain"]["backend"] == "pt"
@@ -99,7 +97,7 @@ def test_the_same_network_with_another_preprocessing(said: Outcome, same: Any) -
 
 def test_a_user_defined_forward_keeps_the_names(said: Outcome, same: Any) -> None:
     assert set(same("forward")) == {"body.0", "head", ""}
-    assert said["forward"]["modules"] == ["", "body", "body.0", "body.1", "head"]
+    assert said["forward"]["modules"] == ["body", "body.0", "body.1", "head"]
     assert said["forward"]["stays"] == "ValueError: y is missing"
 
 
@@ -132,6 +130,17 @@ def test_what_takes_one_image_at_a_time_works_with_a_warning(said: Outcome, same
     assert warning.startswith("One runs one image at a time on the server")
     assert place.endswith("torch_script.py")
     same("one")
+
+
+def test_a_network_that_is_assigned_takes_the_models_place(said: Outcome, same: Any) -> None:
+    for scenario in ("assigned", "assigned to the paper's", "loaded by a subclass"):
+        same(scenario)
+    assert said["assigned"] == {
+        "names": ["", "stem", "stem.0", "stem.1", "act", "drop", "head"],
+        "convolutions": ["stem.0"],
+        "named": "torchvision/alexnet@random:0",
+        "training": True,
+    }
 
 
 def test_a_network_that_cannot_be_exported_is_refused_with_the_reason_and_a_way_out(

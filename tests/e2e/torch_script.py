@@ -11,7 +11,8 @@ from script_outcome import ARRAYS, FOLDER, SAID, images, opened, refusal, run
 from torch import nn
 from torchvision import transforms
 
-from thingsvision_client import get_extractor_from_model
+from thingsvision_client import get_extractor, get_extractor_from_model
+from thingsvision_client.model_class import Model
 
 
 class Net(nn.Module):
@@ -263,6 +264,41 @@ def one_by_one() -> None:
     keep("one", {"head": found}, {"head": np.concatenate(rows)})
 
 
+class Replaced(Model):
+    """As users' subclasses that load a network of their own under a name of their own."""
+
+    def load_model(self) -> None:
+        if self.model_name == "mine":
+            self.model = made(Net)
+            self.model = self.model.to(self.device)
+            self.model.eval()
+        else:
+            super().load_model()
+
+
+def assigned() -> None:
+    net = made(Net)
+    imagenet = steps(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    expected = hooked(net, batch_of(imagenet), ["act", "head"])
+    extractor = get_extractor("squeezenet1_0", False, "cpu", "torchvision")
+    model = Model("alexnet", False, "cpu")
+    extractor.model = model.model = net
+    found = extractor.extract_features(images(None), module_names=["act", "head"])
+    keep("assigned", found, expected)
+    rows, _ = model.extract_features(images(None), "head", flatten_acts=True)
+    keep("assigned to the paper's", {"head": rows}, {"head": expected["head"]})
+    rows, _ = Replaced("mine", False, "cpu").extract_features(images(None), "head", None, True)
+    keep("loaded by a subclass", {"head": rows}, {"head": expected["head"]})
+    SAID["assigned"] = {
+        "names": [name for name, _ in model.model.named_modules()],
+        "convolutions": [
+            name for name, view in model.model.named_modules() if isinstance(view, nn.Conv2d)
+        ],
+        "named": str(Replaced("alexnet", False, "cpu").model),
+        "training": net.training,
+    }
+
+
 def refused() -> None:
     SAID["branching"] = refusal(lambda: get_extractor_from_model(Branching(), None, "pt", OWN))
     SAID["custom operator"] = refusal(lambda: get_extractor_from_model(Custom(), None, "pt", OWN))
@@ -282,5 +318,6 @@ if __name__ == "__main__":
         imagenets_size,
         input_shape,
         one_by_one,
+        assigned,
         refused,
     )

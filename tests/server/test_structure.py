@@ -83,10 +83,13 @@ def test_the_structure_is_what_hooks_see(
     begun, outputs = hooked(network, count)
     run = [module.name for module in listed if module.calls]
     assert run == begun
-    assert {module.name for module in listed} == {n for n, _ in network.named_modules()}
+    in_place = sorted(listed, key=lambda module: module.position)
+    assert [module.name for module in in_place] == [name for name, _ in network.named_modules()]
     for module in listed:
         own = network.get_submodule(module.name)
         assert module.type == type(own).__name__
+        assert module.classes[0] == f"{type(own).__module__}.{type(own).__qualname__}"
+        assert all(name.startswith("torch.nn.modules.") for name in module.classes[1:])
         assert module.attributes == " ".join(own.extra_repr().split())
         assert module.parameter_count == sum(p.numel() for p in own.parameters())
         assert module.parent == module.name.rpartition(".")[0]

@@ -5,11 +5,9 @@ Forward passes run on the server; files and formats stay with the user.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,16 +19,17 @@ from ..origins import recording_fingerprints, remember_extraction
 from ..utils.data import ImageBatch
 from ..utils.transforms import ServerTransforms
 from ..values.model import Model
-from ..values.options import ExtractOptions
 from ..values.preprocessing import PreprocessingOverrides
-from ..values.records import ModelInfo, ModuleInfo
 from .alignment import align
+from .attributes import ServedAttributes
 from .batch_extraction import BatchExtraction
 from .batches import batches_of
+from .devices import check_device
+from .listing import find_listing
 from .outline import outline
 from .outputs import OUTPUT_TYPES, converter
 from .parameters import options_of, qualified_model_name, weights_of
-from .request import FeatureRequest, ServedModel
+from .request import Choices, FeatureRequest, ServedModel
 
 if TYPE_CHECKING:
     from ..images.texts import Texts
@@ -85,16 +84,17 @@ def get_extractor(
     model = Model(source, qualified_model_name(model_name, parameters), weights)
     options = options_of(parameters)
     client = shared_client(server)
-    info = _find_listing(client, model)
+    info = find_listing(client, model)
     check_device(client, device)
     if model_path is not None:
         model = replace(model, weights=_upload_weights(client, model_path))
     # What a server runs without listing it are checkpoints fetched by name: PyTorch's.
     backend = info.backend if info and info.backend else "pt"
-    return Extractor(ServedModel(client, model, backend, options))
+    choices = Choices(model_name, pretrained, device, model_path, parameters)
+    return Extractor(ServedModel(client, model, backend, options, choices=choices))
 
 
-class Extractor:
+class Extractor(ServedAttributes):
     """A model on a server, ready to give features; made by `get_extractor`.
 
     Example:
@@ -108,40 +108,6 @@ class Extractor:
         ```
 
     """
-
-    def __init__(self, served: ServedModel) -> None:
-        self._served = served
-        self._modules: list[ModuleInfo] | None = None
-
-    @property
-    def model(self) -> Model:
-        """The model, as `Client` knows it."""
-        return self._served.model
-
-    @property
-    def client(self) -> Client:
-        """The client of the server that runs the model."""
-        return self._served.client
-
-    @property
-    def backend(self) -> str:
-        """`pt` or `tf`: the framework that runs the model on the server."""
-        return self._served.backend
-
-    @property
-    def token_extraction(self) -> str | None:
-        """What is taken of sequences of tokens; None: all of them."""
-        return self.options.token_extraction
-
-    @property
-    def options(self) -> ExtractOptions:
-        """How features are computed and sent."""
-        return self._served.options
-
-    @property
-    def changes(self) -> PreprocessingOverrides | None:
-        """Changes of the model's own preprocessing where a dataset asks for none."""
-        return self.options.preprocessing
 
     def extract_features(
         self,
@@ -353,7 +319,11 @@ class Extractor:
 
         """
         return align(
-            features, self.model, module_name, alignment_type=alignment_type, transform=transform
+            features,
+            self._served.model,
+            module_name,
+            alignment_type=alignment_type,
+            transform=transform,
         )
 
     def show_model(self) -> None:
@@ -370,11 +340,25 @@ class Extractor:
         """
         print(outline(self._module_list()))
 
+    def show(self) -> None:
+        """Do as `show_model`, under the library's earlier name.
+
+        Example:
+            ```python
+            from thingsvision_client import get_extractor
+
+            extractor = get_extractor("alexnet", pretrained=True, device=None, source="torchvision")
+            extractor.show()
+            ```
+
+        """
+        self.show_model()
+
     def get_module_names(self) -> list[str]:
-        """Return the names of all modules, in order of execution.
+        """Return the names of all modules inside the model, in order of execution.
 
         Returns:
-            The names; `""` is the whole model.
+            The names. The whole model, whose name is `""`, is not among them.
 
         Example:
             ```python
@@ -385,7 +369,7 @@ class Extractor:
             ```
 
         """
-        return [module.name for module in self._module_list()]
+        return [module.name for module in self._module_list() if module.name]
 
     def extract_text_features(
         self,
@@ -429,7 +413,7 @@ class Extractor:
         options = replace(
             self.options, batch_size=batch_size, token_extraction=None, preprocessing=None
         )
-        result = self.client.extract(self.model, queue, module, **vars(options))
+        result = self.client.extract(self._served.model, queue, module, **vars(options))
         remember_extraction(result, sent, options=options)
         return convert(result.features[module])
 
@@ -465,7 +449,7 @@ class Extractor:
         if (resize_dim, crop_dim, apply_center_crop) != (256, 224, True):
             crop = crop_dim if apply_center_crop else False
             changes = replace(changes or PreprocessingOverrides(), resize=resize_dim, crop=crop)
-        return ServerTransforms(changes, self.client.preprocessing(self.model))
+        return ServerTransforms(changes, self.client.preprocessing(self._served.model))
 
     def get_backend(self) -> str:
         """Return the framework that runs the model on the server.
@@ -501,24 +485,6 @@ class Extractor:
         """
         return list(OUTPUT_TYPES)
 
-    def _module_list(self) -> list[ModuleInfo]:
-        if self._modules is None:
-            self._modules = self.client.modules(self.model)
-        return self._modules
-
-
-def check_device(client: Client, device: str | None) -> None:
-    """Warn the caller's caller if the server lacks a device."""
-    if device is None:
-        return
-    names = [entry.name for entry in client.residency().devices]
-    if not any(str(device) in (name, name.partition(":")[0]) for name in names):
-        warnings.warn(
-            f"The server has no device {str(device)!r}: it uses one of its own, "
-            f"{', '.join(names)}.",
-            stacklevel=3,
-        )
-
 
 def _upload_weights(client: Client, model_path: str | Path) -> str:
     if "://" in str(model_path):
@@ -526,14 +492,6 @@ def _upload_weights(client: Client, model_path: str | Path) -> str:
             f"`model_path` must be a file, got the URL {str(model_path)!r}: download it first."
         )
     return f"sha256:{client.upload_weights(model_path)}"
-
-
-def _find_listing(client: Client, model: Model) -> ModelInfo | None:
-    """Return a model's entry in the list, if any; raise at once if the server can't run it."""
-    found = client.models(model.source, escape(model.name))
-    if not found:
-        client.modules(model)
-    return found[0] if found else None
 
 
 def _module_names(module_name: str | None, module_names: Sequence[str] | None) -> list[str]:

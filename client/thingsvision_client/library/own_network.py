@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,9 +13,11 @@ from ..errors import InvalidRequestError, InvalidWeightsError
 from ..values.model import Model
 from ..values.options import ExtractOptions
 from ..values.preprocessing import Preprocessing, PreprocessingOverrides
+from .devices import check_device
 from .exporting import OPEN_SIZE, InputShape, export_torch, save_keras
-from .extractor import Extractor, check_device
-from .request import ServedModel
+from .extractor import Extractor
+from .module_view import ModuleView
+from .request import OWN_NETWORK, ServedModel
 from .steps import read_transforms
 
 _IMAGENET = PreprocessingOverrides(
@@ -84,6 +86,11 @@ def get_extractor_from_model(
     """
     if backend not in _KINDS:
         raise InvalidRequestError(f"`backend` must be one of {', '.join(_KINDS)}, got {backend!r}.")
+    if isinstance(model, ModuleView):
+        raise InvalidRequestError(
+            "`model` must be a network of your process, got a view of one on a server: use the "
+            "extractor that it is of."
+        )
     if preprocess is not None and transforms is not None:
         raise InvalidRequestError("`preprocess` and `transforms` mean the same: give one of them.")
     preprocessing = read_transforms(transforms if preprocess is None else preprocess)
@@ -92,7 +99,9 @@ def get_extractor_from_model(
     network = _Network(model, forward_fn, preprocessing, input_shape)
     sent, changes = _KINDS[backend](client, network)
     options = ExtractOptions(preprocessing=changes)
-    return Extractor(ServedModel(client, sent, backend, options=options, flatten_fn=flatten_fn))
+    choices = replace(OWN_NETWORK, device=device)
+    served = ServedModel(client, sent, backend, options, flatten_fn=flatten_fn, choices=choices)
+    return Extractor(served)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Choices:
+    """What a user asked for: the arguments of `get_extractor`."""
+
+    model_name: str
+    pretrained: bool = True
+    device: Any = None
+    model_path: Any = None
+    model_parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+OWN_NETWORK = Choices("custom")
+"""Those of a network of the user's process, under the name that the library gives it."""
+
+
+@dataclass(frozen=True)
 class ServedModel:
     """A model of a server, and what is done in each call for its features.
 
@@ -35,6 +50,7 @@ class ServedModel:
     backend: str = "pt"
     options: ExtractOptions = field(default_factory=ExtractOptions)
     flatten_fn: Callable[..., Any] | None = None
+    choices: Choices = OWN_NETWORK
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..client import shared_client
 from ..errors import InvalidRequestError
-from ..library.extractor import Extractor, check_device, get_extractor
+from ..library.devices import check_device
+from ..library.extractor import get_extractor
 from ..library.outline import outline
 from ..library.parameters import qualified_model_name
+from ..library.request import Choices
 from ..utils.data import DataLoader
 from ..utils.transforms import BACKENDS, ServerTransforms
+from .attributes import ModelAttributes
 from .catalogue import find_model
 from .class_scores import class_scores
 from .labelled import labelled_images
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     from ..values.records import ModuleInfo
 
 
-class Model:
+class Model(ModelAttributes):
     """A model on the server, with the names and calls of the THINGSvision paper.
 
     Args:
@@ -76,33 +79,53 @@ class Model:
             raise InvalidRequestError(
                 f"`backend` must be one of {', '.join(BACKENDS)}, got {backend!r}."
             )
-        self.model_name = model_name
-        self.pretrained = pretrained
-        self.device = device
-        self.model_path = model_path
-        self.backend = backend
-        parameters = dict(model_parameters or {})
-        name = qualified_model_name(model_name, parameters)
+        self._asked = Choices(model_name, pretrained, device, model_path, model_parameters or {})
+        self._backend = backend
+        self._source = source
+        self._server = server
+        self.load_model()
+        check_device(self.extractor.client, device)
+
+    def load_model(self) -> None:
+        """Find the model on the server, by the name that was given.
+
+        A subclass may assign a network of its own to `model` here instead.
+
+        Raises:
+            UnknownModelError: No source has the model; near matches are named.
+            InvalidRequestError: The backend does not run the model.
+
+        Example:
+            ```python
+            from thingsvision_client.model_class import Model
+
+            model = Model("alexnet", pretrained=True, device=None)
+            model.load_model()  # what `model.model = ...` replaced, if anything, is back
+            ```
+
+        """
+        asked, source = self._asked, self._source
+        parameters = dict(asked.model_parameters)
+        name = qualified_model_name(asked.model_name, parameters)
         if source is None:
-            found = find_model(shared_client(server), name, backend)
+            found = find_model(shared_client(self._server), name, self._backend)
             source, name = found.source, found.name
         parameters.pop("variant", None)  # now part of the name
-        self.extractor: Extractor = get_extractor(
+        extractor = get_extractor(
             name,
-            pretrained,
+            asked.pretrained,
             device=None,
             source=source,
-            model_path=model_path,
+            model_path=asked.model_path,
             model_parameters=parameters,
-            server=server,
+            server=self._server,
         )
-        """Today's extractor of this model."""
-        if self.extractor.backend != backend:
+        if extractor.backend != self._backend:
             raise InvalidRequestError(
-                f"`backend` must be {self.extractor.backend!r} for {source}/{name}, "
-                f"got {backend!r}."
+                f"`backend` must be {extractor.backend!r} for {source}/{name}, "
+                f"got {self._backend!r}."
             )
-        check_device(self.extractor.client, device)
+        self.extractor = extractor
 
     def __repr__(self) -> str:
         return f"Model({self.extractor.model})"

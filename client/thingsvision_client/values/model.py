@@ -144,7 +144,9 @@ def tag_text(weights: Any) -> Any:
 
 
 def as_model(model: Model | str) -> Model:
-    """Return the model that a user gave as a `Model` or a string."""
+    """Return the plain record of a model that a user gave as a `Model` or a string."""
+    if isinstance(model, Model):
+        return model if type(model) is Model else Model(model.source, model.name, model.weights)
     return Model.parse(model) if isinstance(model, str) else model
 
 

@@ -78,6 +78,9 @@ class ModuleInfo:
         modality: What it sees: `image` or `text`.
         prefix_token_count: Number of special tokens (class, registers) before the patch tokens;
             None unless its output is a token sequence.
+        position: Its place in the network's own order; 0 for all if that is the order of execution.
+        classes: Its class and PyTorch's classes above that, nearest first, with their Python
+            modules; empty for networks of other frameworks.
 
     """
 
@@ -94,6 +97,8 @@ class ModuleInfo:
     reason: str
     modality: str
     prefix_token_count: int | None
+    position: int = 0
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,10 @@ class ModuleInfo:
     """Special tokens before the patch tokens of its output; None: not a token sequence."""
     has_class_token: bool = False
     """Whether the first special token is the class token."""
+    position: int = 0
+    """Its place in the network's own order; 0 for all modules if that is the order of execution."""
+    classes: tuple[str, ...] = ()
+    """Its class and the framework's classes above, nearest first, with their Python modules."""
 
     @property
     def last(self) -> CallInfo:

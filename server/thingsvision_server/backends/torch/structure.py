@@ -7,7 +7,7 @@ device a pass computes shapes only, so no weights are needed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -66,8 +66,10 @@ def describe(
         if module not in modules:
             modality = _modality_around(name, seen) or next(iter(towers))
             modules[module] = _module_info(module, name=name, modality=modality)
+    places = {module: place for place, module in enumerate(names)}
+    listed = [replace(info, position=places[module]) for module, info in modules.items()]
     state_bytes = sum(tensor.nbytes for tensor in [*network.parameters(), *network.buffers()])
-    return Structure(tuple(modules.values()), state_bytes)
+    return Structure(tuple(listed), state_bytes)
 
 
 def _modality_around(name: str, seen: Mapping[str, str]) -> str:
@@ -146,7 +148,15 @@ def _module_info(
         modality=modality,
         prefix_tokens=prefix_tokens,
         has_class_token=bool(prefix_tokens and layout and layout.has_class_token),
+        classes=_classes(type(module)),
     )
+
+
+def _classes(kind: type) -> tuple[str, ...]:
+    """Return the names of a module's class and of PyTorch's own classes above, without `Module`."""
+    above = [base for base in kind.__mro__[1:] if base.__module__.startswith("torch.nn.modules.")]
+    named = [kind, *(base for base in above if base is not nn.Module)]
+    return tuple(f"{base.__module__}.{base.__qualname__}" for base in named)
 
 
 def _calls(

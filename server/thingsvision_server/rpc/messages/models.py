@@ -86,6 +86,8 @@ def module_message(module: ModuleInfo) -> pb.ListModulesResponse:
         reason=module.reason,
         modality=module.modality,
         prefix_token_count=module.prefix_tokens,
+        position=module.position,
+        classes=module.classes,
     )
 
 

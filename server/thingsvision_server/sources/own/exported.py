@@ -93,7 +93,8 @@ def _begin_pass(network: nn.Module, _inputs: Any) -> None:
 
 def _as_exported(info: ModuleInfo, module: nn.Module) -> ModuleInfo:
     """Return a module under its own class name, not extractable if it has several outputs."""
-    info = replace(info, type=_type_name(module))
+    kind = _type_name(module)
+    info = replace(info, type=kind.rpartition(".")[2], classes=(kind,) if "." in kind else ())
     if not _has_several_outputs(module):
         return info
     reason = (
@@ -116,5 +117,5 @@ def _has_several_outputs(module: nn.Module) -> bool:
 
 
 def _type_name(module: nn.Module) -> str:
-    full = getattr(module, "_ty", None) or type(module).__name__
-    return str(full).rpartition(".")[2]
+    """Return the class that a module had when it was exported, with its Python module if known."""
+    return str(getattr(module, "_ty", None) or type(module).__name__)
