@@ -11,7 +11,7 @@ import typer
 
 from .commands import analysis, comparison, features, files, listing, memory, pcas, verification
 from .errors import ThingsvisionError
-from .rpc.channel import SERVER_VARIABLE
+from .rpc.address import SERVER_VARIABLE
 
 app = typer.Typer(
     help="Features and RDMs of vision models, computed by a THINGSvision server. Set its address "

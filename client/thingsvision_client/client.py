@@ -7,11 +7,12 @@ from copy import copy
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
-from .rpc.channel import resolve_address, set_default_address
+from .rpc.address import resolve_address, set_default_address
 from .rpc.connection import Connection
 from .rpc.listings import Listings
 from .rpc.models import LoadProgress, ModelCalls
 from .rpc.pcas import PCACalls
+from .rpc.proxies import may_use_proxy, set_proxy
 from .values.model import Model
 from .values.options import ComputeArguments, ExtractArguments, ExtractOptions, shows_options
 from .values.pca import PCA
@@ -43,6 +44,10 @@ class Client:
         server: Address, host:port; by default the server given to `connect`, else the environment
             variable THINGSVISION_SERVER.
         timeout: Seconds that a call may last from start to end; None means no limit.
+        proxy: False connects without the proxy that the environment variables `http_proxy`,
+            `https_proxy` or `grpc_proxy` name; None does as `connect` was told for this server.
+            Without `connect`, they are followed, except for hosts in `no_proxy` and for servers
+            on this machine.
 
     Raises:
         NoServerError: No server was named, or its address is not host:port.
@@ -58,8 +63,14 @@ class Client:
 
     """
 
-    def __init__(self, server: str | None = None, timeout: float | None = None) -> None:
-        self._use(Connection(server, timeout))
+    def __init__(
+        self,
+        server: str | None = None,
+        timeout: float | None = None,
+        *,
+        proxy: bool | None = None,
+    ) -> None:
+        self._use(Connection(server, timeout, proxy=proxy))
 
     def _use(self, connection: Connection) -> None:
         self._connection = connection
@@ -82,7 +93,7 @@ class Client:
     @property
     def server(self) -> str:
         """The address of the server."""
-        return self._connection.caller.address
+        return self._connection.address
 
     def close(self) -> None:
         """End every call and close the connection.
@@ -731,13 +742,15 @@ class Client:
         return self._models.delete_upload(sha256)
 
 
-def connect(server: str) -> Client:
+def connect(server: str, *, proxy: bool = True) -> Client:
     """Make a server the default of this process.
 
-    Nothing is sent: a missing server raises UnavailableError at the first call.
+    Nothing is sent: a missing server raises UnavailableError at the first call, within 20 seconds.
 
     Args:
         server: Address, host:port.
+        proxy: False connects without the proxy that the environment names (`http_proxy`), for all
+            calls of this process to that server.
 
     Returns:
         The client of the server, which the functions of this package then share.
@@ -755,15 +768,17 @@ def connect(server: str) -> Client:
         ```
 
     """
-    set_default_address(server)
-    return shared_client(server)
+    address = set_default_address(server)
+    set_proxy(address, proxy)
+    return shared_client(address)
 
 
 def shared_client(server: str | None = None) -> Client:
     """Return this process's shared client of a server, which is found as in `Client`."""
-    return _client_at(resolve_address(server))
+    address = resolve_address(server)
+    return _client_at(address, may_use_proxy(address))
 
 
 @cache
-def _client_at(address: str) -> Client:
-    return Client(address)
+def _client_at(address: str, proxy: bool) -> Client:
+    return Client(address, proxy=proxy)

@@ -4,7 +4,7 @@ from google.protobuf.any_pb2 import Any
 from google.rpc import error_details_pb2, status_pb2
 
 from thingsvision_client import Client, errors
-from thingsvision_client.rpc import channel
+from thingsvision_client.rpc import address
 from thingsvision_client.rpc.status import BY_CODE, BY_REASON, to_error
 
 IMAGE = [("a", b"an image")]
@@ -142,14 +142,14 @@ def test_every_error_of_the_server_has_its_namesake() -> None:
 def test_address_comes_from_argument_then_default_then_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(channel, "_default_address", "")
+    monkeypatch.setattr(address, "_default_address", "")
     monkeypatch.delenv("THINGSVISION_SERVER", raising=False)
     with pytest.raises(errors.NoServerError, match="THINGSVISION_SERVER=host:port"):
-        channel.resolve_address()
+        address.resolve_address()
     monkeypatch.setenv("THINGSVISION_SERVER", "environment:1")
-    assert channel.resolve_address() == "environment:1"
-    channel.set_default_address("default:1")
-    assert channel.resolve_address() == "default:1"
-    assert channel.resolve_address("argument:1") == "argument:1"
+    assert address.resolve_address() == "environment:1"
+    address.set_default_address("default:1")
+    assert address.resolve_address() == "default:1"
+    assert address.resolve_address("argument:1") == "argument:1"
     with pytest.raises(errors.NoServerError, match="'localhost'"):
-        channel.resolve_address("localhost")
+        address.resolve_address("localhost")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import InvalidRequestError
-from ..rpc.channel import SERVER_VARIABLE
+from ..rpc.address import SERVER_VARIABLE
 from ..values.options import OPTIONS
 from ..values.preprocessing import PreprocessingOverrides
 

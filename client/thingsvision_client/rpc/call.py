@@ -2,96 +2,129 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from functools import partial
+from typing import Any
 
 import grpc
 
 from thingsvision_proto.model_id import ANY_MODEL
 
+from ..errors import StoppedError, ThingsvisionError, UnavailableError
+from .attempts import Attempts
 from .channel import call_metadata
-from .status import to_error
+from .link import Connecting, Link
+from .outbox import Outbox
+from .status import ADVICE, LOST, UNCONNECTED, no_connection_error, to_error
 
-Request = TypeVar("Request")
-
-
-class Outbox(Generic[Request]):
-    """The requests of a stream, which a thread of gRPC takes one by one.
-
-    A failure while making one ends the call and is kept as `error`: gRPC would print it and
-    report a status that says nothing.
-    """
-
-    def __init__(self, requests: Iterable[Request]) -> None:
-        self.error: BaseException | None = None
-        self._requests = requests
-        self._call: Any = None
-        self._has_call = threading.Event()
-
-    def __iter__(self) -> Iterator[Request]:
-        try:
-            yield from self._requests
-        except BaseException as error:
-            if isinstance(error, GeneratorExit):
-                raise
-            self.error = error
-            self._has_call.wait()
-            self._call.cancel()
-
-    def attach(self, call: Any) -> None:
-        """Set the call that takes the requests, which is cancelled if making one fails."""
-        self._call = call
-        self._has_call.set()
+Replies = Generator[Any, None, None]
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Calls the methods of one server; `timeout_s` bounds each call from start to end."""
+    """Calls the methods of one server; `timeout_s` bounds each call from start to end.
 
-    address: str
+    A call that fails with UNAVAILABLE before its first reply is made again, up to four times in
+    all: the server was restarted, or the connection broke.
+    """
+
+    link: Link
     timeout_s: float | None = None
+
+    @property
+    def address(self) -> str:
+        """The address of the server."""
+        return self.link.route.address
 
     def ask(self, method: Any, request: Any, model_id: str = ANY_MODEL) -> Any:
         """Return the reply to one request. Raises ThingsvisionError."""
-        metadata = call_metadata(model_id)
-        try:
-            return method(request, metadata=metadata, timeout=self.timeout_s)
-        except grpc.RpcError as error:
-            raise self._error(error, metadata) from None
+        (reply,) = self._replies(partial(method.future, request), model_id, read=_read_one)
+        return reply
 
-    def listen(self, method: Any, request: Any, model_id: str = ANY_MODEL) -> Iterator[Any]:
+    def listen(self, method: Any, request: Any, model_id: str = ANY_MODEL) -> Replies:
         """Yield the replies to one request. Raises ThingsvisionError."""
-        metadata = call_metadata(model_id)
-        call = method(request, metadata=metadata, timeout=self.timeout_s)
-        try:
-            yield from call
-        except grpc.RpcError as error:
-            raise self._error(error, metadata) from None
-        finally:
-            call.cancel()
+        return self._replies(partial(method, request), model_id)
 
-    def exchange(
-        self, method: Any, requests: Iterable[Any], model_id: str = ANY_MODEL
-    ) -> Generator[Any, None, None]:
+    def exchange(self, method: Any, requests: Iterable[Any], model_id: str = ANY_MODEL) -> Replies:
         """Yield the replies to a stream of requests, which is read as fast as it can be sent.
 
         Raises what `requests` raises, else ThingsvisionError. Closing the iterator ends the call.
         """
-        metadata, outbox = call_metadata(model_id), Outbox(requests)
-        call = method(iter(outbox), metadata=metadata, timeout=self.timeout_s)
-        outbox.attach(call)
+        outbox = Outbox(requests)
+        return self._replies(partial(outbox.open, method), model_id, outbox=outbox)
+
+    def _replies(
+        self,
+        start: Callable[..., Any],
+        model_id: str,
+        *,
+        read: Callable[[Any], Iterator[Any]] = iter,
+        outbox: Outbox[Any] | None = None,
+    ) -> Replies:
+        """Yield the replies to the calls that `start` makes, until an attempt has replies."""
+        metadata, attempts = call_metadata(model_id), Attempts(self.timeout_s)
+        outbox = outbox or Outbox(())
+        while True:
+            try:
+                call = self._start(partial(start, metadata=metadata), attempts)
+                with closing(self._attempt(call, read, attempts, metadata[-1][1])) as replies:
+                    for reply in replies:
+                        outbox.forget()
+                        yield reply
+            except UnavailableError as error:
+                self.link.is_connected = False
+                failure: BaseException = error
+            except ThingsvisionError as error:
+                outbox.forget()
+                failure = error
+            else:
+                return
+            if outbox.error or not outbox.is_repeatable or not attempts.wait_for_next():
+                raise outbox.error or failure  # outside of `except` they keep their own cause
+
+    def _start(self, start: Callable[..., Any], attempts: Attempts) -> Any:
         try:
-            yield from call
+            return start(timeout=attempts.left_seconds())
+        except ValueError as error:  # gRPC has no class for it
+            if "closed" not in str(error):
+                raise
+            raise StoppedError(f"The client of {self.address} was closed: make another.") from None
+
+    def _attempt(
+        self, call: Any, read: Callable[[Any], Iterator[Any]], attempts: Attempts, request_id: str
+    ) -> Replies:
+        """Yield the replies to `call`, and end it. Raises ThingsvisionError."""
+        has_replied = False
+        try:
+            with self.link.limit_connecting(call, attempts) as connecting:
+                for reply in read(call):
+                    has_replied = self.link.is_connected = True
+                    yield reply
         except grpc.RpcError as error:
-            failure: BaseException | None = outbox.error or self._error(error, metadata)
-        else:
-            failure = None
+            failure = self._failure(error, request_id, connecting, has_replied=has_replied)
+            if self.link.is_connected:
+                attempts.start_connecting()
+            raise failure from None
         finally:
             call.cancel()
-        if failure is not None:
-            raise failure  # outside of `except` it keeps its own cause
 
-    def _error(self, error: grpc.RpcError, metadata: Any) -> Exception:
-        return to_error(error, address=self.address, request_id=metadata[-1][1])
+    def _failure(
+        self, error: grpc.RpcError, request_id: str, connecting: Connecting, *, has_replied: bool
+    ) -> ThingsvisionError:
+        hint = "" if self.link.is_connected else self.link.route.advice()
+        if connecting.has_expired:
+            return no_connection_error(self.address, request_id, hint=hint)
+        texts = LOST if has_replied else UNCONNECTED if connecting.is_missing else ADVICE
+        return to_error(
+            error, address=self.address, request_id=request_id, texts=texts, hint=hint
+        )
+
+
+def _read_one(call: Any) -> Iterator[Any]:
+    """Yield the reply to the call of a method without streams."""
+    try:
+        yield call.result()
+    except grpc.FutureCancelledError:
+        raise call from None

@@ -1,10 +1,7 @@
-"""The channel to a server: its address, its options, and the metadata of calls."""
+"""The channel to a server: its options, and the metadata of calls."""
 
 from __future__ import annotations
 
-import json
-import os
-import re
 import unicodedata
 from uuid import uuid4
 
@@ -12,74 +9,33 @@ import grpc
 
 from thingsvision_proto.model_id import METADATA_KEY, REQUEST_ID_KEY
 
-from ..errors import NoServerError, UnknownModelError
+from ..errors import UnknownModelError
+from .proxies import Route
 
-SERVER_VARIABLE = "THINGSVISION_SERVER"
-
-_HOW_TO_NAME = (
-    f"set {SERVER_VARIABLE}=host:port, pass server='host:port', or call "
-    "thingsvision_client.connect('host:port'); `thingsvision-server` starts one"
-)
-
-# A call that never reached the server's code is retried: gRPC stops by itself as soon as a
-# reply has begun.
-_RETRIES = {
-    "methodConfig": [
-        {
-            "name": [{}],
-            "retryPolicy": {
-                "maxAttempts": 4,
-                "initialBackoff": "0.2s",
-                "maxBackoff": "2s",
-                "backoffMultiplier": 3,
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            },
-        }
-    ]
-}
-
-OPTIONS: list[tuple[str, str | int]] = [
+OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_receive_message_length", 16 * 1024 * 1024),
     ("grpc.max_send_message_length", 64 * 1024 * 1024),  # an image is one message
-    # Servers and proxies close connections that are pinged more often than this by default.
-    ("grpc.keepalive_time_ms", 300_000),
+    # gRPC's own retries can hang for ever (grpc/grpc issue 41036): see `attempts.py`.
+    ("grpc.enable_retries", 0),
+    # A connection that died during a call is noticed within 50 s, also while the server computes
+    # and sends nothing. Servers of gRPC close connections that are pinged more often than they
+    # permit: `grpc.http2.min_recv_ping_interval_without_data_ms` of ours is lower.
+    ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.enable_retries", 1),
-    ("grpc.service_config", json.dumps(_RETRIES)),
+    ("grpc.http2.max_pings_without_data", 0),
+    # By default, connecting may take 20 s, name servers 120 s, and a server that is back is
+    # found after up to 120 s.
+    ("grpc.min_reconnect_backoff_ms", 10_000),
+    ("grpc.dns_ares_query_timeout", 10_000),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
 ]
 
-_default_address = ""
 
-
-def set_default_address(address: str) -> None:
-    """Make `address` (host:port) the server of every later call of this process."""
-    global _default_address
-    _default_address = check_address(address)
-
-
-def resolve_address(server: str | None = None) -> str:
-    """Return the address to call: the argument, else the process default, else the environment.
-
-    Raises NoServerError if none of them is set.
-    """
-    address = server or _default_address or os.environ.get(SERVER_VARIABLE, "")
-    if not address:
-        raise NoServerError(f"No THINGSvision server is set: {_HOW_TO_NAME}.")
-    return check_address(address)
-
-
-def check_address(address: str) -> str:
-    """Return `address` unchanged, or raise NoServerError if it has no port or socket."""
-    if re.search(r":\d+$", address) or address.startswith("unix:"):
-        return address
-    raise NoServerError(
-        f"The address of a server must be host:port, got {address!r}: {_HOW_TO_NAME}."
-    )
-
-
-def open_channel(address: str) -> grpc.Channel:
+def open_channel(route: Route) -> grpc.Channel:
     """Return a channel that connects at its first use, and reconnects after a failure."""
-    return grpc.insecure_channel(address, options=OPTIONS)
+    options = [*OPTIONS, ("grpc.enable_http_proxy", 0)] if route.is_direct else OPTIONS
+    return grpc.insecure_channel(route.address, options=options)
 
 
 def call_metadata(model_id: str) -> tuple[tuple[str, str], ...]:

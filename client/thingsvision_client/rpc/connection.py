@@ -6,15 +6,15 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-import grpc
-
+from .address import resolve_address
 from .call import Caller
-from .channel import open_channel, resolve_address
 from .image_cache import ImageCache
+from .link import Link
+from .proxies import find_route, may_use_proxy
 from .stubs import Stubs, open_stubs
 
 _INHERITED: list[_Line] = []
-"""Lines of the process that this one was forked from: closing them could wait for its threads."""
+"""Lines of the process that this was forked from: closing them could wait for its threads."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class _Line:
     """An open channel of one process."""
 
     process: int
-    channel: grpc.Channel
+    caller: Caller
     stubs: Stubs
     image_cache: ImageCache
 
@@ -30,13 +30,17 @@ class _Line:
 class Connection:
     """Connects to a server at the first call; `caller`, `stubs` and `image_cache` may be shared.
 
-    `server` and `timeout_s` are as in `Client`. Copies, and processes that were forked or got it
-    pickled, connect anew: gRPC's channels belong to the process that opened them. Ask for `stubs`
-    and `image_cache` at each call. Raises NoServerError.
+    `server`, `timeout_s` and `proxy` are as in `Client`. Copies, and processes that were forked
+    or got it pickled, connect anew: gRPC's channels belong to the process that opened them. Ask
+    for `caller`, `stubs` and `image_cache` at each call. Raises NoServerError.
     """
 
-    def __init__(self, server: str | None, timeout_s: float | None) -> None:
-        self.caller = Caller(resolve_address(server), timeout_s)
+    def __init__(
+        self, server: str | None, timeout_s: float | None, *, proxy: bool | None = None
+    ) -> None:
+        self.address = resolve_address(server)
+        self._timeout_s = timeout_s
+        self._proxy = may_use_proxy(self.address) if proxy is None else proxy
         self._line = self._open()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -45,6 +49,11 @@ class Connection:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._line = self._open()
+
+    @property
+    def caller(self) -> Caller:
+        """What calls the methods."""
+        return self._line_here().caller
 
     @property
     def stubs(self) -> Stubs:
@@ -58,7 +67,7 @@ class Connection:
 
     def close(self) -> None:
         """End every call and close the channel."""
-        self._line_here().channel.close()
+        self._line_here().caller.link.channel.close()
 
     def _line_here(self) -> _Line:
         if self._line.process != os.getpid():
@@ -67,7 +76,6 @@ class Connection:
         return self._line
 
     def _open(self) -> _Line:
-        channel = open_channel(self.caller.address)
-        stubs = open_stubs(channel)
-        image_cache = ImageCache(self.caller, stubs.images.FindImages)
-        return _Line(os.getpid(), channel, stubs, image_cache)
+        caller = Caller(Link(find_route(self.address, proxy=self._proxy)), self._timeout_s)
+        stubs = open_stubs(caller.link.channel)
+        return _Line(os.getpid(), caller, stubs, ImageCache(caller, stubs.images.FindImages))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import UnknownImageError
 from .connection import Connection
+from .image_cache import ImageCache
 from .image_stream import ImageStream
 
 if TYPE_CHECKING:  # it loads numpy
@@ -45,16 +46,16 @@ class ImageCall:
         It is called once more, with all files sent from the first on, if the server dropped an
         image that it had and the images can be read again. Raises ThingsvisionError.
         """
-        images = ImageStream(queue, self.connection.image_cache, self.model_id)
-        try:
-            with closing(self._replies(images)) as replies:
-                return receive(replies, images.unanswered)
-        except UnknownImageError:
-            if not images.has_references or not queue.is_reiterable:
-                raise
-        images = ImageStream(queue, None, self.model_id)
-        with closing(self._replies(images)) as replies:
-            return receive(replies, images.unanswered)
+        cache: ImageCache | None = self.connection.image_cache
+        while True:
+            images = ImageStream(queue, cache, self.model_id)
+            try:
+                with closing(self._replies(images)) as replies:
+                    return receive(replies, images.unanswered)
+            except UnknownImageError:
+                if not images.has_references or not queue.is_reiterable:
+                    raise
+            cache = None
 
     def _replies(self, images: ImageStream) -> Replies:
         caller = self.connection.caller

@@ -11,6 +11,7 @@ from ..images.image import SentImage, server_image
 from ..values.model import Model, as_model
 from ..values.preprocessing import Preprocessing
 from ..values.records import ModelInfo, ModuleInfo, to_record
+from .call import Caller
 from .connection import Connection
 
 
@@ -18,7 +19,6 @@ class Listings:
     """Lists models, modules and images; the methods are those of `Client` by the same names."""
 
     def __init__(self, connection: Connection) -> None:
-        self._caller = connection.caller
         self._connection = connection
 
     def models(self, source: str = "", name_glob: str = "") -> list[ModelInfo]:
@@ -48,3 +48,7 @@ class Listings:
         request = pb.ListImagesRequest(folder=folder)
         replies = self._caller.listen(self._connection.stubs.images.ListImages, request)
         return [server_image(reply.server_path) for reply in replies]
+
+    @property
+    def _caller(self) -> Caller:
+        return self._connection.caller

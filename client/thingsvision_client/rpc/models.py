@@ -13,6 +13,7 @@ from ..errors import IncompleteReplyError
 from ..values.model import Model, as_model
 from ..values.preprocessing import Preprocessing
 from ..values.records import Residency, ResidentModel, Upload, to_record
+from .call import Caller
 from .connection import Connection
 from .uploading import upload, upload_model
 
@@ -24,7 +25,6 @@ class ModelCalls:
     """Calls ModelService; the methods are those of `Client` by the same names."""
 
     def __init__(self, connection: Connection) -> None:
-        self._caller = connection.caller
         self._connection = connection
 
     def load(self, model: Model | str, progress: LoadProgress | None = None) -> ResidentModel:
@@ -86,3 +86,7 @@ class ModelCalls:
     @property
     def _models(self) -> Any:
         return self._connection.stubs.models
+
+    @property
+    def _caller(self) -> Caller:
+        return self._connection.caller

@@ -13,6 +13,7 @@ from ..errors import IncompleteReplyError, InvalidRequestError
 from ..progress import Progress
 from ..values.pca import PCA
 from ..values.records import to_record
+from .call import Caller
 from .connection import Connection
 from .image_call import ImageCall
 
@@ -59,7 +60,6 @@ class PCACalls:
     """Calls PCAService about fitted PCAs; the methods are those of `Client` by the same names."""
 
     def __init__(self, connection: Connection) -> None:
-        self._caller = connection.caller
         self._connection = connection
 
     def pcas(self) -> list[PCA]:
@@ -74,3 +74,7 @@ class PCACalls:
     @property
     def _pcas(self) -> Any:
         return self._connection.stubs.pcas
+
+    @property
+    def _caller(self) -> Caller:
+        return self._connection.caller

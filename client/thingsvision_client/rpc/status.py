@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import grpc
@@ -13,6 +13,7 @@ from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
 from .. import errors
 from ..errors import ThingsvisionError
+from .attempts import CONNECTING_SECONDS
 
 ERROR_DOMAIN = "thingsvision"
 STATUS_KEY = "grpc-status-details-bin"  # gRPC's key for a google.rpc.Status
@@ -61,12 +62,43 @@ ADVICE: dict[type[ThingsvisionError], str] = {
 }
 """Error texts for a status that gRPC or a proxy wrote, not the server."""
 
+LOST = ADVICE | {
+    errors.UnavailableError: (
+        "The connection to {address} was lost before the reply was complete ({text}): make the "
+        "call again."
+    ),
+}
+"""Error texts for a call whose reply had begun."""
 
-def to_error(error: grpc.RpcError, *, address: str, request_id: str) -> ThingsvisionError:
+UNCONNECTED = ADVICE | {
+    errors.DeadlineError: (
+        "There was no connection to {address} within the timeout. Is a `thingsvision-server` "
+        "running there, and does nothing block its port?"
+    ),
+}
+"""Error texts for a call without a connection."""
+
+
+def no_connection_error(address: str, request_id: str, *, hint: str = "") -> ThingsvisionError:
+    """Return the error for a server that could not be connected to in the time for it."""
+    text = f"no connection within {CONNECTING_SECONDS:g} s"
+    message = ADVICE[errors.UnavailableError].format(address=address, text=text)
+    return errors.UnavailableError(_with_hint(message, hint), request_id=request_id)
+
+
+def to_error(
+    error: grpc.RpcError,
+    *,
+    address: str,
+    request_id: str,
+    texts: Mapping[type[ThingsvisionError], str] = ADVICE,
+    hint: str = "",
+) -> ThingsvisionError:
     """Return the error to raise for a failed call to `address`.
 
     The server's reason decides, else the status code. `request_id` is the id that was sent; an id
-    that the server returns takes precedence.
+    that the server returns takes precedence. `texts` are used for a status that gRPC wrote, and `hint` is
+    a sentence to add if it says that nothing answers.
     """
     if not isinstance(error, grpc.Call):
         return errors.ServerError(f"The call to {address} failed: {error}", request_id=request_id)
@@ -78,9 +110,15 @@ def to_error(error: grpc.RpcError, *, address: str, request_id: str) -> Thingsvi
         kind = BY_REASON.get(info.reason, by_code)
         subject, field = info.metadata.get("subject", ""), info.metadata.get("field", "")
         return kind(text, request_id=request_id, subject=subject, field=field)
-    message = ADVICE.get(by_code, "{text}")
+    message = texts.get(by_code, "{text}")
     message = message.format(address=address, text=text, request_id=request_id)
+    if by_code in (errors.UnavailableError, errors.DeadlineError):
+        message = _with_hint(message, hint)
     return by_code(message, request_id=request_id)
+
+
+def _with_hint(message: str, hint: str) -> str:
+    return f"{message} {hint}" if hint else message
 
 
 def _server_request_id(call: grpc.Call) -> str:

@@ -1,0 +1,93 @@
+"""The address of a server: what it may look like, and where it comes from."""
+
+from __future__ import annotations
+
+import os
+import re
+from ipaddress import IPv6Address
+
+from ..errors import NoServerError
+
+SERVER_VARIABLE = "THINGSVISION_SERVER"
+
+_HOW_TO_NAME = (
+    f"set {SERVER_VARIABLE}=host:port, pass server='host:port', or call "
+    "thingsvision_client.connect('host:port'); `thingsvision-server` starts one"
+)
+_SOCKET = re.compile(r"unix:(///)?[^/\s].*|unix:/[^/\s].*|unix-abstract:\S.*")
+_SCHEME = re.compile(r"dns:(//[^/\s]*/)?|ipv4:|ipv6:")
+"""What gRPC takes before host:port; `dns://10.0.0.2/host:port` asks that name server."""
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_.])?")
+_MOST_PORT = 65_535
+
+_default_address = ""
+
+
+def set_default_address(address: str) -> str:
+    """Make `address` (host:port) the server of every later call of this process, and return it."""
+    global _default_address
+    _default_address = check_address(address)
+    return _default_address
+
+
+def resolve_address(server: str | None = None) -> str:
+    """Return the address to call: the argument, else the process default, else the environment.
+
+    Raises NoServerError if none of them is set, or the address can't be one.
+    """
+    address = server or _default_address or os.environ.get(SERVER_VARIABLE, "")
+    if not address:
+        raise NoServerError(f"No THINGSvision server is set: {_HOW_TO_NAME}.")
+    return check_address(address)
+
+
+def check_address(address: str) -> str:
+    """Return `address` without the blanks around it.
+
+    Raises NoServerError if it is neither host:port nor the file of a socket
+    (`unix:/run/thingsvision.sock`): gRPC would dial another port, or look for a host of that name.
+    """
+    found = address.strip() if isinstance(address, str) else repr(address)
+    fault = "" if _SOCKET.fullmatch(found) else _fault(_location(found))
+    if fault:
+        raise NoServerError(
+            f"The address of a server must be host:port, got {address!r} ({fault}): {_HOW_TO_NAME}."
+        )
+    return found
+
+
+def host_of(address: str) -> str:
+    """Return the host of a checked address, without brackets; empty for the file of a socket."""
+    if _SOCKET.fullmatch(address):
+        return ""
+    return _location(address).rpartition(":")[0].strip("[]")
+
+
+def _location(address: str) -> str:
+    scheme = _SCHEME.match(address)
+    return address[scheme.end() :] if scheme else address
+
+
+def _fault(location: str) -> str:
+    """Return why `location` is not host:port, or an empty text."""
+    host, colon, port = location.rpartition(":")
+    if web := re.match(r"[A-Za-z]+://", location):
+        return f"leave out {web[0]!r}, and what follows the port"
+    if location.count(":") > 1 and not location.startswith("["):
+        return "an IPv6 address needs brackets: '[::1]:50051'"
+    if not colon or location.endswith("]"):
+        return "it has no port"
+    if not (re.fullmatch("[0-9]{1,9}", port) and 1 <= int(port) <= _MOST_PORT):
+        return f"a port is a number from 1 to {_MOST_PORT:,}"
+    return "" if _is_host(host) else "this can't be the name of a host"
+
+
+def _is_host(host: str) -> bool:
+    if not (host.startswith("[") and host.endswith("]")):
+        return _HOST_NAME.fullmatch(host) is not None
+    try:
+        IPv6Address(host[1:-1])
+    except ValueError:
+        return False
+    return True

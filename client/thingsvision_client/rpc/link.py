@@ -1,0 +1,83 @@
+"""The link to a server: its channel, whether it is connected, and how long connecting may take."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+
+from .attempts import Attempts
+from .channel import open_channel
+from .proxies import Route
+
+_WATCHING_SECONDS = 3.0
+
+
+class Link:
+    """A channel to a server, which threads may share.
+
+    `is_connected` becomes True with the first reply; set it to False when a call finds no server.
+    """
+
+    def __init__(self, route: Route) -> None:
+        self.route = route
+        self.channel = open_channel(route)
+        self.is_connected = False
+
+    @contextmanager
+    def limit_connecting(self, call: Any, attempts: Attempts) -> Iterator[Connecting]:
+        """Cancel `call` in the context if its time for connecting ends without a connection."""
+        connecting = Connecting(self, call, attempts)
+        if not self.is_connected:
+            connecting.start()
+        try:
+            yield connecting
+        finally:
+            connecting.end()
+
+
+class Connecting:
+    """Waits for the connection that a call needs, and cancels the call at the end of its time.
+
+    `is_missing` is True if there was no connection shortly before the end, `has_expired` after it.
+    """
+
+    def __init__(self, link: Link, call: Any, attempts: Attempts) -> None:
+        self.is_missing = False
+        self.has_expired = False
+        self._link = link
+        self._call = call
+        self._attempts = attempts
+        self._has_ended = threading.Event()
+
+    def start(self) -> None:
+        """Start to wait, in a thread."""
+        threading.Thread(target=self._wait, name="connecting", daemon=True).start()
+
+    def end(self) -> None:
+        """End the wait: the channel is connected, or the call has ended."""
+        self._has_ended.set()
+
+    def _wait(self) -> None:
+        seconds, left = self._attempts.connecting_seconds(), self._attempts.left_seconds()
+        # To watch a channel, gRPC runs a thread that fails if the channel is closed meanwhile.
+        # Most calls have a reply before they need it.
+        unwatched = seconds - _WATCHING_SECONDS
+        unwatched = unwatched if left is None else min(unwatched, left / 2)
+        if self._has_ended.wait(unwatched):
+            return
+        self.is_missing = True
+        self._link.channel.subscribe(self._follow)
+        if not self._has_ended.wait(seconds - unwatched):
+            self.has_expired = True
+            self._call.cancel()
+        self._link.channel.unsubscribe(self._follow)
+
+    def _follow(self, state: grpc.ChannelConnectivity) -> None:
+        if state is grpc.ChannelConnectivity.READY:
+            self._link.is_connected = True
+            self.is_missing = False
+            self.end()

@@ -1,0 +1,112 @@
+"""The HTTP proxy that gRPC would connect through, by the environment's variables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+from urllib.parse import urlsplit
+
+from .address import host_of
+
+_PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
+_EXCLUDING_VARIABLES = ("no_grpc_proxy", "no_proxy", "NO_PROXY")
+"""gRPC reads the first of each that is set, and does not know NO_PROXY."""
+
+_direct_addresses: set[str] = set()
+"""Servers of this process that are called without a proxy."""
+
+
+def set_proxy(address: str, proxy: bool) -> None:
+    """Have this process call the server at `address` without a proxy, unless `proxy` is True."""
+    if proxy:
+        _direct_addresses.discard(address)
+    else:
+        _direct_addresses.add(address)
+
+
+def may_use_proxy(address: str) -> bool:
+    """Return whether `set_proxy` leaves it to the environment if a proxy is used."""
+    return address not in _direct_addresses
+
+
+@dataclass(frozen=True)
+class Route:
+    """How to connect to a server: through the proxy that `variable` names, or directly.
+
+    `excluded_by` says why the proxy is left out, if there is one.
+    """
+
+    address: str
+    variable: str = ""
+    excluded_by: str = ""
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether no proxy takes part."""
+        return not self.variable or bool(self.excluded_by)
+
+    def advice(self) -> str:
+        """Return a sentence for a connection that failed; empty if the environment has no proxy."""
+        if not self.variable:
+            return ""
+        if self.is_direct:
+            return f"The proxy of {self.variable} was not used: {self.excluded_by}."
+        host = host_of(self.address)
+        return (
+            f"The connection goes through the proxy {_without_password(os.environ[self.variable])},"
+            f" because the environment variable {self.variable} is set. If the server can be "
+            "reached without it, call "
+            f"thingsvision_client.connect({self.address!r}, proxy=False), which sets gRPC's option "
+            f"grpc.enable_http_proxy=0, or add the host to no_proxy: export no_proxy={host}"
+        )
+
+
+def find_route(address: str, *, proxy: bool) -> Route:
+    """Return how to connect to `address`; `proxy` False ignores the environment's proxies."""
+    variable = next((name for name in _PROXY_VARIABLES if os.environ.get(name)), "")
+    if not variable:
+        return Route(address)
+    return Route(address, variable, _exclusion(address) if proxy else "proxy=False says so")
+
+
+def _exclusion(address: str) -> str:
+    """Return why no proxy can or should connect to `address`, or an empty text."""
+    host = host_of(address)
+    if not host or _is_this_machine(host):
+        return "the server is on this machine"
+    for name in _EXCLUDING_VARIABLES:
+        if any(_covers(entry, host) for entry in _entries(os.environ.get(name, ""))):
+            return f"{name} covers {host}"
+    return ""
+
+
+def _is_this_machine(host: str) -> bool:
+    if host.lower().rstrip(".") == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _entries(excluded: str) -> Iterator[str]:
+    for entry in excluded.replace(";", ",").replace(" ", ",").split(","):
+        if entry:
+            yield entry
+
+
+def _covers(entry: str, host: str) -> bool:
+    """Return whether an entry of no_proxy covers `host`: a name, a domain, addresses, or `*`."""
+    try:
+        return ip_address(host) in ip_network(entry.strip("[]"), strict=False)
+    except ValueError:
+        pass
+    name = entry.split(":")[0].lower()
+    return name == "*" or (bool(name) and host.lower().rstrip(".").endswith(name.lstrip("*")))
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.netloc else url

@@ -1,0 +1,171 @@
+"""Connections that break and servers that end: no call hangs, and every reply is right."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from support.broken_network import Proxy, proxy
+from support.long_extractions import MODULES, SMALL, in_memory, task_of
+from support.server_process import server_process
+from support.serving import TestServer, serving
+from support.tiny_photos import write_tiny_photos
+from support.weight_files import digest, weights
+from thingsvision_client import Client
+from thingsvision_client.errors import IncompleteReplyError, StoppedError, UnavailableError
+from thingsvision_client.jobs import FolderOptions, extract_to_folder
+
+PHOTO_COUNT = 24
+RECOVERY_SECONDS = 30
+
+Work = Callable[[int], Any]
+"""Makes a call, the n-th of its kind, and returns its reply in a form that can be compared."""
+
+
+def kinds_of_calls(client: Client, photos: Path, scratch: Path) -> dict[str, Work]:
+    """Five kinds of calls: their replies are the same each time, bit for bit."""
+    task = task_of(photos)
+    alone = {"batch_size": 8, "preprocessing": SMALL}
+
+    def extract(_: int) -> list[bytes]:
+        return [rows.tobytes() for rows in in_memory(client, task).values()]
+
+    def rdm(_: int) -> list[bytes]:
+        found = client.rdm(task.model, photos, MODULES, **alone)
+        return [matrix.tobytes() for matrix in found.rdms.values()]
+
+    def models(_: int) -> list[str]:
+        return [model.name for model in client.models("torchvision")]
+
+    def job(number: int) -> list[bytes]:
+        folder = scratch / f"job-{number}"
+        extract_to_folder(client, task, folder, options=FolderOptions(step_size=1))
+        return [np.load(path).tobytes() for path in sorted(folder.rglob("*.npy"))]
+
+    def upload(number: int) -> bool:
+        content = weights(0.5, seed=number)
+        path = scratch / "weights.safetensors"
+        path.write_bytes(content)
+        return client.upload_weights(path) == digest(content)
+
+    return {"extract": extract, "rdm": rdm, "models": models, "job": job, "upload": upload}
+
+
+class Caller(threading.Thread):
+    """Makes one kind of call again and again; repeats a call that a fault ended."""
+
+    def __init__(self, kind: str, work: Work, expected: Any, ended: threading.Event) -> None:
+        super().__init__(name=kind, daemon=True)
+        self.work, self.expected, self.ended = work, expected, ended
+        self.completed_count = self.failed_count = 0
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            while not self.ended.is_set():
+                self._call(self.completed_count + 1)
+        except BaseException as error:
+            self.error = error
+
+    def _call(self, number: int) -> None:
+        try:
+            reply = self.work(number)
+        except (UnavailableError, IncompleteReplyError, StoppedError):
+            self.failed_count += 1
+            time.sleep(0.05)
+            return
+        assert reply == self.expected, f"call {number} has another reply"
+        self.completed_count += 1
+
+
+@contextmanager
+def calling(network: Proxy, photos: Path, scratch: Path) -> Iterator[list[Caller]]:
+    """Have five threads call by the proxy; at the end, no call may hang, and all must be right."""
+    ended = threading.Event()
+    with Client(network.address) as client:
+        work = kinds_of_calls(client, photos, scratch)
+        callers = [Caller(kind, call, call(0), ended) for kind, call in work.items()]
+        for caller in callers:
+            caller.start()
+        yield callers
+        # The last fault is over: a call that hangs now hangs for ever.
+        before = [caller.completed_count for caller in callers]
+        deadline = time.monotonic() + RECOVERY_SECONDS
+        while time.monotonic() < deadline and any(
+            caller.is_alive() and caller.completed_count == count
+            for caller, count in zip(callers, before, strict=True)
+        ):
+            time.sleep(0.05)
+        ended.set()
+        for caller in callers:
+            caller.join(max(0.1, deadline - time.monotonic()))
+        print({c.name: (c.completed_count, c.failed_count) for c in callers})
+        assert [caller.name for caller in callers if caller.is_alive()] == []
+        assert [caller.error for caller in callers if caller.error is not None] == []
+
+
+def cut_now_and_then(network: Proxy, seconds: float, chance: random.Random) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        time.sleep(chance.choice([0.05, 0.2, 0.5, 1.0]))
+        network.cut()
+
+
+def end_by(network: Proxy, stop: Callable[[], Any], chance: random.Random) -> None:
+    """Have the server end while connections break; then nothing answers for a moment."""
+    stopping = threading.Thread(target=stop)
+    stopping.start()
+    cut_now_and_then(network, 1, chance)
+    stopping.join(30)
+    network.target = ""
+    network.cut()
+    time.sleep(chance.uniform(0, 1.5))
+
+
+@pytest.fixture
+def tiny_photos(tmp_path: Path, photos: list[Path]) -> Path:
+    write_tiny_photos(tmp_path / "photos", photos, PHOTO_COUNT)
+    return tmp_path / "photos"
+
+
+def test_no_call_hangs_when_connections_break_and_a_server_is_restarted(
+    server: TestServer, tmp_path: Path, tiny_photos: Path
+) -> None:
+    chance = random.Random(0)
+    with proxy() as network, ExitStack() as first_life:
+        first = first_life.enter_context(serving(tmp_path / "weights", drain_seconds=0.5))
+        network.target = first.address
+        with calling(network, tiny_photos, tmp_path) as callers:
+            cut_now_and_then(network, 7, chance)
+            end_by(network, first_life.close, chance)
+            network.target = server.address
+            cut_now_and_then(network, 8, chance)
+        assert sum(caller.failed_count for caller in callers) > 0, "no call met a fault"
+
+
+@pytest.mark.timeout(1200)
+def test_no_call_hangs_in_ten_minutes_of_killed_and_drained_servers(
+    request: pytest.FixtureRequest, tmp_path: Path, tiny_photos: Path
+) -> None:
+    if not request.config.getoption("--all"):
+        pytest.skip("takes ten minutes: pass --all")
+    chance = random.Random(1)
+    deadline = time.monotonic() + 600
+    with proxy() as network, ExitStack() as life:
+        started = life.enter_context(server_process(tmp_path))
+        network.target = started.address
+        with calling(network, tiny_photos, tmp_path):
+            while time.monotonic() < deadline:
+                cut_now_and_then(network, 25, chance)
+                kill = chance.random() < 0.5
+                end_by(network, started.process.kill if kill else started.process.terminate, chance)
+                started = life.enter_context(server_process(tmp_path))
+                network.target = started.address
