@@ -72,9 +72,11 @@ def _location(address: str) -> str:
 def _fault(location: str) -> str:
     """Return why `location` is not host:port, or an empty text."""
     host, colon, port = location.rpartition(":")
+    if location.startswith(("unix:", "unix-abstract:")):
+        return "the file of a socket is unix:PATH"
     if web := re.match(r"[A-Za-z]+://", location):
         return f"leave out {web[0]!r}, and what follows the port"
-    if location.count(":") > 1 and not location.startswith("["):
+    if re.fullmatch("[0-9A-Fa-f.]*(:[0-9A-Fa-f.]*){2,}", location):
         return "an IPv6 address needs brackets: '[::1]:50051'"
     if not colon or location.endswith("]"):
         return "it has no port"

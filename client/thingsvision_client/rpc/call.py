@@ -117,9 +117,7 @@ class Caller:
         if connecting.has_expired:
             return no_connection_error(self.address, request_id, hint=hint)
         texts = LOST if has_replied else UNCONNECTED if connecting.is_missing else ADVICE
-        return to_error(
-            error, address=self.address, request_id=request_id, texts=texts, hint=hint
-        )
+        return to_error(error, address=self.address, request_id=request_id, texts=texts, hint=hint)
 
 
 def _read_one(call: Any) -> Iterator[Any]:

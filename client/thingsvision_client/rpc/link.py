@@ -65,7 +65,7 @@ class Connecting:
         seconds, left = self._attempts.connecting_seconds(), self._attempts.left_seconds()
         # To watch a channel, gRPC runs a thread that fails if the channel is closed meanwhile.
         # Most calls have a reply before they need it.
-        unwatched = seconds - _WATCHING_SECONDS
+        unwatched = max(seconds - _WATCHING_SECONDS, seconds / 2)
         unwatched = unwatched if left is None else min(unwatched, left / 2)
         if self._has_ended.wait(unwatched):
             return

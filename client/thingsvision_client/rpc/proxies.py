@@ -86,9 +86,10 @@ def _is_this_machine(host: str) -> bool:
     if host.lower().rstrip(".") == "localhost":
         return True
     try:
-        return ip_address(host).is_loopback
+        found = ip_address(host)
     except ValueError:
         return False
+    return found.is_loopback or found.is_unspecified
 
 
 def _entries(excluded: str) -> Iterator[str]:

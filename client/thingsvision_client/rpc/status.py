@@ -97,8 +97,8 @@ def to_error(
     """Return the error to raise for a failed call to `address`.
 
     The server's reason decides, else the status code. `request_id` is the id that was sent; an id
-    that the server returns takes precedence. `texts` are used for a status that gRPC wrote, and `hint` is
-    a sentence to add if it says that nothing answers.
+    that the server returns takes precedence. A status that gRPC wrote gets its text from `texts`,
+    with the sentence `hint` if it says that nothing answers.
     """
     if not isinstance(error, grpc.Call):
         return errors.ServerError(f"The call to {address} failed: {error}", request_id=request_id)
