@@ -11,9 +11,10 @@ REQUEST_ID_KEY = "x-request-id"
 
 def model_id(spec: ModelSpec) -> str:
     """Return the id of the requested model; unset weights become `default`."""
+    part = spec.weights_part and f":{spec.weights_part}"
     weights = {
         "pretrained_tag": spec.pretrained_tag,
-        "weights_sha256": f"sha256:{spec.weights_sha256}",
+        "weights_sha256": f"sha256:{spec.weights_sha256}{part}",
         "random_seed": f"random:{spec.random_seed}",
         None: "default",
     }[spec.WhichOneof("weights")]

@@ -57,7 +57,8 @@ def get_extractor(
         source: Source of the model, such as `torchvision`, `timm` or `custom`.
         model_path: File of your own weights, which is uploaded.
         model_parameters: Any of `seed` (of random weights), `weights` or `dataset` (tag of
-            pretrained weights), `variant` (of a family, such as `ViT-B/32` of `clip`), and options
+            pretrained weights), `variant` (of a family, such as `ViT-B/32` of `clip`), `part` (of
+            the checkpoint in `model_path`, such as `ema` or `module.`, where several fit), options
             of `Client.extract` but `batch_size` and `preprocessing`, such as `token_extraction`.
         server: Address, host:port; by default that of `Client()`.
 
@@ -87,7 +88,9 @@ def get_extractor(
     info = find_listing(client, model)
     check_device(client, device)
     if model_path is not None:
-        model = replace(model, weights=_upload_weights(client, model_path))
+        weights = _upload_weights(client, model_path)
+        part = parameters.get("part")
+        model = replace(model, weights=weights if part is None else f"{weights}:{part}")
     # What a server runs without listing it are checkpoints fetched by name: PyTorch's.
     backend = info.backend if info and info.backend else "pt"
     choices = Choices(model_name, pretrained, device, model_path, parameters)

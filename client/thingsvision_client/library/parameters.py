@@ -15,6 +15,8 @@ PARAMETERS: Mapping[str, str] = {
     "weights": "Tag of pretrained weights.",
     "variant": "Network of a family of models, such as ViT-B/32 of clip.",
     "dataset": "Tag of pretrained weights; OpenCLIP calls it the dataset.",
+    "part": "Part of the checkpoint in model_path: a key, a prefix, or both, such as ema, module. "
+    "or state_dict/backbone.",
     **{option.name: option.help for option in OPTIONS.values() if option.is_of_model},
 }
 """The keys, and what their values are."""
@@ -60,6 +62,8 @@ def weights_of(parameters: Mapping[str, Any], *, pretrained: bool, own_file: boo
                 f"model_path has the weights: leave {given} out of model_parameters."
             )
         return None
+    if parameters.get("part") is not None:
+        raise InvalidRequestError("model_parameters['part'] needs model_path, the checkpoint.")
     for key in given:
         if pretrained == (key == "seed"):
             raise InvalidRequestError(

@@ -177,7 +177,7 @@ def extract(
 
     def receive(messages: Iterator[Any], unanswered: deque[str]) -> Extraction:
         reply = Reply(messages)
-        warn_if_lowered(header.batch_size, reply.header.batch_size)
+        warn_of_choices(header, reply.header)
         batches = _batches(reply, unanswered)
         images, features = collect(reply, batches, queue.count, on_count)
         return Extraction(
@@ -211,7 +211,7 @@ class FeatureStream:
     """
 
     def __init__(
-        self, messages: Generator[Any, None, None], unanswered: deque[str], asked: int
+        self, messages: Generator[Any, None, None], unanswered: deque[str], asked: pb.ExtractHeader
     ) -> None:
         self._messages = messages
         self._unanswered = unanswered
@@ -243,7 +243,7 @@ class FeatureStream:
     @cached_property
     def _reply(self) -> Reply:
         reply = Reply(self._messages)
-        warn_if_lowered(self._asked, reply.header.batch_size)
+        warn_of_choices(self._asked, reply.header)
         return reply
 
     @cached_property
@@ -288,7 +288,7 @@ class FeatureStream:
 def stream(connection: Connection, header: pb.ExtractHeader, queue: ImageQueue) -> FeatureStream:
     """Return the features of all images as they arrive. Its methods raise ThingsvisionError."""
     messages, unanswered = _call(connection, header).open(queue)
-    return FeatureStream(messages, unanswered, header.batch_size)
+    return FeatureStream(messages, unanswered, header)
 
 
 def _batches(reply: Reply, unanswered: deque[str]) -> Iterator[Batch]:
@@ -306,11 +306,28 @@ def _warn_of_overflow(trailer: pb.ExtractTrailer) -> None:
         )
 
 
-def warn_if_lowered(asked: int, given: int) -> None:
-    """Warn if the server lowered the batch size: bits may differ from those of other servers."""
-    if asked and given != asked:
+def warn_of_choices(asked: pb.ExtractHeader, given: pb.ExtractReplyHeader) -> None:
+    """Warn of what the server chose by itself.
+
+    With a lowered batch size, bits may differ from other servers'.
+    """
+    if asked.batch_size and given.batch_size != asked.batch_size:
         warnings.warn(
-            f"The server lowered batch_size from {asked} to {given}, its limit.", stacklevel=4
+            f"The server lowered batch_size from {asked.batch_size} to {given.batch_size}, its "
+            "limit.",
+            stacklevel=4,
+        )
+    warn_of_part(asked.model, given.provenance.model)
+
+
+def warn_of_part(asked: pb.ModelSpec, given: pb.ModelSpec) -> None:
+    """Warn if the server took a part of an uploaded file that the user did not name."""
+    if given.weights_part and not asked.weights_part:
+        warnings.warn(
+            f"The weights of {given.source}/{given.name} are the part {given.weights_part!r} of "
+            "the uploaded file, the only part that fits; "
+            f"model_parameters={{'part': {given.weights_part!r}}} of get_extractor says so.",
+            stacklevel=5,
         )
 
 

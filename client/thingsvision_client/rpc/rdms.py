@@ -23,6 +23,7 @@ from ..progress import Progress
 from ..values.provenance import Provenance
 from ..values.records import Timings, to_record
 from .connection import Connection
+from .extraction import warn_of_part
 from .image_call import ImageCall
 from .replies import Reply, check_names, collect
 
@@ -102,7 +103,14 @@ def rdms_of_images(
         header=header,
         model_id=model_id(header.extraction.model),
     )
-    return call.result(queue, lambda messages, names: _receive(messages, names, progress))
+
+    def receive(messages: Iterator[Any], names: deque[str]) -> RDMs:
+        rdms = _receive(messages, names, progress)
+        if rdms.provenance is not None:
+            warn_of_part(header.extraction.model, rdms.provenance.model.to_spec())
+        return rdms
+
+    return call.result(queue, receive)
 
 
 def rdms_of_features(

@@ -23,8 +23,9 @@ class Model:
         source: Source of the model, such as `torchvision`; `own` for uploaded models.
         name: Name of the model in its source.
         weights: A pretrained tag of the source (also as a member of torchvision's enums),
-            `random:SEED`, `sha256:HEX` of uploaded weights, or None (also `default`) for the
-            source's default weights.
+            `random:SEED`, `sha256:HEX` of uploaded weights (`sha256:HEX:PART`, such as
+            `sha256:HEX:ema`, takes one part of the file), or None (also `default`) for the source's
+            default weights.
 
     Raises:
         InvalidRequestError: A field that can't be read.
@@ -102,9 +103,10 @@ class Model:
             ```
 
         """
+        part = spec.weights_part and f":{spec.weights_part}"
         weights = {
             "pretrained_tag": spec.pretrained_tag,
-            "weights_sha256": f"sha256:{spec.weights_sha256}",
+            "weights_sha256": f"sha256:{spec.weights_sha256}{part}",
             "random_seed": f"random:{spec.random_seed}",
             None: None,
         }[spec.WhichOneof("weights")]
@@ -133,7 +135,13 @@ class Model:
         if kind == "random":
             return pb.ModelSpec(source=self.source, name=self.name, random_seed=_seed(value))
         if kind == "sha256":
-            return pb.ModelSpec(source=self.source, name=self.name, weights_sha256=_sha256(value))
+            sha256, _, part = value.partition(":")
+            return pb.ModelSpec(
+                source=self.source,
+                name=self.name,
+                weights_sha256=_sha256(sha256),
+                weights_part=part,
+            )
         return pb.ModelSpec(source=self.source, name=self.name, pretrained_tag=self.weights)
 
 

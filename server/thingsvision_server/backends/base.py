@@ -44,6 +44,8 @@ class RunnableModel(Protocol):
     framework: str
     model_sha256: str
     resident_bytes: int
+    weights_part: str
+    """The part of an uploaded file that its weights are; empty if it is the whole file."""
     is_concurrent: bool
     """Whether several threads may call `run` at once."""
 

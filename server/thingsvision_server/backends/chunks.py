@@ -26,6 +26,7 @@ class ChunkedModel:
         self.framework = model.framework
         self.model_sha256 = model.model_sha256
         self.resident_bytes = model.resident_bytes
+        self.weights_part = model.weights_part
         self.is_concurrent = model.is_concurrent
         self.supported: Supported = {**model.supported, "compiled": (False,)}
 

@@ -27,9 +27,11 @@ class Uploaded:
     """An uploaded state dict, by the SHA-256 of its file."""
 
     sha256: str
+    part: str = ""
+    """The part of the file, as `weights.parts` names it; empty: the part that fits."""
 
     def __str__(self) -> str:
-        return f"sha256:{self.sha256}"
+        return f"sha256:{self.sha256}{self.part and f':{self.part}'}"
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,13 @@ class ModelKey:
     def __str__(self) -> str:
         return f"{self.source}/{self.name}@{self.weights}"
 
+    def uses(self, weights: Weights) -> bool:
+        """Return whether its weights are these, or another part of the same file."""
+        own = self.weights
+        if isinstance(own, Uploaded) and isinstance(weights, Uploaded):
+            return own.sha256 == weights.sha256
+        return own == weights
+
     @staticmethod
     def parse(text: str) -> ModelKey:
         """Return the key whose text this is."""
@@ -65,7 +74,8 @@ class ModelKey:
         if kind == "random":
             return ModelKey(source, name, Random(int(value)))
         if kind == "sha256":
-            return ModelKey(source, name, Uploaded(value))
+            sha256, _, part = value.partition(":")
+            return ModelKey(source, name, Uploaded(sha256, part))
         return ModelKey(source, name, Pretrained("" if weights == "default" else weights))
 
 

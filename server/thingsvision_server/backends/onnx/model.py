@@ -43,6 +43,7 @@ class OnnxModel:
     framework = f"onnxruntime {onnxruntime.__version__}"
     is_concurrent = False
     supported = DEFAULT_ONLY
+    weights_part = ""
 
     def __init__(self, model: Any, input_name: str, device: str) -> None:
         self._graph: Graph | None = Graph(model)

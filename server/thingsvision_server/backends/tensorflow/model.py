@@ -180,6 +180,7 @@ class TensorFlowModel:
 
     is_concurrent = False
     supported = DEFAULT_ONLY
+    weights_part = ""
 
     def __init__(self, runtime: TensorFlowRuntime, request: Message) -> None:
         self._runtime = runtime

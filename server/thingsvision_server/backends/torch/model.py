@@ -90,7 +90,8 @@ class _Network:
 class TorchModel:
     """A network in evaluation mode on one device; `towers` are its parts by modality.
 
-    `model_sha256` is the digest of its weights, computed if left out. A network that `is_traced`
+    `model_sha256` is the digest of its weights, computed if left out; `weights_part` is the part of
+    an uploaded file that they are. A network that `is_traced`
     was recorded with one memory format and only runs with that, uncompiled.
     """
 
@@ -104,12 +105,14 @@ class TorchModel:
         towers: Mapping[str, nn.Module] | None = None,
         *,
         model_sha256: str = "",
+        weights_part: str = "",
         is_traced: bool = False,
     ) -> None:
         self._device = torch.device(device)
         self._is_traced = is_traced
         on_gpu = self._device.type == "cuda"
         self.supported: Supported = _options_of(on_gpu=on_gpu, is_traced=is_traced)
+        self.weights_part = weights_part
         self.model_sha256 = model_sha256 or state_sha256(network)
         with translate_out_of_memory():
             root = network.eval().requires_grad_(False).to(self._device)
@@ -219,6 +222,7 @@ class TorchModel:
             str(self._device),
             first.towers,
             model_sha256=self.model_sha256,
+            weights_part=self.weights_part,
             is_traced=self._is_traced,
         )
         return OffloadedModel(restore, partial(release_memory, _HOST))

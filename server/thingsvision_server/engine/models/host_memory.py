@@ -80,7 +80,7 @@ class HostMemory:
 
     async def drop_all(self, weights: Weights | None = None) -> None:
         """Free all models, or all with these weights, as `drop` does."""
-        await self.drop([key for key in self._entries if weights in (None, key.weights)])
+        await self.drop([key for key in self._entries if weights is None or key.uses(weights)])
 
     def _drop(self, key: ModelKey) -> _Entry:
         entry = self._entries.pop(key)

@@ -90,7 +90,7 @@ class ModelLoader:
     def forget(self, weights: Weights) -> None:
         """Drop the cached structures of models with these weights, because the weights changed."""
         with self._structures_lock:
-            for cache_key in [one for one in self._structures if one[0].weights == weights]:
+            for cache_key in [one for one in self._structures if one[0].uses(weights)]:
                 del self._structures[cache_key]
 
     def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:

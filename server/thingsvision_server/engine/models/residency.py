@@ -117,7 +117,7 @@ class Residency:
 
     def users_of(self, weights: Weights) -> list[ModelKey]:
         """Return the models with these weights that are in memory or being loaded."""
-        return [key for key in self._residents if key.weights == weights]
+        return [key for key in self._residents if key.uses(weights)]
 
     async def pin(self, key: ModelKey, pinned: bool) -> Resident:
         """Pin a model, loading it if needed, or unpin it."""

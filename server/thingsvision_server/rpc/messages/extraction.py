@@ -19,7 +19,7 @@ from ...errors import InvalidRequestError
 from ...images import EncodedImage, KeptImage, ServerImage
 from ...inputs import PreprocessingOverrides, TensorImage, Text
 from .compute_options import compute_options
-from .models import decode_enum, model_key, model_spec, preprocessing_message
+from .models import decode_enum, loaded_spec, model_key, preprocessing_message
 from .reductions import pca_summary_message, read_reduction, reduction_message
 
 _ELEMENT_TYPES: Mapping[pb.ElementType, str] = {
@@ -138,7 +138,7 @@ def provenance(extraction: Extraction) -> pb.Provenance:
     """Return the provenance of an extraction's features."""
     loaded, forward = extraction.loaded, extraction.plan.forward
     return pb.Provenance(
-        model=model_spec(loaded.key),
+        model=loaded_spec(loaded),
         model_sha256=loaded.model.model_sha256,
         preprocessing=preprocessing_message(extraction.plan.transform.preprocessing),
         device=loaded.lanes.device,

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
 from ...backends.modules import ModuleInfo
+from ...engine.models.loading import LoadedModel
 from ...engine.models.residency import Resident
 from ...errors import InvalidRequestError
 from ...inputs import Preprocessing
@@ -46,10 +47,23 @@ def model_key(spec: pb.ModelSpec) -> ModelKey:
             raise InvalidRequestError(f"the model must have a `{field}`", field=f"model.{field}")
     weights: Weights = Pretrained(spec.pretrained_tag)
     if spec.WhichOneof("weights") == "weights_sha256":
-        weights = Uploaded(spec.weights_sha256)
+        weights = Uploaded(spec.weights_sha256, spec.weights_part)
+    elif spec.weights_part:
+        raise InvalidRequestError(
+            f"`weights_part` must be left out without `weights_sha256`, got {spec.weights_part!r}: "
+            "only uploaded files have parts",
+            field="model.weights_part",
+        )
     elif spec.WhichOneof("weights") == "random_seed":
         weights = Random(spec.random_seed)
     return ModelKey(spec.source, spec.name, weights)
+
+
+def loaded_spec(loaded: LoadedModel) -> pb.ModelSpec:
+    """Return the message that names a model in memory, with the part of the file that was taken."""
+    spec = model_spec(loaded.key)
+    spec.weights_part = loaded.model.weights_part
+    return spec
 
 
 def model_spec(key: ModelKey) -> pb.ModelSpec:
@@ -58,8 +72,9 @@ def model_spec(key: ModelKey) -> pb.ModelSpec:
     match key.weights:
         case Pretrained(tag):
             spec.pretrained_tag = tag
-        case Uploaded(sha256):
+        case Uploaded(sha256, part):
             spec.weights_sha256 = sha256
+            spec.weights_part = part
         case Random(seed):
             spec.random_seed = seed
     return spec

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -22,9 +23,9 @@ from ...inputs import IMAGE, InputSpec, InputTransform
 from ..base import ModelEntry, ModelKey, Pretrained, PretrainedEntry, Random, Uploaded
 from ..naming import check_name, with_weights
 from ..weights.folder import PublishedWeights, WeightsFolder
-from ..weights.key_mismatches import key_mismatches
 from ..weights.loading import load_network
-from ..weights.state_dicts import FileReader, StateDict, load_state, read_state_dict
+from ..weights.state_dicts import FileReader, StateDict, read_state_dict
+from .uploaded import Recipe, load_uploaded
 
 _DRY_RUN_ERRORS = (RuntimeError, NotImplementedError, ValueError, TypeError, AssertionError)
 
@@ -218,26 +219,29 @@ class PyTorchSource:
 
     def load(self, key: ModelKey, device: str) -> RunnableModel:
         """Build the model with its weights on a device."""
-        network = self._network(key)
-        return TorchModel(network, device, self._catalogue.towers(network))
+        network, part = self._network(key)
+        towers = self._catalogue.towers(network)
+        return TorchModel(network, device, towers, weights_part=part)
 
-    def _network(self, key: ModelKey) -> nn.Module:
+    def _network(self, key: ModelKey) -> tuple[nn.Module, str]:
+        """Return the network, and the part of an uploaded file that its weights are."""
         weights = key.weights
         if isinstance(weights, Random):
             with seed_thread(weights.seed):
-                return self._catalogue.build(key.name)
+                return self._catalogue.build(key.name), ""
         if isinstance(weights, Uploaded):
-            path = self._weights.find_upload(weights.sha256)
-            # An uploaded file never changes, so the weights may stay memory-mapped.
-            return load_network(
-                lambda state: _load_uploaded(self._build_fitting(key.name, state), state, key),
-                lambda: self._read(key.name, path, mapped=True),
+            recipe = Recipe(
+                self._read_file,
+                partial(self._convert, key.name),
+                partial(self._build_fitting, key.name),
             )
+            return load_uploaded(key, weights, self._weights, recipe)
         path = self._weights.locate(key, self._catalogue.find_published(key.name, weights.tag))
-        return load_network(
+        network = load_network(
             lambda state: self._build_pretrained(key, weights.tag, state, path),
-            lambda: self._read(key.name, path, mapped=False),
+            lambda: self._convert(key.name, self._read_file(path)),
         )
+        return network, ""
 
     def _build_fitting(self, name: str, state: StateDict) -> nn.Module:
         catalogue = self._catalogue
@@ -250,18 +254,3 @@ class PyTorchSource:
             return self._catalogue.build_pretrained(key.name, tag, state)
         except RuntimeError as error:
             raise WeightsMismatchError(f"{path} does not fit {key}: {error}") from error
-
-    def _read(self, name: str, path: Path, *, mapped: bool) -> StateDict:
-        return self._convert(name, self._read_file(path, mapped=mapped))
-
-
-def _load_uploaded(network: nn.Module, state: StateDict, key: ModelKey) -> nn.Module:
-    try:
-        return load_state(network, state)
-    except RuntimeError as error:
-        # PyTorch's own message lists all missing keys first, which leaves no room for the rest.
-        raise WeightsMismatchError(
-            f"the uploaded state dict does not fit {key.source}/{key.name}: "
-            f"{key_mismatches(network, state) or error}",
-            field="model.weights_sha256",
-        ) from error

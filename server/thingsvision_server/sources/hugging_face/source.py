@@ -32,7 +32,7 @@ from ..base import (
 )
 from ..context import SourceContext
 from ..weights.folder import WeightsFolder
-from ..weights.state_dicts import read_state_dict
+from ..weights.state_dicts import StateDict, read_state_dict
 from .catalogue import SOURCE, TAG, FolderCatalogue
 from .extractability import exclude_untrained, not_extractable
 from .folders import ModelFolder, ModelFolders
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..catalogues.pytorch import PyTorchSource
+    from ..catalogues.uploaded import Recipe
 
 
 def open_source(context: SourceContext) -> TransformersSource:
@@ -131,28 +132,37 @@ class TransformersSource:
         if isinstance(key.weights, Random):
             return self._networks.load(key, device)
         with seed_thread(0):
-            network = self._build_with_weights(key)
-        return TorchModel(network, device, self._catalogue.towers(network))
+            network, part = self._build_with_weights(key)
+        return TorchModel(network, device, self._catalogue.towers(network), weights_part=part)
 
-    def _build_with_weights(self, key: ModelKey) -> nn.Module:
+    def _build_with_weights(self, key: ModelKey) -> tuple[nn.Module, str]:
         from .networks import build_from_state
 
         folder = self._folders.find(key.name)
         if isinstance(key.weights, Uploaded):
-            state = read_state_dict(self._weights.find_upload(key.weights.sha256))
-            called = f"the uploaded state dict for {key.source}/{key.name}"
-            loaded = build_from_state(self._catalogue.config(folder), state, called)
-            _check_complete(loaded.missing, loaded.unexpected, called)
-            uploaded: nn.Module = loaded.network
-            return uploaded
+            from ..catalogues.uploaded import load_uploaded
+
+            return load_uploaded(key, key.weights, self._weights, self._recipe(folder))
         folder = self._folders.fetch_weights(folder)
         if not folder.weight_files:
             raise _weights_missing(key, folder)
         config, called = self._catalogue.config(folder), str(folder.path)
         loaded = build_from_state(config, folder.state(), called)
         self._missing_at_load[folder.path] = loaded.missing
-        network: nn.Module = loaded.network
-        return network
+        return loaded.network, ""
+
+    def _recipe(self, folder: ModelFolder) -> Recipe:
+        from ..catalogues.uploaded import Recipe
+        from .networks import build_from_state
+
+        def fill(state: StateDict, called: str) -> nn.Module:
+            called = f"{called} for {SOURCE}/{folder.name}"
+            loaded = build_from_state(self._catalogue.config(folder), state, called)
+            _check_complete(loaded.missing, loaded.unexpected, called)
+            network: nn.Module = loaded.network
+            return network
+
+        return Recipe(read_state_dict, dict, lambda _: self._catalogue.build(folder.name), fill)
 
     @cached_property
     def _networks(self) -> PyTorchSource:

@@ -132,6 +132,12 @@ class KerasSource:
         match key.weights:
             case Random(seed):
                 return KerasWeights(seed=seed)
+            case Uploaded(part=part) if part:
+                raise InvalidRequestError(
+                    f"the weights of {key.source}/{key.name} must be a whole file of Keras, got "
+                    f"the part {part!r}: only PyTorch's files have parts",
+                    field="model.weights_part",
+                )
             case Uploaded(sha256):
                 return KerasWeights(file=str(self._weights.find_upload(sha256)))
             case _:

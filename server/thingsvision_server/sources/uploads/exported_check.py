@@ -18,6 +18,7 @@ from ...errors import InvalidWeightsError
 from ..imports import IMPORTS
 from .exported_randomness import check_repeatable
 from .exported_sizes import is_safe_size
+from .module_names import is_module_path, why_not_usable
 
 PROGRAM = "models/model.json"
 _CONFIGS = ("data/weights/model_weights_config.json", "data/constants/model_constants_config.json")
@@ -36,7 +37,6 @@ _SIZE_OPERATORS = re.compile(
 _READS_FILES = frozenset({"from_file"})
 
 _KEPT_METADATA = "nn_module_stack"
-_PATHS = re.compile(r"[\w]*(\.\w+)*(@\d+)?", re.ASCII)
 _PLAIN_TEXT = re.compile(r"[\w .,;:+<>=@/-]*", re.ASCII)
 _TYPES = frozenset({None, "builtins.tuple", "builtins.list", "builtins.dict"})
 
@@ -113,6 +113,7 @@ def graphs(part: Any) -> Iterator[Any]:
 
 
 def _check_program(program: Mapping[str, Any], called: str) -> None:
+    _check_names(program["graph_module"], called)
     for graph in graphs(program["graph_module"]):
         if graph["custom_obj_values"]:
             name = next(iter(graph["custom_obj_values"]))
@@ -121,6 +122,15 @@ def _check_program(program: Mapping[str, Any], called: str) -> None:
             _check_operator(node["target"], called)
     _check_strings(program, "", called)
     check_repeatable(graphs(program["graph_module"]), called)
+
+
+def _check_names(module: Mapping[str, Any], called: str) -> None:
+    """Raise if a module has a name that can't be used, before what such names break."""
+    paths = {entry["fqn"] for entry in module["module_call_graph"]}
+    for path in sorted(paths):
+        _check_place("fqn", path, called)
+        if path.partition("@")[0] not in paths:
+            raise _refusal(called, why_not_usable(f"{path}@") or "")
 
 
 def _check_operator(target: str, called: str) -> None:
@@ -162,6 +172,8 @@ def _check_strings(part: Any, place: str, called: str) -> None:
 
 
 def _check_place(place: str, text: str, called: str) -> None:
+    if place in _NAMES and (why := why_not_usable(text)) and text:
+        raise _refusal(called, why)
     if not _PLACES.get(place, _is_plain)(text):
         shown = text if len(text) < 80 else f"{text[:80]}..."
         raise _refusal(called, f"{shown!r} is not allowed as {place or 'text'} of a program")
@@ -171,10 +183,6 @@ def _is_name(text: str) -> bool:
     return not text or (text.isascii() and text.isidentifier() and not keyword.iskeyword(text))
 
 
-def _is_path(text: str) -> bool:
-    return _PATHS.fullmatch(text) is not None
-
-
 def _is_plain(text: str) -> bool:
     return _PLAIN_TEXT.fullmatch(text) is not None
 
@@ -182,7 +190,15 @@ def _is_plain(text: str) -> bool:
 def _is_module_stack(text: str) -> bool:
     """Return whether a text is `key,path,class` of an operator's modules, separated by `;`."""
     entries = [entry.split(",") for entry in text.split(";")]
-    return _is_plain(text) and all(len(e) == 3 and _is_path(e[1]) for e in entries)
+    return all(
+        len(entry) == 3 and is_module_path(entry[1]) and _is_plain(entry[2]) and _is_key(entry[0])
+        for entry in entries
+    )
+
+
+def _is_key(text: str) -> bool:
+    """Return whether a text has no character that ends a string of Python."""
+    return text.isprintable() and not set(text) & set('"\\')
 
 
 def _is_spec(text: str) -> bool:
@@ -198,15 +214,15 @@ def _is_plain_spec(spec: Mapping[str, Any]) -> bool:
     return plain and spec["type"] in _TYPES and all(map(_is_plain_spec, spec["children_spec"]))
 
 
+_NAMES = ("parameter_name", "buffer_name", "tensor_constant_name", "fqn")
+"""Fields that contain the path of a module or of a weight."""
+
 _PLACES: Mapping[str, Callable[[str], bool]] = {
     "name": _is_name,
     "forward_arg_names": _is_name,
     "user_input_name": _is_name,
     "as_operator": lambda _: False,
-    "parameter_name": _is_path,
-    "buffer_name": _is_path,
-    "tensor_constant_name": _is_path,
-    "fqn": _is_path,
+    **dict.fromkeys(_NAMES, is_module_path),
     "expr_str": is_safe_size,
     "in_spec": _is_spec,
     "out_spec": _is_spec,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import re
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -40,6 +41,9 @@ _WRAPPERS = (
 )
 """Keys under which checkpoints keep a state dict; they may be nested, in this order."""
 
+_DEEPEST = 4
+"""How many keys lead to a state dict at most."""
+
 
 class FileReader(Protocol):
     """A function that reads the tensors of a file."""
@@ -57,17 +61,61 @@ def read_state_dict(path: Path, called: str = "", *, mapped: bool = False) -> St
     Nothing in the file is executed: a torch file that contains anything but tensors and plain
     containers raises InvalidWeightsError, which calls the file `called`, or else by its name.
     """
-    name = called or path.name
-    loaded = _reader(path)(path, name, mapped)
+    return state_dict_in(read_checkpoint(path, called, mapped=mapped), called or path.name)
+
+
+def read_checkpoint(path: Path, called: str = "", *, mapped: bool = False) -> Any:
+    """Return all that a safetensors or torch file contains, as `read_state_dict` reads it."""
+    return _reader(path)(path, called or path.name, mapped)
+
+
+def state_dict_in(checkpoint: Any, called: str) -> StateDict:
+    """Return the state dict of a checkpoint that has any, the averaged one if there are several.
+
+    Raises InvalidWeightsError if it has none.
+    """
+    loaded = checkpoint
     for wrapper in _WRAPPERS:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
             loaded = loaded[wrapper]
-    if not isinstance(loaded, Mapping) or not all(_is_tensor(v) for v in loaded.values()):
-        raise InvalidWeightsError(
-            f"{name} must contain a state dict (a mapping of names to tensors)", subject=name
-        )
-    version = getattr(loaded, "_metadata", {}).get("", {}).get("version")
-    return dict(loaded) if version is None else VersionedState(loaded, version)
+    if not _is_state_dict(loaded):
+        found = state_dicts_in(checkpoint)
+        if not found:
+            raise InvalidWeightsError(
+                f"{called} must contain a state dict (a mapping of names to tensors). Save "
+                "`model.state_dict()`",
+                subject=called,
+            )
+        return max(found.values(), key=len)
+    return _only_tensors(loaded)
+
+
+def state_dicts_in(checkpoint: Any) -> dict[tuple[str, ...], StateDict]:
+    """Return every state dict of a checkpoint, by the keys that lead to it."""
+    return dict(_state_dicts(checkpoint, ()))
+
+
+def _state_dicts(part: Any, keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], StateDict]]:
+    if not isinstance(part, Mapping) or len(keys) > _DEEPEST:
+        return
+    if _is_state_dict(part):
+        yield keys, _only_tensors(part)
+    for key, entry in part.items():
+        if isinstance(key, str) and isinstance(entry, Mapping):
+            yield from _state_dicts(entry, (*keys, key))
+
+
+def _is_state_dict(part: Any) -> bool:
+    return isinstance(part, Mapping) and any(
+        isinstance(name, str) and _is_tensor(value) for name, value in part.items()
+    )
+
+
+def _only_tensors(part: Mapping[str, Any]) -> StateDict:
+    """Return the tensors of a state dict; training code adds numbers, such as the epoch."""
+    tensors = {name: value for name, value in part.items() if _is_tensor(value)}
+    version = getattr(part, "_metadata", {}).get("", {}).get("version")
+    return tensors if version is None else VersionedState(tensors, version)
 
 
 class VersionedState(StateDict):
@@ -123,22 +171,39 @@ def _read_torch(path: Path, name: str, mapped: bool) -> Any:
     mapped = mapped and _start(path).startswith(_ZIP)
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    # PyTorch's own messages advise running the code.
     except pickle.UnpicklingError as error:
-        reason = str(error).partition("\n")[0]
-        raise InvalidWeightsError(
-            f"{name} is not a state dict that can be read without running code: it is not a "
-            f"safetensors or torch file, or it contains pickled objects ({reason}). "
-            "Save `model.state_dict()` or a safetensors file instead",
-            subject=name,
-        ) from error
+        raise InvalidWeightsError(_pickled(name, str(error)), subject=name) from error
     except _BROKEN_FILE as error:
-        # PyTorch's own message advises running the code.
         is_script = "TorchScript" in str(error)
-        what = (
-            _SCRIPT if is_script else f"not a safetensors or torch file, or it is broken: {error}"
-        )
-        raise InvalidWeightsError(f"{name} is {what}", subject=name) from error
+        sentence = f"{name} is {_SCRIPT if is_script else _NOT_OF_TORCH}"
+        raise InvalidWeightsError(sentence, subject=name) from error
 
+
+def _pickled(name: str, reason: str) -> str:
+    """Return the sentence about a file that could only be read by running code."""
+    found = _CLASS.search(reason)
+    if found is None:
+        return (
+            f"{name} is not a state dict that can be read without running code: it is not a "
+            "safetensors or torch file, or it contains pickled objects. Save "
+            "`model.state_dict()` or a safetensors file instead"
+        )
+    return (
+        f"{name} is not a state dict that can be read without running code: it contains an object "
+        f"of the class {found[1]}. Save only its tensors: `model.state_dict()`, or of a checkpoint "
+        "that you trust torch.save(torch.load(path, weights_only=False)['state_dict'], new_path), "
+        "with its own key. A network in your process can be sent with get_extractor_from_model"
+    )
+
+
+_CLASS = re.compile(r"GLOBAL ([\w.]+)")
+"""Finds the class that PyTorch did not want to unpickle, in its message."""
+
+_NOT_OF_TORCH = (
+    "neither a safetensors nor a torch file, or it is broken, such as a download that was cut "
+    "short. Save it again: torch.save(model.state_dict(), path)"
+)
 
 _ZIP = b"PK\x03\x04"
 

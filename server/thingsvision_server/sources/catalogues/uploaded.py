@@ -1,0 +1,161 @@
+"""Loads a network with the state dict that a user uploaded, or with the part of it that fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ...backends.torch.seeding import seed_thread
+from ...errors import InvalidWeightsError, WeightsMismatchError
+from ..base import ModelKey, Uploaded
+from ..uploads.records import read_record
+from ..weights.folder import WeightsFolder
+from ..weights.key_mismatches import key_mismatches
+from ..weights.loading import load_network
+from ..weights.parts import Fit, Part, named_part, parts_that_fit, seen
+from ..weights.state_dicts import FileReader, StateDict, load_state, read_checkpoint, state_dicts_in
+
+_NETWORK_ERRORS = (LookupError, NotImplementedError, RuntimeError, TypeError, ValueError)
+"""What a conversion or a network raises for a state dict of another layout."""
+
+_OPTIONAL = "num_batches_tracked"
+"""A buffer that files of old versions lack; PyTorch fills it in."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a source makes a network from a file."""
+
+    read: FileReader
+    convert: Callable[[StateDict], StateDict]
+    """Gives the file's tensors the network's names."""
+    build: Callable[[StateDict], nn.Module]
+    """Builds the network, with the optional parts that a state dict has."""
+    fill: Callable[[StateDict, str], nn.Module] | None = None
+    """Returns the network with a state dict of the file called so, if its library has a way."""
+
+
+def load_uploaded(
+    key: ModelKey, weights: Uploaded, folder: WeightsFolder, recipe: Recipe
+) -> tuple[nn.Module, str]:
+    """Return the network with uploaded weights, and the name of the part that was taken.
+
+    The name is empty if the file has nothing to choose from. Raises WeightsMismatchError.
+    """
+    upload = _Upload(key, folder.find_upload(weights.sha256), recipe)
+    if weights.part:
+        return upload.load(upload.named(weights.part)), weights.part
+    if upload.has_choice():
+        part = upload.choose()
+        return upload.load(part), str(part or "")
+    try:
+        return upload.load(None), ""
+    except WeightsMismatchError:
+        part = upload.choose()
+        if part is None:
+            raise
+    return upload.load(part), str(part)
+
+
+@dataclass(frozen=True)
+class _Upload:
+    """A file for a model."""
+
+    key: ModelKey
+    path: Path
+    recipe: Recipe
+
+    @property
+    def called(self) -> str:
+        record = read_record(self.path.parent, self.path.name, field="model.weights_sha256")
+        return record.called
+
+    def named(self, name: str) -> Part:
+        """Return the part that a user names."""
+        return named_part(self._checkpoint(), name, self.called)
+
+    def has_choice(self) -> bool:
+        """Return whether the file contains several state dicts."""
+        return len(state_dicts_in(self._checkpoint())) > 1
+
+    def choose(self) -> Part | None:
+        """Return the only part that fits; None if none does."""
+        names = [name for name in self._skeleton({}) if not name.endswith(_OPTIONAL)]
+        fitting = parts_that_fit(self._checkpoint(), Fit(names, self._fits))
+        if len(fitting) > 1:
+            listed = ", ".join(repr(str(part)) for part in fitting)
+            raise WeightsMismatchError(
+                f"{self.called} has several parts that fit {self._model}: {listed}. Choose one: "
+                f"model_parameters={{'part': {str(fitting[0])!r}}} of get_extractor, or "
+                f"{self.key}:{fitting[0]} as the model",
+                field="model.weights_part",
+            )
+        return fitting[0] if fitting else None
+
+    def load(self, part: Part | None) -> nn.Module:
+        """Return the network with a part of the file, or as its source reads it."""
+
+        def read() -> StateDict:
+            state = self._read() if part is None else self.named(str(part)).state
+            return self.recipe.convert(state)
+
+        if self.recipe.fill is not None:
+            return self.recipe.fill(read(), self.called)
+        return load_network(self._build, read)
+
+    def _build(self, state: StateDict) -> nn.Module:
+        network = self.recipe.build(state)
+        try:
+            return load_state(network, state)
+        except RuntimeError as error:
+            # PyTorch's own message lists all missing keys first, which leaves no room for the rest.
+            why = key_mismatches(network, state) or "PyTorch can't assign its tensors"
+            hint = seen(self._checkpoint(), network.state_dict())
+            choice = "Choose with model_parameters={'part': ...} of get_extractor" if hint else ""
+            raise WeightsMismatchError(
+                f"{self.called} does not fit {self._model}: {why}. {hint} {choice}".strip(),
+                field="model.weights_sha256",
+            ) from error
+
+    def _fits(self, state: StateDict) -> bool:
+        try:
+            converted = self.recipe.convert(dict(state))
+            network = self._skeleton(converted)
+        except _NETWORK_ERRORS:
+            return False
+        return converted.keys() <= network.keys() and all(
+            name.endswith(_OPTIONAL) or (name in converted and converted[name].shape == shape)
+            for name, shape in network.items()
+        )
+
+    def _skeleton(self, state: StateDict) -> Mapping[str, torch.Size]:
+        """Return the shapes of the network's tensors, by their names."""
+        try:
+            with torch.device("meta"):
+                network = self.recipe.build(state)
+        # A network that computes with its initial values.
+        except _NETWORK_ERRORS:
+            with seed_thread(0):
+                network = self.recipe.build(state)
+        return {name: tensor.shape for name, tensor in network.state_dict().items()}
+
+    @property
+    def _model(self) -> str:
+        return f"{self.key.source}/{self.key.name}"
+
+    def _read(self) -> StateDict:
+        # An uploaded file never changes, so the weights may stay memory-mapped.
+        return self.recipe.read(self.path, mapped=True)
+
+    def _checkpoint(self) -> Mapping[str, Any]:
+        """Return all that the file contains; of a format of the source's own, its state dict."""
+        try:
+            checkpoint = read_checkpoint(self.path, self.called, mapped=True)
+        except InvalidWeightsError:
+            return self._read()
+        return checkpoint if isinstance(checkpoint, Mapping) else {}

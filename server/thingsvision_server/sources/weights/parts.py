@@ -1,0 +1,133 @@
+"""Finds the state dicts in a checkpoint: under keys, such as `ema`, or a prefix, such as `module.`.
+
+A part's name is its keys joined by slashes, then its prefix, which ends with a dot: `ema/module.`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ...errors import WeightsMismatchError
+from .state_dicts import StateDict, state_dicts_in
+
+_WRAPPERS = ("module", "model", "backbone", "encoder", "_orig_mod", "net", "network")
+"""Names of modules that training code puts around a network."""
+
+_INSIDE = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+"""What PyTorch puts into the names of modules that are wrapped inside a network."""
+
+_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Part:
+    """A state dict in a checkpoint, or the tensors in it that have a prefix, without it."""
+
+    keys: tuple[str, ...]
+    prefix: str
+    state: StateDict
+
+    def __str__(self) -> str:
+        return "/".join([*self.keys, *([self.prefix] if self.prefix else [])])
+
+    def is_same(self, other: Part) -> bool:
+        """Return whether its tensors are the same memory as another part's."""
+        return self._places() == other._places()
+
+    def _places(self) -> dict[str, tuple[int, tuple[int, ...]]]:
+        return {name: (one.data_ptr(), tuple(one.shape)) for name, one in self.state.items()}
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What decides which part is taken: the names of the network's tensors, and a whole test."""
+
+    names: Collection[str]
+    fits: Callable[[StateDict], bool]
+
+
+def parts_that_fit(checkpoint: Mapping[str, Any], fit: Fit) -> list[Part]:
+    """Return the parts of a checkpoint that a network takes, each once."""
+    found: list[Part] = []
+    for keys, state in state_dicts_in(checkpoint).items():
+        for prefix in _prefixes(state, fit.names):
+            part = Part(keys, prefix, _with_prefix(state, prefix))
+            if 2 * len(part.state) < len(fit.names) or not fit.fits(part.state):
+                continue
+            if not any(part.is_same(other) for other in found):
+                found.append(part)
+            if not prefix:  # whatever else fits is a part of it
+                break
+    return found
+
+
+def named_part(checkpoint: Mapping[str, Any], name: str, called: str) -> Part:
+    """Return the part that a user names; raise WeightsMismatchError if there is none."""
+    keys = tuple(name.split("/"))
+    prefix = keys[-1] if keys[-1].endswith(".") else ""
+    keys = keys[:-1] if prefix else keys
+    states = state_dicts_in(checkpoint)
+    inside = [one for one in states if one[: len(keys)] == keys]
+    state = states[inside[0]] if len(inside) == 1 else states.get(keys, {})
+    part = Part(keys, prefix, _with_prefix(state, prefix))
+    if not part.state:
+        raise WeightsMismatchError(
+            f"{called} has no part {name!r}. {seen(checkpoint, ())}",
+            field="model.weights_part",
+            subject=name,
+        )
+    return part
+
+
+def seen(checkpoint: Mapping[str, Any], names: Collection[str]) -> str:
+    """Return a sentence on the state dicts of a checkpoint, and the prefixes of their keys.
+
+    Prefixes that the network itself has are left out.
+    """
+    states = state_dicts_in(checkpoint)
+    own = {name.partition(".")[0] for name in names}
+    first = {key.partition(".")[0] for state in states.values() for key in state if "." in key}
+    listed = ("state dicts", [Part(keys, "", {}) for keys in states if keys])
+    prefixed = ("prefixes", [f"{one}." for one in sorted(first - own)])
+    both = [(what, list(map(str, some))) for what, some in (listed, prefixed) if some]
+    parts = [f"the {what} {_abbreviate(some)}" for what, some in both]
+    return f"It has {' and '.join(parts)}." if parts else ""
+
+
+def _abbreviate(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(map(repr, names[:_SHOWN])) + more
+
+
+def _prefixes(state: StateDict, names: Collection[str]) -> Iterator[str]:
+    """Yield the prefixes to try, the empty one first."""
+    yield ""
+    first = next(iter(names), "")
+    of_network = [name.removesuffix(first) for name in state if name.endswith(f".{first}")]
+    of_wrappers = [prefix for name in state for prefix in _wrapped(name)]
+    yield from sorted({*of_network, *of_wrappers}, key=lambda one: (one.count("."), one))
+    yield from (f"*{one}" for one in _INSIDE if any(f".{one}" in name for name in state))
+
+
+def _wrapped(name: str) -> Iterator[str]:
+    """Yield the leading parts of a tensor's name that are modules around a network."""
+    prefix = ""
+    for part in name.split(".")[:3]:
+        if part not in _WRAPPERS:
+            return
+        prefix += f"{part}."
+        yield prefix
+
+
+def _with_prefix(state: StateDict, prefix: str) -> StateDict:
+    """Return the tensors with a prefix, without it; `*` stands for any place in the name."""
+    if prefix.startswith("*"):
+        return {name.replace(prefix[1:], ""): tensor for name, tensor in state.items()}
+    chosen = {
+        name.removeprefix(prefix): tensor
+        for name, tensor in state.items()
+        if name.startswith(prefix)
+    }
+    return chosen if prefix else state
