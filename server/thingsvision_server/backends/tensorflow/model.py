@@ -46,7 +46,7 @@ class KerasNetwork:
     name: str = ""
     published: bool = False
     archive: str = ""
-    """A `.keras` file, instead of a class."""
+    """A `.keras` or `.h5` file, instead of a class."""
     options: tuple[tuple[str, str | None], ...] = ()
     """Arguments for the class."""
 
@@ -106,10 +106,16 @@ class TensorFlowRuntime:
         child = self._child
         return child.pid if child and not child.is_gone else None
 
-    def describe(self, network: KerasNetwork) -> KerasArchitecture:
-        """Return the architecture of a network, without loading its weights."""
+    def describe(
+        self, network: KerasNetwork, shape: tuple[int, ...] | None = None
+    ) -> KerasArchitecture:
+        """Return the architecture of a network, without loading its weights.
+
+        `shape` is the input shape of a network that takes several: a pass over zeros shows the
+        shapes of its outputs.
+        """
         with self._use_child() as child:
-            reply = child.build("describe", network=vars(network))
+            reply = child.build("describe", network=vars(network), shape=shape)
         _check(reply)
         return _architecture(reply)
 

@@ -14,6 +14,7 @@ from ...inputs import IMAGE, InputTransform, Preprocessing
 from ..base import ModelEntry, ModelKey, Pretrained, PretrainedEntry, Random, Uploaded
 from ..context import SourceContext
 from ..naming import check_name, with_weights
+from ..uploads.records import read_record
 from ..weights.folder import PublishedWeights, WeightsFolder
 from .images import keras_transform, unit_range_transform
 
@@ -118,7 +119,10 @@ class KerasSource:
     def load(self, key: ModelKey, device: str) -> RunnableModel:
         """Build a resolved model with its weights on a device."""
         network, weights = self._network(key), self._weights_of(key)
-        file = "the uploaded file" if isinstance(key.weights, Uploaded) else weights.file
+        file = weights.file
+        if isinstance(key.weights, Uploaded):
+            folder, sha256 = self._weights.uploads, key.weights.sha256
+            file = read_record(folder, sha256, field="model.weights_sha256").called
         try:
             return self._runtime.load(network, weights, device)
         except WeightsMismatchError as error:

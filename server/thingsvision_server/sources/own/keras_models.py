@@ -1,4 +1,4 @@
-"""Complete models as `.keras` archives, built and run in TensorFlow's process."""
+"""Complete models as `.keras` or `.h5` files, built and run in TensorFlow's process."""
 
 from __future__ import annotations
 
@@ -7,37 +7,40 @@ from pathlib import Path
 from ...backends.base import RunnableModel
 from ...backends.modules import Structure
 from ...backends.tensorflow.model import KerasNetwork, KerasWeights, TensorFlowRuntime
-from ...errors import InvalidRequestError, InvalidWeightsError, format_shape
-from ..uploads.keras_archive import check_keras_archive
+from ...errors import InvalidWeightsError, ThingsvisionError, WeightsMismatchError
+from ..uploads.keras_archive import check_keras_model
 
 
-class KerasArchive:
+class KerasModelFile:
     """A model in a file, checked again before Keras reads it."""
 
     image_counts: tuple[int, int | None] = (1, None)
 
     def __init__(self, path: Path, called: str, tensorflow: TensorFlowRuntime) -> None:
-        check_keras_archive(path, called)
+        check_keras_model(path, called)
+        self._called = called
         self._tensorflow = tensorflow
         self._network = KerasNetwork(archive=str(path))
-        architecture = tensorflow.describe(self._network)
-        if None in architecture.input_shape:
-            raise InvalidWeightsError(
-                f"the input of {called} must have a fixed height and width, got "
-                f"{format_shape(architecture.input_shape)}: save the model with a keras.Input of "
-                "fixed size"
-            )
+        try:
+            architecture = tensorflow.describe(self._network)
+        except (InvalidWeightsError, WeightsMismatchError) as error:
+            raise self._named(error) from error
         self._structure = architecture.structure
         self.input_shape: tuple[int | None, ...] = architecture.input_shape
 
     def structure(self, shape: tuple[int, ...], _counts: tuple[int, int]) -> Structure:
-        """Return the layers, as Keras built them for the model's own input size."""
-        if shape != self.input_shape:
-            sentence = (
-                f"its input must be {format_shape(self.input_shape)}, got {format_shape(shape)}"
-            )
-            raise InvalidRequestError(sentence, field="input")
-        return self._structure
+        """Return the layers for an input size, which is the model's own if it has any."""
+        if None not in self.input_shape:
+            return self._structure
+        try:
+            return self._tensorflow.describe(self._network, shape).structure
+        except InvalidWeightsError as error:
+            raise self._named(error) from error
+
+    def _named(self, error: ThingsvisionError) -> ThingsvisionError:
+        return InvalidWeightsError(
+            f"{self._called} can't be used: {error}", field=error.field, subject=self._called
+        )
 
     def load(self, device: str) -> RunnableModel:
         """Load the network onto a device."""

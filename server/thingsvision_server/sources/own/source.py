@@ -42,7 +42,8 @@ class OwnFormat:
 OWN_FORMATS: Mapping[str, OwnFormat] = {
     "pt2": OwnFormat("pt", "exported:ExportedModel"),
     "onnx": OwnFormat("onnx", "onnx_models:OnnxFile"),
-    "keras": OwnFormat("tf", "keras_models:KerasArchive"),
+    "keras": OwnFormat("tf", "keras_models:KerasModelFile"),
+    "keras-hdf5": OwnFormat("tf", "keras_models:KerasModelFile"),
 }
 """By the format of the file."""
 
@@ -99,7 +100,7 @@ class OwnSource:
         record = self._record(key.name)
         if record.format not in OWN_FORMATS:
             raise UnknownModelError(
-                f"the uploaded file {key.name} ({record.format or 'unknown'}) contains weights, "
+                f"{record.called} ({record.format or 'unknown'}) contains weights, "
                 f"not a complete model ({', '.join(OWN_FORMATS)}); name the model they belong to, "
                 f"with the weights sha256:{key.name}",
                 field="model.name",

@@ -70,7 +70,7 @@ def with_defaults(declared: Preprocessing) -> Preprocessing:
     )
 
 
-def check_same_declaration(sha256: str, known: Preprocessing, declared: Preprocessing) -> None:
+def check_same_declaration(called: str, known: Preprocessing, declared: Preprocessing) -> None:
     """Raise InvalidRequestError, naming the differences, if two declarations of a file differ."""
     old, new = vars(with_defaults(known)), vars(with_defaults(declared))
     changed = [
@@ -80,10 +80,10 @@ def check_same_declaration(sha256: str, known: Preprocessing, declared: Preproce
     ]
     if changed:
         raise InvalidRequestError(
-            f"the file {sha256} was already uploaded with {'; '.join(changed)}. Delete that "
+            f"the file {called} was already uploaded with {'; '.join(changed)}. Delete that "
             "upload first (`delete-upload`), or override the preprocessing in the request",
             field=_FIELD,
-            subject=sha256,
+            subject=called,
         )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import InvalidWeightsError
-from .hdf5 import HDF5_MAGIC, check_hdf5
+from .hdf5 import HDF5_MAGIC, attribute_names, check_hdf5
 
 _ZIP_MAGIC, _PICKLE_MAGIC, _ONNX_MAGIC = b"PK\x03\x04", b"\x80", b"\x08"
 _KERAS_MEMBERS = frozenset({"config.json", "model.weights.h5"})
@@ -20,6 +20,8 @@ class _Start:
 
     start: bytes
     members: frozenset[str]
+    attributes: frozenset[str]
+    """The names of the file's attributes where it is an HDF5 file."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,9 @@ def _check_state_dict(path: Path, called: str) -> None:
 
 
 def _check_keras(path: Path, called: str) -> None:
-    from .keras_archive import check_keras_archive
+    from .keras_archive import check_keras_model
 
-    check_keras_archive(path, called)
+    check_keras_model(path, called)
 
 
 def _check_exported(path: Path, called: str) -> None:
@@ -57,6 +59,14 @@ def _check_onnx(path: Path, called: str) -> None:
     from .onnx_check import check_onnx
 
     check_onnx(path, called)
+
+
+def _is_hdf5(file: _Start) -> bool:
+    return file.start.startswith(HDF5_MAGIC)
+
+
+def _is_keras_hdf5(file: _Start) -> bool:
+    return "model_config" in file.attributes
 
 
 def _is_safetensors(file: _Start) -> bool:
@@ -76,9 +86,10 @@ def _is_torch(file: _Start) -> bool:
 
 FORMATS: Mapping[str, FileFormat] = {
     "safetensors": FileFormat("safetensors", _is_safetensors, _check_state_dict),
-    "hdf5": FileFormat(
-        "Keras weights (.weights.h5)", lambda file: file.start.startswith(HDF5_MAGIC), check_hdf5
+    "keras-hdf5": FileFormat(
+        "whole Keras model (.h5)", _is_keras_hdf5, _check_keras, is_model=True
     ),
+    "hdf5": FileFormat("Keras weights (.weights.h5)", _is_hdf5, check_hdf5),
     "keras": FileFormat(
         "Keras model (.keras)",
         lambda file: file.members >= _KERAS_MEMBERS,
@@ -121,4 +132,5 @@ def _read_start(path: Path) -> _Start:
                 names = archive.namelist()
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
             pass  # the check of the format will report what is wrong
-    return _Start(start, frozenset(names))
+    attributes = attribute_names(path) if start.startswith(HDF5_MAGIC) else frozenset()
+    return _Start(start, frozenset(names), attributes)

@@ -33,6 +33,30 @@ def check_hdf5(file: Path | IO[bytes], called: str) -> None:
         raise InvalidWeightsError(sentence, subject=called)
 
 
+def attribute_names(path: Path) -> frozenset[str]:
+    """Return the names of a file's own attributes; none if it is broken."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return frozenset(map(str, file.attrs))
+    except _BROKEN_FILE:
+        return frozenset()
+
+
+def read_text(path: Path, attribute: str) -> str:
+    """Return an attribute of a file as text; raise OSError or TypeError if there is none."""
+    import h5py
+
+    with h5py.File(path, "r", locking=False) as file:
+        value = file.attrs.get(attribute)
+    if isinstance(value, bytes):
+        return value.decode()
+    if not isinstance(value, str):
+        raise TypeError(f"its attribute {attribute} must be text, got {type(value).__name__}")
+    return value
+
+
 def _arrays(group: Any, called: str) -> Iterator[str]:
     import h5py
 

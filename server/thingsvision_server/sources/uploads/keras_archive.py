@@ -1,6 +1,7 @@
-"""Checks that a `.keras` archive contains only layers of Keras, without importing TensorFlow.
+"""Checks that a whole Keras model contains only layers of Keras, without importing TensorFlow.
 
-Its `config.json` names the classes to build. A Lambda layer contains code, a custom class needs
+Its configuration, in the `config.json` of a `.keras` archive or an attribute of an `.h5` file,
+names the classes to build. A Lambda layer contains code, a custom class needs
 it, and some of Keras' own classes run or read what their settings name.
 """
 
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InvalidWeightsError
-from .hdf5 import check_hdf5
+from .hdf5 import HDF5_MAGIC, check_hdf5, read_text
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 _MEMBERS = frozenset({CONFIG, WEIGHTS, "metadata.json"})
@@ -48,6 +49,26 @@ _PLAIN = frozenset({"__ellipsis__", "__keras_tensor__", "__numpy__", "__slice__"
 
 _NOT_BUILT = frozenset({"build_config", "compile_config"})
 """Parts that describe how a model was trained; they are not read."""
+
+
+def check_keras_model(path: Path, called: str) -> None:
+    """Raise InvalidWeightsError if a `.keras` or `.h5` file is broken or names a refused class."""
+    with path.open("rb") as file:
+        is_hdf5 = file.read(len(HDF5_MAGIC)) == HDF5_MAGIC
+    if is_hdf5:
+        _check_keras_hdf5(path, called)
+    else:
+        check_keras_archive(path, called)
+
+
+def _check_keras_hdf5(path: Path, called: str) -> None:
+    check_hdf5(path, called)
+    try:
+        config = json.loads(read_text(path, "model_config"))
+        for place, member in _classes(config, ""):
+            _check_class(called, place, member, is_of_keras_2=True)
+    except (OSError, TypeError, ValueError, RuntimeError, RecursionError) as error:
+        raise _invalid(called, f"it is broken: {error}") from error
 
 
 def check_keras_archive(path: Path, called: str) -> None:
@@ -92,13 +113,18 @@ def _classes(part: Any, place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
                 yield from _classes(entry, place)
 
 
-def _check_class(called: str, place: str, part: Mapping[str, Any]) -> None:
+def _check_class(
+    called: str, place: str, part: Mapping[str, Any], *, is_of_keras_2: bool = False
+) -> None:
     name, module = str(part["class_name"]), part.get("module")
     registered = part.get("registered_name")
     where = f"layer {place!r}" if place else "its model"
     if name in _REFUSED:
         raise _refusal(called, place, f"{where} ({name}) {_REFUSED[name]}")
     if name in _PLAIN:
+        return
+    # Keras 2 names its classes without a module, and Keras finds these in its own tables only.
+    if is_of_keras_2 and module is None and registered is None and name.isidentifier():
         return
     if not _is_of_keras(module, name) or ">" in str(registered or ""):
         kind = registered or (f"{module}.{name}" if module else name)
@@ -113,7 +139,7 @@ def _is_of_keras(module: Any, name: str) -> bool:
 
 
 def _invalid(called: str, why: str) -> InvalidWeightsError:
-    return InvalidWeightsError(f"{called} is not a usable .keras archive: {why}")
+    return InvalidWeightsError(f"{called} is not a usable Keras model: {why}")
 
 
 def _refusal(called: str, place: str, why: str) -> InvalidWeightsError:

@@ -174,7 +174,7 @@ class UploadStore:
         if record is None or announced.preprocessing is None:
             return record
         if record.preprocessing is not None:
-            check_same_declaration(record.sha256, record.preprocessing, announced.preprocessing)
+            check_same_declaration(record.called, record.preprocessing, announced.preprocessing)
             return record
         is_model = record.format in FORMATS and FORMATS[record.format].is_model
         check_declaration(announced.preprocessing, is_model=is_model)

@@ -1,4 +1,4 @@
-"""Builds complete networks from `.keras` files of Keras' own layers, without running their code."""
+"""Builds complete networks from files of Keras' own layers, without running their code."""
 
 from __future__ import annotations
 

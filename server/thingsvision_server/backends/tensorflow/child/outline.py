@@ -3,24 +3,54 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from .graph import FlatNetwork, Module, Output
+from .files import RefusedError
+from .graph import FlatNetwork, Module, Output, Slot
 
 _LEFT_OUT = ("name", "trainable", "dtype", "batch_shape", "batch_input_shape", "seed", "layers")
 """Entries of a layer's config that don't affect its output, or are long."""
 
 
-def modules(flattened: FlatNetwork) -> list[dict[str, Any]]:
+Shapes = Mapping[Slot, tuple[int, ...]]
+"""The shapes of one image's outputs that a pass showed."""
+
+
+def measured_shapes(flattened: FlatNetwork, shape: list[int] | None) -> Shapes:
+    """Return the shape of every output for an input shape; raise RefusedError if it can't run.
+
+    Without an input shape, return none: the network's own outline has them.
+    """
+    import tensorflow as tf
+
+    if shape is None:
+        return {}
+    slots = sorted({call.slot for module in flattened.modules.values() for call in module.calls})
+    counts = (2, 3)
+    try:
+        passes = [
+            flattened.program(slots).run(tf.zeros((count, *shape), tf.float32)) for count in counts
+        ]
+    except (ValueError, tf.errors.InvalidArgumentError) as error:
+        reason = str(error).partition("\n")[0]
+        raise RefusedError("format", f"it can't take inputs of {shape}: {reason}") from error
+    return {
+        slot: tuple(first.shape[1:])
+        for slot, first, second in zip(slots, *passes, strict=True)
+        if (first.shape[:1], second.shape[:1]) == ((2,), (3,))
+    }
+
+
+def modules(flattened: FlatNetwork, shapes: Shapes) -> list[dict[str, Any]]:
     """Return the modules in order of execution, starting with the whole network."""
-    return [_module(module) for module in flattened.modules.values()]
+    return [_module(module, shapes) for module in flattened.modules.values()]
 
 
-def _module(module: Module) -> dict[str, Any]:
+def _module(module: Module, shapes: Shapes) -> dict[str, Any]:
     return {
         "name": "/".join(module.path),
         "type": type(module.layer).__name__,
@@ -28,7 +58,7 @@ def _module(module: Module) -> dict[str, Any]:
         "depth": len(module.path),
         "parent": "/".join(module.path[:-1]),
         "parameter_count": sum(prod(w.shape) for w in weights_of(module.layer)),
-        "calls": [_call(call) for call in module.calls],
+        "calls": [_call(call, shapes) for call in module.calls],
     }
 
 
@@ -48,9 +78,11 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, (bool, int, float, str)) else None
 
 
-def _call(call: Output) -> dict[str, Any]:
+def _call(call: Output, shapes: Shapes) -> dict[str, Any]:
     symbol = call.symbols[0]
     shape, dtype = list(symbol.shape), dtype_name(symbol.dtype)
+    if call.slot in shapes:
+        shape = [None, *shapes[call.slot]]
     reason = ""
     if call.names:
         names = ", ".join(call.names)

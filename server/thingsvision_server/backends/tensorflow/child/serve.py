@@ -61,12 +61,13 @@ class Service:
         """Return the architecture of a network, without its weights."""
         spec = NetworkSpec(**request["network"])
         network, file = spec.describe()
-        flattened = flatten(network)
+        flattened = _flatten(network)
+        shapes = outline.measured_shapes(flattened, request["shape"])
         return {
             "input_shape": list(network.inputs[0].shape)[1:],
             "preprocessing": outline.affine(spec.preprocess) | {"family": spec.family_name},
             "file": file,
-            "modules": outline.modules(flattened),
+            "modules": outline.modules(flattened, shapes),
             "state_bytes": outline.state_bytes(network),
         }
 
@@ -75,7 +76,7 @@ class Service:
         spec = NetworkSpec(**request["network"])
         device = _device(request["device"])
         network = spec.build(device, **request["weights"])
-        resident = ResidentNetwork(flatten(network), spec.preprocess, device)
+        resident = ResidentNetwork(_flatten(network), spec.preprocess, device)
         self._networks[request["model"]] = resident
         on_cpu_instead = device == _CPU and request["device"] != "cpu"
         return {
@@ -106,6 +107,13 @@ class Service:
         if sys.platform == "linux":
             ctypes.CDLL(None).malloc_trim(0)
         return {}
+
+
+def _flatten(network: Any) -> FlatNetwork:
+    try:
+        return flatten(network)
+    except ValueError as error:
+        raise RefusedError("format", str(error)) from error
 
 
 def _batch(request: Message, memory: Any, preprocess: Callable[[Any], Any]) -> Any:
