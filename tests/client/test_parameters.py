@@ -49,7 +49,7 @@ def test_weights(parameters: Any, pretrained: bool, weights: str | None) -> None
             {"sed": 1},
             False,
             False,
-            r"unknown keys \['sed'\]; valid: seed, weights, variant, dataset, token",
+            r"unknown keys \['sed'\]; valid: seed, weights, variant, dataset, part, token",
         ),
         ({"seed": 1}, True, False, r"\['seed'\] needs pretrained=False"),
         ({"dataset": "x"}, False, False, r"\['dataset'\] needs pretrained=True"),

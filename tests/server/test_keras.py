@@ -306,7 +306,7 @@ def test_weights_of_another_model_are_refused(client: Client, weights_file: Path
         client.load(f"keras/MobileNet@sha256:{sha256}")
     assert str(caught.value).startswith(f"{weights_file.name} does not fit keras/MobileNet: ")
     assert "could not be loaded" in str(caught.value)
-    assert "<DepthwiseConv2D name=conv_dw_4" in str(caught.value)
+    assert "<DepthwiseConv" in str(caught.value)
     assert "value=" not in str(caught.value)
 
 

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ..errors import InvalidRequestError, MissingDependencyError
+from .snapshot import left_unchanged
 
 InputShape = Sequence["int | None"]
 """Shape of one image's input; None means any size."""
@@ -61,7 +62,7 @@ def export_torch(
     if not isinstance(network, torch.nn.Module):
         raise TypeError(f"`model` must be a torch.nn.Module with backend='pt', got {type(network)}")
     traced = network if forward_fn is None else _with_forward(network, forward_fn)
-    with _evaluation_mode(network), _quiet(), torch.no_grad():
+    with left_unchanged(network, forward_fn), _evaluation_mode(network), _quiet(), torch.no_grad():
         torch.export.save(_export(torch, traced, input_shape), path)
 
 

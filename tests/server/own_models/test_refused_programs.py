@@ -104,7 +104,7 @@ REFUSED: dict[str, tuple[Callable[[dict[str, bytes]], None], tuple[str, ...]]] =
         ("'torch.hub.load'",),
     ),
     "code in a name": (in_program(code_in_a_name), ("abort", "name")),
-    "code in a key": (in_program(code_in_a_key), ("exit",)),
+    "code in a key": (in_program(code_in_a_key), ("0\"' of a module or weight",)),
     "code in a size": (in_program(code_in_a_size), ("abort", "expr_str")),
     "a type that imports modules": (in_program(enum_in_a_spec), ("defaultdict", "out_spec")),
     "no program": (lambda files: files.pop("models/model.json") and None, ("torch.export.save",)),

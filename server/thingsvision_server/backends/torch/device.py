@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
 import torch
 
-from ...allocator import release_freed_memory
+from ...allocator import collect_garbage, release_freed_memory
 from ...errors import PreconditionError
 from ..base import OutOfDeviceMemoryError
 from ..compute_options import Precision
@@ -101,7 +100,7 @@ def translate_out_of_memory() -> Iterator[None]:
 
 def release_memory(device: torch.device) -> None:
     """Return the memory of unreferenced objects to the device or the system."""
-    gc.collect()
+    collect_garbage()
     if device.type == "cuda":
         torch.cuda.empty_cache()
     else:

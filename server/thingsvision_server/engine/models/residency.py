@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from ...allocator import one_collection
 from ...backends.offloading import OffloadedModel
 from ...errors import ModelInUseError, ModelTooLargeError, NotResidentError
 from ...metrics import Metrics
@@ -158,13 +159,14 @@ class Residency:
 
     async def close(self) -> None:
         """Free every model, in use or not, after waiting for loads in progress."""
-        for resident in list(self._residents.values()):
-            await asyncio.wait([resident.ready])
-            if resident.ready_model and self._residents.get(resident.key) is resident:
-                await self._evict(resident, "shutdown")
-        if self._freeing:
-            await asyncio.wait(self._freeing)
-        await self.host.drop_all()
+        with one_collection():
+            for resident in list(self._residents.values()):
+                await asyncio.wait([resident.ready])
+                if resident.ready_model and self._residents.get(resident.key) is resident:
+                    await self._evict(resident, "shutdown")
+            if self._freeing:
+                await asyncio.wait(self._freeing)
+            await self.host.drop_all()
 
     def _start_load(self, key: ModelKey) -> Resident:
         resident = Resident(key, asyncio.create_task(self._load(key), name=f"load {key}"))
