@@ -46,6 +46,10 @@ ours = thingsvision_client.get_extractor(
     model_path=str(weights),
     server=SERVER,
 )
+try:
+    thingsvision_client.get_extractor_from_model(original.model, "cpu", "pt", server=SERVER)
+except thingsvision_client.errors.MissingDependencyError as error:
+    print(error)
 found = {
     "expected": extract(thingsvision, original_data, original),
     "features": extract(thingsvision_client, thingsvision_client, ours),

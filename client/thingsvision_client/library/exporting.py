@@ -37,6 +37,9 @@ _EXPORT_ERRORS = (
 )
 """Errors of a network's own code and of PyTorch if it can't be traced."""
 
+_OLDEST_TORCH = "2.8"
+"""Servers don't read the files of earlier versions of torch.export."""
+
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -51,7 +54,8 @@ def export_torch(
 
     If that fails, the program takes one image at a time, with a warning. `forward_fn` is called
     with (object, batch) in place of its `forward`; the object's `model` is the network.
-    Raises InvalidRequestError with PyTorch's reason, and MissingDependencyError without it.
+    Raises InvalidRequestError with PyTorch's reason, and MissingDependencyError without a PyTorch
+    whose programs servers read.
     """
     try:
         import torch
@@ -59,6 +63,13 @@ def export_torch(
         raise MissingDependencyError(
             "backend='pt' exports a network of PyTorch: pip install torch."
         ) from error
+    if torch.__version__ < _OLDEST_TORCH:
+        raise MissingDependencyError(
+            f"Networks of yours must be exported by PyTorch {_OLDEST_TORCH} or newer, got "
+            f"{torch.__version__}: pip install 'torch>={_OLDEST_TORCH}'. If this environment needs "
+            "the older version, upload the weights if the server has the architecture (model_path "
+            "of get_extractor), or an ONNX file of the network (Client.upload_model)."
+        )
     if not isinstance(network, torch.nn.Module):
         raise TypeError(f"`model` must be a torch.nn.Module with backend='pt', got {type(network)}")
     traced = network if forward_fn is None else _with_forward(network, forward_fn)
