@@ -16,7 +16,7 @@ from .rpc.proxies import may_use_proxy, set_proxy
 from .values.model import Model
 from .values.options import ComputeArguments, ExtractArguments, ExtractOptions, shows_options
 from .values.pca import PCA
-from .values.preprocessing import Preprocessing
+from .values.preprocessing import Preprocessing, PreprocessingOverrides
 from .values.records import ModelInfo, ModuleInfo, Residency, ResidentModel, Upload
 
 if TYPE_CHECKING:  # they load numpy and pyarrow, which listing models does not need
@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # they load numpy and pyarrow, which listing models does not 
     from .progress import Progress
     from .rpc.extraction import Extraction, FeatureStream
     from .rpc.features import FeatureCalls
+    from .rpc.inputs import Inputs
     from .rpc.rdms import RDMs
 
 
@@ -185,6 +186,42 @@ class Client:
         """
         return self._listings.preprocessing(model)
 
+    def preprocess(
+        self,
+        model: Model | str,
+        images: Images | ImageQueue,
+        preprocessing: PreprocessingOverrides | Preprocessing | None = None,
+    ) -> Inputs:
+        """Return images as the inputs that the server would feed a model, to the last bit.
+
+        Sent as arrays, they give the features of the images. The model's weights are not needed.
+
+        Args:
+            model: A Model, or `source/name[@weights]`.
+            images: As in `extract`, but no arrays that are inputs already.
+            preprocessing: As in `extract`: changes of the model's own, or one in its place.
+
+        Returns:
+            The inputs (images x one input's shape, float32), the names of the images, and how
+            images became inputs.
+
+        Raises:
+            ImageError: An image can't be read or decoded; its name is in `subject`.
+            InvalidRequestError: Any other invalid argument.
+
+        Example:
+            ```python
+            from thingsvision_client import Client
+
+            client = Client()
+            found = client.preprocess("torchvision/alexnet", "photos")
+            extraction = client.extract("torchvision/alexnet", found.inputs, "features.10")
+            print(found.preprocessing.description, extraction.features["features.10"].shape)
+            ```
+
+        """
+        return self._features.preprocess(model, images, preprocessing)
+
     def server_images(self, folder: str = "") -> list[SentImage]:
         """Return the images below a folder of the server's image root, for `extract` and others.
 
@@ -227,9 +264,10 @@ class Client:
 
         Args:
             model: A Model, or `source/name[@weights]`, such as `torchvision/alexnet@random:0`.
-            images: A folder, a file, or an iterable of files, pairs (name, bytes of an image file)
-                or pairs (name, array). Arrays are preprocessed already; an array of images x
-                one input's shape works too.
+            images: A folder, a file, or an iterable of files, Pillow images, uint8 arrays of height
+                x width x 3, pairs (name, one of these or the bytes of an image file), or pairs
+                (name, array of floats). Floats are preprocessed already; an array of images x one
+                input's shape works too.
             modules: Name of a module, or a sequence of names, each once.
             flatten: Return images x (everything else, C order).
             progress: Called with `extracting`, the images done, and their number (None if unknown).

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -49,8 +49,36 @@ _KINDS = {EncodedImage: "an encoded image", TensorImage: "a tensor", Text: "a te
 
 
 @dataclass(frozen=True)
+class PreprocessingStep:
+    """A step of torchvision's transforms as data: the fields of the contract's message."""
+
+    kind: str
+    pixels: tuple[int, ...] = ()
+    longest_pixels: int = 0
+    interpolation: str = ""
+    antialias: bool = False
+    element_type: str = ""
+    scale: bool = False
+    channel_count: int = 0
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    fill: tuple[float, ...] = ()
+    padding_mode: str = ""
+    is_v2: bool = False
+
+    @staticmethod
+    def from_dict(fields: Mapping[str, Any]) -> PreprocessingStep:
+        """Return the step of fields as JSON has them, with lists for tuples."""
+        return PreprocessingStep(**_with_tuples(fields))
+
+
+@dataclass(frozen=True)
 class Preprocessing:
-    """How an image becomes an input, in the order of the fields; an empty tuple skips the step."""
+    """How an image becomes an input, in the order of the fields; an empty tuple skips the step.
+
+    With `steps` these are done, and the other fields summarize them. `owner` is whose preprocessing
+    it is, if not the model's own.
+    """
 
     resize_pixels: tuple[int, ...] = ()
     interpolation: str = ""
@@ -61,6 +89,19 @@ class Preprocessing:
     std: tuple[float, ...] = ()
     description: str = ""
     channel_order: str = "RGB"
+    steps: tuple[PreprocessingStep, ...] = ()
+    owner: str = ""
+
+    @staticmethod
+    def from_dict(fields: Mapping[str, Any]) -> Preprocessing:
+        """Return the preprocessing of fields as JSON has them, with lists for tuples."""
+        values = _with_tuples(fields)
+        steps = tuple(map(PreprocessingStep.from_dict, values.pop("steps", ())))
+        return Preprocessing(**values, steps=steps)
+
+
+def _with_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(one) if isinstance(one, list) else one for key, one in fields.items()}
 
 
 @dataclass(frozen=True)
@@ -81,6 +122,12 @@ class PreprocessingOverrides:
     def apply_to(self, own: Preprocessing) -> Preprocessing:
         """Return a model's preprocessing with these changes; raise where they are impossible."""
         self._check()
+        if own.steps:
+            raise InvalidRequestError(
+                "a preprocessing with `steps` can't be changed field by field; send another "
+                "complete preprocessing",
+                field="overrides",
+            )
         changes: dict[str, Any] = {
             name: getattr(self, name)
             for name in ("resize_pixels", "crop_pixels", "interpolation", "mean", "std")
@@ -134,7 +181,8 @@ class InputTransform:
 
     `apply` takes the content of an item (a Pillow RGB image, an array, or a string) and returns an
     input of `spec`. `adapt` returns the transform for other preprocessing; None if the model's own
-    can't be changed.
+    can't be changed. `finish` returns what the network gets of an input as float32, if the backend
+    still changes it.
     """
 
     apply: Callable[[Any], Any]
@@ -142,6 +190,7 @@ class InputTransform:
     spec: InputSpec
     takes: type[RequestItem] = EncodedImage
     adapt: Callable[[Preprocessing], InputTransform] | None = None
+    finish: Callable[[Any], Any] | None = None
 
     def check_kind(self, item: RequestItem) -> None:
         """Raise ImageError if an item is not of the kind that this transform takes."""

@@ -68,6 +68,7 @@ def test_the_client_names_the_model_in_every_call(
             ("ListModels", "*", client.models),
             ("ListModules", str(MODEL), lambda: client.modules(MODEL)),
             ("Extract", str(MODEL), lambda: client.extract(MODEL, images, "features")),
+            ("Preprocess", str(MODEL), lambda: client.preprocess(MODEL, images)),
             ("ComputeRDM", str(MODEL), lambda: client.rdm(MODEL, images, "features")),
             ("ComputeRDM", "*", lambda: client.rdm_of(np.ones((2, 2)))),
             ("LoadModel", str(MODEL), lambda: client.load(MODEL)),

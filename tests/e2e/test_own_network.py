@@ -16,17 +16,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from torchvision import transforms
-from torchvision.models import AlexNet_Weights, ViT_B_16_Weights
-from torchvision.transforms import v2
-from torchvision.transforms._presets import ImageClassification, SemanticSegmentation
 
 from support.closeness import assert_close
 from support.serving import TestServer
 from thingsvision_client import get_extractor_from_model
 from thingsvision_client.errors import InvalidRequestError
-from thingsvision_client.library.steps import read_transforms
-from thingsvision_client.values.preprocessing import Preprocessing
 
 Outcome = dict[str, Any]
 
@@ -176,106 +170,3 @@ def test_a_keras_network_takes_arrays(
     assert said["modules"][-1] == "head"
     assert "`forward_fn` is for PyTorch" in said["forward"]
     assert "Lambda" in said["lambda"]
-
-
-# ---------------------------------------------------------------- preprocessing, read as data
-
-MOMENTS = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-BICUBIC = transforms.InterpolationMode.BICUBIC
-
-
-def close(found: Preprocessing | None, **expected: Any) -> bool:
-    assert found is not None
-    return all(
-        getattr(found, name) == (pytest.approx(value) if name in MOMENTS else value)
-        for name, value in vars(Preprocessing(**expected)).items()
-    )
-
-
-def test_weights_bring_their_preprocessing_along() -> None:
-    whole = {"interpolation": "bilinear", "crop_pixels": (224,), **MOMENTS}
-    assert close(
-        read_transforms(AlexNet_Weights.DEFAULT.transforms()), resize_pixels=(256,), **whole
-    )
-    swag = ViT_B_16_Weights.IMAGENET1K_SWAG_E2E_V1.transforms()
-    whole = {"interpolation": "bicubic", "crop_pixels": (384,), **MOMENTS}
-    assert close(read_transforms(swag), resize_pixels=(384,), **whole)
-    square = ImageClassification(crop_size=32, resize_size=40, interpolation=BICUBIC)
-    whole = {"interpolation": "bicubic", "crop_pixels": (32,), **MOMENTS}
-    assert close(read_transforms(square), resize_pixels=(40,), **whole)
-
-
-def _convert_image_to_rgb(image: Any) -> Any:
-    return image.convert("RGB")
-
-
-@pytest.mark.parametrize(
-    ("preprocess", "fields"),
-    [
-        (None, None),
-        (
-            transforms.Compose(
-                [
-                    transforms.Resize((40, 48), interpolation=BICUBIC),
-                    transforms.CenterCrop((32, 24)),
-                    _convert_image_to_rgb,
-                    transforms.ToTensor(),
-                    transforms.Normalize(**MOMENTS),
-                ]
-            ),
-            {"resize_pixels": (40, 48), "interpolation": "bicubic", "crop_pixels": (32, 24),
-             "value_range": "0..1", **MOMENTS},
-        ),
-        (
-            v2.Compose(
-                [
-                    v2.RGB(),
-                    v2.ToImage(),
-                ]
-            ),
-            {"value_range": "0..255"},
-        ),
-        (
-            {"resize_pixels": 40, "crop_pixels": [32, 24], "channel_order": "BGR"},
-            {"resize_pixels": (40,), "crop_pixels": (32, 24), "channel_order": "BGR"},
-        ),
-        (transforms.ToTensor(), {"value_range": "0..1"}),
-    ],
-)  # fmt: skip
-def test_steps_are_read(preprocess: Any, fields: dict[str, Any] | None) -> None:
-    found = read_transforms(preprocess)
-    assert found is None if fields is None else close(found, **fields)
-
-
-def test_steps_of_the_new_kind_are_read() -> None:
-    import torch
-
-    steps = [
-        v2.Resize(40), v2.CenterCrop(32), v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True),
-        v2.Normalize(**MOMENTS), v2.ToPureTensor(),
-    ]  # fmt: skip
-    fields = {"resize_pixels": (40,), "interpolation": "bilinear", "crop_pixels": (32, 32),
-              "value_range": "0..1", **MOMENTS}  # fmt: skip
-    assert close(read_transforms(v2.Compose(steps)), **fields)
-    assert close(read_transforms(torch.nn.Sequential(*steps)), **fields)
-    with pytest.raises(InvalidRequestError, match="inputs must be float32"):
-        read_transforms(v2.Compose([v2.ToImage(), v2.ToDtype(torch.float16, scale=True)]))
-
-
-@pytest.mark.parametrize(
-    ("preprocess", "sentence"),
-    [
-        (transforms.Compose([transforms.Resize(9), transforms.RandomHorizontalFlip()]),
-         r"step RandomHorizontalFlip\(p=0.5\), which is not one of Resize, CenterCrop"),
-        (transforms.Compose([transforms.CenterCrop(9), transforms.Resize(9)]),
-         "Resize after CenterCrop"),
-        (transforms.Compose([transforms.Resize(9), transforms.Resize(8)]), "Resize after Resize"),
-        (transforms.Resize(9, max_size=12), "max_size=12"),
-        (SemanticSegmentation(resize_size=9), "step SemanticSegmentation"),
-        (lambda image: image, "step <function"),
-        ({"crop": 3}, "Valid fields: resize_pixels"),
-    ],
-)  # fmt: skip
-def test_a_step_that_no_server_can_do_is_named(preprocess: Any, sentence: str) -> None:
-    with pytest.raises(InvalidRequestError, match=sentence):
-        read_transforms(preprocess)

@@ -11,6 +11,7 @@ from ..client import Client, shared_client
 from ..errors import InvalidRequestError
 from ..images.queue import ImageQueue, queue_images
 from ..origins import Request, describe, recording_fingerprints
+from ..utils.transforms import ServerTransforms
 from ..values.options import ExtractOptions
 
 if TYPE_CHECKING:
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stimuli:
-    """Images to send, the folder of their names, and the options that their dataset sets."""
+    """Images to send, the folder of their names, and what their dataset sets."""
 
     queue: ImageQueue
     root: Path | None = None
     choices: Mapping[str, Any] = field(default_factory=dict)
+    transforms: ServerTransforms = field(default_factory=ServerTransforms)
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,12 @@ def stimuli_of(images: Any) -> Stimuli:
     from ..utils.data import HDF5Dataset, ImageDataset
 
     if isinstance(images, (HDF5Dataset, ImageDataset)):
-        own = {"preprocessing": images.transforms.overrides}
-        return Stimuli(images.queue(), images.root, own)
+        return Stimuli(images.queue(), images.root, transforms=images.transforms)
     if isinstance(images, ImageQueue):
         return Stimuli(images)
     if (batches := dataset_batches(images)) is not None:
-        choices = {"batch_size": batches.batch_size, "preprocessing": batches.changes}
-        return Stimuli(batches.images(), batches.root, choices)
+        choices = {"batch_size": batches.batch_size}
+        return Stimuli(batches.images(), batches.root, choices, batches.transforms)
     is_folder = isinstance(images, (str, Path)) and Path(images).is_dir()
     return Stimuli(queue_images(images), Path(images) if is_folder else None)
 
@@ -81,7 +82,8 @@ def request_rdms(
     `options` are further arguments of `Client.rdm`; they override the options of the images'
     dataset, which override those of the model's extractor.
     """
-    chosen = {name: value for name, value in stimuli.choices.items() if value is not None}
+    own = {**stimuli.choices, "preprocessing": stimuli.transforms.for_model(model.model)}
+    chosen = {name: value for name, value in own.items() if value is not None}
     asked = {"dtype": "float64", **model.choices, **chosen, **options}
     if stimuli.queue.tensor_shape is not None and "preprocessing" not in options:
         asked["preprocessing"] = None  # the user preprocessed these inputs

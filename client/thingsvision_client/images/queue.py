@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from itertools import count as numbers
 from pathlib import Path
 from typing import Any, Union
 
@@ -13,14 +14,17 @@ from ..arrays import Array, as_array
 from ..errors import InvalidRequestError
 from .folder import image_names
 from .image import ImageContent, ImageName, SentImage, file_image
+from .pictures import are_pictures, is_picture, picture
 from .tensors import tensor_bytes
 
-ImageLike = Union[str, Path, "tuple[str, bytes]", "tuple[str, Any]"]
-"""A file, a name and the bytes of a file, or a name and an array that is an input already."""
+ImageLike = Union[str, Path, "tuple[str, bytes]", "tuple[str, Any]", Any]
+"""A file, an image in memory (of Pillow, or uint8 of height x width x 3), or a pair of a name and
+the bytes of a file, an image in memory, or an array of floats that is an input already."""
 
 Images = Union[str, Path, "Iterable[ImageLike]", Any]
-"""A folder, a file, any iterable of images (a generator is read as it is sent), or an array of
-images x one input's shape, whose rows are named 0, 1, ..."""
+"""A folder, a file, any iterable of images (a generator is read as it is sent), an image in memory,
+or an array: of uint8, images x height x width x 3, or of floats, images x one input's shape. Images
+without a name are named 0, 1, ..."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +66,12 @@ def queue_images(images: Images | ImageQueue) -> ImageQueue:
         return images
     if isinstance(images, (str, Path)):
         return _queue_path(Path(images), str(images))
-    if hasattr(images, "__array__"):
+    if is_picture(images):
+        images = [images]
+    elif hasattr(images, "__array__"):
         images = _array_rows(images)
     count = len(images) if isinstance(images, Collection) else None
-    sent = map(_as_image, images if count is None else list(images))
+    sent = map(_as_image, images if count is None else list(images), numbers())
     first = next(sent, None)
     if first is None:
         raise InvalidRequestError("There are no images to send.")
@@ -90,32 +96,36 @@ def _queue_path(path: Path, name: str) -> ImageQueue:
 
 
 def _array_rows(images: Any) -> list[tuple[str, Any]]:
-    array = as_array(images)
+    array = images if are_pictures(images) else as_array(images)
     if array.ndim != 4:
         raise InvalidRequestError(
-            f"An array of inputs must be 4-D, images x one input's shape, such as "
+            "An array of inputs must be 4-D, images x one input's shape, such as "
             f"N x 3 x 224 x 224, got {array.shape}."
         )
     return [(str(row), values) for row, values in enumerate(array)]
 
 
-def _as_image(image: Any) -> SentImage:
+def _as_image(image: Any, number: int) -> SentImage:
     if isinstance(image, SentImage):
         return image
     if isinstance(image, ImageName):
         return _dataset_image(image)
     if isinstance(image, (str, Path)):
         return file_image(str(image), Path(image))
+    if is_picture(image):
+        return picture(str(number), image)
     if isinstance(image, tuple) and len(image) == 2 and isinstance(image[0], str):
         name, content = image
         if isinstance(content, bytes):
             return SentImage(name, partial(ImageContent, content))
+        if is_picture(content):
+            return picture(name, content)
         if hasattr(content, "__array__"):
             return _as_tensor(name, content)
     raise TypeError(
-        f"{type(image).__name__} is not an image: give the path of an image file, a pair (name, "
-        "bytes of an image file), or a pair (name, array) if the array is the model's input "
-        "already."
+        f"{type(image).__name__} is not an image: give the path of an image file, a Pillow image, "
+        "a uint8 array of height x width x 3, a pair (name, bytes of an image file), or a pair "
+        "(name, array) if the array is the model's input already, of floats."
     )
 
 
@@ -135,6 +145,11 @@ def _as_tensor(name: str, values: Any) -> SentImage:
     image = SentImage(name, partial(_read_tensor, array), "tensor", array.shape)
     if not array.size or not array.ndim:
         raise image.error(f"must be an array with values, got shape {array.shape}")
+    if array.dtype.kind in "iub":
+        raise image.error(
+            f"is an array of {array.dtype}: a model's input must be of floats, and an image uint8 "
+            "of height x width x 3. Convert it with astype('float32') or astype('uint8')"
+        )
     return image
 
 

@@ -103,7 +103,7 @@ class ServedAttributes:
         return self._served.options
 
     @property
-    def changes(self) -> PreprocessingOverrides | None:
+    def changes(self) -> PreprocessingOverrides | Preprocessing | None:
         """Changes of the model's own preprocessing where a dataset asks for none."""
         return self.options.preprocessing
 

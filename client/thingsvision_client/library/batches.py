@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..arrays import as_array
 from ..errors import InvalidRequestError
+from ..images.pictures import are_pictures, is_picture
 from ..images.queue import ImageQueue, queue_images
 from ..utils.data import DataLoader, ImageBatch
 from ..utils.rows import queue_rows, read_batches, root_of, rows_in, rows_of, transforms_of
-from ..values.preprocessing import PreprocessingOverrides
+from ..utils.transforms import ServerTransforms
 
 if TYPE_CHECKING:
     from ..arrays import Array
@@ -25,24 +26,25 @@ class Batches:
     """Images in the order of their rows, and how many make a forward pass.
 
     `images` opens them anew; a second time it refuses what can be read only once. `are_inputs` says
-    that they are preprocessed already. `changes` are the dataset's overrides of the model's own
-    preprocessing, `root` is the folder of the images' names, if they are files.
+    that they are preprocessed already. `transforms` is the dataset's preprocessing, `root` is the
+    folder of the images' names, if they are files.
     """
 
     images: Callable[[], ImageQueue]
     batch_size: int
     are_inputs: bool = False
-    changes: PreprocessingOverrides | None = None
+    transforms: ServerTransforms = field(default_factory=ServerTransforms)
     root: Path | None = None
 
 
 def batches_of(given: Any) -> Batches:
     """Return what a DataLoader of this package, a batch of one, or any iterable of batches is.
 
-    A batch of such an iterable is images x one input's shape, preprocessed already: an array, a
-    tensor, or the first of a tuple, such as (images, targets). Rows are named 0, 1, ... Forward
-    passes have as many images as the first batch. Raises TypeError, and InvalidRequestError for no
-    batches.
+    A batch of such an iterable is images x one input's shape, preprocessed already: an array of
+    floats, a tensor, or the first of a tuple, such as (images, targets). A list of Pillow images,
+    or a uint8 array of images x height x width x 3, is images, which the server preprocesses. Rows
+    are named 0, 1, ... Forward passes have as many images as the first batch. Raises TypeError, and
+    InvalidRequestError for no batches.
     """
     if isinstance(given, (DataLoader, ImageBatch)):
         return _of_loader(given)
@@ -75,13 +77,13 @@ def dataset_batches(given: Any) -> Batches | None:
 
 def _of_loader(given: DataLoader | ImageBatch) -> Batches:
     size = given.batch_size if isinstance(given, DataLoader) else len(given)
-    return Batches(given.queue, size, changes=given.transforms.overrides, root=given.root)
+    return Batches(given.queue, size, transforms=given.transforms, root=given.root)
 
 
 def _of_rows(batches: list[Any]) -> Batches:
     rows, first_rows = rows_of(batches), rows_of(batches[:1])
-    changes, images = transforms_of(rows).overrides, partial(queue_rows, rows)
-    return Batches(images, len(first_rows), changes=changes, root=root_of(rows))
+    transforms, images = transforms_of(rows), partial(queue_rows, rows)
+    return Batches(images, len(first_rows), transforms=transforms, root=root_of(rows))
 
 
 def _of_arrays(given: Iterable[Any], first: Any, remaining: Iterator[Any]) -> Batches:
@@ -96,12 +98,33 @@ def _of_arrays(given: Iterable[Any], first: Any, remaining: Iterator[Any]) -> Ba
             )
         return queue_images(_rows(given if again is None else again))
 
-    return Batches(images, len(array_of(first)), are_inputs=True)
+    pictures = pictures_in(first)
+    size = len(array_of(first)) if pictures is None else len(pictures)
+    return Batches(images, size, are_inputs=pictures is None)
 
 
-def _rows(batches: Iterable[Any]) -> Iterator[tuple[str, Array]]:
-    rows = (row for batch in batches for row in array_of(batch))
+def _rows(batches: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+    rows = (row for batch in batches for row in _rows_of(batch))
     return ((str(number), row) for number, row in enumerate(rows))
+
+
+def _rows_of(batch: Any) -> Iterable[Any]:
+    pictures = pictures_in(batch)
+    return array_of(batch) if pictures is None else pictures
+
+
+def pictures_in(batch: Any) -> Sequence[Any] | None:
+    """Return the images in memory of a batch, or of (images, targets); None for other batches."""
+    if is_picture(batch):
+        return [batch]
+    if are_pictures(batch):
+        return list(batch)
+    if not isinstance(batch, (tuple, list)) or not batch:
+        return None
+    if all(is_picture(image) for image in batch):
+        return batch
+    first = batch[0]
+    return pictures_in(first) if isinstance(first, (tuple, list)) or are_pictures(first) else None
 
 
 def array_of(batch: Any) -> Array:
@@ -110,8 +133,8 @@ def array_of(batch: Any) -> Array:
     if not hasattr(images, "__array__"):
         keys = f" of {', '.join(map(repr, images))}" if isinstance(images, Mapping) else ""
         raise TypeError(
-            f"A batch must be an array or tensor of images x one input's shape, or a tuple that "
-            f"begins with one, got {type(images).__name__}{keys}."
+            "A batch must be an array or tensor of images x one input's shape, a list of Pillow "
+            f"images, or a tuple that begins with either, got {type(images).__name__}{keys}."
         )
     array = as_array(images)
     if array.ndim < 2 or not len(array):

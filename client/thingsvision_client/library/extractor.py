@@ -19,7 +19,7 @@ from ..origins import recording_fingerprints, remember_extraction
 from ..utils.data import ImageBatch
 from ..utils.transforms import ServerTransforms
 from ..values.model import Model
-from ..values.preprocessing import PreprocessingOverrides
+from ..values.preprocessing import Preprocessing, PreprocessingOverrides
 from .alignment import align
 from .attributes import ServedAttributes
 from .batch_extraction import BatchExtraction
@@ -134,9 +134,11 @@ class Extractor(ServedAttributes):
 
         Args:
             batches: A DataLoader of this package, whose images the server preprocesses as the
-                dataset's transforms say, or any iterable of arrays or tensors, images x one input's
-                shape, that you preprocessed (of tuples, such as (images, targets), the first is
-                taken).
+                dataset's transforms say; torch's DataLoader of such a dataset; or any iterable of
+                arrays or tensors of floats, images x one input's shape, that you preprocessed
+                (of tuples, such as (images, targets), the first is taken), or of lists of
+                Pillow images or uint8 arrays of height x width x 3, which the server
+                preprocesses.
             module_name: Name of a module, for an array.
             module_names: Names of modules, for a dict of arrays from one forward pass. Give either
                 this or `module_name`.
@@ -200,8 +202,9 @@ class Extractor(ServedAttributes):
         """Return the features of one batch, from one forward pass.
 
         Args:
-            batch: An array or tensor of images x one input's shape, that you preprocessed, or what
-                iterating a DataLoader of this package gives.
+            batch: An array or tensor of images x one input's shape, that you preprocessed; a list
+                of Pillow images, or of uint8 arrays of height x width x 3; or what iterating a
+                DataLoader of this package gives.
             module_name: Name of a module, for an array.
             module_names: Names of modules, for a dict of arrays. Give either this or `module_name`.
             flatten_acts: Return images x (everything else, C order); by default the activations'
@@ -425,6 +428,10 @@ class Extractor(ServedAttributes):
     ) -> ServerTransforms:
         """Return the preprocessing that the server applies, for `ImageDataset(transforms=...)`.
 
+        Called with a Pillow image, or a uint8 array of height x width x 3, it returns the input
+        that the server would feed the model, to the last bit. A dataset may have the transforms of
+        another model's extractor too, which then take the place of the model's own.
+
         Without arguments it is the model's own preprocessing, whatever its sizes. If any argument
         differs from its default, all three are taken as they are given; the rest stays the model's
         own.
@@ -450,9 +457,10 @@ class Extractor(ServedAttributes):
         """
         changes = self.changes
         if (resize_dim, crop_dim, apply_center_crop) != (256, 224, True):
-            crop = crop_dim if apply_center_crop else False
-            changes = replace(changes or PreprocessingOverrides(), resize=resize_dim, crop=crop)
-        return ServerTransforms(changes, self.client.preprocessing(self._served.model))
+            changes = _resized(changes, resize_dim, crop_dim if apply_center_crop else None)
+        model = self._served.model
+        own = self.client.preprocessing(model)
+        return ServerTransforms(changes, own, model, self.client, backend=self.backend)
 
     def get_backend(self) -> str:
         """Return the framework that runs the model on the server.
@@ -487,6 +495,21 @@ class Extractor(ServedAttributes):
 
         """
         return list(OUTPUT_TYPES)
+
+
+def _resized(
+    changes: PreprocessingOverrides | Preprocessing | None, resize: int, crop: int | None
+) -> PreprocessingOverrides | Preprocessing:
+    """Return a preprocessing with other sizes; without a crop if that is None."""
+    if not isinstance(changes, Preprocessing):
+        known = changes or PreprocessingOverrides()
+        return replace(known, resize=resize, crop=False if crop is None else crop)
+    if changes.steps:
+        raise InvalidRequestError(
+            "`preprocess` has steps in an order of its own, so its sizes can't be changed: make "
+            "another Compose, and pass it as the dataset's `transforms`."
+        )
+    return replace(changes, resize_pixels=(resize,), crop_pixels=() if crop is None else (crop,))
 
 
 def _upload_weights(client: Client, model_path: str | Path) -> str:

@@ -6,19 +6,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..client import Client, shared_client
 from ..errors import InvalidRequestError, InvalidWeightsError
+from ..values.input_shapes import shape_of_inputs
 from ..values.model import Model
 from ..values.options import ExtractOptions
 from ..values.preprocessing import Preprocessing, PreprocessingOverrides
+from ..values.torchvision_steps import read_transforms
 from .devices import check_device
 from .exporting import OPEN_SIZE, InputShape, export_torch, save_keras
 from .extractor import Extractor
 from .module_view import ModuleView
 from .request import OWN_NETWORK, ServedModel
-from .steps import read_transforms
+
+_Changes: TypeAlias = "PreprocessingOverrides | Preprocessing | None"
 
 _IMAGENET = PreprocessingOverrides(
     resize=256,
@@ -94,6 +97,8 @@ def get_extractor_from_model(
     if preprocess is not None and transforms is not None:
         raise InvalidRequestError("`preprocess` and `transforms` mean the same: give one of them.")
     preprocessing = read_transforms(transforms if preprocess is None else preprocess)
+    if preprocessing is not None:
+        preprocessing = replace(preprocessing, owner="")  # the network's own from now on
     client = shared_client(server)
     check_device(client, device)
     network = _Network(model, forward_fn, preprocessing, input_shape)
@@ -127,14 +132,13 @@ class _Network:
         if self.input_shape is not None:
             yield tuple(self.input_shape)
         elif declared is not None:
-            height, *width = declared.crop_pixels or declared.resize_pixels or (OPEN_SIZE,)
-            yield 3, height, width[0] if width else height
+            yield shape_of_inputs(declared) or (3, OPEN_SIZE, OPEN_SIZE)
         else:
             yield 3, None, None
             yield 3, OPEN_SIZE, OPEN_SIZE
 
 
-def _send_torch(client: Client, network: _Network) -> tuple[Model, PreprocessingOverrides | None]:
+def _send_torch(client: Client, network: _Network) -> tuple[Model, _Changes]:
     changes = _IMAGENET if network.preprocessing is None else None
     shapes = list(network.input_shapes())
     with TemporaryDirectory() as folder:
@@ -151,7 +155,7 @@ def _send_torch(client: Client, network: _Network) -> tuple[Model, Preprocessing
     return sent, own or changes
 
 
-def _send_keras(client: Client, network: _Network) -> tuple[Model, PreprocessingOverrides | None]:
+def _send_keras(client: Client, network: _Network) -> tuple[Model, _Changes]:
     if network.forward_fn is not None:
         raise InvalidRequestError(
             "`forward_fn` is for PyTorch. Make a Keras model whose call does the same: "
@@ -165,34 +169,19 @@ def _send_keras(client: Client, network: _Network) -> tuple[Model, Preprocessing
 
 def _upload(
     client: Client, path: Path, preprocessing: Preprocessing | None
-) -> tuple[Model, PreprocessingOverrides | None]:
-    """Upload a file, and return the overrides that requests need if it was declared otherwise."""
+) -> tuple[Model, Preprocessing | None]:
+    """Upload a file with its preprocessing; return the preprocessing that requests must carry.
+
+    They carry it if it has no size, which a declaration needs, or another one was declared before.
+    """
+    if preprocessing is not None and shape_of_inputs(preprocessing) is None:
+        return client.upload_model(path), preprocessing
     try:
         return client.upload_model(path, preprocessing), None
     except InvalidRequestError as error:
         if preprocessing is None or error.field != "preprocessing":
             raise
-        sent = client.upload_model(path)
-        before = next(one.preprocessing for one in client.uploads() if one.sha256 == sent.name)
-        if before is None or not _can_become(before, preprocessing):
-            raise
-    return sent, _as_changes(preprocessing)
-
-
-def _can_become(before: Preprocessing, wanted: Preprocessing) -> bool:
-    """Whether overrides can turn one preprocessing into another."""
-    fixed = [(one.value_range or "0..1", one.channel_order or "RGB") for one in (before, wanted)]
-    return fixed[0] == fixed[1] and bool(wanted.resize_pixels or not before.resize_pixels)
-
-
-def _as_changes(preprocessing: Preprocessing) -> PreprocessingOverrides:
-    return PreprocessingOverrides(
-        resize=preprocessing.resize_pixels or None,
-        crop=preprocessing.crop_pixels or False,
-        interpolation=preprocessing.interpolation or "bilinear",
-        mean=preprocessing.mean or (0.0, 0.0, 0.0),
-        std=preprocessing.std or (1.0, 1.0, 1.0),
-    )
+        return client.upload_model(path), preprocessing
 
 
 _KINDS = {"pt": _send_torch, "tf": _send_keras}

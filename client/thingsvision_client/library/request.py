@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,8 +104,9 @@ class FeatureRequest:
     def _flatten_fn(self) -> Callable[..., Any] | None:
         return self.served.flatten_fn if self.flatten else None
 
-    @property
+    @cached_property
     def _options(self) -> ExtractOptions:
         options, images = self.served.options, self.images
-        changes = None if images.are_inputs else images.changes or options.preprocessing
+        asked = images.transforms.for_model(self.served.model)
+        changes = None if images.are_inputs else asked or options.preprocessing
         return replace(options, batch_size=images.batch_size, preprocessing=changes)

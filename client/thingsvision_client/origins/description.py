@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..values.options import OPTIONS, ExtractOptions
-from ..values.preprocessing import PreprocessingOverrides
+from ..values.preprocessing import Preprocessing, PreprocessingOverrides
 from ..values.provenance import Provenance
 from ..values.reductions import Reduction
 
@@ -47,10 +47,14 @@ def provenance_fields() -> list[str]:
     return [field.name for field in fields(Provenance)]
 
 
-def changes_to_json(changes: PreprocessingOverrides | None) -> dict[str, Any] | None:
+def changes_to_json(
+    changes: PreprocessingOverrides | Preprocessing | None,
+) -> dict[str, Any] | None:
     """Return changes of the preprocessing as JSON knows them; None: there are none."""
     if changes is None or changes.is_empty:
         return None
+    if isinstance(changes, Preprocessing):
+        return changes.to_changes()
     values = {field.name: getattr(changes, field.name) for field in fields(changes)}
     return {name: _plain(value) for name, value in values.items() if value is not None}
 
@@ -61,7 +65,7 @@ def options_to_json(options: ExtractOptions) -> dict[str, Any]:
 
 
 def _option_to_json(value: Any) -> Any:
-    if isinstance(value, PreprocessingOverrides):
+    if isinstance(value, (PreprocessingOverrides, Preprocessing)):
         return changes_to_json(value)
     return _reduction_to_json(value) if isinstance(value, Reduction) else value
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..images.image import SentImage
 from ..values.options import OPTIONS
+from ..values.preprocessing import Preprocessing
 from .fingerprint import Fingerprint, fingerprint_of
 
 
@@ -14,8 +15,8 @@ def of_values(old: Any, new: Any, name: str = "") -> list[str]:
     """Return the differences between JSON values; between objects, field by field."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         prefix = f"{name}." if name else ""
-        # What was written before an option existed lacks it: the default was used.
-        defaults = {key: option.default for key, option in OPTIONS.items()} if not name else {}
+        # What was written before a field existed lacks it: the default was used.
+        defaults = _DEFAULTS.get(name, {})
         return [
             line
             for key in dict.fromkeys([*old, *new])
@@ -24,6 +25,13 @@ def of_values(old: Any, new: Any, name: str = "") -> list[str]:
             )
         ]
     return [] if old == new else [f"{name} was {old!r} and is {new!r} now"]
+
+
+_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "": {key: option.default for key, option in OPTIONS.items()},
+    "preprocessing": Preprocessing().to_dict(),
+}
+"""What a field is if it is missing, by the name of the object that lacks it."""
 
 
 def of_facts(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

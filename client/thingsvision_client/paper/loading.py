@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..errors import InvalidRequestError
 from ..utils.data import DataLoader, ImageDataset
-from ..utils.transforms import ServerTransforms
 from .image_sets import IMAGE_SETS, ImageSet
 
 
@@ -32,7 +32,7 @@ def load_dl(
     things_behavior: bool | None = None,
     add_ref_imgs: bool | None = None,
     file_names: Sequence[str] | None = None,
-    transforms: ServerTransforms | None = None,
+    transforms: Any = None,
 ) -> DataLoader:
     """Return a data loader of the images below a folder, and write their order to `file_names.txt`.
 
@@ -52,8 +52,8 @@ def load_dl(
             order.
         add_ref_imgs: Not supported; the error says what to do instead.
         file_names: Images relative to `root`, in exactly this order; all, sorted, by default.
-        transforms: What the model's `get_transformations` returned; None means the model's own
-            preprocessing.
+        transforms: What a model's `get_transformations` returned, of this model or another, or a
+            Compose of torchvision's steps; None means the model's own preprocessing.
 
     Returns:
         The batches, for `Model.extract_features`.

@@ -21,12 +21,13 @@ from ..images.queue import ImageQueue
 from ..progress import Progress
 from ..values.model import Model, as_model
 from ..values.options import ExtractOptions
-from ..values.preprocessing import PreprocessingOverrides
+from ..values.preprocessing import Preprocessing, PreprocessingOverrides
 from ..values.provenance import Provenance
 from ..values.records import Timings, to_record
 from ..values.tokens import TOKEN_NAMES
 from .connection import Connection
 from .image_call import ImageCall
+from .inputs import set_preprocessing
 from .replies import DTYPES, Batch, Reply, check_names, collect
 
 _ONE_PROCESS = (
@@ -145,18 +146,19 @@ def extract_header(
 
 
 def _set_input(
-    header: pb.ExtractHeader, queue: ImageQueue, overrides: PreprocessingOverrides | None
+    header: pb.ExtractHeader,
+    queue: ImageQueue,
+    given: PreprocessingOverrides | Preprocessing | None,
 ) -> None:
-    changed = overrides is not None and not overrides.is_empty
-    if queue.tensor_shape is not None:
-        if changed:
-            raise InvalidRequestError(
-                "Arrays are preprocessed already, so `preprocessing` can't change them "
-                f"({overrides}): send image files, or leave it out."
-            )
-        header.tensors.shape.extend(queue.tensor_shape)
-    elif overrides is not None and changed:
-        header.overrides.CopyFrom(overrides.to_message())
+    if queue.tensor_shape is None:
+        set_preprocessing(header, given)
+        return
+    if given is not None and not given.is_empty:
+        raise InvalidRequestError(
+            "Arrays are preprocessed already, so `preprocessing` can't change them "
+            f"({given}): send image files, or leave it out."
+        )
+    header.tensors.shape.extend(queue.tensor_shape)
 
 
 def extract(

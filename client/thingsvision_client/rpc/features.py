@@ -11,8 +11,10 @@ from ..progress import Progress
 from ..values.model import Model
 from ..values.options import ExtractOptions
 from ..values.pca import PCA
+from ..values.preprocessing import Preprocessing, PreprocessingOverrides
 from .connection import Connection
 from .extraction import Extraction, FeatureStream, extract, extract_header, stream
+from .inputs import Inputs, preprocess
 from .listings import Listings
 from .pcas import fit_pca, pca_header
 from .rdms import RDMs, prepare_features, rdm_header, rdms_of_features, rdms_of_images
@@ -37,6 +39,15 @@ class FeatureCalls:
         queue = queue_images(images)
         header = extract_header(model, modules, queue, options)
         return extract(self._connection, header, queue, progress=progress)
+
+    def preprocess(
+        self,
+        model: Model | str,
+        images: Images | ImageQueue,
+        preprocessing: PreprocessingOverrides | Preprocessing | None,
+    ) -> Inputs:
+        """Return the images as the model's inputs."""
+        return preprocess(self._connection, model, queue_images(images), preprocessing)
 
     def extract_texts(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from ..images.folder import class_folders, class_of, class_paths, image_names
 from ..images.image import file_image
@@ -13,7 +13,7 @@ from .data_loader import DataLoader, ImageBatch
 from .file_names import FILE_NAMES, write_lines
 from .hdf5_dataset import HDF5Dataset
 from .rows import DatasetImage, dataset_image, row_number
-from .transforms import ServerTransforms, as_transforms, check_backend
+from .transforms import as_transforms, check_backend
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,8 +40,9 @@ class ImageDataset:
         class_names: Class folders to use, in this order; all of them, sorted, by default.
         file_names: Images below `root`, in exactly this order; all, sorted, by default. Absolute
             paths, `..` and backslashes are spellings of the same names.
-        transforms: What the extractor's `get_transformations` returned; None means the model's own
-            preprocessing. The server applies it.
+        transforms: What an extractor's `get_transformations` returned, of this model or another, or
+            a Compose of torchvision's steps; None means the model's own preprocessing. The server
+            applies it.
 
     Attributes:
         names: Names of the images relative to `root`, in the order of the rows.
@@ -68,7 +69,7 @@ class ImageDataset:
         backend: str,
         class_names: Sequence[str] | None = None,
         file_names: Sequence[str] | None = None,
-        transforms: ServerTransforms | None = None,
+        transforms: Any = None,
     ) -> None:
         self.transforms = as_transforms(transforms)
         self.backend = check_backend(backend)
@@ -165,7 +166,7 @@ def load_batches(
     batch_size: int,
     class_names: Sequence[str] | None = None,
     file_names: Sequence[str] | None = None,
-    transforms: ServerTransforms | None = None,
+    transforms: Any = None,
 ) -> DataLoader:
     """Return a DataLoader of an ImageDataset, in one call.
 
@@ -177,8 +178,8 @@ def load_batches(
         class_names: Class folders to use, in this order; all of them, sorted, by default.
         file_names: Images below `root`, in exactly this order; all, sorted, by default. Absolute
             paths, `..` and backslashes are spellings of the same names.
-        transforms: What the extractor's `get_transformations` returned; None means the model's own
-            preprocessing.
+        transforms: What an extractor's `get_transformations` returned, of this model or another, or
+            a Compose of torchvision's steps; None means the model's own preprocessing.
 
     Returns:
         The batches, for `Extractor.extract_features`.

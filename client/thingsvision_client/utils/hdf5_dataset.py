@@ -11,7 +11,7 @@ from ..images.pixel_array import PixelArray
 from ..images.queue import ImageQueue
 from .file_names import FILE_NAMES, write_lines
 from .rows import DatasetImage, dataset_image, row_number
-from .transforms import ServerTransforms, as_transforms, check_backend
+from .transforms import as_transforms, check_backend
 
 _ALL = slice(None)
 
@@ -25,8 +25,8 @@ class HDF5Dataset:
         hdf5_fp: The HDF5 file.
         img_ds_key: Name of the array, uint8.
         backend: `pt` or `tf`: the framework of the model, as the extractor's `get_backend()` says.
-        transforms: What the extractor's `get_transformations` returned; None means the model's own
-            preprocessing.
+        transforms: What an extractor's `get_transformations` returned, of this model or another, or
+            a Compose of torchvision's steps; None means the model's own preprocessing.
         img_indices: Images to use, in exactly this order, or a mask with True or False for each
             image of the array; all by default.
         out_path: Folder for `file_names.txt`; None writes none.
@@ -69,7 +69,7 @@ class HDF5Dataset:
         hdf5_fp: str | Path,
         img_ds_key: str,
         backend: str,
-        transforms: ServerTransforms | None = None,
+        transforms: Any = None,
         img_indices: Sequence[int] | Sequence[bool] | Any = None,
         *,
         out_path: str | Path | None = None,

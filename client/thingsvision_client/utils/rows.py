@@ -53,7 +53,7 @@ class DatasetImage(ImageName):
     @property
     def needs_preprocessing(self) -> bool:
         """Whether the dataset asks for other preprocessing than the model's own."""
-        return not self.transforms.is_own
+        return not self.transforms.is_plain
 
 
 def dataset_image(

@@ -2,45 +2,167 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from ..errors import InvalidRequestError
+from ..errors import ImageError, InvalidRequestError
+from ..images.png import png_of
+from ..values.model import Model, as_model
 from ..values.preprocessing import Preprocessing, PreprocessingOverrides
+from ..values.torchvision_steps import read_transforms
+
+if TYPE_CHECKING:
+    from ..client import Client
+    from ..rpc.inputs import Inputs
 
 BACKENDS = ("pt", "tf")
+
+_TOLERANCE = 1e-5
+"""Share of the largest value by which inputs made from data may differ: their last digits, since
+a library may multiply where the data divide."""
+
+_PROBE_SIDES = ((331, 331), (250, 333))
+"""Height and width of the images that are tried, pixels; a model without a crop takes only squares.
+They are larger than common inputs, so that interpolations differ."""
 
 
 @dataclass(frozen=True, repr=False)
 class ServerTransforms:
-    """Stands for the model's own preprocessing, which the server applies, and changes to it.
+    """A preprocessing that the server applies: a model's own with changes to it, or a user's.
 
-    `own` is None if the server reports it only with the features.
+    Called with an image, it returns what the server would feed the model, to the last bit.
+
+    Attributes:
+        overrides: Changes of the model's own preprocessing, or one in its place.
+        own: The model's own preprocessing; None if the server reports it only with the features.
+        model: Whose it is; None means the model that the images are sent to.
+        client: The client of the server that runs the model.
+        backend: `pt` or `tf`: the framework of the model.
+
+    Example:
+        ```python
+        from PIL import Image
+        from thingsvision_client import get_extractor
+
+        extractor = get_extractor("alexnet", pretrained=True, device=None, source="torchvision")
+        transforms = extractor.get_transformations()
+        print(transforms(Image.new("RGB", (300, 200))).shape)
+        ```
+
     """
 
-    overrides: PreprocessingOverrides | None = None
+    overrides: PreprocessingOverrides | Preprocessing | None = None
     own: Preprocessing | None = None
-
-    @property
-    def is_own(self) -> bool:
-        """Whether these are the model's own, without changes."""
-        return self.overrides is None
+    model: Model | None = None
+    client: Client | None = field(default=None, compare=False)
+    backend: str = "pt"
 
     def __repr__(self) -> str:
+        if isinstance(self.overrides, Preprocessing):
+            return f"ServerTransforms({self.overrides})"
+        whose = "the model's own" if self.model is None else f"{self.model}'s own"
         steps = " ".join(self.own.description.split()) if self.own else ""
-        own = f"the model's own, {steps}" if steps else "the model's own"
+        own = f"{whose}, {steps}" if steps else whose
         changes = f", but with {self.overrides}" if self.overrides else ""
         return f"ServerTransforms({own}{changes})"
+
+    def __call__(self, image: Any) -> Any:
+        """Return an image as the model's input: float32, channels x height x width for PyTorch.
+
+        It is made by a call of the server. The image is a Pillow image, a uint8 array of height x
+        width x 3, or the path of a file. The result is a tensor if the model is of PyTorch and
+        torch is installed, else an array. Raises ThingsvisionError, and TypeError for anything
+        that is not an image.
+        """
+        if self.client is None or self.model is None:
+            raise InvalidRequestError(
+                "These transforms are not of a model, so no server can apply them to an image: use "
+                "extractor.get_transformations()."
+            )
+        (values,) = self.client.preprocess(self.model, [image], self.overrides).inputs
+        return values if self.backend == "tf" else _as_tensor(values)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether these are the own of whichever model the images are sent to."""
+        return self.overrides is None and self.model is None
+
+    def for_model(self, model: Model | str) -> PreprocessingOverrides | Preprocessing | None:
+        """Return what a request of a model sends: changes of its own preprocessing, or another.
+
+        The preprocessing of another model becomes data. Raises InvalidRequestError if data can't
+        say it.
+        """
+        if self.model is None or self.client is None or _is_same(self.model, as_model(model)):
+            return self.overrides
+        if isinstance(self.overrides, Preprocessing):
+            return replace(self.overrides, owner=str(self.model))
+        return self._data
+
+    @cached_property
+    def _data(self) -> Preprocessing:
+        """The complete preprocessing as data, which was seen to give the same inputs."""
+        found = self._probe(self.overrides)
+        whose = str(self.model) + (f" with {self.overrides}" if self.overrides else "")
+        data = replace(found.preprocessing, description="", owner=whose)
+        try:
+            again = self._probe(data)
+        except InvalidRequestError as error:
+            raise self._refusal(str(error)) from error
+        if again.inputs.shape != found.inputs.shape:
+            raise self._refusal(
+                f"data give {again.inputs.shape} instead of {found.inputs.shape} inputs"
+            )
+        difference = float(abs(again.inputs - found.inputs).max())
+        if not difference <= _TOLERANCE * float(abs(found.inputs).max()):
+            raise self._refusal(f"inputs made from data differ by up to {difference:.3g}")
+        return data
+
+    def _probe(self, changes: PreprocessingOverrides | Preprocessing | None) -> Inputs:
+        """Return the inputs of images of noise."""
+        import numpy as np
+
+        assert self.client is not None  # noqa: S101 - for_model has checked both
+        assert self.model is not None  # noqa: S101
+        random = np.random.default_rng(0)
+        images = [
+            (f"{height} x {width}", png_of(random.integers(0, 256, (height, width, 3), np.uint8)))
+            for height, width in _PROBE_SIDES
+        ]
+        try:
+            return self.client.preprocess(self.model, images, changes)
+        except ImageError:
+            return self.client.preprocess(self.model, images[:1], changes)
+
+    def _refusal(self, why: str) -> InvalidRequestError:
+        return InvalidRequestError(
+            f"The transforms of {self.model} can't be sent to another model as data: {why}. "
+            "Apply them yourself, and send the arrays: transforms(image) is an input."
+        )
+
+
+def _is_same(first: Model, second: Model) -> bool:
+    return first.to_spec() == second.to_spec()
+
+
+def _as_tensor(values: Any) -> Any:
+    try:
+        import torch
+    except ImportError:
+        return values
+    return torch.from_numpy(values)
 
 
 def as_transforms(transforms: Any) -> ServerTransforms:
     """Return what a user passes as transforms. Raises InvalidRequestError."""
-    if transforms is not None and not isinstance(transforms, ServerTransforms):
-        raise InvalidRequestError(
-            "`transforms` must be what extractor.get_transformations(...) returns, or None for the "
-            "model's own preprocessing: your own transforms can't run on the server."
-        )
-    return transforms or ServerTransforms()
+    if transforms is None:
+        return ServerTransforms()
+    if isinstance(transforms, ServerTransforms):
+        return transforms
+    if isinstance(transforms, PreprocessingOverrides):
+        return ServerTransforms(transforms)
+    return ServerTransforms(read_transforms(transforms, "transforms"))
 
 
 def check_backend(backend: Any) -> str:

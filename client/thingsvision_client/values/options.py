@@ -14,7 +14,7 @@ from typing import Any, TypedDict, TypeVar
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
 from ..errors import InvalidRequestError
-from .preprocessing import PreprocessingOverrides
+from .preprocessing import Preprocessing, PreprocessingOverrides, changes_of
 from .reductions import Reduction, choice, reduction_of
 from .tokens import TOKEN_EXTRACTIONS
 
@@ -26,7 +26,7 @@ class ComputeArguments(TypedDict, total=False):
 
     batch_size: int | None
     token_extraction: str | None
-    preprocessing: PreprocessingOverrides | None
+    preprocessing: PreprocessingOverrides | Preprocessing | None
     precision: str
     deterministic: bool
     reduction: Reduction | None
@@ -132,12 +132,12 @@ class ExtractOptions(ComputeOptions):
             "choices": TOKEN_EXTRACTIONS,
         },
     )
-    preprocessing: PreprocessingOverrides | None = field(
+    preprocessing: PreprocessingOverrides | Preprocessing | None = field(
         default=None,
         metadata={
-            "help": "Overrides of the model's own preprocessing.",
+            "help": "Overrides of the model's own preprocessing, or a Preprocessing in its place.",
             "header": "",  # images that are inputs already exclude it
-            "from_json": lambda changes: PreprocessingOverrides(**changes),
+            "from_json": changes_of,
             "is_of_model": False,
         },
     )

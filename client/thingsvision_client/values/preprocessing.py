@@ -11,6 +11,7 @@ from typing import Any
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
 from ..errors import InvalidRequestError
+from .preprocessing_step import PreprocessingStep, used_fields, with_tuples
 
 _MOST = 2**32 - 1
 
@@ -21,8 +22,9 @@ _SIZES = ("resize_pixels", "crop_pixels")
 class Preprocessing:
     """How images became inputs: the fields of the contract's message, in the order applied.
 
-    To declare it for a model of your own, leave out what does not apply; `antialias` and
-    `description` are the server's to say.
+    As `preprocessing` of a call it takes the place of the model's own, as a whole: what is left out
+    is not done. To declare it for a model of your own, leave out what does not apply; `antialias`
+    and `description` are the server's to say.
 
     Attributes:
         resize_pixels: Pixels of the shorter side after resizing, or (height, width); empty for no
@@ -35,6 +37,19 @@ class Preprocessing:
         std: A number per channel, by which the difference is divided.
         description: The steps, as the model's library prints them.
         channel_order: Order of the channels in the input, and of `mean` and `std`: `RGB` or `BGR`.
+        steps: The steps, one by one, if the other fields can't say them; these are then a summary.
+        owner: Whose it is, if not the model's own: another model's id, or `user`.
+
+    Example:
+        ```python
+        from thingsvision_client import Client, Preprocessing
+
+        whole = Preprocessing(resize_pixels=(224, 224), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+        extraction = Client().extract(
+            "torchvision/alexnet", "photos", "features.10", preprocessing=whole
+        )
+        print(extraction.provenance.preprocessing.description)
+        ```
 
     """
 
@@ -47,6 +62,58 @@ class Preprocessing:
     std: tuple[float, ...] = ()
     description: str = ""
     channel_order: str = ""
+    steps: tuple[PreprocessingStep, ...] = ()
+    owner: str = ""
+
+    def __str__(self) -> str:
+        """Return what the preprocessing does, in a line."""
+        if self.description:
+            return " ".join(self.description.split())
+        shown = ", ".join(f"{key}={value!r}" for key, value in self.to_changes().items())
+        return f"Preprocessing({shown})"
+
+    @property
+    def is_empty(self) -> bool:
+        """False: even without any step it takes the place of the model's own."""
+        return False
+
+    def to_changes(self) -> dict[str, Any]:
+        """Return the fields that are used, as JSON values, as files of features record them.
+
+        Returns:
+            The fields by name, without those that have their default; never empty.
+
+        Example:
+            ```python
+            from thingsvision_client import Preprocessing
+
+            print(Preprocessing(resize_pixels=(224, 224), value_range="0..1").to_changes())
+            ```
+
+        """
+        used = {"value_range": self.value_range or "0..1", **used_fields(self)}
+        if self.steps:
+            used["steps"] = [step.to_dict() for step in self.steps]
+        return used
+
+    def to_message(self) -> pb.Preprocessing:
+        """Return the message of the contract.
+
+        Returns:
+            The message.
+
+        Raises:
+            InvalidRequestError: A value that the contract does not have.
+
+        Example:
+            ```python
+            from thingsvision_client import Preprocessing
+
+            print(Preprocessing(resize_pixels=(224, 224)).to_message())
+            ```
+
+        """
+        return declaration(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values, in the order applied.
@@ -195,9 +262,34 @@ def declaration(preprocessing: Preprocessing | Mapping[str, Any]) -> pb.Preproce
         if isinstance(values.get(name), int):
             values[name] = (values[name],)
     try:
+        values["steps"] = [_step_message(step) for step in values.get("steps", ())]
         return pb.Preprocessing(**values)
     except (TypeError, ValueError) as error:
         valid = ", ".join(field.name for field in fields(Preprocessing))
         raise InvalidRequestError(
             f"The declared preprocessing can't be read: {error}. Valid fields: {valid}."
         ) from error
+
+
+def _step_message(step: Any) -> pb.PreprocessingStep:
+    return pb.PreprocessingStep(**(vars(step) if isinstance(step, PreprocessingStep) else step))
+
+
+def changes_of(written: Mapping[str, Any]) -> PreprocessingOverrides | Preprocessing:
+    """Return what JSON says of a preprocessing: changes, or a complete one.
+
+    Raises InvalidRequestError for a field that neither has.
+    """
+    changes, whole = (
+        {one.name for one in fields(kind)} for kind in (PreprocessingOverrides, Preprocessing)
+    )
+    if set(written) <= changes:
+        return PreprocessingOverrides(**written)
+    if not set(written) <= whole:
+        raise InvalidRequestError(
+            f"`preprocessing` must have fields of PreprocessingOverrides ({', '.join(changes)}) or "
+            f"of Preprocessing ({', '.join(whole)}), got {sorted(written)}."
+        )
+    values = with_tuples(written)
+    steps = tuple(PreprocessingStep(**with_tuples(step)) for step in values.pop("steps", ()))
+    return Preprocessing(**values, steps=steps)

@@ -12,6 +12,7 @@ from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from .model import Model
 from .pca import PCA, PCAModule
 from .preprocessing import Preprocessing
+from .preprocessing_step import PreprocessingStep
 from .provenance import Provenance, UsedPCA
 
 
@@ -241,6 +242,7 @@ RECORDS: dict[type, Any] = {
     pb.ListModelsResponse: ModelInfo,
     pb.ListModulesResponse: ModuleInfo,
     pb.Preprocessing: Preprocessing,
+    pb.PreprocessingStep: PreprocessingStep,
     pb.UsedPCA: UsedPCA,
     pb.Provenance: Provenance,
     pb.Timings: Timings,

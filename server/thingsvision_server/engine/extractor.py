@@ -12,6 +12,7 @@ from typing import Any
 from ..backends.compute_options import DEFAULT, ComputeOptions
 from ..backends.modules import Structure
 from ..errors import InvalidRequestError
+from ..inputs import IMAGE, InputTransform
 from ..sources.base import ModelKey, Weights
 from .images.preparing import ImagePreparer, Preparation
 from .images.server_images import SentItem
@@ -20,7 +21,7 @@ from .models.residency import Residency
 from .passes.stream import BatchStream, FeatureRows
 from .pca.fitted import FeatureFacts
 from .pca.store import PCAStore
-from .planning import ExtractSpec, Plan, plan
+from .planning import ExtractSpec, Plan, image_transform, plan
 
 
 @dataclass
@@ -59,6 +60,20 @@ class Extractor:
     async def structure(self, key: ModelKey) -> Structure:
         """Return the modules of a model; its weights need not be present."""
         return await asyncio.to_thread(self._loader.structure, await self.resolve(key))
+
+    async def input_transform(self, spec: ExtractSpec) -> InputTransform:
+        """Return how a request's images become inputs; the model's weights need not be present."""
+        return await asyncio.to_thread(self._input_transform, await self.resolve(spec.key), spec)
+
+    def _input_transform(self, key: ModelKey, spec: ExtractSpec) -> InputTransform:
+        return image_transform(self._loader.transforms(key)[IMAGE], spec)
+
+    async def inputs(
+        self, transform: InputTransform, images: AsyncIterator[SentItem]
+    ) -> AsyncGenerator[Any]:
+        """Yield what the network would get of each image: an array of float32."""
+        async for image in images:
+            yield await self._preparer.make_input(image, transform)
 
     def forget(self, weights: Weights) -> None:
         """Drop the cached structures of models with these weights, because the weights changed."""

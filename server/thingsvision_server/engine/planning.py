@@ -13,11 +13,13 @@ from ..inputs import (
     TEXT,
     InputSpec,
     InputTransform,
+    Preprocessing,
     PreprocessingOverrides,
     override,
     tensor_transform,
 )
 from ..sources.base import ModelKey
+from ..sources.preprocessing.declaration import explicit_transform
 from .models.loading import ModelLoader
 from .passes.forward import ForwardSpec
 from .pca.fitted import FeatureFacts
@@ -42,6 +44,8 @@ class ExtractSpec:
     """Changes of the model's own preprocessing."""
     tensor_shape: tuple[int, ...] | None = None
     """Shape of one image, if images are sent as preprocessed tensors."""
+    preprocessing: Preprocessing | None = None
+    """Preprocessing in the place of the model's own."""
     options: ComputeOptions = DEFAULT
     dtype: str = "float32"
     """Element type of the features: `float32` or `float16`."""
@@ -82,7 +86,7 @@ class Plan:
 def plan(loader: ModelLoader, key: ModelKey, spec: ExtractSpec) -> Plan:
     """Return the plan for a resolved model; raise if the request is not valid; may block."""
     own = loader.transforms(key)
-    images = _image_transform(own[IMAGE], spec)
+    images = image_transform(own[IMAGE], spec)
     changed = images.spec.shape if images.spec.shape != own[IMAGE].spec.shape else None
     structure = loader.structure(key, changed)
     found = taps(structure, spec.modules, spec.tokens)
@@ -114,9 +118,14 @@ def _check_names(found: Sequence[Tap]) -> None:
 
 
 def _check_image_options(spec: ExtractSpec, modality: str) -> None:
-    if spec.overrides is None and spec.tensor_shape is None:
+    given = {
+        "overrides": spec.overrides,
+        "tensors": spec.tensor_shape,
+        "preprocessing": spec.preprocessing,
+    }
+    field = next((name for name, value in given.items() if value is not None), None)
+    if field is None:
         return
-    field = "overrides" if spec.tensor_shape is None else "tensors"
     sentence = f"`{field}` must be left out: module {spec.modules[0]!r} has {modality} inputs"
     raise InvalidRequestError(sentence, field=field)
 
@@ -134,9 +143,12 @@ def _check_memory_format(spec: ExtractSpec, inputs: InputSpec) -> None:
     )
 
 
-def _image_transform(own: InputTransform, spec: ExtractSpec) -> InputTransform:
+def image_transform(own: InputTransform, spec: ExtractSpec) -> InputTransform:
+    """Return the transform that a request asks for, in the place of a model's own."""
     if spec.tensor_shape is not None:
         return tensor_transform(spec.tensor_shape)
+    if spec.preprocessing is not None:
+        return explicit_transform(spec.preprocessing, own)
     if spec.overrides is not None:
         return override(own, spec.overrides)
     return own

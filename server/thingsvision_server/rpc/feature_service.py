@@ -17,7 +17,8 @@ from thingsvision_proto.v1.thingsvision_pb2_grpc import FeatureServiceServicer
 from ..engine.extractor import Extractor
 from ..metrics import Metrics
 from ..sources import Sources
-from .messages.extraction import extract_spec, timings
+from .messages.extraction import extract_spec, preprocess_spec, timings
+from .messages.inputs import input_parts, preprocess_reply_header
 from .messages.models import model_key, model_message, module_message
 from .rdm_reply import RDMReply
 from .replies import FrameReply, extract_reply_header, feature_columns, log_extraction
@@ -95,6 +96,23 @@ class FeatureServicer(FeatureServiceServicer):
                 **reply.totals(), timings=taken, overflow_count=extraction.overflow_count
             )
         )
+
+    async def Preprocess(
+        self, request_iterator: AsyncIterator[pb.PreprocessRequest], context: _Context
+    ) -> AsyncGenerator[pb.PreprocessResponse]:
+        """Stream the images as the inputs of a model."""
+        request = RequestStream(request_iterator, context)
+        header = await request.header()
+        check_model_metadata(context, header.model)
+        bind_contextvars(model=str(model_key(header.model)))
+        transform = await self._extractor.input_transform(preprocess_spec(header))
+        yield preprocess_reply_header(transform)
+        async with aclosing(self._extractor.inputs(transform, request.images())) as inputs:
+            index = 0
+            async for values in inputs:
+                for part in input_parts(index, values):
+                    yield part
+                index += 1
 
     async def ComputeRDM(
         self, request_iterator: AsyncIterator[pb.ComputeRDMRequest], context: _Context

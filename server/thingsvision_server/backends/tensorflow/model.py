@@ -119,6 +119,28 @@ class TensorFlowRuntime:
         _check(reply)
         return _architecture(reply)
 
+    def preprocess(self, network: KerasNetwork, pixels: Any) -> Any:
+        """Return pixels, height x width x 3 of uint8, as a network's family preprocesses them."""
+        layout = Layout()
+        layout.add(pixels.nbytes)
+        layout.add(4 * pixels.size)
+        descriptor = open_memory(layout.size_bytes)
+        try:
+            memory = map_memory(descriptor)
+            np.copyto(_array_in(memory, pixels.shape, np.uint8, 0), pixels)
+            with self._use_child() as child:
+                reply = child.run(
+                    "preprocess",
+                    memory=descriptor,
+                    network=vars(network),
+                    shape=list(pixels.shape),
+                    offset=layout.offsets[1],
+                )
+        finally:
+            os.close(descriptor)
+        _check(reply)
+        return _array_in(memory, pixels.shape, np.float32, layout.offsets[1])
+
     def load(self, network: KerasNetwork, weights: KerasWeights, device: str) -> TensorFlowModel:
         """Build a network with weights on a device.
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from ...errors import InvalidRequestError
 from ...images import EncodedImage, ImageDecoder
 from ...inputs import InputTransform, RequestItem, TensorImage, read_tensor
@@ -103,6 +105,20 @@ class ImagePreparer:
                 await stream.room.acquire()
         finally:
             pending.put_nowait(None)
+
+    async def make_input(self, sent: SentItem, transform: InputTransform) -> Any:
+        """Return what the network would get of an image: an array of float32.
+
+        Raises ImageError, or what `transform` raises.
+        """
+        work = partial(self._make_input, sent, transform)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    def _make_input(self, sent: SentItem, transform: InputTransform) -> Any:
+        prepared = self._prepare(sent, transform, Preparation())
+        values = np.asarray(prepared.tensor)
+        values = values if transform.finish is None else transform.finish(values)
+        return np.ascontiguousarray(values, np.float32)
 
     def _prepare(
         self, sent: SentItem, transform: InputTransform, preparation: Preparation

@@ -87,7 +87,7 @@ def _from_json(written: dict[str, Any]) -> PCADescription:
     return PCADescription(
         **written | {"modules": tuple(PCAModule(**_tuples(one)) for one in written["modules"])},
         facts=FeatureFacts(
-            **facts | {"preprocessing": Preprocessing(**_tuples(facts["preprocessing"]))},
+            **facts | {"preprocessing": Preprocessing.from_dict(facts["preprocessing"])},
             options=ComputeOptions.from_dict(options),
             reduction=Reduction(
                 **_tuples(reduction),

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
+from typing import Any
 
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_proto.wire import ColumnSpec
@@ -19,7 +20,13 @@ from ...errors import InvalidRequestError
 from ...images import EncodedImage, KeptImage, ServerImage
 from ...inputs import PreprocessingOverrides, TensorImage, Text
 from .compute_options import compute_options
-from .models import decode_enum, loaded_spec, model_key, preprocessing_message
+from .models import (
+    decode_enum,
+    loaded_spec,
+    model_key,
+    preprocessing_message,
+    read_preprocessing,
+)
 from .reductions import pca_summary_message, read_reduction, reduction_message
 
 _ELEMENT_TYPES: Mapping[pb.ElementType, str] = {
@@ -54,14 +61,29 @@ def extract_spec(header: pb.ExtractHeader) -> ExtractSpec:
         modules=tuple(header.modules),
         batch_size=header.batch_size,
         tokens=decode_enum("token_extraction", header.token_extraction, _TOKENS),
-        overrides=_read_overrides(header.overrides) if header.HasField("overrides") else None,
         tensor_shape=tuple(header.tensors.shape) if header.HasField("tensors") else None,
+        **_changes(header),
         options=options,
         dtype=element_type(header.element_type, FEATURE_DTYPES),
         deterministic=header.deterministic,
         reduction=read_reduction(header.reduction),
         pca=header.reduction.pca,
     )
+
+
+def preprocess_spec(header: pb.PreprocessHeader) -> ExtractSpec:
+    """Return the extraction, without modules, whose inputs a header asks for."""
+    return ExtractSpec(key=model_key(header.model), modules=(), **_changes(header))
+
+
+def _changes(header: pb.ExtractHeader | pb.PreprocessHeader) -> dict[str, Any]:
+    """Return what takes the place of the model's own preprocessing, as fields of ExtractSpec."""
+    chosen = header.WhichOneof("input")
+    if chosen == "overrides":
+        return {"overrides": _read_overrides(header.overrides)}
+    if chosen == "preprocessing":
+        return {"preprocessing": read_preprocessing(header.preprocessing)}
+    return {}
 
 
 def _check_batch_size(header: pb.ExtractHeader, options: ComputeOptions) -> None:

@@ -11,7 +11,7 @@ from ...backends.modules import ModuleInfo
 from ...engine.models.loading import LoadedModel
 from ...engine.models.residency import Resident
 from ...errors import InvalidRequestError
-from ...inputs import Preprocessing
+from ...inputs import Preprocessing, PreprocessingStep
 from ...sources.base import (
     ModelEntry,
     ModelKey,
@@ -82,7 +82,21 @@ def model_spec(key: ModelKey) -> pb.ModelSpec:
 
 def preprocessing_message(preprocessing: Preprocessing) -> pb.Preprocessing:
     """Return the message of a model's preprocessing, whose fields have the same names."""
-    return pb.Preprocessing(**vars(preprocessing))
+    steps = [pb.PreprocessingStep(**vars(step)) for step in preprocessing.steps]
+    return pb.Preprocessing(**vars(preprocessing) | {"steps": steps})
+
+
+def read_preprocessing(message: pb.Preprocessing) -> Preprocessing:
+    """Return the preprocessing of a message, whose fields have the same names."""
+    values = _fields(message)
+    steps = tuple(PreprocessingStep(**_fields(step)) for step in message.steps)
+    return Preprocessing(**values | {"steps": steps})
+
+
+def _fields(message: Any) -> dict[str, Any]:
+    """Return a message's fields by name; repeated fields become tuples."""
+    values = ((field.name, getattr(message, field.name)) for field in message.DESCRIPTOR.fields)
+    return {name: tuple(one) if hasattr(one, "extend") else one for name, one in values}
 
 
 def module_message(module: ModuleInfo) -> pb.ListModulesResponse:

@@ -4,30 +4,17 @@ from __future__ import annotations
 
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
-from ...inputs import Preprocessing
 from ...sources.uploads.formats import FORMATS
 from ...sources.uploads.records import UploadRecord
 from ...sources.uploads.store import Announcement
-from .models import preprocessing_message
+from .models import preprocessing_message, read_preprocessing
 
 
 def announcement(header: pb.UploadWeightsHeader) -> Announcement:
     """Return the announcement of the file that follows a header."""
     has_preprocessing = header.HasField("preprocessing")
-    preprocessing = _read_preprocessing(header.preprocessing) if has_preprocessing else None
+    preprocessing = read_preprocessing(header.preprocessing) if has_preprocessing else None
     return Announcement(header.sha256, header.size_bytes, header.name, preprocessing)
-
-
-def _read_preprocessing(message: pb.Preprocessing) -> Preprocessing:
-    return Preprocessing(
-        resize_pixels=tuple(message.resize_pixels),
-        interpolation=message.interpolation,
-        crop_pixels=tuple(message.crop_pixels),
-        value_range=message.value_range,
-        mean=tuple(message.mean),
-        std=tuple(message.std),
-        channel_order=message.channel_order,
-    )
 
 
 def upload_message(record: UploadRecord) -> pb.Upload:

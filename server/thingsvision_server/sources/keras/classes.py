@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from ...backends.base import RunnableModel
 from ...backends.modules import Structure
@@ -77,7 +78,7 @@ class KerasSource:
         key = ModelKey(self._source, name, Pretrained(model.tag))
         known = self._architectures.get(self._network(key))
         published = model.published or (_weights_location(known) if known else _BY_KERAS)
-        own = _transform(model, known).preprocessing if known else model.preprocessing
+        own = self._transform(key, known).preprocessing if known else model.preprocessing
         state = weights.state(key, published)
         return ModelEntry(
             self._source,
@@ -114,7 +115,14 @@ class KerasSource:
 
     def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:
         """Return the transform of a resolved model's images."""
-        return {IMAGE: _transform(self._models[key.name], self._architecture(key))}
+        return {IMAGE: self._transform(key, self._architecture(key))}
+
+    def _transform(self, key: ModelKey, architecture: KerasArchitecture) -> InputTransform:
+        own = self._models[key.name].preprocessing
+        if own is not None:
+            return unit_range_transform(own)
+        finish = partial(self._runtime.preprocess, self._network(key))
+        return keras_transform(architecture, finish)
 
     def load(self, key: ModelKey, device: str) -> RunnableModel:
         """Build a resolved model with its weights on a device."""
@@ -157,12 +165,6 @@ class KerasSource:
             if network not in self._architectures:
                 self._architectures[network] = self._runtime.describe(network)
             return self._architectures[network]
-
-
-def _transform(model: KerasModel, architecture: KerasArchitecture) -> InputTransform:
-    if model.preprocessing is not None:
-        return unit_range_transform(model.preprocessing)
-    return keras_transform(architecture)
 
 
 def _weights_location(architecture: KerasArchitecture) -> PublishedWeights:

@@ -50,13 +50,18 @@ def _round(values: Iterable[float]) -> tuple[float, ...]:
     return tuple(float(f"{value:.6g}") for value in values)
 
 
-def keras_transform(architecture: KerasArchitecture) -> InputTransform:
+Finish = Callable[[Any], Any]
+"""The family's own preprocessing: pixels, height x width x 3, to float32."""
+
+
+def keras_transform(architecture: KerasArchitecture, finish: Finish) -> InputTransform:
     """Return a network's own transform: a Pillow RGB image to height x width x 3 pixels, uint8."""
     own = preprocessing_of(architecture)
     height, width, _ = architecture.input_shape
     apply = partial(_resize, height=height, width=width)
     spec = InputSpec(architecture.input_shape, "uint8")
-    return InputTransform(apply, own, spec, adapt=partial(_adapt, architecture))
+    adapt = partial(_adapt, architecture, finish)
+    return InputTransform(apply, own, spec, adapt=adapt, finish=finish)
 
 
 def _resize(picture: Any, *, height: int, width: int) -> Any:
@@ -65,20 +70,22 @@ def _resize(picture: Any, *, height: int, width: int) -> Any:
     return np.array(picture)
 
 
-def _adapt(architecture: KerasArchitecture, changed: Preprocessing) -> InputTransform:
+def _adapt(
+    architecture: KerasArchitecture, finish: Finish, changed: Preprocessing
+) -> InputTransform:
     """Return the transform for changed preprocessing.
 
     A changed mean or std replaces the family's own preprocessing and applies to RGB values scaled
     to 0..1; otherwise the family's own preprocessing stays.
     """
     own = preprocessing_of(architecture)
-    adapt = partial(_adapt, architecture)
+    adapt = partial(_adapt, architecture, finish)
     if (changed.mean, changed.std) == (own.mean, own.std):
         description = f"{_describe(changed)}, {_family(architecture)}"
         preprocessing = replace(changed, description=description)
         spec, cut = InputSpec(_shape(changed), "uint8"), _resize_and_crop(changed)
         return InputTransform(
-            lambda picture: np.array(cut(picture)), preprocessing, spec, adapt=adapt
+            lambda picture: np.array(cut(picture)), preprocessing, spec, adapt=adapt, finish=finish
         )
     return unit_range_transform(_to_unit_range(own, changed), adapt=adapt)
 

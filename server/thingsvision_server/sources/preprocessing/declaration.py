@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ...errors import InvalidRequestError
+from ...errors import InvalidRequestError, format_shape
 from ...inputs import (
+    IMAGE,
     INTERPOLATIONS,
     InputSpec,
     InputTransform,
     Preprocessing,
     PreprocessingOverrides,
+    PreprocessingStep,
 )
 from .geometry import geometry_steps, height_and_width
+from .steps import StepsTransform
 
 RANGES: Mapping[str, tuple[float, float]] = {
     "0..1": (255.0, 0.0),
@@ -29,6 +33,9 @@ CHANNEL_ORDERS = ("RGB", "BGR")
 
 _FIELD = "preprocessing"
 
+_USER = "user"
+"""Owner of a preprocessing of which a request does not say whose it is."""
+
 
 def check_declaration(declared: Preprocessing, *, is_model: bool) -> None:
     """Raise InvalidRequestError if a declaration is invalid."""
@@ -39,17 +46,43 @@ def check_declaration(declared: Preprocessing, *, is_model: bool) -> None:
             "override what you need in the request",
             field=_FIELD,
         )
+    if declared.steps:
+        _check_steps(declared.steps)
+        return
     if not declared.crop_pixels and len(declared.resize_pixels) != 2:
         raise InvalidRequestError(
             "the declared preprocessing must set the input size: give crop_pixels, or "
             f"resize_pixels of height and width, got {list(declared.resize_pixels)}",
             field=f"{_FIELD}.crop_pixels",
         )
+    check_fields(declared)
+
+
+def _check_steps(steps: Sequence[PreprocessingStep]) -> None:
+    StepsTransform(steps, channels_last=False).try_out()
+    if not any(_sets_size(step) for step in steps):
+        raise InvalidRequestError(
+            "the declared preprocessing must set the input size: add a step center_crop, or resize "
+            "with height and width",
+            field=f"{_FIELD}.steps",
+        )
+
+
+def _sets_size(step: PreprocessingStep) -> bool:
+    return step.kind == "center_crop" or (step.kind == "resize" and len(step.pixels) == 2)
+
+
+def check_fields(declared: Preprocessing) -> None:
+    """Raise InvalidRequestError if a field has a value that can't be run."""
     _check_choice("interpolation", declared.interpolation or "bilinear", INTERPOLATIONS)
     _check_choice("value_range", declared.value_range or "0..1", RANGES)
     _check_choice("channel_order", declared.channel_order or "RGB", CHANNEL_ORDERS)
-    numbers = {name: getattr(declared, name) for name in ("resize_pixels", "crop_pixels")}
-    PreprocessingOverrides(**numbers, mean=declared.mean, std=declared.std).apply_to(declared)
+    PreprocessingOverrides(
+        resize_pixels=declared.resize_pixels,
+        crop_pixels=declared.crop_pixels,
+        mean=declared.mean,
+        std=declared.std,
+    ).apply_to(declared)
 
 
 def _check_choice(name: str, value: str, valid: Any) -> None:
@@ -91,22 +124,59 @@ def _format(value: Any) -> str:
     return str(list(value) if isinstance(value, tuple) else value)
 
 
-def transform_of_declaration(declared: Preprocessing, *, channels_last: bool) -> InputTransform:
-    """Return the transform of a declaration, with its steps in the order of the fields.
+def transform_of_declaration(
+    declared: Preprocessing, *, channels_last: bool, unsized: tuple[int, ...] = ()
+) -> InputTransform:
+    """Return the transform of a declaration: its own steps, or those in the order of the fields.
 
-    Inputs are 3 x height x width float32, or height x width x 3 with `channels_last`.
+    Inputs are 3 x height x width float32, or height x width x 3 with `channels_last`. A
+    declaration without any size is for images of the shape `unsized`.
     """
     from torchvision import transforms
 
+    if declared.steps:
+        return _transform_of_steps(declared, channels_last=channels_last, unsized=unsized)
     preprocessing = with_defaults(declared)
     steps = transforms.Compose(list(_steps(preprocessing, channels_last=channels_last)))
-    sides = height_and_width(preprocessing.crop_pixels or preprocessing.resize_pixels or (0,))
+    size = preprocessing.crop_pixels or preprocessing.resize_pixels
+    sides = height_and_width(size or (0,))
+    shape = (*sides, 3) if channels_last else (3, *sides)
     return InputTransform(
         steps,
         replace(preprocessing, description=" ".join(repr(steps).split())),
-        InputSpec((*sides, 3) if channels_last else (3, *sides)),
-        adapt=lambda changed: transform_of_declaration(changed, channels_last=channels_last),
+        InputSpec(shape if size or not unsized else unsized),
+        adapt=partial(
+            transform_of_declaration, channels_last=channels_last, unsized=unsized or shape
+        ),
     )
+
+
+def _transform_of_steps(
+    declared: Preprocessing, *, channels_last: bool, unsized: tuple[int, ...]
+) -> InputTransform:
+    steps = StepsTransform(declared.steps, channels_last=channels_last)
+    shape = steps.try_out()
+    sets_size = any(step.kind in ("center_crop", "resize") for step in declared.steps)
+    preprocessing = replace(declared, description=repr(steps))
+    return InputTransform(
+        steps, preprocessing, InputSpec(shape if sets_size or not unsized else unsized)
+    )
+
+
+def explicit_transform(given: Preprocessing, own: InputTransform) -> InputTransform:
+    """Return the transform of a request's own preprocessing, for the network that `own` serves."""
+    shape = own.spec.shape
+    if own.spec.modality != IMAGE or len(shape) != 3:
+        raise InvalidRequestError(
+            f"the inputs of this model are {format_shape(shape)}, so only its own preprocessing "
+            "can make them",
+            field=_FIELD,
+        )
+    if not given.steps:
+        check_fields(given)
+    last = shape[-1] == 3 and shape[0] != 3
+    known = given if given.owner else replace(given, owner=_USER)
+    return transform_of_declaration(known, channels_last=last, unsized=shape)
 
 
 def _steps(preprocessing: Preprocessing, *, channels_last: bool) -> Any:

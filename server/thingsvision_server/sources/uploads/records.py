@@ -98,9 +98,4 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _preprocessing(written: dict[str, Any]) -> Preprocessing:
     known = {field.name for field in fields(Preprocessing)}
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in written.items()
-        if name in known
-    }
-    return Preprocessing(**values)
+    return Preprocessing.from_dict({name: one for name, one in written.items() if name in known})

@@ -71,6 +71,17 @@ class Service:
             "state_bytes": outline.state_bytes(network),
         }
 
+    def preprocess(self, request: Message, descriptors: list[int]) -> Message:
+        """Write the pixels of an image in shared memory, preprocessed for a network, there too."""
+        memory = map_memory(descriptors[0])
+        os.close(descriptors[0])
+        shape, count = request["shape"], int(np.prod(request["shape"]))
+        pixels = np.frombuffer(memory, np.uint8, count).reshape(shape)
+        values = np.frombuffer(memory, np.float32, count, request["offset"]).reshape(shape)
+        spec = NetworkSpec(**request["network"])
+        values[:] = spec.preprocess(pixels[None].astype(np.float32))[0]
+        return {}
+
     def load(self, request: Message, _descriptors: list[int]) -> Message:
         """Build a network with weights and store it."""
         spec = NetworkSpec(**request["network"])
