@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
 from collections import deque
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
-from script_outcome import ARRAYS, SAID, run
+from script_outcome import ARRAYS, SAID, refusal, run
 from torch import nn
 
 from thingsvision_client import get_extractor_from_model
@@ -120,5 +123,42 @@ def left_after_a_refusal() -> None:
     SAID["changed by a refusal"] = before != states(net)
 
 
+class Noisy(nn.Module):
+    """Draws from a generator of Python or numpy as it computes."""
+
+    def __init__(self, draw: Any) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+        self.noise = Drawing(draw)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.noise(self.body(x))
+
+
+class Drawing(nn.Module):
+    """Adds what it draws."""
+
+    def __init__(self, draw: Any) -> None:
+        super().__init__()
+        self.draw = draw
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.draw()
+
+
+def draws_of_python() -> None:
+    draws = {
+        "random": random.random,
+        "numpy.random": np.random.rand,
+        "normal": lambda: float(np.random.normal()),  # noqa: NPY002 - as scripts do
+    }
+    before = random.getstate()
+    for name, draw in draws.items():
+        net = Noisy(draw).eval()
+        call = partial(get_extractor_from_model, net, None, "pt", input_shape=(3, 8, 8))
+        SAID[f"draws {name}"] = refusal(call)
+    SAID["random as before"] = random.getstate() == before
+
+
 if __name__ == "__main__":
-    run(left_as_it_was, left_after_a_refusal)
+    run(left_as_it_was, left_after_a_refusal, draws_of_python)

@@ -50,6 +50,14 @@ def test_the_network_still_computes_and_stores(outcome: Any) -> None:
     assert_close(arrays["found"], arrays["expected"])
 
 
+@pytest.mark.parametrize("name", ["random", "numpy.random", "normal"])
+def test_draws_of_python_are_refused_by_module(outcome: Any, name: str) -> None:
+    said, _ = outcome
+    source = "numpy.random" if name == "normal" else name
+    assert f"module 'noise' (Drawing) draws from {source}" in said[f"draws {name}"]
+    assert said["random as before"]
+
+
 def test_a_refused_network_is_left_as_it_was_too(outcome: Any) -> None:
     said, _ = outcome
     assert said["refused"] == "InvalidRequestError"

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ..errors import InvalidRequestError, MissingDependencyError
+from .random_draws import no_draws
 from .snapshot import left_unchanged
 
 InputShape = Sequence["int | None"]
@@ -87,7 +88,10 @@ def save_keras(network: Any, path: Path) -> None:
 
 def _export(torch: Any, network: Any, input_shape: InputShape) -> Any:
     try:
-        return _program(torch, network, input_shape, image_count=2)
+        with no_draws(network, lambda: network(_zeros(torch, network, input_shape, 2))):
+            return _program(torch, network, input_shape, image_count=2)
+    except InvalidRequestError:
+        raise
     except _EXPORT_ERRORS as error:
         reason = error
     try:
@@ -108,11 +112,15 @@ def _program(torch: Any, network: Any, input_shape: InputShape, *, image_count: 
     }
     if image_count > 1:
         dims[0] = torch.export.Dim("batch")
+    images = _zeros(torch, network, input_shape, image_count)
+    return torch.export.export(network, (images,), dynamic_shapes=(dims,) if dims else None)
+
+
+def _zeros(torch: Any, network: Any, input_shape: InputShape, image_count: int) -> Any:
     parameter = next(network.parameters(), None)
     device = "cpu" if parameter is None else parameter.device
     sizes = [OPEN_SIZE if size is None else size for size in input_shape]
-    images = torch.zeros((image_count, *sizes), dtype=torch.float32, device=device)
-    return torch.export.export(network, (images,), dynamic_shapes=(dims,) if dims else None)
+    return torch.zeros((image_count, *sizes), dtype=torch.float32, device=device)
 
 
 def _not_exportable(network: Any, shape: InputShape, reason: Exception) -> InvalidRequestError:
