@@ -81,7 +81,7 @@ class Caller:
                 failure = error
             else:
                 return
-            if outbox.error or not outbox.is_repeatable or not attempts.wait_for_next():
+            if not (outbox.may_repeat() and attempts.wait_for_next()):
                 raise outbox.error or failure  # outside of `except` they keep their own cause
 
     def _start(self, start: Callable[..., Any], attempts: Attempts) -> Any:

@@ -19,7 +19,7 @@ OPTIONS: list[tuple[str, int]] = [
     ("grpc.enable_retries", 0),
     # A connection that died during a call is noticed within 50 s, also while the server computes
     # and sends nothing. Servers of gRPC close connections that are pinged more often than they
-    # permit: `grpc.http2.min_recv_ping_interval_without_data_ms` of ours is lower.
+    # permit: `grpc.http2.min_ping_interval_without_data_ms` of ours is lower.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.http2.max_pings_without_data", 0),

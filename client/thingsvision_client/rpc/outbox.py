@@ -21,7 +21,7 @@ class Outbox(Generic[Request]):
 
     def __init__(self, requests: Iterable[Request]) -> None:
         self.error: BaseException | None = None
-        self.is_repeatable = True
+        self._is_repeatable = True
         self._requests = iter(requests)
         self._has_ended = False
         self._kept: list[Request] = []
@@ -45,32 +45,44 @@ class Outbox(Generic[Request]):
     def forget(self) -> None:
         """Keep no request that was sent from now on: there will not be another attempt."""
         with self._state:
-            self.is_repeatable = False
+            self._is_repeatable = False
+            self._drop_sent()
 
-    def take(self, attempt: _Attempt[Request], place: int) -> Request:
-        """Return the request at that place. Raises StopIteration at the end or after a failure."""
+    def may_repeat(self) -> bool:
+        """End the attempt, and return whether another attempt can send all its requests."""
+        with self._state:
+            self._attempt = None
+            return self._is_repeatable and self.error is None
+
+    def take(self, attempt: _Attempt[Request]) -> Request:
+        """Return the next request of an attempt. Raises StopIteration at the end or on failure."""
         while True:
             with self._state:
                 if attempt is not self._attempt:
                     raise StopIteration
-                if place < self._made_count:
-                    return self._kept_at(place)
+                if attempt.place < self._made_count:
+                    return self._send_kept(attempt)
                 if self._has_ended:
                     raise StopIteration
             with self._making:
-                if place >= self._made_count and not self._has_ended:
+                if attempt.place >= self._made_count and not self._has_ended:
                     self._make()
 
     @property
     def _made_count(self) -> int:
         return self._first_kept + len(self._kept)
 
-    def _kept_at(self, place: int) -> Request:
-        request = self._kept[place - self._first_kept]
-        if not self.is_repeatable:
-            del self._kept[: place + 1 - self._first_kept]
-            self._first_kept = place + 1
+    def _send_kept(self, attempt: _Attempt[Request]) -> Request:
+        request = self._kept[attempt.place - self._first_kept]
+        attempt.place += 1
+        if not self._is_repeatable:
+            self._drop_sent()
         return request
+
+    def _drop_sent(self) -> None:
+        if self._attempt is not None:
+            del self._kept[: self._attempt.place - self._first_kept]
+            self._first_kept = self._attempt.place
 
     def _make(self) -> None:
         try:
@@ -81,30 +93,28 @@ class Outbox(Generic[Request]):
             return
         with self._state:
             self._kept.append(request)
-            if self.is_repeatable:
+            if self._is_repeatable:
                 self._kept_bytes += request.ByteSize()
-                self.is_repeatable = self._kept_bytes <= _KEPT_BYTES
+                self._is_repeatable = self._kept_bytes <= _KEPT_BYTES
 
 
 class _Attempt(Iterator[Request]):
-    """The requests of one attempt."""
+    """The requests of one attempt; it has sent those before `place`."""
 
     def __init__(self, outbox: Outbox[Request]) -> None:
+        self.place = 0
         self._outbox = outbox
-        self._place = 0
         self._call: Any = None
         self._has_call = threading.Event()
 
     def __next__(self) -> Request:
         try:
-            request = self._outbox.take(self, self._place)
+            return self._outbox.take(self)
         except StopIteration:
             if self._outbox.error is not None:
                 self._has_call.wait()
                 self._call.cancel()
             raise
-        self._place += 1
-        return request
 
     def attach(self, call: Any) -> None:
         """Set the call that takes the requests, which is cancelled if making one fails."""

@@ -33,13 +33,14 @@ def may_use_proxy(address: str) -> bool:
 
 @dataclass(frozen=True)
 class Route:
-    """How to connect to a server: through the proxy that `variable` names, or directly.
+    """How to connect to a server: through the proxy `url` that `variable` names, or directly.
 
     `excluded_by` says why the proxy is left out, if there is one.
     """
 
     address: str
     variable: str = ""
+    url: str = ""
     excluded_by: str = ""
 
     @property
@@ -55,7 +56,7 @@ class Route:
             return f"The proxy of {self.variable} was not used: {self.excluded_by}."
         host = host_of(self.address)
         return (
-            f"The connection goes through the proxy {_without_password(os.environ[self.variable])},"
+            f"The connection goes through the proxy {_without_password(self.url)},"
             f" because the environment variable {self.variable} is set. If the server can be "
             "reached without it, call "
             f"thingsvision_client.connect({self.address!r}, proxy=False), which sets gRPC's option "
@@ -68,7 +69,8 @@ def find_route(address: str, *, proxy: bool) -> Route:
     variable = next((name for name in _PROXY_VARIABLES if os.environ.get(name)), "")
     if not variable:
         return Route(address)
-    return Route(address, variable, _exclusion(address) if proxy else "proxy=False says so")
+    excluded_by = _exclusion(address) if proxy else "proxy=False says so"
+    return Route(address, variable, os.environ[variable], excluded_by)
 
 
 def _exclusion(address: str) -> str:

@@ -63,3 +63,5 @@ async def run_with_progress(
     finally:
         tracker.cancelled.set()
         await asyncio.wait({future})
+        if not future.cancelled():
+            future.exception()  # or asyncio logs that nobody asked for it
