@@ -73,7 +73,7 @@ def test_the_original_library_and_the_client_extract_in_one_process(
     install(python, wheel)
     script = HERE / "thingsvision_script.py"
     said = run(python, script, server.address, MODULE, tmp_path, *photos[:3])
-    assert re.search(r"PyTorch 2\.8 or newer, got 2\.0\..*model_path", said)  # the library pins it
+    assert re.search(r"PyTorch 2\.9 or newer, got 2\.0\..*model_path", said)  # the library pins it
     with np.load(tmp_path / "found.npz") as found:
         assert found["features"].std() > 0
         assert_close(found["features"], found["expected"])

@@ -38,7 +38,7 @@ _EXPORT_ERRORS = (
 )
 """Errors of a network's own code and of PyTorch if it can't be traced."""
 
-_OLDEST_TORCH = "2.8"
+_OLDEST_TORCH = "2.9"
 """Servers don't read the files of earlier versions of torch.export."""
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)

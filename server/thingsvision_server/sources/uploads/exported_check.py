@@ -64,7 +64,7 @@ def read_program(path: Path, called: str) -> dict[str, Any]:
         why = str(error).partition("\n")[0]
         raise InvalidWeightsError(
             f"{called} is not a readable torch.export program (.pt2): {why}. Save it with "
-            "torch.export.save of PyTorch 2.8 or later"
+            "torch.export.save of PyTorch 2.9 or later"
         ) from error
     return program
 
@@ -79,7 +79,9 @@ def _check_files(names: list[str], called: str) -> None:
             )
         known = (PROGRAM, *_CONFIGS)
         if name not in known and not name.startswith((*_TENSORS, *_IGNORED)):
-            raise _refusal(called, f"{name!r} in it is not part of a program")
+            raise _refusal(
+                called, f"{name!r} in it is not part of a program of PyTorch 2.9 or later"
+            )
 
 
 def _check_tensors(config: Mapping[str, Any], called: str) -> None:
