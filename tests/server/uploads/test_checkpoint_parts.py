@@ -63,6 +63,7 @@ ONE_FITS: dict[str, tuple[Any, str]] = {
     "a key of one's own": ({"params": OWN, "step": 3}, ""),
     "with numbers": ({**OWN, "epoch": 3}, ""),
     "shared twice": ({"model": OWN, "state_dict": OWN}, "model"),
+    "with another network": ({"model": OWN, "teacher": {"weight": torch.ones(3)}}, ""),
     "another network beside": (
         {"discriminator": {"weight": torch.ones(3)}, "generator": OWN}, "generator"
     ),

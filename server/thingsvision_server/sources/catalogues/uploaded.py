@@ -18,7 +18,14 @@ from ..weights.folder import WeightsFolder
 from ..weights.key_mismatches import key_mismatches
 from ..weights.loading import load_network
 from ..weights.parts import Fit, Part, named_part, parts_that_fit, seen
-from ..weights.state_dicts import FileReader, StateDict, load_state, read_checkpoint, state_dicts_in
+from ..weights.state_dicts import (
+    FileReader,
+    StateDict,
+    load_state,
+    read_checkpoint,
+    state_dicts_in,
+    usual_keys,
+)
 
 _NETWORK_ERRORS = (LookupError, NotImplementedError, RuntimeError, TypeError, ValueError)
 """What a conversion or a network raises for a state dict of another layout."""
@@ -52,7 +59,8 @@ def load_uploaded(
         return upload.load(upload.named(weights.part)), weights.part
     if upload.has_choice():
         part = upload.choose()
-        return upload.load(part), str(part or "")
+        name = "" if part is None or upload.is_usual(part) else str(part)
+        return upload.load(part), name
     try:
         return upload.load(None), ""
     except WeightsMismatchError:
@@ -82,6 +90,10 @@ class _Upload:
     def has_choice(self) -> bool:
         """Return whether the file contains several state dicts."""
         return len(state_dicts_in(self._checkpoint())) > 1
+
+    def is_usual(self, part: Part) -> bool:
+        """Return whether a part is under the keys that libraries publish weights with."""
+        return not part.prefix and part.keys == usual_keys(self._checkpoint())
 
     def choose(self) -> Part | None:
         """Return the only part that fits; None if none does."""

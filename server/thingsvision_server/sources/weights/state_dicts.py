@@ -74,10 +74,7 @@ def state_dict_in(checkpoint: Any, called: str) -> StateDict:
 
     Raises InvalidWeightsError if it has none.
     """
-    loaded = checkpoint
-    for wrapper in _WRAPPERS:
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
-            loaded = loaded[wrapper]
+    _, loaded = _unwrap(checkpoint)
     if not _is_state_dict(loaded):
         found = state_dicts_in(checkpoint)
         if not found:
@@ -88,6 +85,19 @@ def state_dict_in(checkpoint: Any, called: str) -> StateDict:
             )
         return max(found.values(), key=len)
     return _only_tensors(loaded)
+
+
+def usual_keys(checkpoint: Any) -> tuple[str, ...]:
+    """Return the keys that lead to a state dict where libraries publish weights."""
+    return _unwrap(checkpoint)[0]
+
+
+def _unwrap(checkpoint: Any) -> tuple[tuple[str, ...], Any]:
+    keys: tuple[str, ...] = ()
+    for wrapper in _WRAPPERS:
+        if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(wrapper), Mapping):
+            keys, checkpoint = (*keys, wrapper), checkpoint[wrapper]
+    return keys, checkpoint
 
 
 def state_dicts_in(checkpoint: Any) -> dict[tuple[str, ...], StateDict]:
@@ -190,8 +200,8 @@ def _pickled(name: str, reason: str) -> str:
             "`model.state_dict()` or a safetensors file instead"
         )
     return (
-        f"{name} is not a state dict that can be read without running code: it contains an object "
-        f"of the class {found[1]}. Save only its tensors: `model.state_dict()`, or of a checkpoint "
+        f"{name} is not a state dict that can be read without running code: it contains pickled "
+        f"objects, of the class {found[1]}. Save only tensors: `model.state_dict()`, or of a file "
         "that you trust torch.save(torch.load(path, weights_only=False)['state_dict'], new_path), "
         "with its own key. A network in your process can be sent with get_extractor_from_model"
     )
