@@ -29,6 +29,17 @@ class PreprocessingStep:
         is_v2: Whether it is a step of `torchvision.transforms.v2`, whose arithmetic on tensors
             differs in the last bits.
 
+    Example:
+        ```python
+        from thingsvision_client import Client, Preprocessing
+        from thingsvision_client.values.preprocessing_step import PreprocessingStep
+
+        crop = PreprocessingStep("center_crop", pixels=(200, 200))
+        resize = PreprocessingStep("resize", pixels=(224,), interpolation="bicubic", antialias=True)
+        whole = Preprocessing(steps=(crop, resize, PreprocessingStep("to_tensor")))
+        print(Client().preprocess("torchvision/alexnet", "photos", whole).inputs.shape)
+        ```
+
     """
 
     kind: str
