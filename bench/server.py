@@ -1,4 +1,4 @@
-"""Runs `thingsvision-server` in its own process while a measurement needs it."""
+"""Runs `thingsvision-server` in its own process while a measurement or the demo needs it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import psutil
 
 READY_LINE = "thingsvision-server listening on "
 START_SECONDS = 120
-STOP_SECONDS = 30
+STOP_SECONDS = 35
 IDLE_SECONDS, IDLE_PERCENT = 1.0, 5.0
 
 

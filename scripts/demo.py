@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import argparse
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
@@ -21,6 +19,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
+from bench.server import serve
 from rich.console import Console
 from rich.table import Table
 
@@ -31,9 +30,6 @@ MODEL_NAME = "tf_efficientnet_lite0"
 WEIGHTS_FILE = Path("timm", f"{MODEL_NAME}.in1k.safetensors")
 MODULES = ["blocks.4", "classifier"]
 OUTPUT_DIR = Path("demo-output")
-READY_LINE = "thingsvision-server listening on "
-START_SECONDS = 120
-STOP_SECONDS = 35
 PHOTOGRAPHS = [
     "astronaut.png",
     "chelsea.png",
@@ -56,20 +52,23 @@ def main() -> None:
     # Raises an exception, so that the server stops and the temporary folder is deleted.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
-    with tempfile.TemporaryDirectory(prefix="thingsvision-demo-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="thingsvision-demo-") as scratch, ExitStack() as stack:
         weights_dir, log_path = Path(scratch, "weights"), Path(scratch, "server.log")
-        with serve(weights_dir, log_path) as server:
-            with console.status("Starting a server, preparing ImageNet weights"):
-                # Both processes import timm, which takes seconds: let them do it at the same time.
-                with ThreadPoolExecutor(1) as thread:
-                    ready = thread.submit(wait_until_ready, server, log_path)
-                    write_weights(weights_dir / WEIGHTS_FILE)
-                address = ready.result()
-            console.print(f"A server (process {server.pid}) listens on {address}.")
-            try:
-                show(address, root, file_names)
-            except ThingsvisionError as error:
-                sys.exit(f"{error}\nThe server's log:\n{log_path.read_text()}")
+        with console.status("Starting a server, preparing ImageNet weights"):
+            # Both processes import timm, which takes seconds: let them do it at the same time.
+            with ThreadPoolExecutor(1) as thread:
+                written = thread.submit(write_weights, weights_dir / WEIGHTS_FILE)
+                try:
+                    server = stack.enter_context(serve(log_path, f"--weights-dir={weights_dir}"))
+                except RuntimeError as error:  # it did not start
+                    sys.exit(str(error))
+                list_model(server.address)
+            written.result()
+        console.print(f"A server (process {server.pid}) listens on {server.address}.")
+        try:
+            show(server.address, root, file_names)
+        except ThingsvisionError as error:
+            sys.exit(f"{error}\nThe server's log:\n{log_path.read_text()}")
     console.print("The server has stopped.")
 
 
@@ -112,7 +111,7 @@ def show(address: str, root: Path, file_names: list[str] | None) -> None:
     console.print(f"Written to [bold]{OUTPUT_DIR}/[/]: {', '.join(_list_files(OUTPUT_DIR))}")
 
 
-# ---------------------------------------------------------------- the server and its weights
+# ---------------------------------------------------------------- the network and its weights
 
 
 def write_weights(path: Path) -> None:
@@ -130,48 +129,15 @@ def write_weights(path: Path) -> None:
     with torch.device("meta"):
         network = timm.create_model(MODEL_NAME)
     state = torch.load(package_file, map_location="cpu", weights_only=True)
-    path.parent.mkdir()
+    path.parent.mkdir(parents=True)
     renamed = remap_state_dict(state, network)
     save_file({name: tensor.contiguous() for name, tensor in renamed.items()}, path)
 
 
-@contextmanager
-def serve(weights_dir: Path, log_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a server on a free port; stop it on exit, even after an error."""
-    weights_dir.mkdir()
-    command = [
-        str(Path(sys.executable).with_name("thingsvision-server")),
-        "--host=127.0.0.1",
-        "--port=0",
-        "--metrics-port=0",
-        "--no-allow-download",
-        f"--weights-dir={weights_dir}",
-    ]
-    with log_path.open("wb") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603 - our own command
-    try:
-        yield server
-    finally:
-        server.terminate()
-        try:
-            server.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
-
-
-def wait_until_ready(server: subprocess.Popen[bytes], log_path: Path) -> str:
-    """Return the server's address once it lists timm; exit with its output if it ends."""
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and server.poll() is None:
-        for line in log_path.read_text().splitlines():
-            if line.startswith(READY_LINE):
-                address = line.removeprefix(READY_LINE).strip()
-                with Client(address) as client:
-                    client.models("timm", MODEL_NAME)
-                return address
-        time.sleep(0.05)
-    sys.exit(f"The server did not start. Its output:\n{log_path.read_text()}")
+def list_model(address: str) -> None:
+    """Wait until the server lists the network: it imports timm after its start."""
+    with Client(address) as client:
+        client.models("timm", MODEL_NAME)
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:

@@ -170,12 +170,13 @@ def test_the_demo_extracts_and_leaves_nothing_running(photos: list[Path], tmp_pa
     folder.mkdir()
     for photo in photos:
         (folder / photo.name).symlink_to(photo)
+    paths = os.pathsep.join([str(CHECKOUT), os.environ.get("PYTHONPATH", "")])  # as scripts/demo
     done = subprocess.run(
         [sys.executable, CHECKOUT / "scripts" / "demo.py", folder],
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        env=dict(os.environ, COLUMNS="120"),
+        env=os.environ | {"COLUMNS": "120", "PYTHONPATH": paths},
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "espresso" in done.stdout, "the network is not trained, or preprocessed otherwise"
