@@ -5,7 +5,6 @@ PyTorch networks are exported (`torch.export`), Keras models saved; neither cont
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 import warnings
@@ -18,6 +17,7 @@ from typing import Any
 
 from ..errors import InvalidRequestError, MissingDependencyError
 from .random_draws import no_draws
+from .recording import OUTLINE_FILE, Recording, first_tensor, unwrap, unwrapped_parts
 from .snapshot import left_unchanged
 
 InputShape = Sequence["int | None"]
@@ -73,9 +73,18 @@ def export_torch(
         )
     if not isinstance(network, torch.nn.Module):
         raise TypeError(f"`model` must be a torch.nn.Module with backend='pt', got {type(network)}")
-    traced = network if forward_fn is None else _with_forward(network, forward_fn)
-    with left_unchanged(network, forward_fn), _evaluation_mode(network), _quiet(), torch.no_grad():
-        torch.export.save(_export(torch, traced, input_shape), path)
+    inner = unwrap(network)
+    with (
+        left_unchanged(network, forward_fn),
+        unwrapped_parts(inner),
+        _evaluation_mode(inner),
+        _uncompiled(torch),
+        _quiet(),
+        torch.no_grad(),
+    ):
+        traced = _Traced(torch, inner, network, forward_fn)
+        program = _export(torch, traced, input_shape)
+        torch.export.save(program, path, extra_files={OUTLINE_FILE: traced.recording.outline()})
 
 
 def save_keras(network: Any, path: Path) -> None:
@@ -86,34 +95,74 @@ def save_keras(network: Any, path: Path) -> None:
     _without_dates(path)
 
 
-def _export(torch: Any, network: Any, input_shape: InputShape) -> Any:
+class _Traced:
+    """A network as it is traced: with marks for what its modules return, and one output."""
+
+    def __init__(
+        self, torch: Any, network: Any, given: Any, forward_fn: Callable[..., Any] | None
+    ) -> None:
+        self.network = network
+        self.recording = Recording(torch, network)
+        self._torch = torch
+        self._owner = SimpleNamespace(model=given, backend="pt", device="cpu")
+        self._forward_fn = forward_fn
+
+    @property
+    def kind(self) -> str:
+        """The class of the network."""
+        return type(self.network).__name__
+
+    def run(self, images: Any) -> Any:
+        """Return the first tensor that the network, or the user's function, returns."""
+        if self._forward_fn is None:
+            output = self.network(images)
+        else:
+            output = self._forward_fn(self._owner, images)
+            self.recording.returned(self.network, output)
+        tensor = first_tensor(self._torch, output)
+        return images if tensor is None else tensor
+
+    @contextmanager
+    def as_module(self) -> Iterator[Any]:
+        """Yield a module that runs it, whose only part is the network."""
+        module = self._torch.nn.Module()
+        module.network = self.network
+        module.forward = self.run
+        with self.recording.hooked(but_root=self._forward_fn is not None):
+            yield module
+
+
+def _export(torch: Any, traced: _Traced, input_shape: InputShape) -> Any:
     try:
-        with no_draws(network, lambda: network(_zeros(torch, network, input_shape, 2))):
-            return _program(torch, network, input_shape, image_count=2)
+        images = _zeros(torch, traced.network, input_shape, 2)
+        with no_draws(traced.network, lambda: traced.run(images)):
+            return _program(torch, traced, input_shape, image_count=2)
     except InvalidRequestError:
         raise
     except _EXPORT_ERRORS as error:
         reason = error
     try:
-        program = _program(torch, network, input_shape, image_count=1)
+        program = _program(torch, traced, input_shape, image_count=1)
     except _EXPORT_ERRORS:
-        raise _not_exportable(network, input_shape, reason) from reason
+        raise _not_exportable(traced.kind, input_shape, reason) from reason
     warnings.warn(
-        f"{type(network).__name__} runs one image at a time on the server, as torch.export can't "
+        f"{traced.kind} runs one image at a time on the server, as torch.export can't "
         f"make a program for any number of images: {_first_line(reason)}",
         stacklevel=5,
     )
     return program
 
 
-def _program(torch: Any, network: Any, input_shape: InputShape, *, image_count: int) -> Any:
+def _program(torch: Any, traced: _Traced, input_shape: InputShape, *, image_count: int) -> Any:
     dims: dict[int, Any] = {
         axis: torch.export.Dim.AUTO for axis, size in enumerate(input_shape, 1) if size is None
     }
     if image_count > 1:
         dims[0] = torch.export.Dim("batch")
-    images = _zeros(torch, network, input_shape, image_count)
-    return torch.export.export(network, (images,), dynamic_shapes=(dims,) if dims else None)
+    images = _zeros(torch, traced.network, input_shape, image_count)
+    shapes = (dims,) if dims else None
+    with traced.as_module() as module:
+        return torch.export.export(module, (images,), dynamic_shapes=shapes, strict=False)
 
 
 def _zeros(torch: Any, network: Any, input_shape: InputShape, image_count: int) -> Any:
@@ -123,8 +172,8 @@ def _zeros(torch: Any, network: Any, input_shape: InputShape, image_count: int) 
     return torch.zeros((image_count, *sizes), dtype=torch.float32, device=device)
 
 
-def _not_exportable(network: Any, shape: InputShape, reason: Exception) -> InvalidRequestError:
-    kind, sides = type(network).__name__, " x ".join(str(size or "any") for size in shape)
+def _not_exportable(kind: str, shape: InputShape, reason: Exception) -> InvalidRequestError:
+    sides = " x ".join(str(size or "any") for size in shape)
     return InvalidRequestError(
         f"torch.export can't make a program of {kind} for inputs of {sides}, and a server does not "
         f"run its users' Python code: {_first_line(reason)}. If its inputs have another shape, "
@@ -139,12 +188,9 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0] if lines else ''}".rstrip(".: ")
 
 
-def _with_forward(network: Any, forward_fn: Callable[..., Any]) -> Any:
-    """Return the network with another `forward`; its modules and their names stay the same."""
-    owner = SimpleNamespace(model=network, backend="pt", device="cpu")
-    traced = copy.copy(network)
-    traced.forward = lambda batch: forward_fn(owner, batch)
-    return traced
+def _uncompiled(torch: Any) -> Any:
+    """Return a context in which what `torch.compile` made runs as it was written."""
+    return torch.compiler.set_stance("force_eager")
 
 
 @contextmanager

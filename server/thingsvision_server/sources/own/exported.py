@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import fx, nn
 from torch.export.passes import move_to_device_pass
-from torch.export.unflatten import InterpreterModule, InterpreterModuleDispatcher
 
 from ...backends.base import RunnableModel
-from ...backends.modules import ModuleInfo, Structure
+from ...backends.modules import CallInfo, ModuleInfo, Structure
 from ...backends.tensorflow.model import TensorFlowRuntime
 from ...backends.torch.model import TorchModel
 from ...backends.torch.structure import Tower, describe
 from ...errors import InvalidWeightsError, input_shape_error
 from ...inputs import IMAGE, InputSpec
 from ..uploads.exported_check import image_size, read_program
+from ..uploads.exported_outline import Outline
 from ..uploads.exported_program import load_program
-from .exported_graph import lift_sizes
+from .exported_calls import call_outputs
+from .exported_graph import FlatGraph, written_inputs
+from .exported_network import Code, Hierarchy, Part, Runner, place_tensors
+
+_NEVER_CALLED = "it is never called itself; request a module inside it"
 
 _NO_PROGRAM = (
     AssertionError,
@@ -39,83 +41,84 @@ class ExportedModel:
 
     def __init__(self, path: Path, called: str, _tensorflow: TensorFlowRuntime) -> None:
         self._path, self._called = path, called
-        self.image_counts, self.input_shape = image_size(read_program(path, called))
+        self.image_counts, self.input_shape = image_size(read_program(path, called).content)
 
     def structure(self, shape: tuple[int, ...], counts: tuple[int, int]) -> Structure:
         """Return the modules, found by forward passes over images of zeros."""
         network = _load(self._path, self._called, "cpu")
-        parts = dict(network.named_modules())
+        tower = Tower(network.runner, InputSpec(shape))
         try:
-            structure = describe(network, {IMAGE: Tower(network, InputSpec(shape))}, counts)
+            structure = describe(network.root, {IMAGE: tower}, counts)
         except (RuntimeError, ValueError, TypeError, AssertionError) as error:
             raise input_shape_error(self._called, shape, error) from error
-        modules = (_as_exported(module, parts[module.name]) for module in structure.modules)
-        return Structure(tuple(modules), structure.state_bytes)
+        return network.as_recorded(structure)
 
     def load(self, device: str) -> RunnableModel:
         """Load the network onto a device."""
+        network = _load(self._path, self._called, device)
         # Its operators assume the strides of the traced tensors: another memory format could
         # give wrong values silently.
-        return TorchModel(_load(self._path, self._called, device), device, is_traced=True)
+        return TorchModel(network.root, device, {IMAGE: network.runner}, is_traced=True)
 
 
-def _load(path: Path, called: str, device: str) -> nn.Module:
+@dataclass(frozen=True)
+class _Network:
+    """A program's modules, and what runs it."""
+
+    hierarchy: Hierarchy
+    runner: Runner
+    outline: Outline
+
+    @property
+    def root(self) -> Part:
+        """The network itself."""
+        return self.hierarchy.root
+
+    def as_recorded(self, structure: Structure) -> Structure:
+        """Return modules with their own classes, in their own order, with all reasons."""
+        order = {module.name: place for place, module in enumerate(self.outline.modules)}
+        running = {module.name for module in structure.modules if module.calls}
+        modules = [self._as_recorded(one, running) for one in structure.modules]
+        modules.sort(key=lambda module: order.get(module.name, len(order)))
+        return Structure(tuple(modules), structure.state_bytes)
+
+    def _as_recorded(self, info: ModuleInfo, running: set[str]) -> ModuleInfo:
+        info = replace(info, type=self.hierarchy.part(info.name).outlined.type)
+        if reason := self.outline.reasons.get(info.name, ""):
+            calls = tuple(replace(call, reason=reason) for call in info.calls)
+            return replace(info, calls=calls or (CallInfo(reason=reason),), reason=reason)
+        inside = next((name for name in sorted(running) if name.startswith(f"{info.name}.")), "")
+        if inside and not info.calls:
+            return replace(info, reason=f"{_NEVER_CALLED}, such as {inside!r}")
+        return info
+
+
+def _load(path: Path, called: str, device: str) -> _Network:
     """Return the network with the module hierarchy that it was exported with."""
     program = read_program(path, called)
     try:
-        exported = load_program(path, program)
-        exported = move_to_device_pass(exported, device)
-        lift_sizes(exported)
-        network = torch.export.unflatten(exported)
+        exported = load_program(path, program.content)
+        network = _build(move_to_device_pass(exported, device), program.outline)
     except _NO_PROGRAM as error:
         why = str(error).strip().rpartition("\n")[2]
         raise InvalidWeightsError(f"{called} can't be loaded: {why}", subject=called) from error
-    _forget_tracing(network)
-    network.register_forward_pre_hook(_begin_pass)
-    return network.eval().requires_grad_(False)
+    network.root.eval().requires_grad_(False)
+    return network
 
 
-def _forget_tracing(network: nn.Module) -> None:
-    """Drop the metadata that tracing left in graphs: fake tensors, which can't be copied."""
-    for module in network.modules():
-        graph = getattr(module, "graph", None)
-        if isinstance(graph, fx.Graph):
-            for node in graph.nodes:
-                node.meta.clear()
+def _build(exported: torch.export.ExportedProgram, recorded: Outline | None) -> _Network:
+    flat = FlatGraph(exported)
+    outline = call_outputs(flat, exported) if recorded is None else recorded
+    _check_marks(flat, recorded)
+    hierarchy = Hierarchy(outline)
+    places = tuple(place_tensors(exported, outline, hierarchy))
+    images = exported.graph_module.graph.find_nodes(op="placeholder")[places.index(None)]
+    code = Code(written_inputs(flat), flat.compile(), images, exported.range_constraints)
+    parts = tuple(map(hierarchy.part, outline.marks))
+    return _Network(hierarchy, Runner(code, parts, places), outline)
 
 
-def _begin_pass(network: nn.Module, _inputs: Any) -> None:
-    """Reset the call counters of repeated modules: a pass that ended early leaves them midway."""
-    for module in network.modules():
-        if isinstance(module, InterpreterModuleDispatcher):
-            module._num_calls = 0  # noqa: SLF001 - PyTorch resets it only after an Exception
-
-
-def _as_exported(info: ModuleInfo, module: nn.Module) -> ModuleInfo:
-    """Return a module under its own class name, not extractable if it has several outputs."""
-    kind = _type_name(module)
-    info = replace(info, type=kind.rpartition(".")[2], classes=(kind,) if "." in kind else ())
-    if not _has_several_outputs(module):
-        return info
-    reason = (
-        "it has several outputs, and a program does not keep their order; request a module inside "
-        "it"
-    )
-    calls = tuple(replace(call, reason=reason) for call in info.calls)
-    return replace(info, calls=calls, reason=reason)
-
-
-def _has_several_outputs(module: nn.Module) -> bool:
-    """Return whether a module's outputs come in computing order, not in the order of its code."""
-    if isinstance(module, InterpreterModuleDispatcher):
-        calls: list[nn.Module] = module.call_modules()  # type: ignore[no-untyped-call]
-        return any(map(_has_several_outputs, calls))
-    if not isinstance(module, InterpreterModule):  # the whole network keeps its output order
-        return False
-    outputs = module.graph.output_node().args[0]
-    return isinstance(outputs, tuple | list) and len(outputs) > 1
-
-
-def _type_name(module: nn.Module) -> str:
-    """Return the class that a module had when it was exported, with its Python module if known."""
-    return str(getattr(module, "_ty", None) or type(module).__name__)
+def _check_marks(flat: FlatGraph, recorded: Outline | None) -> None:
+    known = len(recorded.marks) if recorded else 0
+    if not all(0 <= number < known for _, number in flat.marks):
+        raise ValueError("it has marks of modules that it does not name")

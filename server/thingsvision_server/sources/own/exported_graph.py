@@ -1,47 +1,123 @@
-"""Moves the arithmetic of sizes out of the modules of an exported program.
+"""Turns the graph of an exported program into one flat graph with a call for each module's output.
 
-An exported graph computes each size once, in the first module that needs it. That module would
-pass the number on along with its activations, and its output would no longer be a tensor.
+Operators under another autocast or gradient mode are in graphs of their own; they are put in their
+places. Marks of the client become calls of the modules that they stand for.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import fx
+from torch._ops import HigherOrderOperator
 
-_STACK = "nn_module_stack"
+_Context = Any
 
 
-def lift_sizes(program: torch.export.ExportedProgram) -> None:
-    """Make the network itself, before its modules, compute every size derived from its input."""
-    graph = program.graph
-    placeholders = [node for node in graph.nodes if node.op == "placeholder"]
-    images = next(n for n in placeholders if n.name in program.graph_signature.user_inputs)
-    sizes = {str(size): axis for axis, size in enumerate(images.meta["val"].shape)}
-    root = _root_stack(graph)
-    lifted: dict[str, fx.Node] = {}
-    last = placeholders[-1]
-    for node in list(graph.nodes):
-        value = node.meta.get("val")
-        if node.op != "call_function" or not isinstance(value, torch.SymInt):
+def pass_on(parts: Any, number: int, output: Any) -> None:
+    """Call the part of a number with what its module returned, for the hooks on it."""
+    parts[number](output)
+
+
+def enter_autocast(contexts: list[_Context], *setting: Any) -> None:
+    """Begin what `torch.autocast` with (device, element type, enabled, cache) begins."""
+    device, dtype, enabled, cache = setting
+    context = torch.autocast(device, dtype=dtype, enabled=enabled, cache_enabled=cache)
+    context.__enter__()  # type: ignore[no-untyped-call]
+    contexts.append(context)
+
+
+def leave_autocast(contexts: list[_Context]) -> None:
+    """End what began last."""
+    contexts.pop().__exit__(None, None, None)
+
+
+class FlatGraph:
+    """The operators of a program in one graph; contexts and parts are inputs of it."""
+
+    def __init__(self, program: torch.export.ExportedProgram) -> None:
+        self.graph = fx.Graph()
+        module = program.graph_module
+        given = [node for node in module.graph.nodes if node.op == "placeholder"]
+        values: dict[fx.Node, Any] = {node: self.graph.node_copy(node) for node in given}
+        self.placeholders: list[fx.Node] = list(values.values())
+        self._contexts = self.graph.placeholder("thingsvision_contexts")
+        self._parts = self.graph.placeholder("thingsvision_parts")
+        self.marks: list[tuple[fx.Node, int]] = []
+        """Of each mark, in order: the operator that returns what it sees, and its number."""
+        self.outputs = self._copy(module, values)
+
+    def call_after(self, node: fx.Node, part: int, output: Any) -> fx.Node:
+        """Call a part with an output, right after an operator."""
+        with self.graph.inserting_after(node):
+            return self.graph.call_function(pass_on, (self._parts, part, output))
+
+    def compile(self) -> fx.GraphModule:
+        """Return a function of the placeholders' values, contexts and parts; it returns nothing."""
+        for node in self.graph.nodes:
+            node.meta = {}  # it has tensors without memory, which can't be copied
+        self.graph.output(())
+        return fx.GraphModule({}, self.graph)
+
+    def _copy(self, module: fx.GraphModule, values: dict[fx.Node, Any]) -> Any:
+        """Append the operators of a graph, and return its results."""
+        for node in module.graph.nodes:
+            if node.op == "output":
+                return fx.map_arg(node.args[0], values.__getitem__)
+            if node.op != "call_function":  # placeholders have values; graphs inside are looked up
+                continue
+            if isinstance(node.target, HigherOrderOperator):
+                values[node] = self._copy_inner(module, node, values)
+            elif isinstance(results := values.get(node.args[0]), tuple | list):
+                values[node] = results[node.args[1]]
+            elif is_mark(node):
+                tensor, number = node.args
+                self.marks.append((values[tensor], number))
+                self.graph.call_function(pass_on, (self._parts, number, values[tensor]))
+            else:
+                values[node] = self.graph.node_copy(node, values.__getitem__)
+        raise ValueError("a graph in it has no output")
+
+    def _copy_inner(self, module: fx.GraphModule, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
+        """Append the operators of a graph inside, in the mode that it runs in."""
+        place = next(i for i, one in enumerate(node.args) if _is_graph(one))
+        setting, inputs = node.args[:place], node.args[place + 1 :]
+        path = str(cast("fx.Node", node.args[place]).target)
+        inner = cast("fx.GraphModule", module.get_submodule(path))
+        given = [one for one in inner.graph.nodes if one.op == "placeholder"]
+        arguments = [fx.map_arg(one, values.__getitem__) for one in inputs]
+        changes_autocast = len(setting) > 1
+        if changes_autocast:
+            self.graph.call_function(enter_autocast, (self._contexts, *setting))
+        results = self._copy(inner, dict(zip(given, arguments, strict=True)))
+        if changes_autocast:
+            self.graph.call_function(leave_autocast, (self._contexts,))
+        return results
+
+
+def is_mark(node: fx.Node) -> bool:
+    """Return whether an operator is a mark of the client."""
+    return node.target is torch.ops.thingsvision.output.default
+
+
+def _is_graph(argument: Any) -> bool:
+    return isinstance(argument, fx.Node) and argument.op == "get_attr"
+
+
+def written_inputs(flat: FlatGraph) -> frozenset[int]:
+    """Return the numbers of the inputs that operators overwrite, themselves or by a view."""
+    inputs: dict[Any, int] = {node: number for number, node in enumerate(flat.placeholders)}
+    written: set[int] = set()
+    for node in flat.graph.nodes:
+        schema = getattr(node.target, "_schema", None)
+        if schema is None:
             continue
-        if str(value) in lifted:
-            node.replace_all_uses_with(lifted[str(value)])
-            graph.erase_node(node)
-            continue
-        if str(value) in sizes:
-            node.target = torch.ops.aten.sym_size.int
-            node.args = (images, sizes[str(value)])
-        elif not all(argument in lifted.values() for argument in node.all_input_nodes):
-            continue
-        node.meta[_STACK] = root
-        last.append(node)
-        last = lifted[str(value)] = node
-
-
-def _root_stack(graph: fx.Graph) -> dict[str, Any]:
-    """Return the module stack of an operator that belongs to the network itself."""
-    stack: dict[str, Any] = next(n.meta[_STACK] for n in graph.nodes if n.meta.get(_STACK))
-    return dict(list(stack.items())[:1])
+        for argument, value in zip(schema.arguments, node.args, strict=False):
+            if argument.alias_info is None or not isinstance(value, fx.Node):
+                continue
+            if value in inputs:
+                inputs[node] = inputs[value]
+                if argument.alias_info.is_write:
+                    written.add(inputs[value])
+    return frozenset(written)

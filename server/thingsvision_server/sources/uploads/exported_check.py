@@ -11,11 +11,13 @@ import json
 import keyword
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...errors import InvalidWeightsError
 from ..imports import IMPORTS
+from .exported_outline import MARK, OUTLINE, PREFIX, Outline, read_outline
 from .exported_randomness import check_repeatable
 from .exported_sizes import is_safe_size
 from .module_names import is_module_path, why_not_usable
@@ -41,8 +43,18 @@ _PLAIN_TEXT = re.compile(r"[\w .,;:+<>=@/-]*", re.ASCII)
 _TYPES = frozenset({None, "builtins.tuple", "builtins.list", "builtins.dict"})
 
 
-def read_program(path: Path, called: str) -> dict[str, Any]:
-    """Return the checked program (the archive's JSON), without its unused parts.
+@dataclass(frozen=True)
+class Program:
+    """A checked program."""
+
+    content: dict[str, Any]
+    """The archive's JSON, without its unused parts."""
+    outline: Outline | None
+    """What the client recorded of the modules; None for a program by `torch.export` alone."""
+
+
+def read_program(path: Path, called: str) -> Program:
+    """Return a checked program.
 
     Raises InvalidWeightsError unless it can be loaded safely and run.
     """
@@ -53,10 +65,11 @@ def read_program(path: Path, called: str) -> dict[str, Any]:
         with path.open("rb") as file, PT2ArchiveReader(file) as archive:
             _check_files(archive.get_file_names(), called)
             program: dict[str, Any] = json.loads(archive.read_bytes(PROGRAM))
+            outline = _read_outline(archive)
             configs = [json.loads(archive.read_bytes(name))["config"] for name in _CONFIGS]
         for config in configs:
             _check_tensors(config, called)
-        _drop_unread(program)
+        _drop_unread(program, is_recorded=outline is not None)
         _check_program(program, called)
         image_size(program)
     # The archive's reader, and Python, raise these for missing parts and wrong types.
@@ -66,7 +79,12 @@ def read_program(path: Path, called: str) -> dict[str, Any]:
             f"{called} is not a readable torch.export program (.pt2): {why}. Save it with "
             "torch.export.save of PyTorch 2.9 or later"
         ) from error
-    return program
+    return Program(program, outline)
+
+
+def _read_outline(archive: Any) -> Outline | None:
+    names = archive.get_file_names()
+    return read_outline(archive.read_bytes(OUTLINE)) if OUTLINE in names else None
 
 
 def _check_files(names: list[str], called: str) -> None:
@@ -77,7 +95,7 @@ def _check_files(names: list[str], called: str) -> None:
             raise _refusal(
                 called, f"{name!r} in it is compiled code. Save the program with torch.export.save"
             )
-        known = (PROGRAM, *_CONFIGS)
+        known = (PROGRAM, OUTLINE, *_CONFIGS)
         if name not in known and not name.startswith((*_TENSORS, *_IGNORED)):
             raise _refusal(
                 called, f"{name!r} in it is not part of a program of PyTorch 2.9 or later"
@@ -92,14 +110,50 @@ def _check_tensors(config: Mapping[str, Any], called: str) -> None:
         _check_strings(tensor, "", called)
 
 
-def _drop_unread(program: dict[str, Any]) -> None:
-    """Drop guards (they are code) and the stack traces of the exporting program."""
+def _drop_unread(program: dict[str, Any], *, is_recorded: bool) -> None:
+    """Drop guards (they are code), stack traces, and how outputs are nested."""
     program["guards_code"] = []
     program["graph_module"]["metadata"] = {}
+    _drop_nesting(program["graph_module"])
     for graph in graphs(program["graph_module"]):
         for node in graph["nodes"]:
             stack = node["metadata"].get(_KEPT_METADATA)
+            if is_recorded:
+                stack = _without_prefix(stack or "")
             node["metadata"] = {} if stack is None else {_KEPT_METADATA: stack}
+
+
+def _without_prefix(stack: str) -> str | None:
+    """Return an operator's modules as the network names them; None if their names hide them."""
+    _, *entries = (entry.split(",") for entry in stack.split(";"))
+    if any(len(entry) != 3 for entry in entries):
+        return None
+    whole = PREFIX.rstrip(".")
+    modules = ((key, "" if path == whole else path, kind) for key, path, kind in entries)
+    return ";".join(f"{k},{path.removeprefix(PREFIX)},{kind}" for k, path, kind in modules) or None
+
+
+def _drop_nesting(module: dict[str, Any]) -> None:
+    """Let a program have a row of outputs: its classes of outputs would have to be imported."""
+    whole = [entry for entry in module["module_call_graph"] if not entry["fqn"]]
+    module["module_call_graph"] = whole
+    for entry in whole:
+        signature = entry["signature"]
+        inputs, outputs = len(signature["inputs"]), len(signature["outputs"])
+        arguments = [_nest("builtins.tuple", [_LEAF] * inputs), _nest("builtins.dict", [], "[]")]
+        signature["in_spec"] = _written(_nest("builtins.tuple", arguments))
+        signature["out_spec"] = _written(_nest("builtins.tuple", [_LEAF] * outputs))
+
+
+def _nest(kind: str, children: list[Any], context: str = "null") -> dict[str, Any]:
+    return {"type": kind, "context": context, "children_spec": children}
+
+
+_LEAF: Mapping[str, Any] = {"type": None, "context": None, "children_spec": []}
+
+
+def _written(spec: Mapping[str, Any]) -> str:
+    return json.dumps([1, spec])
 
 
 def graphs(part: Any) -> Iterator[Any]:
@@ -142,6 +196,8 @@ def _check_operator(target: str, called: str) -> None:
 
     found = re.fullmatch(r"torch\.ops\.(\w+)\.(\w+)(?:\.(\w+))?", target, re.ASCII)
     if _SIZE_OPERATORS.fullmatch(target):
+        return
+    if target == MARK:
         return
     if found and found[1] == "higher_order" and found[2] in _HIGHER_ORDER:
         return

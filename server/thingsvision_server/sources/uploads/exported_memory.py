@@ -42,7 +42,7 @@ _OPEN_SIZE = 224
 def check_written(path: Path, program: dict[str, Any], called: str) -> None:
     """Raise InvalidWeightsError if a result depends on what unwritten memory holds.
 
-    `program` is what `read_program` returns for the file.
+    `program` is the content that `read_program` returns for the file.
     """
     if not any(map(_has_suspects, graphs(program["graph_module"]))):
         return

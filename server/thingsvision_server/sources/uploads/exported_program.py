@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from .exported_outline import define_mark
+
 _loading = threading.Lock()
 """PyTorch can read only one program at a time."""
 
@@ -16,7 +18,7 @@ _loading = threading.Lock()
 def load_program(path: Path, program: dict[str, Any]) -> torch.export.ExportedProgram:
     """Load like `torch.export.load`, but without its pickles, guards and fallbacks.
 
-    `program` is what `read_program` returns for the file; raises what PyTorch raises.
+    `program` is the content that `read_program` returns for the file; raises what PyTorch raises.
     """
     from torch._export.serde import schema
     from torch._export.serde.serialize import ExportedProgramDeserializer, _bytes_to_dataclass
@@ -27,6 +29,7 @@ def load_program(path: Path, program: dict[str, Any]) -> torch.export.ExportedPr
     )
 
     with _loading:
+        define_mark()
         serialised = _bytes_to_dataclass(schema.ExportedProgram, json.dumps(program).encode())
         with path.open("rb") as file, PT2ArchiveReader(file) as archive:
             weights = _load_state_dict(archive, "model")

@@ -52,7 +52,7 @@ def _check_exported(path: Path, called: str) -> None:
     from .exported_check import read_program
     from .exported_memory import check_written
 
-    check_written(path, read_program(path, called), called)
+    check_written(path, read_program(path, called).content, called)
 
 
 def _check_onnx(path: Path, called: str) -> None:
