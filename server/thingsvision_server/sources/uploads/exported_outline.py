@@ -79,8 +79,8 @@ def define_mark() -> None:
     import torch
 
     if not hasattr(torch.ops.thingsvision, "output"):  # a client in the same process has it too
-        library = torch.library.Library("thingsvision", "FRAGMENT")  # type: ignore[no-untyped-call]
-        library.define(_SCHEMA)  # type: ignore[no-untyped-call]
+        library: Any = torch.library.Library("thingsvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+        library.define(_SCHEMA)
         library.impl("output", lambda _x, _number: None, "CompositeExplicitAutograd")
         _KEPT.append(library)  # operators of a library end with it
     torch.fx.has_side_effect(torch.ops.thingsvision.output.default)
