@@ -112,10 +112,22 @@ def _last_of(call: _Call) -> fx.Node:
 
 
 def _unused_parameters(flat: FlatGraph, program: torch.export.ExportedProgram) -> frozenset[str]:
+    """Return the names of parameters that no operator takes, under another name neither."""
     names: Mapping[str, str] = program.graph_signature.inputs_to_parameters
+    by_use: dict[bool, list[str]] = {True: [], False: []}
+    for node in flat.placeholders:
+        if node.name in names:
+            by_use[bool(node.users)].append(names[node.name])
+    state = program.state_dict
     return frozenset(
-        names[node.name] for node in flat.placeholders if node.name in names and not node.users
+        name
+        for name in by_use[False]
+        if not any(_is_same(state[name], state[used]) for used in by_use[True])
     )
+
+
+def _is_same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one.shape == other.shape and one.dtype == other.dtype and torch.equal(one, other)
 
 
 def _nodes_in(results: Any) -> Iterator[fx.Node]:

@@ -135,14 +135,13 @@ def _without_prefix(stack: str) -> str | None:
 
 def _drop_nesting(module: dict[str, Any]) -> None:
     """Let a program have a row of outputs: its classes of outputs would have to be imported."""
-    whole = [entry for entry in module["module_call_graph"] if not entry["fqn"]]
-    module["module_call_graph"] = whole
-    for entry in whole:
-        signature = entry["signature"]
-        inputs, outputs = len(signature["inputs"]), len(signature["outputs"])
-        arguments = [_nest("builtins.tuple", [_LEAF] * inputs), _nest("builtins.dict", [], "[]")]
-        signature["in_spec"] = _written(_nest("builtins.tuple", arguments))
-        signature["out_spec"] = _written(_nest("builtins.tuple", [_LEAF] * outputs))
+    module["module_call_graph"] = [one for one in module["module_call_graph"] if not one["fqn"]]
+    inputs = sum("user_input" in one for one in module["signature"]["input_specs"])
+    outputs = sum("user_output" in one for one in module["signature"]["output_specs"])
+    arguments = [_nest("builtins.tuple", [_LEAF] * inputs), _nest("builtins.dict", [], "[]")]
+    for whole in module["module_call_graph"]:
+        whole["signature"]["in_spec"] = _written(_nest("builtins.tuple", arguments))
+        whole["signature"]["out_spec"] = _written(_nest("builtins.tuple", [_LEAF] * outputs))
 
 
 def _nest(kind: str, children: list[Any], context: str = "null") -> dict[str, Any]:
