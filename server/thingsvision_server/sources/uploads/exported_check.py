@@ -17,7 +17,7 @@ from typing import Any
 
 from ...errors import InvalidWeightsError
 from ..imports import IMPORTS
-from .exported_outline import MARK, OUTLINE, PREFIX, Outline, read_outline
+from .exported_outline import MARK, OUTLINE, PREFIX, Outline, define_mark, read_outline
 from .exported_randomness import check_repeatable
 from .exported_sizes import is_safe_size
 from .module_names import is_module_path, why_not_usable
@@ -197,6 +197,7 @@ def _check_operator(target: str, called: str) -> None:
     if _SIZE_OPERATORS.fullmatch(target):
         return
     if target == MARK:
+        define_mark()
         return
     if found and found[1] == "higher_order" and found[2] in _HIGHER_ORDER:
         return
