@@ -76,8 +76,10 @@ class Recording:
         self._mark = _marker(torch)
         self._network = network
         self._names: dict[Any, list[str]] = {}
+        self._registered: dict[str, None] = {}
         for name, module in network.named_modules(remove_duplicate=False):
             self._names.setdefault(module, []).append(name)
+            self._registered[name] = None
         self._marks: dict[str, int] = {}
         self._started: dict[Any, None] = {}
         self._fields: dict[str, str] = {}
@@ -108,18 +110,19 @@ class Recording:
 
     def outline(self) -> str:
         """Return what the file beside the program says, JSON."""
-        ordered = dict.fromkeys([self._network, *self._started, *self._names])
+        started = dict.fromkeys([self._network, *self._started, *self._names])
         modules = [
-            [name, type(module).__name__, _attributes(module)]
-            for module in ordered
+            {"name": name, "classes": _classes(module), "attributes": _attributes(module)}
+            for module in started
             for name in self._names[module]
         ]
-        known = {name for name, *_ in modules}
-        modules += [[n, "Output", ""] for n in self._fields.values() if n not in known]
+        fields_alone = [name for name in self._fields.values() if name not in self._registered]
+        modules += [{"name": name, "classes": ["Output"]} for name in fields_alone]
         return json.dumps(
             {
                 "version": OUTLINE_VERSION,
                 "modules": modules,
+                "registered": list(self._registered),
                 "marks": list(self._marks),
                 "without_tensor": self._without_tensor,
                 "shared": _shared_tensors(self._network),
@@ -182,6 +185,13 @@ def _tensors_of_fields(torch: Any, output: Any) -> Iterator[tuple[str, Any]]:
         else:
             for number, tensor in enumerate(_tensors(torch, value)):
                 yield f"{name}.{number}", tensor
+
+
+def _classes(module: Any) -> list[str]:
+    """Return the names of a module's class and of PyTorch's own classes above, without `Module`."""
+    kind, *above = type(module).__mro__
+    named = [one for one in above if one.__module__.startswith("torch.nn.modules.")]
+    return [f"{one.__module__}.{one.__qualname__}" for one in [kind, *named[:-1]]]
 
 
 def _attributes(module: Any) -> str:

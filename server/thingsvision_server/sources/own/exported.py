@@ -83,7 +83,9 @@ class _Network:
         return Structure(tuple(modules), structure.state_bytes)
 
     def _as_recorded(self, info: ModuleInfo, running: set[str]) -> ModuleInfo:
-        info = replace(info, type=self.hierarchy.part(info.name).outlined.type)
+        outlined = self.hierarchy.part(info.name).outlined
+        classes = tuple(name for name in outlined.classes if "." in name)
+        info = replace(info, type=outlined.type, classes=classes)
         if reason := self.outline.reasons.get(info.name, ""):
             calls = tuple(replace(call, reason=reason) for call in info.calls)
             return replace(info, calls=calls or (CallInfo(reason=reason),), reason=reason)

@@ -40,7 +40,7 @@ class _Call:
     """One call of a module: its operators, and the module's name and class."""
 
     name: str
-    type: str
+    kind: str
     nodes: dict[fx.Node, None] = field(default_factory=dict)
 
 
@@ -49,8 +49,8 @@ def call_outputs(flat: FlatGraph, program: torch.export.ExportedProgram) -> Outl
     _complete_stacks(flat.graph)
     calls = _calls(flat.graph)
     unused = _unused_parameters(flat, program)
-    modules = {call.name: OutlinedModule(call.name, call.type) for call in calls}
-    modules = {"": modules.get("", OutlinedModule("", "Module"))} | modules
+    modules = {call.name: OutlinedModule(call.name, (call.kind,)) for call in calls}
+    modules = {"": modules.get("", OutlinedModule(""))} | modules
     numbers = {name: number for number, name in enumerate(modules)}
     reasons: dict[str, str] = {}
     output = next(_nodes_in(flat.outputs), None)
@@ -82,8 +82,8 @@ def _calls(graph: fx.Graph) -> list[_Call]:
         for key, (path, kind) in node.meta.get(_STACK, {}).items():
             if key.startswith(_NO_MODULE):
                 continue
-            name, type_name = _REPEATED.sub("", path), str(kind).rpartition(".")[2]
-            calls.setdefault(key, _Call(name, type_name)).nodes[node] = None
+            call = _Call(_REPEATED.sub("", path), str(kind))
+            calls.setdefault(key, call).nodes[node] = None
     return list(calls.values())
 
 

@@ -111,16 +111,16 @@ class Hierarchy:
     def __init__(self, outline: Outline) -> None:
         self._outlined = {module.name: module for module in outline.modules}
         self._prefix = outline.prefix
-        self.root = Part(self._outlined.get("", OutlinedModule("", "Module")))
+        self.root = Part(self._outlined.get("", OutlinedModule("")))
         self._parts: dict[str, Part] = {"": self.root}
-        for name in self._outlined:
+        for name in (*outline.registered, *self._outlined):
             self.part(name)
 
     def part(self, name: str) -> Part:
         """Return the part of a name."""
         if name not in self._parts:
             outer, _, last = name.rpartition(".")
-            self._parts[name] = Part(self._outlined.get(name, OutlinedModule(name, "Module")))
+            self._parts[name] = Part(self._outlined.get(name, OutlinedModule(name)))
             self.part(outer).attach(last, self._parts[name])
         return self._parts[name]
 

@@ -34,8 +34,14 @@ class OutlinedModule:
     """One module of a network."""
 
     name: str
-    type: str
+    classes: tuple[str, ...] = ()
+    """As in ModuleInfo."""
     attributes: str = ""
+
+    @property
+    def type(self) -> str:
+        """The name of its class."""
+        return self.classes[0].rpartition(".")[2] if self.classes else "Module"
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,8 @@ class Outline:
     """A network's modules, the first to start first, and what is known of their outputs."""
 
     modules: tuple[OutlinedModule, ...]
+    registered: tuple[str, ...] = ()
+    """Names in the order in which the network has its modules."""
     marks: tuple[str, ...] = ()
     """Names of the modules that return what the marks see, by the marks' numbers."""
     shared: Mapping[str, str] = field(default_factory=dict)
@@ -63,7 +71,8 @@ def read_outline(content: bytes) -> Outline:
             f"{OUTLINE} in it has version {written['version']!r}, and this server reads {_VERSION}"
         )
     return Outline(
-        modules=tuple(OutlinedModule(*map(_text, one)) for one in written["modules"]),
+        modules=tuple(map(_module, written["modules"])),
+        registered=tuple(map(_text, written["registered"])),
         marks=tuple(map(_text, written["marks"])),
         shared=_texts(written["shared"]),
         reasons={
@@ -84,6 +93,11 @@ def define_mark() -> None:
         library.impl("output", lambda _x, _number: None, "CompositeExplicitAutograd")
         _KEPT.append(library)  # operators of a library end with it
     torch.fx.has_side_effect(torch.ops.thingsvision.output.default)
+
+
+def _module(written: Mapping[str, Any]) -> OutlinedModule:
+    classes = tuple(map(_text, written["classes"]))
+    return OutlinedModule(_text(written["name"]), classes, _text(written.get("attributes", "")))
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:
