@@ -64,7 +64,7 @@ def call_outputs(flat: FlatGraph, program: torch.export.ExportedProgram) -> Outl
             reasons[call.name] = found
         else:
             flat.call_after(_last_of(call), numbers[call.name], found)
-    return Outline(tuple(modules.values()), tuple(modules), reasons=reasons)
+    return Outline(tuple(modules.values()), marks=tuple(modules), reasons=reasons)
 
 
 def _complete_stacks(graph: fx.Graph) -> None:
