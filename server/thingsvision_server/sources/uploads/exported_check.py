@@ -69,6 +69,7 @@ def read_program(path: Path, called: str) -> Program:
             configs = [json.loads(archive.read_bytes(name))["config"] for name in _CONFIGS]
         for config in configs:
             _check_tensors(config, called)
+        _check_names(program["graph_module"], called)
         _drop_unread(program, is_recorded=outline is not None)
         _check_program(program, called)
         image_size(program)
@@ -168,7 +169,6 @@ def graphs(part: Any) -> Iterator[Any]:
 
 
 def _check_program(program: Mapping[str, Any], called: str) -> None:
-    _check_names(program["graph_module"], called)
     for graph in graphs(program["graph_module"]):
         if graph["custom_obj_values"]:
             name = next(iter(graph["custom_obj_values"]))
