@@ -156,6 +156,12 @@ def input_shape_error(model: object, shape: Iterable[int], reason: object) -> In
     return InvalidRequestError(sentence, field="input")
 
 
+def network_error(model: object, shape: Iterable[int], reason: object) -> InvalidRequestError:
+    """Return the error for a model whose own code fails in a pass."""
+    sentence = f"the network of {model} fails for inputs of {format_shape(shape)}: {reason}"
+    return InvalidRequestError(sentence, field="model.name", subject=str(model))
+
+
 def choices(value: str, valid: Iterable[str], *, most: int = 12) -> str:
     """Return a sentence that lists close matches of an invalid value, then other valid values."""
     names: Sequence[str] = list(valid)

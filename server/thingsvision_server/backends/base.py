@@ -27,6 +27,14 @@ class OutOfDeviceMemoryError(Exception):
     """The device is out of memory for this batch; a smaller batch may fit."""
 
 
+class NetworkError(RuntimeError):
+    """The network's own code failed in a pass; `shape` is that of one input, empty if unknown."""
+
+    def __init__(self, reason: str, shape: tuple[int, ...] = ()) -> None:
+        super().__init__(reason)
+        self.shape = shape
+
+
 @dataclass(frozen=True)
 class BatchRun:
     """The result of one forward pass: the rows of each tap, and the time it took."""

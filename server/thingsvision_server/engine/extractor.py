@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
+from ..backends.base import NetworkError
 from ..backends.compute_options import DEFAULT, ComputeOptions
 from ..backends.modules import Structure
-from ..errors import InvalidRequestError
+from ..errors import InvalidRequestError, network_error
 from ..inputs import IMAGE, InputTransform
 from ..sources.base import ModelKey, Weights
 from .images.preparing import ImagePreparer, Preparation
@@ -120,6 +121,10 @@ class Extractor:
                     async for rows in results:
                         extraction.overflow_count += rows.overflow_count
                         yield rows
+            except NetworkError as error:
+                shape = error.shape or extraction.plan.transform.spec.shape
+                key = extraction.loaded.key
+                raise network_error(f"{key.source}/{key.name}", shape, error) from error
             finally:
                 feeder.cancel()
                 extraction.wait_seconds = stream.wait_seconds

@@ -19,7 +19,7 @@ import onnxruntime
 from onnx import numpy_helper
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
-from ..base import DEFAULT_ONLY, BatchRun, OutOfDeviceMemoryError, Rows
+from ..base import DEFAULT_ONLY, BatchRun, NetworkError, OutOfDeviceMemoryError, Rows
 from ..compute_options import DEFAULT, ComputeOptions
 from ..taps import Tap
 
@@ -67,9 +67,11 @@ class OnnxModel:
         try:
             outputs = session.run(None, {self._input_name: batch})
         except failures.RuntimeException as error:
-            if "allocate" not in str(error).lower():
-                raise
-            raise OutOfDeviceMemoryError(str(error)) from error
+            if "allocate" in str(error).lower():
+                raise OutOfDeviceMemoryError(str(error)) from error
+            raise _network_error(error) from error
+        except OnnxError as error:
+            raise _network_error(error) from error
         by_module = dict(zip((tap.module for tap in _unique(taps)), outputs, strict=True))
         rows = [_rows(tap, by_module[tap.module], len(batch)) for tap in taps]
         return BatchRun(rows, copied_at - started, time.monotonic() - copied_at)
@@ -166,6 +168,11 @@ def weights_sha256(model: Any) -> str:
         digest.update(f"{tensor.name} {values.dtype} {list(values.shape)}\n".encode())
         digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()
+
+
+def _network_error(error: Exception) -> NetworkError:
+    """Return the error for what a graph raises, without onnxruntime's paths and codes."""
+    return NetworkError(str(error).strip().partition("\n")[0].rpartition(" : ")[2])
 
 
 def _unique(taps: Sequence[Tap]) -> list[Tap]:

@@ -23,7 +23,7 @@ from ...errors import (
     InvalidWeightsError,
     WeightsMismatchError,
 )
-from ..base import DEFAULT_ONLY, BatchRun, OutOfDeviceMemoryError
+from ..base import DEFAULT_ONLY, BatchRun, NetworkError, OutOfDeviceMemoryError
 from ..compute_options import DEFAULT, ComputeOptions
 from ..modules import CallInfo, ModuleInfo, Structure
 from ..taps import Tap
@@ -313,7 +313,12 @@ def _raise_mismatch(message: str) -> NoReturn:
     raise WeightsMismatchError(message, field="model.weights_sha256")
 
 
+def _raise_network(message: str) -> NoReturn:
+    raise NetworkError(message)
+
+
 _ERRORS = {
+    "network": _raise_network,
     "memory": _raise_memory,
     "seed": _raise_seed,
     "format": _raise_format,

@@ -22,6 +22,7 @@ from ..offloading import OffloadedModel
 from ..taps import Tap
 from .compilation import CompiledPasses, Outputs
 from .device import arithmetic, release_memory, translate_out_of_memory
+from .faults import call_network
 from .layout import to_memory_format, translate_view_errors
 from .max_pools import FastMaxPool, has_max_pools
 from .shortcuts import SHORTCUTS
@@ -254,7 +255,7 @@ def _forward(network: _Network, batch: torch.Tensor, tap_hooks: list[_TapHook]) 
     handles = [module.register_forward_hook(hook) for module, hook in hooks]
     try:
         with torch.inference_mode():
-            network.towers[tap_hooks[0].tap.modality](batch)
+            call_network(network.towers[tap_hooks[0].tap.modality], batch)
     except _LastTapReached:
         pass
     finally:

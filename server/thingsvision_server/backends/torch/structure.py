@@ -15,6 +15,7 @@ from torch import nn
 
 from ...inputs import IMAGE, InputSpec
 from ..modules import CallInfo, ModuleInfo, Structure
+from .faults import call_network
 from .tokens import TokenLayout, token_layouts
 
 _DRY_RUN_IMAGES = (2, 3)
@@ -44,7 +45,9 @@ def describe(
     towers: Mapping[str, Tower],
     image_counts: tuple[int, int] = _DRY_RUN_IMAGES,
 ) -> Structure:
-    """Return the structure of a network with its towers by modality; raise what its passes raise.
+    """Return the structure of a network with its towers by modality.
+
+    Raises NetworkError for what its passes raise.
 
     For a network that takes one image at a time, pass `image_counts=(1, 1)`: each output with a
     leading 1 then counts as a row per image.
@@ -95,7 +98,8 @@ def _dry_run(network: nn.Module, tower: Tower, count: int) -> _Calls:
     handles += [m.register_forward_hook(end) for m in network.modules()]
     try:
         with torch.inference_mode():
-            tower.network(torch.zeros((count, *tower.spec.shape), device=device, dtype=dtype))
+            images = torch.zeros((count, *tower.spec.shape), device=device, dtype=dtype)
+            call_network(tower.network, images)
     finally:
         for handle in handles:
             handle.remove()

@@ -12,13 +12,13 @@ import structlog
 import torch
 from torch import nn
 
-from ...backends.base import RunnableModel
+from ...backends.base import NetworkError, RunnableModel
 from ...backends.modules import Structure
 from ...backends.torch.model import TorchModel
 from ...backends.torch.seeding import seed_thread
 from ...backends.torch.skeleton import without_parameters
 from ...backends.torch.structure import Tower, describe
-from ...errors import WeightsMismatchError, input_shape_error
+from ...errors import WeightsMismatchError, input_shape_error, network_error
 from ...inputs import IMAGE, InputSpec, InputTransform
 from ..base import ModelEntry, ModelKey, Pretrained, PretrainedEntry, Random, Uploaded
 from ..naming import check_name, with_weights
@@ -185,9 +185,10 @@ class PyTorchSource:
         _log.info("dry run on the CPU", model=str(key), reason=reason)
         try:
             return self._describe(self._skeleton(key), specs)
-        except _DRY_RUN_ERRORS as error:
+        except NetworkError as error:
             if image_shape is None:
-                raise
+                called = f"{key.source}/{key.name}"  # whatever its weights
+                raise network_error(called, error.shape, error) from error
             raise input_shape_error(key, image_shape, error) from error
 
     def _describe(self, network: nn.Module, specs: Mapping[str, InputSpec]) -> Structure:

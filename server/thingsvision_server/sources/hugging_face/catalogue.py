@@ -129,13 +129,14 @@ def _mtime_ns(path: Path) -> int:
 def _open_inputs(folder: ModelFolder, config: Any) -> _Inputs:
     from transformers import AutoImageProcessor
 
-    from .image_processors import processor_transform
+    from .image_processors import fitting_transform, processor_transform
     from .networks import network_class, sees_texts, translate_errors
     from .text_tokenizers import TextTokenizer, open_tokenizer
 
     with translate_errors(f"the image processor of {SOURCE}/{folder.name}"):
         processor = AutoImageProcessor.from_pretrained(folder.path, **LOCAL_ONLY)
-        transforms = {IMAGE: processor_transform(processor)}
+        images = fitting_transform(processor_transform(processor), config, folder.name)
+        transforms = {IMAGE: images}
     if not sees_texts(network_class(config)):
         return _Inputs(transforms)
     try:

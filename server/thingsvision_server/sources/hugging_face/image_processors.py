@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ...errors import InvalidRequestError, format_shape
 from ...inputs import InputSpec, InputTransform, Preprocessing
 from ..preprocessing.transforms import transform_of
 
@@ -25,6 +26,7 @@ _INTERPOLATIONS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "
 """Pillow's constants for resampling filters."""
 
 _BYTE = 255
+_IMAGE_AXES = 3
 
 
 def processor_transform(processor: Any) -> InputTransform:
@@ -34,6 +36,37 @@ def processor_transform(processor: Any) -> InputTransform:
     preprocessing = _preprocessing(processor)
     adapt = transform_of if _is_complete(preprocessing, apply) else None
     return InputTransform(apply, preprocessing, spec, adapt=adapt)
+
+
+def fitting_transform(own: InputTransform, config: Any, name: str) -> InputTransform:
+    """Return a processor's transform, or one that refuses images if the network takes others.
+
+    The network may take images of another number of channels, or videos; its users can send arrays
+    that they preprocessed, of the shape that the returned transform has.
+    """
+    if len(own.spec.shape) < _IMAGE_AXES:
+        return own
+    vision = getattr(config, "vision_config", None) or config
+    channels, frames = getattr(vision, "num_channels", None), getattr(vision, "num_frames", None)
+    *before, depth = own.spec.shape[:-2]
+    sides = own.spec.shape[-2:]
+    shape: tuple[int, ...]
+    if isinstance(frames, int) and before:
+        what, shape = f"videos of {frames} frames", (frames, depth, *sides)
+    elif isinstance(channels, int) and channels != depth and not before:
+        what, shape = f"images of {channels} channel(s)", (channels, *sides)
+    else:
+        return own
+
+    def refuse(_image: Any) -> Any:
+        raise InvalidRequestError(
+            f"inputs of transformers/{name} must be {what}, and this server makes RGB images: send "
+            f"arrays of {format_shape(shape)} that you preprocessed",
+            field="header.tensors",
+            subject=name,
+        )
+
+    return InputTransform(refuse, own.preprocessing, InputSpec(shape))
 
 
 def lazy_processor_transform(

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch.export.passes import move_to_device_pass
 
-from ...backends.base import RunnableModel
+from ...backends.base import NetworkError, RunnableModel
 from ...backends.modules import CallInfo, ModuleInfo, Structure
 from ...backends.tensorflow.model import TensorFlowRuntime
 from ...backends.torch.model import TorchModel
@@ -49,7 +49,7 @@ class ExportedModel:
         tower = Tower(network.runner, InputSpec(shape))
         try:
             structure = describe(network.root, {IMAGE: tower}, counts)
-        except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+        except NetworkError as error:
             raise input_shape_error(self._called, shape, error) from error
         return network.as_recorded(structure)
 

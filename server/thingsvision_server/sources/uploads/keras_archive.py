@@ -79,6 +79,7 @@ def check_keras_archive(path: Path, called: str) -> None:
             if archive.getinfo(CONFIG).file_size > _MAX_CONFIG_BYTES:
                 raise _invalid(called, f"its {CONFIG} is too large")
             config = json.loads(archive.read(CONFIG))
+            _check_inputs(config, called)
             for place, member in _classes(config, ""):
                 _check_class(called, place, member)
             with archive.open(WEIGHTS) as weights:
@@ -95,6 +96,17 @@ def _check_members(archive: zipfile.ZipFile, called: str) -> None:
         raise _invalid(
             called, f"it contains files that are not part of a model: {', '.join(unexpected[:5])}"
         )
+
+
+def _check_inputs(config: Any, called: str) -> None:
+    """Raise InvalidWeightsError if a functional network has several inputs."""
+    settings = config.get("config") if isinstance(config, dict) else None
+    given = settings.get("input_layers") if isinstance(settings, dict) else None
+    if isinstance(given, list) and given and isinstance(given[0], str):
+        return  # a single input is not in a list
+    names = list(given) if isinstance(given, dict) else [str(one[0]) for one in given or ()]
+    if len(names) > 1:
+        raise _invalid(called, f"it must have one input, the image, got {', '.join(names)}")
 
 
 def _classes(part: Any, place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -163,6 +163,14 @@ def _check_input(model: Any, called: str) -> None:
             f"its input {inputs[0].name!r} must be a float32 tensor of 2 dimensions or more, "
             "images first",
         )
+    sizes = [dim.dim_value for dim in kind.shape.dim if dim.HasField("dim_value")]
+    if wrong := [size for size in sizes if size < 1]:
+        raise _invalid(
+            called,
+            f"each axis of its input {inputs[0].name!r} must have a size of 1 or more, or a name "
+            f"for any size, got {wrong[0]}: export it with dynamic_axes={{{inputs[0].name!r}: "
+            "{0: 'batch'}}",
+        )
 
 
 def _invalid(called: str, why: str) -> InvalidWeightsError:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .files import RefusedError, strip_values, with_suffix
+from .graph import check_graph
 
 
 def build(path: str) -> Any:
@@ -14,7 +15,9 @@ def build(path: str) -> Any:
 
     with with_suffix(Path(path)) as file:
         try:
-            return keras.saving.load_model(file, compile=False, safe_mode=True)
+            network = keras.saving.load_model(file, compile=False, safe_mode=True)
         # Keras raises any of these for configs and weights that it can't read.
         except (ValueError, LookupError, OSError, TypeError, AttributeError) as error:
             raise RefusedError("mismatch", strip_values(str(error))) from error
+    check_graph(network)
+    return network

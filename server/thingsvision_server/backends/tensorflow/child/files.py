@@ -12,6 +12,8 @@ from typing import Any
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = b"PK\x03\x04"
+_DECORATIONS = re.compile(r"\x1b\[\d*m|\{\{[^}]*\}\}")
+"""Bold type, and the nodes of a graph."""
 _VALUES = re.compile(r", value=.*?(?=>)", re.DOTALL)
 
 
@@ -21,6 +23,28 @@ class RefusedError(Exception):
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
+
+
+@contextmanager
+def refusing(what: str) -> Iterator[None]:
+    """Raise RefusedError for what a network's own code raises, except a lack of memory."""
+    import tensorflow as tf
+
+    try:
+        yield
+    except (RefusedError, MemoryError, tf.errors.ResourceExhaustedError):
+        raise
+    # A layer may raise anything.
+    except Exception as error:
+        raise RefusedError("network", f"{what}: {_cause(error)}") from error
+
+
+def _cause(error: Exception) -> str:
+    """Return the line of an error that says what is wrong, without Keras' frame around it."""
+    text = _DECORATIONS.sub("", str(getattr(error, "message", error)))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    told = [line for line in lines if not line.startswith("Exception encountered")]
+    return (told or [type(error).__name__])[0]
 
 
 def strip_values(message: str) -> str:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .files import RefusedError, refusing
+
 Path = tuple[str, ...]
 Slot = int
 """The number of a tensor in a pass."""
@@ -29,7 +31,9 @@ class Step:
     def run(self, tensors: dict[Slot, Any]) -> None:
         """Call the layer and store its outputs."""
         args, kwargs = self.arguments([tensors[slot] for slot in self.inputs])
-        results = _flat(self.operation(*args, **kwargs))
+        with refusing(f"layer {self.operation.name!r}"):
+            output = self.operation(*args, **kwargs)
+        results = _flat(output)
         tensors.update(zip(self.outputs, results, strict=True))
 
 
@@ -99,19 +103,26 @@ class Program:
 
 
 def flatten(network: Any) -> FlatNetwork:
-    """Return the steps and modules of a network with one input; else raise ValueError."""
-    graph = graph_of(network)
-    if graph is None:
-        raise ValueError(
-            "it is not a functional or sequential network, so its layers have no order"
-        )
-    if len(graph.inputs) != 1:
-        raise ValueError(f"it must have one input, the image, got {len(graph.inputs)}")
+    """Return the steps and modules of a network with one input; else raise RefusedError."""
+    graph = check_graph(network)
     flattened = FlatNetwork(network)
     whole = flattened.modules[()] = Module((), network)
     outputs = _flatten(flattened, graph, (flattened.input,), ())
     whole.calls.append(Output(outputs[0], tuple(graph.outputs), _names(graph)))
     return flattened
+
+
+def check_graph(network: Any) -> Any:
+    """Return the graph of a network with one input; else raise RefusedError."""
+    graph = graph_of(network)
+    if graph is None:
+        raise RefusedError(
+            "format", "it is not a functional or sequential network, so its layers have no order"
+        )
+    if len(graph.inputs) != 1:
+        names = ", ".join(str(symbol.name) for symbol in graph.inputs)
+        raise RefusedError("format", f"it must have one input, the image, got {names}")
+    return graph
 
 
 def graph_of(operation: Any) -> Any | None:
