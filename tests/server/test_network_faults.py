@@ -166,7 +166,7 @@ keras.Model(image, layers.Flatten()(looked_up)).save(sys.argv[1] + "/lookup.kera
 def test_faults_of_keras_networks_are_told(client: Client, tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", KERAS, tmp_path], check=True, timeout=200)
     for name in ("two", "named"):
-        with pytest.raises(InvalidWeightsError, match=r"one input, the image, got left, right"):
+        with pytest.raises(InvalidWeightsError, match=r"one input, the image, got 2: left, right"):
             client.upload_model(tmp_path / f"{name}.keras", {"crop_pixels": [8]})
     name = client.upload_model(tmp_path / "lookup.keras", {"crop_pixels": [8]})
     inputs = np.ones((2, 8, 8, 3), np.float32)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...backends.base import RunnableModel
+from ...backends.base import NetworkError, RunnableModel
 from ...backends.modules import Structure
 from ...backends.tensorflow.model import KerasNetwork, KerasWeights, TensorFlowRuntime
-from ...errors import InvalidWeightsError, ThingsvisionError, WeightsMismatchError
+from ...errors import (
+    InvalidWeightsError,
+    ThingsvisionError,
+    WeightsMismatchError,
+    input_shape_error,
+)
 from ..uploads.keras_archive import check_keras_model
 
 
@@ -34,6 +39,8 @@ class KerasModelFile:
             return self._structure
         try:
             return self._tensorflow.describe(self._network, shape).structure
+        except NetworkError as error:
+            raise input_shape_error(self._called, shape, error) from error
         except InvalidWeightsError as error:
             raise self._named(error) from error
 

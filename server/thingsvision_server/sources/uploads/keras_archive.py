@@ -65,6 +65,7 @@ def _check_keras_hdf5(path: Path, called: str) -> None:
     check_hdf5(path, called)
     try:
         config = json.loads(read_text(path, "model_config"))
+        _check_inputs(config, called)
         for place, member in _classes(config, ""):
             _check_class(called, place, member, is_of_keras_2=True)
     except (OSError, TypeError, ValueError, RuntimeError, RecursionError) as error:
@@ -106,7 +107,10 @@ def _check_inputs(config: Any, called: str) -> None:
         return  # a single input is not in a list
     names = list(given) if isinstance(given, dict) else [str(one[0]) for one in given or ()]
     if len(names) > 1:
-        raise _invalid(called, f"it must have one input, the image, got {', '.join(names)}")
+        raise _invalid(
+            called,
+            f"it must have one input, the image, got {len(names)}: {', '.join(names)}",
+        )
 
 
 def _classes(part: Any, place: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -121,7 +121,9 @@ def check_graph(network: Any) -> Any:
         )
     if len(graph.inputs) != 1:
         names = ", ".join(str(symbol.name) for symbol in graph.inputs)
-        raise RefusedError("format", f"it must have one input, the image, got {names}")
+        raise RefusedError(
+            "format", f"it must have one input, the image, got {len(graph.inputs)}: {names}"
+        )
     return graph
 
 
