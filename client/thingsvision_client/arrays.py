@@ -8,18 +8,66 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .errors import InvalidRequestError
+
 Array = npt.NDArray[Any]
 
 Float64Array = npt.NDArray[np.float64]
 
 
 def as_array(value: Any) -> Array:
-    """Return a value as an array, sharing memory if possible; a tensor loses its gradients."""
-    if hasattr(value, "detach"):
-        # numpy can't convert PyTorch's tensors with gradients or on a GPU.
-        value = value.detach().cpu()
-        value = value.float() if str(value.dtype) == "torch.bfloat16" else value
-    return np.asarray(value)
+    """Return a value as an array, sharing memory if possible; a tensor loses its gradients.
+
+    Raises InvalidRequestError for masked values, which an array would contain as if they were not.
+    """
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise InvalidRequestError(
+            f"An array must not have masked values, got {int(np.sum(value.mask)):,}: fill them "
+            "with array.filled(numpy.nan), or leave out their rows."
+        )
+    if isinstance(value, (list, tuple)) and any(hasattr(one, "detach") for one in value):
+        return np.asarray([as_array(one) for one in value])
+    return np.asarray(_from_tensor(value) if hasattr(value, "detach") else value)
+
+
+def _from_tensor(tensor: Any) -> Any:
+    """Return a tensor that numpy can convert: on the CPU, without gradients, of a known type."""
+    tensor = tensor.detach().cpu()
+    if any(name in str(tensor.dtype) for name in ("bfloat16", "float8")):
+        tensor = tensor.float()
+    return tensor
+
+
+def as_numbers(value: Any, what: str) -> Array:
+    """Return real numbers as an array, of their own type if numpy has it, else as float64.
+
+    Raises InvalidRequestError, which calls the value `what`.
+    """
+    try:
+        array = as_array(value)
+        if array.dtype.kind in "fiub":
+            return array
+        # The kinds V are types that numpy lacks, such as TensorFlow's bfloat16.
+        if array.dtype.kind in "OV":
+            return array.astype(np.float64)
+    except InvalidRequestError as error:
+        raise InvalidRequestError(f"{what} can't be used: {error}") from error
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidRequestError(f"{what} must be an array of real numbers: {error}.") from error
+    raise InvalidRequestError(f"{what} must be real numbers, got values of type {array.dtype}.")
+
+
+def as_floats(value: Any, what: str) -> Float64Array:
+    """Return real numbers as float64; otherwise as `as_numbers`."""
+    return as_numbers(value, what).astype(np.float64, copy=False)
+
+
+def fill_masked(value: Any) -> Any:
+    """Return a masked array with NaN in the place of masked values, anything else as it is."""
+    if not isinstance(value, np.ma.MaskedArray):
+        return value
+    kind = value.dtype if value.dtype.kind == "f" else np.dtype(np.float64)
+    return np.ma.filled(value.astype(kind), np.nan)
 
 
 @dataclass

@@ -442,7 +442,9 @@ class Client:
         Args:
             features: An array of images x shape, whose RDM is called `features`, or a mapping of
                 names to such arrays, with the same number of rows.
-            names: Names of the rows; by default 0, 1, ...
+            names: Names of the rows; by default those that the features carry (an index of pandas,
+                a coordinate of xarray), or of the images that they were extracted from, else 0, 1,
+                ...
             metric: `correlation` (1 - Pearson's r), `cosine`, `euclidean` or `gaussian`.
             dtype: Element type of the RDM, which is computed in float64: `float32` or `float64`.
             progress: Called with `collecting` or `comparing`, the units done, and the total (None

@@ -89,6 +89,10 @@ class UndefinedDistanceWarning(UserWarning):
     """Some rows have no defined distance to others: their RDM entries are NaN."""
 
 
+class UnnamedRowsWarning(UserWarning):
+    """Rows of a file are only numbered, since it is not known which images they are."""
+
+
 class NoServerError(ThingsvisionError):
     """No server was named, or its address can't be one."""
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from thingsvision_client.labels import rows_of
 
 from thingsvision_client import ImageDataset, vision
-from thingsvision_client.analysis.row_names import rows_of
 from thingsvision_client.errors import InvalidRequestError
 from thingsvision_client.figures.categories import category_labels
 from thingsvision_client.images.folder import image_names

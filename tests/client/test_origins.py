@@ -15,8 +15,9 @@ import pytest
 from support.sent_images import messages
 from thingsvision_client import PreprocessingOverrides, errors, origins, save_features
 from thingsvision_client.images.queue import queue_images
+from thingsvision_client.labels import memory
+from thingsvision_client.labels.memory import SWITCH_VARIABLE
 from thingsvision_client.origins import Fingerprint, origin_of, remember, write_origin
-from thingsvision_client.origins.memory import SWITCH_VARIABLE
 
 Remembered = Callable[..., Any]
 
@@ -92,10 +93,10 @@ def test_an_origin_lives_as_long_as_its_memory(remembered: Remembered) -> None:
     origin = origin_of(view)
     assert origin is not None
     assert origin["rows"] == [3, 6]
-    before = len(origins.memory._MEMORIES)
+    before = len(memory._MEMORIES)
     del view, origin
     gc.collect()
-    assert len(origins.memory._MEMORIES) == before - 1
+    assert len(memory._MEMORIES) == before - 1
 
 
 def test_an_origin_lies_beside_the_file(remembered: Remembered, tmp_path: Path) -> None:

@@ -165,8 +165,8 @@ ORIGINAL_LIBRARY = {"core", "model_class", "utils", "vision"}
 """Paths of the original library, which its users' scripts name."""
 
 ROOMS = {
-    "analysis", "commands", "figures", "formats", "images", "jobs", "library", "origins", "paper",
-    "rpc", "values", "verification",
+    "analysis", "commands", "figures", "formats", "images", "jobs", "labels", "library", "origins",
+    "paper", "rpc", "values", "verification",
 }  # fmt: skip
 
 

@@ -28,6 +28,11 @@ from thingsvision_client.utils.storing import (
     split_features,
 )
 
+# What the rows of made-up arrays are called is tested in test_row_naming.py.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:It is not known which images:thingsvision_client.errors.UnnamedRowsWarning"
+)
+
 # ---------------------------------------------------------------- split
 
 
@@ -84,9 +89,8 @@ def test_modules_have_folders_where_a_file_holds_one(tmp_path: Path) -> None:
 
 
 def test_hdf5_has_pieces_as_datasets(tmp_path: Path) -> None:
-    write_names(tmp_path)
-    split_features(MAPS, tmp_path, "hdf5", 4)
-    assert files(tmp_path) == ["features.h5", "file_names.txt"]
+    split_features(MAPS, tmp_path, "hdf5", 4, names=NAMES)
+    assert files(tmp_path) == ["features.h5"]
     with h5py.File(tmp_path / "features.h5") as file:
         assert set(file) == {"file_names", *(f"features_0{number}" for number in range(1, 5))}
         for number, part in enumerate(np.array_split(MAPS, 4), 1):
@@ -99,8 +103,7 @@ def test_hdf5_has_pieces_as_datasets(tmp_path: Path) -> None:
 
 
 def test_mat_has_a_file_per_piece_with_its_names(tmp_path: Path) -> None:
-    write_names(tmp_path)
-    split_features(FLAT, tmp_path, "mat", 2)
+    split_features(FLAT, tmp_path, "mat", 2, names=NAMES)
     content = scipy.io.loadmat(tmp_path / "features_02.mat")
     np.testing.assert_array_equal(content["features"], FLAT[12:], strict=True)
     assert [cell[0][0] for cell in content["file_names"]] == NAMES[12:]

@@ -19,7 +19,6 @@ from support.saved_arrays import (
     SEVERAL,
     assert_same,
     files,
-    write_names,
 )
 from thingsvision_client import ImageDataset, save_features
 from thingsvision_client.errors import InvalidRequestError
@@ -35,6 +34,11 @@ from thingsvision_client.utils.storing import (
     split_features,
     store_features,
     tensor2slices,
+)
+
+# What the rows of made-up arrays are called is tested in test_row_naming.py.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:It is not known which images:thingsvision_client.errors.UnnamedRowsWarning"
 )
 
 ARRAY = np.arange(24, dtype="float32").reshape(2, 3, 4)
@@ -167,19 +171,6 @@ def test_every_module_has_a_file_name_of_its_own() -> None:
     assert not set('<>:"/\\|?*\n') & set("".join(stems))
 
 
-def test_image_names_go_in_where_rows_have_names(tmp_path: Path) -> None:
-    def names_in_hdf5() -> list[str] | None:
-        save_features(FLAT, tmp_path, "hdf5")
-        with h5py.File(tmp_path / "features.h5") as file:
-            return file["file_names"].asstr()[()].tolist() if "file_names" in file else None
-
-    assert names_in_hdf5() is None
-    write_names(tmp_path)
-    assert names_in_hdf5() == NAMES
-    write_names(tmp_path, NAMES[:-1])  # of other images
-    assert names_in_hdf5() is None
-
-
 def extracted(names: list[str], kind: str = "encoded") -> npt.NDArray:
     """Return features of images with these names, as a server returns them."""
     array = RNG.normal(size=(len(names), 3)).astype("float32")
@@ -209,14 +200,6 @@ def test_rows_keep_the_names_of_their_images_whatever_another_dataset_left(tmp_p
     assert cell[0, 0][0] == "a/2.png"
     save_features(extracted(["b/1.png", "b/2.png"]), tmp_path, "hdf5")  # without a warning
     assert names_of_rows(tmp_path / "features.h5") == ["b/1.png", "b/2.png"]
-
-
-def test_rows_that_are_only_numbered_take_the_names_that_a_user_wrote(tmp_path: Path) -> None:
-    write_names(tmp_path, ["x.png", "y.png"])
-    save_features(extracted(["0", "1"], "tensor"), tmp_path, "hdf5")
-    assert names_of_rows(tmp_path / "features.h5") == ["x.png", "y.png"]
-    save_features(extracted(["a.png", "b.png"])[1:], tmp_path / "part", "hdf5")
-    assert names_of_rows(tmp_path / "part/features.h5") == ["b.png"]
 
 
 def test_a_list_of_names_is_replaced_as_a_whole(tmp_path: Path) -> None:
@@ -259,20 +242,18 @@ def test_mat_by_image(
     monkeypatch.setattr(mat, "VERSION_5_BYTES", limit)
     store_features(tmp_path, features, "mat")
     assert_same(merge_features(tmp_path, "mat"), features)  # nothing names the images
-    write_names(tmp_path)
-    store_features(tmp_path, features, "mat")
+    store_features(tmp_path, features, "mat", names=NAMES)
     assert_same(merge_features(tmp_path, "mat"), features)
-    split_features(features, tmp_path / "split", "mat", 3, by_image=True)
+    split_features(features, tmp_path / "split", "mat", 3, by_image=True, names=NAMES)
     assert_same(merge_features(tmp_path / "split", "mat"), features)
 
 
 def test_mat_by_image_has_a_variable_per_image(tmp_path: Path) -> None:
-    write_names(tmp_path)
-    store_features(tmp_path, FLAT, "mat")
+    store_features(tmp_path, FLAT, "mat", names=NAMES)
     content = scipy.io.loadmat(tmp_path / "features.mat")
     np.testing.assert_array_equal(content["class1_bild_04"], FLAT[4:5])
     assert content["file_names"][4, 0][0] == "class 1/bild ä 04.jpg"
-    split_features(tmp_path, MAPS, "mat", 2, by_image=True)
+    split_features(tmp_path, MAPS, "mat", 2, by_image=True, names=NAMES)
     content = scipy.io.loadmat(tmp_path / "features_02.mat")
     np.testing.assert_array_equal(content["class0_bild_12"], MAPS[12])
     assert len(content["file_names"]) == 11

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..arrays import Float64Array
-from ..errors import InvalidRequestError
 from ..values.options import shows_options
 from .references import Reference, as_references
 from .request import model_request, origin_of_rdms, request_rdms, stimuli_of
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ..client import Client
+    from ..images.queue import ImageQueue
     from ..library.extractor import Extractor
     from ..progress import Progress
     from ..rpc.rdms import RDMs
@@ -101,18 +101,20 @@ def rsa(
     Args:
         images: A folder, files, arrays or an ImageQueue, as in `Client.rdm`; or a dataset or
             DataLoader of this package.
-        reference_rdms: An RDM (images x images), RDMs of subjects (subjects x images x images), an
-            object of rsatoolbox, the path of a file as `save_features` writes them, a list of
-            paths, or a mapping from names to any of these.
+        reference_rdms: An RDM (images x images), RDMs of subjects (subjects x images x images), a
+            table of pandas, an array of xarray, an object of rsatoolbox, what `Client.rdm`
+            returned, the path of a file as `save_features` writes them or of a csv table, a list
+            of paths, or a mapping from names to any of these.
         model: A Model, `source/name[@weights]`, or an extractor, which brings its server.
         modules: A module or several.
         metric: Of the modules' RDMs: `correlation` (1 - Pearson's r), `cosine`, `euclidean` or
             `gaussian`.
         correlation: How RDMs are compared: `pearson`, `spearman`, or, with rsatoolbox, `kendall`
             (tau-b), `tau-a`, `rho-a`, `cosine`, `corr_cov` or `cosine_cov` (both whitened).
-        reference_images: Names of the rows of the reference RDMs. Rows are then put in the order of
-            the images, and rows of other images are left out; without names, rows must already be
-            in that order.
+        reference_images: Names of the rows of the reference RDMs; by default the names that they
+            carry (in an index, coordinates, descriptors, or in their file). Rows are put in the
+            order of the images, and rows of other images are left out; without names, rows must
+            already be in that order.
         bootstrap: Number of samples, of images drawn with replacement, for the interval of a score;
             0 computes none.
         confidence: Of the interval, between 0 and 1.
@@ -146,7 +148,7 @@ def rsa(
     comparison = Comparison(correlation, _bootstrap(bootstrap, confidence, seed), noise_ceiling)
     references = as_references(reference_rdms, reference_images)
     stimuli = stimuli_of(images)
-    _check_count(stimuli.queue.count, references)
+    _check_images(stimuli.queue, references)
     comparison.check_ceilings(references)
     options = {"progress": progress, **extraction}
     rdms, origin = request_rdms(
@@ -171,14 +173,16 @@ def compare_rdms(
 
     Args:
         rdms: What `Client.rdm` or `Client.rdm_of` returned.
-        reference_rdms: An RDM (images x images), RDMs of subjects (subjects x images x images), an
-            object of rsatoolbox, the path of a file as `save_features` writes them, a list of
-            paths, or a mapping from names to any of these.
+        reference_rdms: An RDM (images x images), RDMs of subjects (subjects x images x images), a
+            table of pandas, an array of xarray, an object of rsatoolbox, what `Client.rdm`
+            returned, the path of a file as `save_features` writes them or of a csv table, a list
+            of paths, or a mapping from names to any of these.
         correlation: How RDMs are compared: `pearson`, `spearman`, or, with rsatoolbox, `kendall`
             (tau-b), `tau-a`, `rho-a`, `cosine`, `corr_cov` or `cosine_cov` (both whitened).
-        reference_images: Names of the rows of the reference RDMs. Rows are then put in the order of
-            the images, and rows of other images are left out; without names, rows must already be
-            in that order.
+        reference_images: Names of the rows of the reference RDMs; by default the names that they
+            carry (in an index, coordinates, descriptors, or in their file). Rows are put in the
+            order of the images, and rows of other images are left out; without names, rows must
+            already be in that order.
         bootstrap: Number of samples, of images drawn with replacement, for the interval of a score;
             0 computes none.
         confidence: Of the interval, between 0 and 1.
@@ -216,16 +220,16 @@ def _bootstrap(samples: int, confidence: float, seed: int) -> Bootstrap | None:
     return Bootstrap(samples, confidence, seed) if samples else None
 
 
-def _check_count(image_count: int | None, references: Sequence[Reference]) -> None:
+def _check_images(queue: ImageQueue, references: Sequence[Reference]) -> None:
     """Raise InvalidRequestError, before anything is sent, for references of other images."""
+    names = [image.name for image in queue.images] if queue.is_reiterable else None
     for reference in references:
-        count = reference.rdms.shape[1]
-        if reference.images is None and image_count is not None and count != image_count:
-            raise InvalidRequestError(
-                f"Reference {reference.name!r} has {count} images, but there are {image_count} to "
-                "send: pass RDMs of the same images in the same order, or the names of their rows "
-                "as reference_images."
-            )
+        if names is not None:
+            reference.match(names)
+        elif reference.has_names:
+            continue
+        elif queue.count is not None:
+            reference.check_count(queue.count)
 
 
 def _score_all(
@@ -247,7 +251,7 @@ def _score_all(
             scores.append(_score(module, rdm, ours, comparison=comparison, ceiling=ceiling))
     if progress is not None:
         progress("comparing with references", total, total)
-    facts = {one.name: {"subjects": one.subject_count, "sha256": one.sha256} for one in references}
+    facts = {one.name: _facts(one, rdms.images) for one in references}
     return RSAResult(
         scores=tuple(scores),
         rdms=rdms,
@@ -256,6 +260,15 @@ def _score_all(
         references=facts,
         origin=origin,
     )
+
+
+def _facts(reference: Reference, images: Sequence[str]) -> dict[str, Any]:
+    match = reference.match(images)
+    return {
+        "subjects": reference.subject_count,
+        "sha256": reference.sha256,
+        "rows": "in the order of the images" if match is None else f"by {match.labels.where}",
+    }
 
 
 def _ceiling(reference: Reference, comparison: Comparison) -> Bounds:

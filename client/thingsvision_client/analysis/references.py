@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -12,14 +12,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Float64Array, as_array
+from ..arrays import Float64Array, as_array, fill_masked
 from ..errors import InvalidRequestError, UndefinedDistanceWarning
-from .row_names import rows_of
+from ..labels import (
+    Labelled,
+    Labels,
+    Match,
+    find_rows,
+    image_labels,
+    labelled,
+    match_rows,
+    rows_of,
+    texts_of,
+    warn_of_order,
+)
+from .rdm_faults import first_fault, wrong_shape
+from .rdm_files import read_rdms
 
 UNNAMED = "reference"
 """Name of a single reference that was given without one."""
-
-_IMAGE_DESCRIPTOR = "image"
 
 
 @dataclass(frozen=True)
@@ -27,12 +38,14 @@ class Reference:
     """RDMs of the same images from one or more subjects.
 
     `rdms` is subjects x images x images, float64, symmetric; a pair of images that was not measured
-    is NaN for all subjects. `images` are the names of the rows, if known.
+    is NaN for all subjects. `images` are the names of the rows, if a user gave them; `labels` are
+    the names that the object or the file carries.
     """
 
     name: str
     rdms: Float64Array
     images: tuple[str, ...] | None = None
+    labels: tuple[Labels, ...] = ()
 
     @property
     def subject_count(self) -> int:
@@ -51,24 +64,49 @@ class Reference:
         """SHA-256 (hex) of the values, float64 in C order, little-endian."""
         return sha256(np.ascontiguousarray(self.rdms, "<f8").tobytes()).hexdigest()
 
-    def of_images(self, images: Sequence[str]) -> Reference:
-        """Return the RDMs of these images, in their order.
+    @property
+    def has_names(self) -> bool:
+        """Whether rows are matched by name, and not by their order."""
+        return self.images is not None or any(not one.are_counted for one in self.labels)
+
+    def match(self, images: Sequence[str]) -> Match | None:
+        """Return the row of each image, by name; None if rows are in the order of the images.
 
         Rows are found by name if names are known; otherwise there must be as many rows as images,
         in the same order. A name may lack its folders, or its ending too. Raises
         InvalidRequestError.
         """
-        count = self.rdms.shape[1]
+        what = f"reference {self.name!r}"
         if self.images is not None:
-            rows = rows_of(images, self.images, self.name)
-            return replace(self, rdms=self.rdms[:, rows][:, :, rows], images=tuple(images))
-        if count != len(images):
+            rows = rows_of(images, self.images, what)
+            return Match(tuple(rows), Labels("reference_images", self.images))
+        found = match_rows(self.labels, images, what)
+        if found is None:
+            self.check_count(len(images))
+        return found
+
+    def check_count(self, image_count: int) -> None:
+        """Raise InvalidRequestError unless there are as many rows as images."""
+        count = self.rdms.shape[1]
+        if count != image_count:
             raise InvalidRequestError(
-                f"Reference {self.name!r} has {count} images, but there are {len(images)}: pass "
+                f"Reference {self.name!r} has {count} images, but there are {image_count}: pass "
                 "RDMs of the same images in the same order, or the names of their rows as "
                 "reference_images."
             )
-        return replace(self, images=tuple(images))
+
+    def of_images(self, images: Sequence[str]) -> Reference:
+        """Return the RDMs of these images, in their order; raises what `match` raises.
+
+        A warning says if rows change places by names that nobody passed as `reference_images`.
+        """
+        match = self.match(images)
+        if match is None:
+            return replace(self, images=tuple(images), labels=())
+        if self.images is None and match.changes_rows:
+            warn_of_order(f"Reference {self.name!r}", match, stacklevel=5)
+        rows = list(match.rows)
+        return replace(self, rdms=self.rdms[:, rows][:, :, rows], images=tuple(images), labels=())
 
 
 def as_references(
@@ -77,11 +115,12 @@ def as_references(
     """Return reference RDMs, checked, as `rsa` uses them.
 
     Args:
-        given: An RDM (images x images), RDMs of subjects (subjects x images x images), an object of
-            rsatoolbox with an RDM per subject, the path of a file as `save_features` writes them,
-            a list of paths, or a mapping from names to any of these. A file of several arrays
-            gives as many references.
-        reference_images: Names of the rows; None takes those in an object of rsatoolbox, if any.
+        given: An RDM (images x images), RDMs of subjects (subjects x images x images), a table of
+            pandas, an array of xarray, an object of rsatoolbox with an RDM per subject, what
+            `Client.rdm` returned, the path of a file as `save_features` writes them or of a csv
+            table, a list of paths, a list of any other of these with a subject each, or a mapping
+            from names to any of these. A file of several arrays gives as many references.
+        reference_images: Names of the rows; None takes the names that objects and files carry.
 
     Returns:
         A reference per RDM or set of subjects: float64, symmetric, with NaN for unmeasured pairs.
@@ -104,47 +143,42 @@ def as_references(
         ```
 
     """
-    names = None if reference_images is None else tuple(map(str, reference_images))
-    found = [
-        _reference(name, values, names or _image_names(values))
-        for name, values in _by_name(given).items()
-    ]
+    names = None if reference_images is None else texts_of(reference_images)
+    found = [_reference(name, values, names) for name, values in _by_name(given).items()]
     if not found:
         raise InvalidRequestError("Pass at least one reference RDM.")
     return tuple(found)
 
 
-def read_rdms(path: Path) -> dict[str, Any]:
-    """Return the arrays of a file by their names; a single array has the file's.
-
-    The file is in a format of `save_features`. Only its ending is checked: raises
-    InvalidRequestError.
-    """
-    from ..formats import BY_ENDING, FEATURES
-
-    file_format = BY_ENDING.get(path.suffix.lower())
-    if file_format is None:
-        raise InvalidRequestError(
-            f"{path} is not a file of RDMs: its ending must be one of {', '.join(BY_ENDING)}."
-        )
-    arrays: dict[str, Any] = dict(file_format.read(path))
-    return {path.stem: arrays[FEATURES]} if list(arrays) == [FEATURES] else arrays
-
-
 def _by_name(given: Any) -> dict[str, Any]:
-    if isinstance(given, Mapping):
-        return {str(name): _load(values) for name, values in given.items()}
     if isinstance(given, (str, Path)):
         return read_rdms(Path(given))
     if _is_list_of_files(given):
-        parts = [read_rdms(Path(path)) for path in given]
-        names = [name for part in parts for name in part]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise InvalidRequestError(
-                f"Two references are called {twice[0]!r}: pass a mapping, {{'name': path, ...}}."
-            )
-        return {name: values for part in parts for name, values in part.items()}
-    return {UNNAMED: given}
+        return _joined([read_rdms(Path(path)) for path in given])
+    if isinstance(given, Mapping):
+        parts = [_titled(str(name), _load(values)) for name, values in given.items()]
+        return _joined(parts)
+    return _titled("", given)
+
+
+def _joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    names = [name for part in parts for name in part]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InvalidRequestError(
+            f"Two references are called {twice[0]!r}: pass a mapping, {{'name': path, ...}}."
+        )
+    return {name: values for part in parts for name, values in part.items()}
+
+
+def _titled(name: str, values: Any) -> dict[str, Any]:
+    """Return RDMs by name; what `Client.rdm` returned has an RDM per module."""
+    if not isinstance(getattr(values, "rdms", None), Mapping):
+        return {name or UNNAMED: values}
+    labels = (Labels("its images", tuple(values.images)),)
+    rdms = {module: Labelled(rdm, (labels, labels)) for module, rdm in values.rdms.items()}
+    if not name:
+        return rdms
+    return {name if len(rdms) == 1 else f"{name} {module}": rdm for module, rdm in rdms.items()}
 
 
 def _is_list_of_files(given: Any) -> bool:
@@ -153,6 +187,8 @@ def _is_list_of_files(given: Any) -> bool:
 
 
 def _load(values: Any) -> Any:
+    if _is_list_of_files(values):
+        return [_load(path) for path in values]
     if not isinstance(values, (str, Path)):
         return values
     arrays = read_rdms(Path(values))
@@ -164,91 +200,110 @@ def _load(values: Any) -> Any:
     return next(iter(arrays.values()))
 
 
-def _image_names(values: Any) -> tuple[str, ...] | None:
-    """Return the names of the images in an object of rsatoolbox, as `to_rdms` stores them."""
-    descriptors = getattr(values, "pattern_descriptors", None) or {}
-    names = descriptors.get(_IMAGE_DESCRIPTOR)
-    return None if names is None else tuple(map(str, names))
-
-
 def _reference(name: str, values: Any, images: tuple[str, ...] | None) -> Reference:
-    rdms = _as_stack(name, values)
+    item = _stacked(name, values)
+    rdms = _as_stack(name, item)
+    labels = image_labels(item, 2, f"reference {name!r}")
     if images is not None and len(images) != rdms.shape[1]:
         raise InvalidRequestError(
             f"Reference {name!r} must have a name per image ({rdms.shape[1]}), got {len(images)}."
         )
-    for fault in _FAULTS:
-        if (what := fault(rdms)) is not None:
-            raise InvalidRequestError(f"Reference {name!r} {what}.")
+    if images is not None:
+        _check_contradiction(name, images, labels)
+    if (what := first_fault(rdms)) is not None:
+        raise InvalidRequestError(f"Reference {name!r} {what}.")
     missing = np.isnan(rdms).any(axis=0)
-    reference = Reference(name, np.where(missing, np.nan, _symmetric(rdms)), images)
+    values = np.where(missing, np.nan, _symmetric(rdms))
+    reference = Reference(name, values, images, labels if images is None else ())
     _warn_of_missing(reference)
     return reference
 
 
-def _as_stack(name: str, values: Any) -> Float64Array:
-    matrices = values.get_matrices() if hasattr(values, "get_matrices") else values
+def _stacked(name: str, values: Any) -> Labelled:
+    """Return values with their labels; subjects of a list have the rows of the first."""
+    if (found := labelled(values)) is not None:
+        return _subjects_first(found)
+    if not isinstance(values, (list, tuple)):
+        return Labelled(values, ((), ()))
+    subjects = [labelled(one) for one in values]
+    named = [one for one in subjects if one is not None]
+    if not named:
+        return Labelled(values, ((), ()))
+    if len(named) < len(subjects):
+        raise InvalidRequestError(
+            f"Reference {name!r} has names for {len(named)} of {len(subjects)} subjects: pass "
+            "names for all, or arrays alone."
+        )
+    whats = [f"subject {number} of reference {name!r}" for number in range(len(named))]
+    labels = image_labels(named[0], 2, whats[0])
+    stacks = [_as_stack(name, named[0])]
+    for subject, what in zip(named[1:], whats[1:], strict=True):
+        stacks.append(
+            _in_order(_as_stack(name, subject), image_labels(subject, 2, what), labels, what)
+        )
+    if len({stack.shape[1:] for stack in stacks}) > 1:
+        shapes = sorted({stack.shape[1:] for stack in stacks})
+        raise InvalidRequestError(
+            f"All subjects of reference {name!r} must have the same images, got shapes {shapes}."
+        )
+    return Labelled(np.concatenate(stacks), ((), labels, labels))
+
+
+def _in_order(
+    rdms: Float64Array, labels: Sequence[Labels], wanted: Sequence[Labels], what: str
+) -> Float64Array:
+    """Return a subject's RDMs with the rows in the order of the first subject's."""
+    for one in wanted:
+        if one.are_unique and not one.are_counted:
+            match = match_rows(labels, one.names, what)
+            if match is None or len(match.rows) != rdms.shape[1]:
+                raise InvalidRequestError(
+                    f"{what[:1].upper()}{what[1:]} must have the images of the first subject, "
+                    "under the same names."
+                )
+            rows = list(match.rows)
+            return rdms[:, rows][:, :, rows]
+    return rdms
+
+
+def _subjects_first(item: Labelled) -> Labelled:
+    """Return RDMs of subjects with the two axes that have the same names at the end."""
+    if len(item.axes) != 3:
+        return item
+    names = [{one.names for one in labels if not one.are_counted} for labels in item.axes]
+    pairs = [(0, 1, 2), (0, 2, 1), (1, 2, 0)]
+    same = [(a, b, rest) for a, b, rest in pairs if names[a] & names[b]]
+    if len(same) != 1:
+        return item
+    first, second, rest = same[0]
+    values = np.transpose(np.asarray(item.values), (rest, first, second))
+    return Labelled(values, (item.axes[rest], item.axes[first], item.axes[second]))
+
+
+def _check_contradiction(name: str, images: Sequence[str], labels: Sequence[Labels]) -> None:
+    """Raise InvalidRequestError if labels have the same names in another order."""
+    for one in labels:
+        if not one.are_unique or one.are_counted:
+            continue
+        rows = find_rows(images, one.names)
+        if rows is not None and rows != list(range(len(one.names))):
+            raise InvalidRequestError(
+                f"`reference_images` must agree with the names that reference {name!r} carries, "
+                f"got another order than in {one.where}: leave reference_images out."
+            )
+
+
+def _as_stack(name: str, item: Labelled) -> Float64Array:
     try:
-        rdms: Float64Array = as_array(matrices).astype(np.float64, casting="same_kind")
+        array = as_array(fill_masked(item.values))
+        rdms: Float64Array = array.astype(np.float64, casting="same_kind")
     except (TypeError, ValueError) as error:
         what = f"Reference {name!r} is not an array of real numbers: {error}."
         raise InvalidRequestError(what) from error
     stack = rdms[None] if rdms.ndim == 2 else rdms
     if stack.ndim != 3 or stack.shape[1] != stack.shape[2] or 0 in stack.shape:
-        raise InvalidRequestError(f"Reference {name!r} {_wrong_shape(rdms.shape)}.")
+        raise InvalidRequestError(f"Reference {name!r} {wrong_shape(rdms.shape)}.")
     return stack
-
-
-def _wrong_shape(shape: tuple[int, ...]) -> str:
-    fault = f"must be images x images or subjects x images x images, got shape {shape}"
-    if len(shape) == 3 and shape[0] == shape[1]:
-        return f"{fault}: subjects must come first, as np.moveaxis(rdms, -1, 0) puts them"
-    if len(shape) == 1:
-        return f"{fault}: scipy.spatial.distance.squareform makes it square"
-    return fault
-
-
-def _too_few(rdms: Float64Array) -> str | None:
-    count = rdms.shape[1]
-    return None if count >= 3 else f"must have at least 3 images, got {count}"
-
-
-def _infinite(rdms: Float64Array) -> str | None:
-    found = np.argwhere(np.isinf(rdms))
-    return f"is infinite at {_place(found[0])}: use NaN to leave out a pair" if len(found) else None
-
-
-def _asymmetric(rdms: Float64Array) -> str | None:
-    largest = np.nanmax(np.abs(rdms), initial=0.0)
-    mirrored = rdms.transpose(0, 2, 1)
-    same = np.isclose(rdms, mirrored, rtol=1e-5, atol=1e-6 * largest, equal_nan=True)
-    if same.all():
-        return None
-    subject, row, column = np.argwhere(~same)[0]
-    there, back = rdms[subject, row, column], rdms[subject, column, row]
-    at, mirrored_at = _place((subject, row, column)), _place((subject, column, row))
-    return f"must be symmetric, got {there:g} at {at}, but {back:g} at {mirrored_at}"
-
-
-def _similar(rdms: Float64Array) -> str | None:
-    """Find similarities instead of dissimilarities: no image differs most from itself."""
-    diagonal = np.einsum("sii->si", rdms)
-    if np.any(diagonal > 0) and np.all(diagonal[:, :, None] >= np.nan_to_num(rdms, nan=-np.inf)):
-        return "has its largest values on the diagonal, so it contains similarities: pass 1 - rdm"
-    return None
-
-
-_FAULTS: tuple[Callable[[Float64Array], str | None], ...] = (
-    _too_few,
-    _infinite,
-    _asymmetric,
-    _similar,
-)
-
-
-def _place(index: Iterable[int]) -> str:
-    subject, row, column = index
-    return f"[{row}, {column}]" + (f" of subject {subject}" if subject else "")
 
 
 def _symmetric(rdms: Float64Array) -> Float64Array:

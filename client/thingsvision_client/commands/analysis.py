@@ -178,7 +178,7 @@ def plot_rdms(
 
 def _rdms_by_name(given: list[str]) -> dict[str, Any]:
     """Return RDMs by the name given for their file, else that of the file or in the file."""
-    from ..analysis.references import read_rdms
+    from ..analysis.rdm_files import read_rdms
 
     found: dict[str, Any] = {}
     for one in given:

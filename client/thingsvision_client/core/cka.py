@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Float64Array, as_array
+from ..arrays import Float64Array, as_floats
 from ..errors import InvalidRequestError
+from ..labels import align_rows
 from .metrics import squared_euclidean
 
 BACKENDS = ("numpy", "torch")
@@ -73,7 +74,8 @@ class CKA:
 
         Args:
             X: Features, m images x units.
-            Y: Features of the same images in the same order, m x units.
+            Y: Features of the same images, m x units. Rows are matched by name if both have names
+                (tables of pandas, arrays of xarray); otherwise they must be in the same order.
 
         Returns:
             The similarity; NaN if `X` or `Y` has no variance.
@@ -92,12 +94,13 @@ class CKA:
             ```
 
         """
-        first, second = self._center_gram("X", X), self._center_gram("Y", Y)
+        x, y = align_rows(X, Y, axes=1, what="X and Y")
+        first, second = self._center_gram("X", x), self._center_gram("Y", y)
         scale = np.sum(first * first) * np.sum(second * second)
         return float(np.sum(first * second) / sqrt(scale)) if scale > 0 else float("nan")
 
     def _center_gram(self, name: str, features: Any) -> Float64Array:
-        x = as_array(features).astype(np.float64)
+        x = as_floats(features, name)
         if x.ndim != 2 or len(x) != self.m:
             raise InvalidRequestError(
                 f"{name} must be {self.m} images (m) x units, got shape {x.shape}: flatten it with "

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Array, as_array
+from ..arrays import Array, as_numbers
 from ..errors import InvalidRequestError, UndefinedDistanceWarning
+from ..labels import keep_rows
 
 
 def center_features(X: npt.ArrayLike) -> Array:  # noqa: N803 - the library's own name
@@ -33,7 +34,7 @@ def center_features(X: npt.ArrayLike) -> Array:  # noqa: N803 - the library's ow
     """
     features = _floats(X)
     centred: Array = features - features.mean(axis=0, dtype=np.float64)
-    return centred.astype(features.dtype)
+    return keep_rows(X, centred.astype(features.dtype))
 
 
 def normalize_features(X: npt.ArrayLike) -> Array:  # noqa: N803
@@ -72,7 +73,7 @@ def normalize_features(X: npt.ArrayLike) -> Array:  # noqa: N803
         )
         lengths[zeros] = np.nan
     unit: Array = features / lengths
-    return unit.astype(features.dtype)
+    return keep_rows(X, unit.astype(features.dtype))
 
 
 def compress_features(
@@ -121,11 +122,16 @@ def compress_features(
     largest = np.abs(axes[:count]).argmax(axis=1)
     signs = np.sign(axes[np.arange(count), largest])
     components: Array = left[:, :count] * (scales[:count] * signs)
-    return components.astype(features.dtype)
+    return keep_rows(X, components.astype(features.dtype))
 
 
 def _floats(values: Any) -> Array:
-    array = as_array(values)
+    """Return features as they are if they are floats, else as float64."""
+    array = as_numbers(values, "Features")
+    if not array.ndim or 0 in array.shape:
+        raise InvalidRequestError(
+            f"Features must be images x units, at least one image, got shape {array.shape}."
+        )
     return array if array.dtype.kind == "f" else array.astype(np.float64)
 
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Float64Array
+from ..arrays import Array, Float64Array, as_floats
 from ..errors import InvalidRequestError, UndefinedDistanceWarning
 from ..figures.canvas import check_colormap, check_format, new_figure, use_style, write_figure
+from ..labels import align_rows
 from .metrics import METRICS, Metric
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def compute_rdm(
     """
     if method not in METRICS:
         raise InvalidRequestError(f"`method` must be one of {', '.join(METRICS)}, got {method!r}.")
-    x = np.asarray(X, dtype=np.float64)
+    x = as_floats(X, "Features")
     if x.ndim != 2 or 0 in x.shape:
         raise InvalidRequestError(
             f"Features must be images x units for an RDM, got shape {x.shape}: "
@@ -91,15 +92,20 @@ def correlate_rdms(
     """Return the correlation of two RDMs over their pairs of images (the upper triangles).
 
     Args:
-        rdm_1: Images x images.
-        rdm_2: An RDM of the same images in the same order.
+        rdm_1: Images x images: an array, a table of pandas, an array of xarray, or an object of
+            rsatoolbox.
+        rdm_2: An RDM of the same images. Its rows are matched by name if both RDMs have names;
+            otherwise they must be in the same order.
         correlation: `pearson` or `spearman`.
 
     Returns:
         A value from -1 to 1; NaN if an RDM has NaN or no variance.
 
     Raises:
-        InvalidRequestError: An unknown correlation, or RDMs of different sizes.
+        InvalidRequestError: An unknown correlation, or RDMs of different sizes or images.
+
+    Warns:
+        UserWarning: Says that rows were matched by name, if they were in another order.
 
     Example:
         ```python
@@ -112,13 +118,22 @@ def correlate_rdms(
         ```
 
     """
-    first, second = _triangle(rdm_1), _triangle(rdm_2)
+    check_correlation(correlation)
+    first, second = map(_square, align_rows(rdm_1, rdm_2, axes=2, what="the RDMs"))
     if first.shape != second.shape:
         raise InvalidRequestError(
-            f"RDMs must have the same number of images, got {len(np.asarray(rdm_1))} and "
-            f"{len(np.asarray(rdm_2))}."
+            f"RDMs must have the same number of images, got {len(first)} and {len(second)}."
         )
-    return correlate(first, second, correlation)
+    upper = np.triu_indices(len(first), k=1)
+    return correlate(first[upper], second[upper], correlation)
+
+
+def check_correlation(correlation: str) -> None:
+    """Raise InvalidRequestError for a name that is not in CORRELATIONS."""
+    if correlation not in CORRELATIONS:
+        raise InvalidRequestError(
+            f"`correlation` must be one of {', '.join(CORRELATIONS)}, got {correlation!r}."
+        )
 
 
 def correlate(first: Float64Array, second: Float64Array, correlation: str = "pearson") -> float:
@@ -126,10 +141,7 @@ def correlate(first: Float64Array, second: Float64Array, correlation: str = "pea
 
     NaN if a list has NaN or no variance. Raises InvalidRequestError.
     """
-    if correlation not in CORRELATIONS:
-        raise InvalidRequestError(
-            f"`correlation` must be one of {', '.join(CORRELATIONS)}, got {correlation!r}."
-        )
+    check_correlation(correlation)
     if correlation == "spearman":
         first, second = _ranks(first), _ranks(second)
     first, second = first - first.mean(), second - second.mean()
@@ -217,10 +229,12 @@ def _ranks(values: Float64Array) -> Float64Array:
     return ranks
 
 
-def _triangle(rdm: npt.ArrayLike) -> Float64Array:
-    values = np.asarray(rdm, dtype=np.float64)
+def _square(rdm: Array) -> Float64Array:
+    values = as_floats(rdm, "An RDM")
+    if values.ndim == 3 and len(values) == 1:  # of one subject, as rsatoolbox has it
+        values = values[0]
     if values.ndim != 2 or values.shape[0] != values.shape[1] or len(values) < 3:
         raise InvalidRequestError(
             f"An RDM must be square, of at least 3 images, got shape {values.shape}."
         )
-    return values[np.triu_indices(len(values), k=1)]
+    return values

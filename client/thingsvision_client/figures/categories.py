@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import PurePosixPath
 
 from ..errors import InvalidRequestError
-from ..images.names import plain_name
+from ..labels import plain_name
 
 FOLDERS = "folders"
 """Makes the folder of an image its category."""

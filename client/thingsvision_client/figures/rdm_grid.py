@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..arrays import Float64Array, as_array
+from ..arrays import Float64Array
 from ..errors import InvalidRequestError
 from .canvas import check_colormap, check_format, use_style, write_figure
 from .categories import FOLDERS, Run, category_labels, order_by_category, runs_of
 from .grid_drawing import Grid, Panel, draw_grid
 from .grid_layout import GridContent, grid_layout
+from .panel_values import read_panels
 from .thumbnails import thumbnail_files
 
 if TYPE_CHECKING:
@@ -55,8 +56,10 @@ def plot_rdms(
     Args:
         path: The file; its ending (`.png`, `.svg`, `.pdf`) chooses the format.
         rdms: What `Client.rdm` returned, for a panel per module; or a mapping from titles to RDMs
-            (images x images) or to what `Client.rdm` returned, for models side by side.
-        images: Names of the rows, if `rdms` does not have them.
+            (images x images; arrays, tables of pandas, arrays of xarray, objects of rsatoolbox) or
+            to what `Client.rdm` returned, for models side by side.
+        images: Names of the rows, if `rdms` does not have them. RDMs that carry names are put in
+            this order, or in the order of the first.
         thumbnails: Pictures for the axes: a folder that has the rows' names as files, or a file
             per row.
         categories: A label per row, or `folders` for the names of the images' folders; None for no
@@ -87,15 +90,15 @@ def plot_rdms(
     with use_style():
         check_format(Path(path))
         check_colormap(colormap)
-        values, metric = _values(rdms)
+        shown = read_panels(rdms, images)
+        values, names = shown.values, shown.names
         count = len(next(iter(values.values())))
-        names = _names(rdms, images, count)
         labels = category_labels(categories, names, count)
         files = None if thumbnails is None else thumbnail_files(thumbnails, names, count)
         order = list(range(count))
         if sort_by_category and labels is not None:
             order = order_by_category(labels)
-        scale = scale or ("own" if metric == "euclidean" else "shared")
+        scale = scale or ("own" if shown.metric == "euclidean" else "shared")
         panels = _panels({title: one[np.ix_(order, order)] for title, one in values.items()}, scale)
         runs = _runs(labels, names, order, has_pictures=files is not None)
         grid = Grid(
@@ -103,7 +106,7 @@ def plot_rdms(
             runs=runs,
             has_categories=labels is not None,
             pictures=None if files is None else [files[row] for row in order],
-            units=_units(units, metric, scale),
+            units=_units(units, shown.metric, scale),
             colormap=colormap,
         )
         content = GridContent(
@@ -116,52 +119,6 @@ def plot_rdms(
         )
         layout = grid_layout(content, width_inches, columns)
         write_figure(draw_grid(grid, layout, Path(path)), Path(path))
-
-
-def _values(rdms: RDMs | Mapping[str, Any]) -> tuple[dict[str, Float64Array], str | None]:
-    """Return checked RDMs by title, and their metric if all have the same."""
-    found, metrics = _by_title(rdms)
-    values = {title: as_array(one).astype(np.float64) for title, one in found.items()}
-    if not values:
-        raise InvalidRequestError("Pass at least one RDM to draw.")
-    for title, one in values.items():
-        if one.ndim != 2 or one.shape[0] != one.shape[1] or len(one) < 2:
-            raise InvalidRequestError(
-                f"RDM {title!r} must be images x images, got shape {one.shape}."
-            )
-    counts = {title: len(one) for title, one in values.items()}
-    if len(set(counts.values())) > 1:
-        raise InvalidRequestError(f"RDMs must have the same number of images, got {counts}.")
-    return values, metrics.pop() if len(metrics) == 1 else None
-
-
-def _by_title(rdms: RDMs | Mapping[str, Any]) -> tuple[dict[str, Any], set[str | None]]:
-    if not isinstance(rdms, Mapping):
-        return dict(rdms.rdms), {rdms.metric}
-    found: dict[str, Any] = {}
-    metrics: set[str | None] = set()
-    for title, one in rdms.items():
-        if not hasattr(one, "rdms"):
-            found[title] = one
-            metrics.add(None)
-            continue
-        alone = len(one.rdms) == 1
-        found |= {title if alone else f"{title} {name}": rdm for name, rdm in one.rdms.items()}
-        metrics.add(one.metric)
-    return found, metrics
-
-
-def _names(
-    rdms: RDMs | Mapping[str, Any], images: Sequence[str] | None, count: int
-) -> list[str] | None:
-    records = rdms.values() if isinstance(rdms, Mapping) else [rdms]
-    known = [list(one.images) for one in records if hasattr(one, "rdms")]
-    if images is None and known and any(one != known[0] for one in known):
-        raise InvalidRequestError("RDMs must have the same images in the same order.")
-    names = list(map(str, images)) if images is not None else next(iter(known), None)
-    if names is not None and len(names) != count:
-        raise InvalidRequestError(f"`images` must have a name per row ({count}), got {len(names)}.")
-    return names
 
 
 def _runs(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pickle
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,8 @@ NUMBERS = frozenset(
     + [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 )
 """The supported types of values, by numpy's names."""
+
+_T = TypeVar("_T")
 
 _BROKEN = (OSError, ValueError, LookupError, RuntimeError, EOFError, zipfile.BadZipFile)
 
@@ -68,6 +70,21 @@ class Layout:
         return (self.count, *column.shape)
 
 
+def texts_in(values: Any) -> list[str] | None:
+    """Return a list of texts in a file, such as the names of rows; None if it is something else.
+
+    Values may be texts or UTF-8, n, n x 1 or 1 x n.
+    """
+    array = np.asarray(values)
+    is_list = array.ndim == 1 or (array.ndim == 2 and 1 in array.shape)
+    if not is_list or array.dtype.kind not in "OSUT":
+        return None
+    found = array.ravel().tolist()
+    if not all(isinstance(one, (str, bytes)) for one in found):
+        return None
+    return [one.decode() if isinstance(one, bytes) else one for one in found]
+
+
 class Writer(Protocol):
     """Takes rows in the order of the file."""
 
@@ -90,7 +107,9 @@ class FileFormat:
     package is missing. `dtypes` are the types of values that the format can hold, `max_dims` is
     the largest number of dimensions of an array, rows included, `reserved` are names that a column
     can't have. `pieces_opener` is for formats whose splits are one file, `image_writer` for formats
-    that can hold a variable per row of one array, named after the row.
+    that can hold a variable per row of one array, named after the row. `names_key` is the name of
+    the rows' names in a file; empty: the format can't hold them. `texts_reader` returns all lists
+    of texts in a file, also of other programs, by their names.
     """
 
     name: str
@@ -105,6 +124,8 @@ class FileFormat:
     reserved: frozenset[str] = frozenset()
     pieces_opener: PiecesOpener | None = None
     image_writer: Callable[[Path, Array, Sequence[str]], None] | None = None
+    names_key: str = ""
+    texts_reader: Callable[[Path], dict[str, list[str]]] | None = None
 
     @contextmanager
     def open_writer(
@@ -144,8 +165,22 @@ class FileFormat:
 
         Raises InvalidRequestError for a file that is missing or has another format.
         """
+        arrays = self._run(self.reader, path)
+        if not arrays:
+            raise InvalidRequestError(f"{path} has no features: it has no arrays of numbers.")
+        return arrays
+
+    def read_texts(self, path: Path) -> Mapping[str, list[str]]:
+        """Return the lists of texts in a file, such as names of rows; raises what `read` does."""
+        return {} if self.texts_reader is None else self._run(self.texts_reader, path)
+
+    def read_names(self, path: Path) -> list[str] | None:
+        """Return the names of the rows in a file; None if it has none, or the format can't."""
+        return self.read_texts(path).get(self.names_key) if self.names_key else None
+
+    def _run(self, reader: Callable[[Path], dict[str, _T]], path: Path) -> dict[str, _T]:
         try:
-            return self.reader(path)
+            return reader(path)
         except InvalidRequestError:
             raise
         except (*_BROKEN, pickle.UnpicklingError) as error:

@@ -20,7 +20,7 @@ import numpy as np
 
 from ..arrays import Array
 from ..files import file_stem
-from .base import FEATURES, NUMBERS, Column, FileFormat, Layout, Writer
+from .base import FEATURES, NUMBERS, Column, FileFormat, Layout, Writer, texts_in
 from .hdf5_file import NewFile, h5py_for, new_file
 from .pieces import piece_name
 
@@ -114,10 +114,31 @@ def _read(path: Path) -> dict[str, Array]:
     with _h5py().File(path, "r") as file:
         if pieces := _pieces(file):
             return {FEATURES: _join(pieces)}
-        entries = [(name, entry) for name, entry in file.items() if name != _NAMES]
+        entries = [(name, entry) for name, entry in file.items() if not _has_texts(entry)]
         # Files of other programs have no positions: HDF5's order is used.
         entries.sort(key=lambda entry: int(entry[1].attrs.get(_POSITION, 0)))
         return {str(entry.attrs.get(_MODULE, name)): _array(entry) for name, entry in entries}
+
+
+def _texts(path: Path) -> dict[str, list[str]]:
+    """Return the lists of texts in a file, and those that are attributes of its arrays."""
+    found: dict[str, list[str]] = {}
+
+    def visit(name: str, entry: Any) -> None:
+        if _has_texts(entry) and (texts := texts_in(entry.asstr()[()])) is not None:
+            found[name] = texts
+        for key, value in entry.attrs.items():
+            # Several texts: what a single text says is about the array.
+            if isinstance(value, np.ndarray) and (texts := texts_in(value)) is not None:
+                found[f"{name}.{key}"] = texts
+
+    with _h5py().File(path, "r") as file:
+        file.visititems(visit)
+    return found
+
+
+def _has_texts(entry: Any) -> bool:
+    return hasattr(entry, "shape") and _h5py().check_string_dtype(entry.dtype) is not None
 
 
 def _pieces(group: Any) -> list[Any]:
@@ -144,6 +165,8 @@ def _join(pieces: Sequence[Any]) -> Array:
 
 def _array(entry: Any) -> Array:
     if hasattr(entry, "shape"):
+        if not entry.shape:
+            raise ValueError(f"{entry.name} is a single value, not an array with a row per image")
         array = np.asarray(entry[()])
         if array.dtype.name not in NUMBERS:
             raise ValueError(f"{entry.name} must be numbers, got the type {array.dtype}")
@@ -162,4 +185,6 @@ HDF5 = FileFormat(
     require=_h5py,
     reserved=frozenset({_NAMES}),
     pieces_opener=_open_pieces,
+    names_key=_NAMES,
+    texts_reader=_texts,
 )

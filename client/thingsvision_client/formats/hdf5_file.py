@@ -77,6 +77,8 @@ def new_file(path: Path, what: str, **options: Any) -> Iterator[NewFile]:
     h5py = h5py_for(what)
     with path.open("x+b", buffering=0) as file:
         disk = _Disk(file)
-        with h5py.File(disk, "w", **options) as root:
-            yield NewFile(root, disk)
-        disk.check()
+        try:
+            with h5py.File(disk, "w", **options) as root:
+                yield NewFile(root, disk)
+        finally:  # what HDF5 makes of a file that lacks what was written has other names
+            disk.check()

@@ -118,6 +118,10 @@ def _image_variables(names: Sequence[str]) -> list[str]:
     return variable_names((_ENDING.sub("", name) for name in names), _RESERVED)
 
 
+def _read_texts(path: Path) -> dict[str, list[str]]:
+    return {name: value for name, value in _content(path).items() if isinstance(value, list)}
+
+
 def _read(path: Path) -> dict[str, Array]:
     content = _content(path)
     rows, modules = content.pop(_ROWS, None), content.pop(_MODULES, None)
@@ -128,9 +132,10 @@ def _read(path: Path) -> dict[str, Array]:
     if rows is not None and shape is not None:
         values = (content[variable].reshape(1, -1) for variable in _image_variables(rows))
         return {FEATURES: np.concatenate(list(values)).reshape(shape.astype(int).ravel())}
-    if len(content) == 1 and ALONE.issuperset(content):
-        return {FEATURES: next(iter(content.values()))}
-    return content
+    arrays = {name: value for name, value in content.items() if not isinstance(value, list)}
+    if len(arrays) == 1 and ALONE.issuperset(arrays):
+        return {FEATURES: next(iter(arrays.values()))}
+    return arrays
 
 
 def _content(path: Path) -> dict[str, Any]:
@@ -144,14 +149,21 @@ def _content(path: Path) -> dict[str, Any]:
     except MatReadError as error:
         raise InvalidRequestError(f"Can't read {path} as mat: {error}") from error
     return {
-        name: _texts(value) if value.dtype == object else value
+        name: _texts(value) if value.dtype.kind in "OU" else value
         for name, value in content.items()
         if not name.startswith("__")
     }
 
 
-def _texts(cell: Array) -> list[str]:
-    return ["".join(line.ravel().tolist()) for line in cell.ravel()]
+def _texts(cell: Array) -> Array | list[str]:
+    """Return the lines of a cell array of texts or of a matrix of characters, else the array."""
+    lines = [np.asarray(line) for line in cell.ravel()]
+    if any(line.size and line.dtype.kind != "U" for line in lines):
+        return cell
+    # MATLAB pads the rows of a matrix of characters with blanks.
+    is_matrix = cell.dtype.kind == "U"
+    texts = ["".join(line.ravel().tolist()) for line in lines]
+    return [text.rstrip(" ") for text in texts] if is_matrix else texts
 
 
 MAT = FileFormat(
@@ -162,4 +174,6 @@ MAT = FileFormat(
     reader=_read,
     dtypes=frozenset(TYPES),
     image_writer=_write_by_image,
+    names_key=_ROWS,
+    texts_reader=_read_texts,
 )

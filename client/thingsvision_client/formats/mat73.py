@@ -89,11 +89,21 @@ def _content(file: Any, entry: Any) -> Any:
     kind = entry.attrs.get("MATLAB_class", b"")
     if kind == b"cell":
         return [_line(file[reference]) for reference in entry[()].T.ravel()]
+    if kind == b"char":
+        return _lines(entry)
     matrix = np.empty(entry.shape[::-1], bool if kind == b"logical" else entry.dtype)
     step = max(1, _CACHE_BYTES // max(1, matrix.nbytes // len(matrix)))
     for start in range(0, len(matrix), step):
         matrix[start : start + step] = entry[..., start : start + step].T
     return matrix
+
+
+def _lines(matrix: Any) -> list[str]:
+    """Return the rows of a matrix of characters, which MATLAB pads with blanks."""
+    if matrix.attrs.get("MATLAB_empty"):
+        return []
+    rows = np.ascontiguousarray(matrix[()].astype("<u2").T)
+    return [row.tobytes().decode("utf-16-le").rstrip(" ") for row in rows]
 
 
 def _line(text: Any) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..arrays import Array
-from .base import FileFormat, Layout, Writer
+from .base import FileFormat, Layout, Writer, texts_in
 from .npy import write_header
 from .spool import Spool, open_spool
 
@@ -37,11 +37,33 @@ def _write(path: Path, layout: Layout, spool: Spool) -> None:
 
 
 def _read(path: Path) -> dict[str, Array]:
+    return {name: array for name, array in _arrays(path).items() if array.dtype.kind not in "SU"}
+
+
+def _texts(path: Path) -> dict[str, list[str]]:
+    found = {name: texts_in(array) for name, array in _arrays(path).items()}
+    return {name: texts for name, texts in found.items() if texts is not None}
+
+
+def _arrays(path: Path) -> dict[str, Array]:
     with path.open("rb") as file:
         archive = np.load(file, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise ValueError("it is a single array, not an archive of arrays")  # noqa: TRY004
-        return {name: archive[name] for name in archive}
+        return {name: _array(archive, name) for name in archive}
 
 
-NPZ = FileFormat("npz", "npz", holds_several=True, opener=_open, reader=_read)
+def _array(archive: np.lib.npyio.NpzFile, name: str) -> Array:
+    try:
+        array: Array = archive[name]
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
+        raise ValueError(
+            f"{name!r} has Python objects, which are not read, since that could run code: save "
+            f"texts with np.array({name}, dtype=str), and numbers as float64"
+        ) from error
+    return array
+
+
+NPZ = FileFormat("npz", "npz", holds_several=True, opener=_open, reader=_read, texts_reader=_texts)

@@ -79,7 +79,7 @@ def _read(path: Path) -> dict[str, Array]:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
-        fields = [field for field in file.schema_arrow if field.name != _NAMES]
+        fields = [field for field in file.schema_arrow if not _has_texts(field)]
         count = file.metadata.num_rows
         arrays = {field.name: _empty(field, count) for field in fields}
         start = 0
@@ -89,6 +89,22 @@ def _read(path: Path) -> dict[str, Array]:
                 array[start : start + len(table)] = _values(name, table.column(name), array)
             start += len(table)
     return arrays
+
+
+def _texts(path: Path) -> dict[str, list[str]]:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        names = [field.name for field in file.schema_arrow if _has_texts(field)]
+        table = file.read(columns=names)
+    return {name: table.column(name).to_pylist() for name in names}
+
+
+def _has_texts(field: Any) -> bool:
+    import pyarrow.types as kinds
+
+    kind = field.type.value_type if kinds.is_dictionary(field.type) else field.type
+    return bool(kinds.is_string(kind) or kinds.is_large_string(kind) or kinds.is_string_view(kind))
 
 
 def _empty(field: Any, count: int) -> Array:
@@ -128,4 +144,6 @@ PARQUET = FileFormat(
     reader=_read,
     dtypes=NUMBERS - {"bool"},
     reserved=frozenset({_NAMES}),
+    names_key=_NAMES,
+    texts_reader=_texts,
 )

@@ -6,17 +6,12 @@ Absolute paths, `.` and `..`, and the backslashes of Windows are spellings of th
 from __future__ import annotations
 
 import os
-import posixpath
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidRequestError, listed
-
-
-def plain_name(name: str) -> str:
-    r"""Return a name with `/` for `\`, and without `.`, `..` and doubled slashes; reads no disk."""
-    return posixpath.normpath(name.replace("\\", "/")) if name else name
+from ..labels import plain_name
 
 
 def check_names(argument: str, given: Any) -> list[str]:

@@ -15,9 +15,10 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from ..arrays import Array, as_array
+from ..arrays import Array, as_numbers
 from ..errors import InvalidRequestError
 from ..files import file_stem
+from ..labels import keep_rows
 from ..values.model import Model
 from .outputs import converter
 
@@ -77,7 +78,9 @@ def align(
 ) -> Any:
     """Return aligned features, images x dimensions, as an array or a tensor like `features`."""
     path = find_transform(model, module_name, alignment_type) if transform is None else transform
-    aligned = read_transform(Path(path)).apply(as_array(features))
+    aligned = keep_rows(
+        features, read_transform(Path(path)).apply(as_numbers(features, "Features"))
+    )
     if not hasattr(features, "detach"):
         return aligned
     return converter("tensor")(aligned)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..arrays import as_array
 from ..errors import InvalidRequestError, MissingDependencyError
+from ..labels import keep_rows
 
 if TYPE_CHECKING:
     from ..arrays import Array
@@ -43,7 +44,7 @@ def flattener(function: Callable[..., Any], owner: Any) -> Callable[[Array], Arr
             raise InvalidRequestError(
                 f"`flatten_fn` must return a row per image, got {flat.shape} from {array.shape}."
             )
-        return flat
+        return keep_rows(array, flat)
 
     return flatten
 

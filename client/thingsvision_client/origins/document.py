@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -47,18 +47,29 @@ class Content:
         }
 
 
-def write_origin(path: Path, features: Array | Mapping[str, Array]) -> None:
-    """Write the metadata of a complete file: where its arrays came from, as far as known."""
+def write_origin(
+    path: Path, features: Array | Mapping[str, Array], names: Sequence[str] | None = None
+) -> None:
+    """Write the metadata of a complete file: where its arrays came from, as far as known.
+
+    `names` of the rows are written unless the images of the origin are called so.
+    """
     arrays = features if isinstance(features, Mapping) else {"features": features}
     contents = {
         name: Content(tuple(array.shape), str(array.dtype), origin_of(array))
         for name, array in arrays.items()
     }
-    write_contents(path, contents)
+    write_contents(path, contents, names)
 
 
-def write_contents(path: Path, contents: Mapping[str, Content]) -> None:
+def write_contents(
+    path: Path, contents: Mapping[str, Content], names: Sequence[str] | None = None
+) -> None:
     """Write the metadata of a complete file, from its arrays by their names in it."""
+    origins = _origins(contents)
+    images = [image["name"] for image in origins.get("images", [])]
+    if names is not None and list(names) != images:
+        origins["names"] = list(names)
     document = {
         "format": FORMAT,
         "file": path.name,
@@ -66,7 +77,7 @@ def write_contents(path: Path, contents: Mapping[str, Content]) -> None:
         "written": now(),
         "client_version": client_version(),
         "modules": {name: content.to_dict() for name, content in contents.items()},
-        **_origins(contents),
+        **origins,
     }
     with atomic_file(metadata_path(path)) as file:
         file.write(_text(document).encode())

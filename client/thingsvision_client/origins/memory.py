@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import weakref
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..labels import are_counted, known_rows, remember_rows
 from .description import Request, describe
 
 if TYPE_CHECKING:
@@ -18,62 +16,23 @@ if TYPE_CHECKING:
     from .fingerprint import Fingerprint
 
 
-@dataclass(frozen=True)
-class _Memory:
-    """The rows of an array: their address in memory, and their origin."""
-
-    start: int
-    byte_count: int
-    row_bytes: int
-    dtype: Any
-    origin: Mapping[str, Any]
-
-    def rows_of(self, array: Array) -> tuple[int, int] | None:
-        """Return which of these rows an array shares, if it consists of whole rows in order."""
-        offset = _address(array) - self.start
-        fits = 0 <= offset <= self.byte_count - array.nbytes and array.dtype == self.dtype
-        if not fits or offset % self.row_bytes or array.nbytes != len(array) * self.row_bytes:
-            return None
-        return offset // self.row_bytes, offset // self.row_bytes + len(array)
-
-
-SWITCH_VARIABLE = "THINGSVISION_REMEMBER_ORIGINS"
-"""`0` switches this off: files are then saved without provenance, named by file_names.txt."""
-
-_MEMORIES: dict[int, tuple[weakref.ref[Any], list[_Memory]]] = {}
-"""By the id of the array that owns the memory, as long as it lives; views keep it alive."""
-
-
 def remember(array: Array, origin: Mapping[str, Any]) -> None:
     """Remember the origin of an array of images x shape as long as it, or a view of it, lives.
 
     `origin` has all that `describe` returns, `module`, `image_count`, and `images`: a Fingerprint
     for each row.
     """
-    if os.environ.get(SWITCH_VARIABLE) == "0":
-        return
-    if not array.ndim or not array.nbytes or not array.flags.c_contiguous:
-        return
-    owner = _owner(array)
-    key = id(owner)
-    known = _MEMORIES.setdefault(key, (weakref.ref(owner, lambda _: _MEMORIES.pop(key, None)), []))
-    row_bytes = array.nbytes // len(array)
-    known[1].append(
-        _Memory(
-            start=_address(array),
-            byte_count=array.nbytes,
-            row_bytes=row_bytes,
-            dtype=array.dtype,
-            origin=dict(origin),
-        )
-    )
+    names = [image.name for image in origin["images"]]
+    # Rows of ready inputs have numbers instead of names.
+    is_named = origin.get("input") != "tensor" or not are_counted(names)
+    remember_rows(array, names if is_named else None, dict(origin))
 
 
 def origin_of(array: Array) -> Mapping[str, Any] | None:
     """Return the origin of an array, or of whole rows of one.
 
-    An extractor remembers the origin of the arrays that it returns. Changes of values in place are
-    not noticed.
+    An extractor remembers the origin of the arrays that it returns, as long as their values stay
+    the same; a copy has none.
 
     Args:
         array: Features, images x shape.
@@ -93,29 +52,15 @@ def origin_of(array: Array) -> Mapping[str, Any] | None:
         ```
 
     """
-    if not array.ndim or not array.nbytes or not array.flags.c_contiguous:
+    known = known_rows(array)
+    if known is None or known.origin is None:
         return None
-    for _, memories in list(_MEMORIES.values()):
-        for memory in reversed(memories):
-            if (rows := memory.rows_of(array)) is not None:
-                return _part(memory.origin, *rows)
-    return None
+    return _part(known.origin, known.start, known.stop)
 
 
 def _part(origin: Mapping[str, Any], start: int, stop: int) -> dict[str, Any]:
     images = [image.to_dict() for image in origin["images"][start:stop]]
     return {**origin, "rows": [start, stop], "images": images}
-
-
-def _owner(array: Any) -> Any:
-    while isinstance(array.base, type(array)):
-        array = array.base
-    return array
-
-
-def _address(array: Array) -> int:
-    address: int = array.__array_interface__["data"][0]
-    return address
 
 
 def remember_extraction(

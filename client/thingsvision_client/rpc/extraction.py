@@ -6,7 +6,7 @@ import json
 import os
 import warnings
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -18,6 +18,7 @@ from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from ..arrays import Array
 from ..errors import InvalidRequestError
 from ..images.queue import ImageQueue
+from ..labels import are_counted, remember_rows
 from ..progress import Progress
 from ..values.model import Model, as_model
 from ..values.options import ExtractOptions
@@ -107,6 +108,11 @@ class Extraction:
         """
         return json.dumps(self.to_dict(), indent=2)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore what was pickled or copied; the names of rows are known again."""
+        vars(self).update(state)
+        _remember_names(self.features, self.images)
+
     def flattened(self) -> Extraction:
         """Return the same extraction with flat features.
 
@@ -182,6 +188,7 @@ def extract(
         warn_of_choices(header, reply.header)
         batches = _batches(reply, unanswered)
         images, features = collect(reply, batches, queue.count, on_count)
+        _remember_names(features, images, are_inputs=queue.tensor_shape is not None)
         return Extraction(
             features=features,
             images=images,
@@ -192,6 +199,17 @@ def extract(
         )
 
     return _call(connection, header).result(queue, receive)
+
+
+def _remember_names(
+    features: Mapping[str, Array], images: Sequence[str], *, are_inputs: bool = True
+) -> None:
+    """Remember the names of rows, so that files can have them; inputs may have only numbers."""
+    if are_inputs and are_counted(images):
+        return
+    for array in features.values():
+        if len(array) == len(images):
+            remember_rows(array, images)
 
 
 class FeatureStream:

@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-import numpy as np
-
 from thingsvision_proto.model_id import ANY_MODEL, model_id
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_proto.wire import ColumnSpec, FeatureWriter
 
-from ..arrays import Array
+from ..arrays import Array, as_numbers
 from ..errors import IncompleteReplyError, InvalidRequestError, UndefinedDistanceWarning
 from ..images.queue import ImageQueue
+from ..labels import labelled, names_in, texts_of
 from ..progress import Progress
 from ..values.provenance import Provenance
 from ..values.records import Timings, to_record
@@ -139,10 +138,12 @@ def prepare_features(
 ) -> tuple[dict[str, Array], list[str]]:
     """Return features with equally many rows as float32 or float64, and a name per row.
 
-    A single array becomes the column `features`; rows without names are called 0, 1, ...
-    Raises InvalidRequestError.
+    A single array becomes the column `features`. If no names are given, rows have the names that
+    the features carry (an index of pandas, a coordinate of xarray), or of the images that they
+    were extracted from; else 0, 1, ... Raises InvalidRequestError.
     """
     columns = dict(features) if isinstance(features, Mapping) else {"features": features}
+    names = _carried_names(columns) if names is None else texts_of(names)
     arrays = {name: _as_float(name, array) for name, array in columns.items()}
     counts = {len(array) for array in arrays.values()} | (set() if names is None else {len(names)})
     if len(counts) != 1 or counts == {0}:
@@ -154,12 +155,28 @@ def prepare_features(
     return arrays, list(names) if names is not None else [str(row) for row in range(counts.pop())]
 
 
-def _as_float(name: str, array: Array) -> Array:
-    array = np.asarray(array)
-    if array.ndim < 2 or array.dtype.kind not in "fiub":
+def _carried_names(columns: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Return the names that all features have; None if some have none. Raises InvalidRequestError.
+
+    Features of other images, or of the same in another order, can't be columns of one upload.
+    """
+    found = {name: names_in(one) for name, one in columns.items()}
+    named = [name for name, names in found.items() if names is not None]
+    if len({found[name] for name in named}) > 1:
+        other = next(name for name in named if found[name] != found[named[0]])
         raise InvalidRequestError(
-            f"Features {name!r} must be real numbers, images x units, got {array.dtype} of shape "
-            f"{array.shape}."
+            f"Features {named[0]!r} and {other!r} must have rows of the same images in the same "
+            "order, got other names of rows: call rdm_of for each, or pass names."
+        )
+    return found[named[0]] if named and len(named) == len(columns) else None
+
+
+def _as_float(name: str, value: Any) -> Array:
+    item = labelled(value)
+    array = as_numbers(value if item is None else item.values, f"Features {name!r}")
+    if array.ndim < 2:
+        raise InvalidRequestError(
+            f"Features {name!r} must be images x units, got shape {array.shape}."
         )
     return array if array.dtype in ("float32", "float64") else array.astype("float64")
 

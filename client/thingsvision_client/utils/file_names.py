@@ -29,12 +29,6 @@ def write_lines(path: Path, names: Sequence[str]) -> None:
         file.write(content)
 
 
-def row_names(folder: Path, count: int) -> list[str] | None:
-    """Return the lines of `file_names.txt` in a folder; None if missing or not `count` lines."""
-    names = read_names(folder)
-    return names if names is not None and len(names) == count else None
-
-
 def read_names(folder: Path) -> list[str] | None:
     """Return the lines of `file_names.txt` in a folder; None if it can't be read."""
     try:

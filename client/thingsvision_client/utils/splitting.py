@@ -12,8 +12,10 @@ from ..files import atomic_path, file_stem
 from ..formats import FEATURES, FileFormat
 from ..formats.pieces import Piece, atomic_pieces, piece_name
 from ..formats.whole import layout_of, write_in_parts
+from ..labels import remember_rows
 from .file_names import FILE_NAMES, read_names
-from .writing import names_of, write_features
+from .row_naming import RowNames, saved_names
+from .writing import write_features
 
 Arrays = Mapping[str, Array]
 
@@ -32,19 +34,24 @@ def stops_of(count: int, n_splits: int) -> list[int]:
 
 
 def write_in_one(
-    folder: Path, arrays: Arrays, file_format: FileFormat, stops: Sequence[int]
+    folder: Path,
+    arrays: Arrays,
+    file_format: FileFormat,
+    stops: Sequence[int],
+    *,
+    names: RowNames,
 ) -> None:
     """Write one file that contains all pieces."""
     from ..origins import write_origin
 
     path = folder / f"{FEATURES}.{file_format.suffix}"
-    layout = layout_of(arrays, names_of(folder, arrays))
+    layout = layout_of(arrays, names.stored)
     with (
         atomic_path(path) as unfinished,
         file_format.open_pieces(unfinished, layout, stops) as writer,
     ):
         write_in_parts(arrays, layout, writer)
-    write_origin(path, arrays)
+    write_origin(path, arrays, names.known)
 
 
 def write_pieces(
@@ -53,6 +60,7 @@ def write_pieces(
     file_format: FileFormat,
     stops: Sequence[int],
     *,
+    names: RowNames,
     by_image: bool,
 ) -> None:
     """Write a file per piece, or one per piece and module if the format holds one array."""
@@ -60,7 +68,6 @@ def write_pieces(
     groups: list[tuple[str | None, Arrays]] = (
         [(None, arrays)] if is_together else [(name, {name: one}) for name, one in arrays.items()]
     )
-    names = names_of(folder, arrays)
     for _, of_group in groups:
         file_format.check(layout_of(of_group).columns)
     contents = [
@@ -75,7 +82,7 @@ def write_pieces(
                 new / piece.file,
                 {name: array[rows] for name, array in of_group.items()},
                 file_format,
-                names and names[rows],
+                names.part(rows),
                 by_image=by_image,
             )
 
@@ -90,17 +97,36 @@ def _pieces(module: str | None, suffix: str, stops: Sequence[int]) -> Iterator[P
 def join(folder: Path, file_format: FileFormat, pieces: Sequence[Piece]) -> dict[str, Array]:
     """Return the arrays of all pieces, whole. Raises InvalidRequestError if they don't match."""
     stores: dict[str, RowStore] = {}
+    names: dict[str | None, list[str] | None] = {}
     counts = {piece.module: piece.stop for piece in pieces}
     for piece in pieces:
-        for name, array in file_format.read(folder / piece.file).items():
+        path = folder / piece.file
+        _extend(names, piece.module, saved_names(path, file_format))
+        for name, array in file_format.read(path).items():
             key = name if piece.module is None else piece.module
             if key not in stores:
                 count = counts[piece.module] or None
                 stores[key] = RowStore(array.shape[1:], array.dtype, count)
-            _append(stores[key], array, folder / piece.file)
+            _append(stores[key], array, path)
     whole = {name: store.finish() for name, store in stores.items()}
     _check_counts(folder, whole, max(counts.values()))
+    for name, array in whole.items():
+        remember_names(array, names[name if name in names else None])
     return whole
+
+
+def remember_names(array: Array, names: Sequence[str] | None) -> None:
+    """Remember the names of the rows of an array that was read from files, if they are known."""
+    if names is not None and len(names) == len(array):
+        remember_rows(array, names)
+
+
+def _extend(
+    names: dict[str | None, list[str] | None], module: str | None, more: Sequence[str] | None
+) -> None:
+    """Add the names of a piece; if some are not known, none are."""
+    before = names.setdefault(module, [])
+    names[module] = None if before is None or more is None else [*before, *more]
 
 
 def _append(store: RowStore, array: Array, path: Path) -> None:

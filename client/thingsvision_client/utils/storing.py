@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,9 +11,9 @@ from ..errors import InvalidRequestError
 from ..files import atomic_file, file_stem
 from ..formats import FEATURES, FORMATS, FileFormat, find_format
 from ..formats.whole import layout_of, write_whole
-from .file_names import row_names
+from .row_naming import name_rows, saved_names
 from .slices import slices2tensor, tensor2slices
-from .writing import as_arrays, names_of, savable_array, write_features
+from .writing import as_arrays, savable_array, write_features
 
 __all__ = [
     "FORMATS",
@@ -22,7 +22,6 @@ __all__ = [
     "file_stem",
     "merge_features",
     "atomic_file",
-    "row_names",
     "save_features",
     "save_targets",
     "slices2tensor",
@@ -44,12 +43,16 @@ def save_features(
     n_splits: int = 10,
     *,
     by_image: bool = False,
+    names: Sequence[str] | None = None,
 ) -> None:
     """Write features to the file `features.{suffix}`, with their provenance beside it.
 
     The file is replaced only when the new one is complete. `features.{suffix}.json` records where
-    features of an extractor came from. hdf5, mat and parquet also store the names of the rows:
-    those of the extracted images if known, else the lines of `file_names.txt`, if as many.
+    features of an extractor came from. hdf5, mat and parquet also store the names of the rows.
+    The names are known for arrays as they were extracted, rows in order of them, and what
+    `center_features`, `normalize_features`, `merge_features`, flattening and pickling make of them;
+    tables of pandas and arrays of xarray bring their own. Other rows are called `row_000000`,
+    `row_000001` and so on, unless `names` are given.
 
     Args:
         features: An array (or tensor) of images x any shape, or a dict of them by module name.
@@ -59,10 +62,14 @@ def save_features(
         n_splits: Has no effect: the library splits files when memory runs out, this client writes
             in flat memory.
         by_image: In mat, write a variable per image, named after it.
+        names: A name per row. In formats that can't hold them, they are in the metadata.
 
     Raises:
         InvalidRequestError: An unknown format, or features that it can't hold.
         MissingDependencyError: The format needs a package that is not installed.
+
+    Warns:
+        UnnamedRowsWarning: Says that rows are only numbered.
 
     Example:
         ```python
@@ -78,22 +85,32 @@ def save_features(
     arrays, folder = as_arrays(features), Path(out_path)
     kind = _format(file_format, len(arrays))
     layout_of(arrays)  # raises for different lengths
-    names = names_of(folder, arrays)
     path = folder / f"{FEATURES}.{kind.suffix}"
-    write_features(path, arrays, kind, names, by_image=by_image)
+    named = name_rows(features, arrays, path, kind, names)
+    write_features(path, arrays, kind, named, by_image=by_image)
 
 
-def store_features(root: str | Path, features: Features, file_format: str) -> None:
+def store_features(
+    root: str | Path,
+    features: Features,
+    file_format: str,
+    *,
+    names: Sequence[str] | None = None,
+) -> None:
     """Write features as `save_features` does; in mat, with a variable per image, named after it.
 
     Args:
         root: Folder for the file, created if missing.
         features: An array (or tensor) of images x any shape, or a dict of them by module name.
         file_format: `npy`, `npz`, `hdf5`, `mat`, `txt`, `pt` or `parquet`.
+        names: A name per row, as in `save_features`.
 
     Raises:
         InvalidRequestError: An unknown format, or features that it can't hold.
         MissingDependencyError: The format needs a package that is not installed.
+
+    Warns:
+        UnnamedRowsWarning: Says that rows are only numbered.
 
     Example:
         ```python
@@ -105,7 +122,7 @@ def store_features(root: str | Path, features: Features, file_format: str) -> No
         ```
 
     """
-    save_features(features, root, file_format, by_image=True)
+    save_features(features, root, file_format, by_image=True, names=names)
 
 
 def save_targets(targets: Array, PATH: str | Path, file_format: str) -> None:  # noqa: N803
@@ -142,6 +159,7 @@ def split_features(
     n_splits: int = 10,
     *,
     by_image: bool = False,
+    names: Sequence[str] | None = None,
 ) -> None:
     """Write features in exactly `n_splits` pieces, which `merge_features` puts together again.
 
@@ -159,10 +177,14 @@ def split_features(
         file_format: `npy`, `npz`, `hdf5`, `mat`, `txt`, `pt` or `parquet`.
         n_splits: Number of pieces, at most the number of images.
         by_image: In mat, write a variable per image, named after it.
+        names: A name per row, as in `save_features`.
 
     Raises:
         InvalidRequestError: An unknown format, features that it can't hold, or too many pieces.
         MissingDependencyError: The format needs a package that is not installed.
+
+    Warns:
+        UnnamedRowsWarning: Says that rows are only numbered.
 
     Example:
         ```python
@@ -176,13 +198,16 @@ def split_features(
     """
     from .splitting import stops_of, write_in_one, write_pieces
 
-    folder, arrays = _in_order(root, features)
+    folder, given = _in_order(root, features)
+    arrays = as_arrays(given)
     kind = _format(file_format, 1)
     stops = stops_of(layout_of(arrays).count, n_splits)
+    path = folder / f"{FEATURES}.{kind.suffix}"
+    named = name_rows(given, arrays, path, kind, names)
     if kind.pieces_opener is not None:
-        write_in_one(folder, arrays, kind, stops)
+        write_in_one(folder, arrays, kind, stops, names=named)
     else:
-        write_pieces(folder, arrays, kind, stops, by_image=by_image)
+        write_pieces(folder, arrays, kind, stops, names=named, by_image=by_image)
 
 
 def merge_features(root: str | Path, file_format: str) -> Array | dict[str, Array]:
@@ -227,8 +252,17 @@ def merge_features(root: str | Path, file_format: str) -> Array | dict[str, Arra
         )
     if pieces:
         _check_age(whole, folder / pieces[-1].file)
-    merged = join(folder, kind, pieces) if pieces else kind.read(whole)
+    merged = join(folder, kind, pieces) if pieces else _read_whole(whole, kind)
     return merged[FEATURES] if list(merged) == [FEATURES] else merged
+
+
+def _read_whole(path: Path, file_format: FileFormat) -> dict[str, Array]:
+    from .splitting import remember_names
+
+    arrays, names = file_format.read(path), saved_names(path, file_format)
+    for array in arrays.values():
+        remember_names(array, names)
+    return arrays
 
 
 def check_format(file_format: str, array_count: int) -> None:
@@ -252,9 +286,9 @@ def _format(file_format: str, array_count: int) -> FileFormat:
     return kind
 
 
-def _in_order(first: Any, second: Any) -> tuple[Path, dict[str, Array]]:
+def _in_order(first: Any, second: Any) -> tuple[Path, Any]:
     folder, features = (first, second) if isinstance(first, (str, Path)) else (second, first)
-    return Path(folder), as_arrays(features)
+    return Path(folder), features
 
 
 def _check_age(whole: Path, last_piece: Path) -> None:

@@ -1,0 +1,30 @@
+"""Names of rows: which objects carry them, how they match, and which arrays have them."""
+
+from .matching import Match, align_rows, image_labels, match_rows, warn_of_order
+from .memory import KnownRows, keep_rows, known_rows, names_in, remember_rows
+from .names import are_counted, find_rows, numbered_names, plain_name, rows_of
+from .objects import Labelled, Labels, labelled, labels_in, row_names, texts_of
+
+__all__ = [
+    "KnownRows",
+    "Labelled",
+    "Labels",
+    "Match",
+    "align_rows",
+    "are_counted",
+    "find_rows",
+    "image_labels",
+    "keep_rows",
+    "known_rows",
+    "labelled",
+    "labels_in",
+    "match_rows",
+    "names_in",
+    "numbered_names",
+    "plain_name",
+    "remember_rows",
+    "row_names",
+    "rows_of",
+    "texts_of",
+    "warn_of_order",
+]

@@ -1,0 +1,125 @@
+"""The names that rows get in a file of features: given, known, or only numbers."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..arrays import Array
+from ..errors import InvalidRequestError, UnnamedRowsWarning
+from ..files import metadata_path
+from ..formats import FileFormat
+from ..labels import are_counted, names_in, numbered_names, texts_of
+from .file_names import FILE_NAMES, read_names
+
+
+@dataclass(frozen=True)
+class RowNames:
+    """Names of the rows of a file: `known` go to its metadata, `stored` are in the file itself.
+
+    None: they are not known; the format can't store names.
+    """
+
+    known: Sequence[str] | None
+    stored: Sequence[str] | None
+
+    def part(self, rows: slice) -> RowNames:
+        """Return the names of some rows."""
+        return RowNames(self.known and self.known[rows], self.stored and self.stored[rows])
+
+
+def name_rows(
+    features: Any,
+    arrays: Mapping[str, Array],
+    path: Path,
+    file_format: FileFormat,
+    given: Sequence[str] | None = None,
+) -> RowNames:
+    """Return the names of the rows of equally long arrays, for the file `path`.
+
+    They are `given`, or the names that `features` carry (an index, say), or the names of the
+    images, if the client knows for all arrays that these are their rows; otherwise the file gets
+    numbers, which a warning says. Raises InvalidRequestError for `given` that don't fit. Warns if
+    the `file_names.txt` in the folder lists other images, since another dataset has written it.
+    """
+    count = len(next(iter(arrays.values())))
+    known = _find_names(features) if given is None else check_names(given, count)
+    listed = read_names(path.parent)
+    if listed is not None and len(listed) != count:
+        listed = None
+    if known is None and file_format.names_key:
+        _warn_of_numbers(path, may_be_listed=listed is not None)
+        return RowNames(None, numbered_names(count))
+    if given is None and known is not None and listed not in (None, known):
+        warnings.warn(
+            f"{path.with_name(FILE_NAMES)} lists other images than these features have, or another "
+            "order, since a sampler chose the rows, or another dataset was created for that folder "
+            "later. The features keep their own names; give each dataset its own out_path.",
+            stacklevel=3,
+        )
+    return RowNames(known, known if file_format.names_key else None)
+
+
+def _find_names(features: Any) -> list[str] | None:
+    objects = features.values() if isinstance(features, Mapping) else [features]
+    found = {names_in(one) for one in objects}
+    names = found.pop() if len(found) == 1 else None
+    return None if names is None else list(names)
+
+
+def _warn_of_numbers(path: Path, *, may_be_listed: bool) -> None:
+    listed = f", such as the lines of {path.with_name(FILE_NAMES)} if the rows are in their order"
+    warnings.warn(
+        f"It is not known which images the rows of {path.name} are, since they were reordered, "
+        "changed or computed elsewhere: the file calls them row_000000, row_000001 and so on. Pass "
+        f"their names as names=[...]{listed if may_be_listed else ''}.",
+        UnnamedRowsWarning,
+        stacklevel=4,
+    )
+
+
+def check_names(names: Sequence[str], count: int) -> list[str]:
+    """Return names of rows as texts. Raises InvalidRequestError."""
+    if isinstance(names, (str, bytes)):
+        raise InvalidRequestError(f"`names` must be a list with a name per row, got {names!r}.")
+    found = list(names)
+    missing = [row for row, name in enumerate(found) if name is None or name != name]
+    if missing:
+        raise InvalidRequestError(
+            f"`names` must have a name per row, got {found[missing[0]]!r} for row {missing[0]}."
+        )
+    if len(found) != count:
+        raise InvalidRequestError(
+            f"`names` must have a name per row ({count}), got {len(found)} names."
+        )
+    return list(texts_of(found))
+
+
+def saved_names(path: Path, file_format: FileFormat) -> list[str] | None:
+    """Return the names of the rows of a file of features; None if it does not have them.
+
+    They are in the file, or in the metadata beside it if that is of this very file.
+    """
+    names = file_format.read_names(path)
+    if names is None:
+        names = _described_names(path)
+    return None if names is None or are_counted(names) else names
+
+
+def _described_names(path: Path) -> list[str] | None:
+    from ..origins import file_sha256
+
+    try:
+        document: Any = json.loads(metadata_path(path).read_text(encoding="utf-8"))
+        names = document.get("names") or [image["name"] for image in document["images"]]
+        if document["file_sha256"] != file_sha256(path):
+            return None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+    # Rows of ready inputs have numbers instead of names.
+    is_numbered = document.get("input") == "tensor" and all(map(str.isdecimal, names))
+    return None if is_numbered else list(names)
