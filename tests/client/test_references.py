@@ -135,7 +135,9 @@ def test_names_match_with_or_without_folder_and_ending(rdms: RDMs) -> None:
 )
 def test_no_image_takes_the_row_of_another(images: list[str], rows: list[str]) -> None:
     reference = as_references(random_rdm(1)[:3, :3], rows)[0]
-    with pytest.raises(InvalidRequestError, match="in several ways, or name other|has no rows for"):
+    with pytest.raises(
+        InvalidRequestError, match=r"in several ways, or name other|has no rows for"
+    ):
         reference.of_images(images)
 
 
