@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from thingsvision_client.labels import rows_of
 
 from thingsvision_client import ImageDataset, vision
 from thingsvision_client.errors import InvalidRequestError
 from thingsvision_client.figures.categories import category_labels
 from thingsvision_client.images.folder import image_names
+from thingsvision_client.labels import rows_of
 
 NAMES = ["cat/1.jpg", "cat/deep/2.jpg", "dog/b.jpg"]
 

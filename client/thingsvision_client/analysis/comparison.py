@@ -263,12 +263,9 @@ def _score_all(
 
 
 def _facts(reference: Reference, images: Sequence[str]) -> dict[str, Any]:
+    facts = {"subjects": reference.subject_count, "sha256": reference.sha256}
     match = reference.match(images)
-    return {
-        "subjects": reference.subject_count,
-        "sha256": reference.sha256,
-        "rows": "in the order of the images" if match is None else f"by {match.labels.where}",
-    }
+    return facts if match is None else {**facts, "rows": f"by {match.labels.where}"}
 
 
 def _ceiling(reference: Reference, comparison: Comparison) -> Bounds:

@@ -35,7 +35,8 @@ class RSAResult:
         rdms: The RDMs of the modules.
         correlation: How RDMs were compared.
         bootstrap: How intervals were computed; None without intervals.
-        references: Number of subjects and SHA-256 of the values of each reference.
+        references: Number of subjects and SHA-256 of the values of each reference, and the names
+            that its rows were matched by, if they were.
         origin: What computed the features, in values that JSON can hold.
 
     Example:
