@@ -22,8 +22,6 @@ from thingsvision_client.library.request import ServedModel
 from thingsvision_client.library.settings import settings_of
 from thingsvision_client.values.records import ModuleInfo
 
-FAST = {"inception_v3": {"init_weights": False}}
-
 
 def opened(server: TestServer, name: str, source: str = "torchvision") -> Extractor:
     return get_extractor(name, False, None, source, server=server.address)
@@ -34,11 +32,12 @@ def extractor(server: TestServer) -> Extractor:
     return opened(server, "alexnet")
 
 
+@pytest.mark.filterwarnings("ignore:The default weight initialization")
 @pytest.mark.parametrize(
     ("source", "name"),
     [
         ("torchvision", "alexnet"),
-        ("torchvision", "inception_v3"),  # a classifier that never runs
+        ("torchvision", "googlenet"),  # classifiers that never run
         ("torchvision", "vit_b_16"),
         ("timm", "efficientnet_b0"),  # classes that derive from PyTorch's
     ],
@@ -47,7 +46,7 @@ def test_modules_are_those_of_the_network(server: TestServer, source: str, name:
     own = (
         timm.create_model(name)
         if source == "timm"
-        else torchvision.models.get_model(name, weights=None, **FAST.get(name, {}))
+        else torchvision.models.get_model(name, weights=None)
     )
     model = opened(server, name, source).model
     assert [n for n, _ in model.named_modules()] == [n for n, _ in own.named_modules()]
