@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .old_paths import add_old_paths
+
 if TYPE_CHECKING:
     from . import errors
     from .analysis.comparison import compare_rdms, rsa
@@ -131,3 +133,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+add_old_paths(__name__)

@@ -56,6 +56,14 @@ SIGNATURES = {
     "get_class_probabilities": "probas out_path cls_file top_k save_as_json",
     "load_item_names": "folder",
     "get_cls_mapping_imagenet": "PATH save_as_json",
+    "load_model": "model_name pretrained device model_path",
+    "show_model": "model model_name",
+    "extract_features": "model data_loader module_name batch_size flatten_acts device clip "
+    "return_probabilities",
+    "correlation_matrix": "F a_min a_max",
+    "cosine_matrix": "F a_min a_max",
+    "gaussian_kernel": "F",
+    "squared_dists": "F",
 }
 
 

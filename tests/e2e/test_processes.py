@@ -115,7 +115,7 @@ def test_other_objects_are_copied_whole(
 ) -> None:
     path = tmp_path / "images.h5"
     with h5py.File(path, "w") as file:
-        file["imgBrick"] = np.arange(4 * 32 * 32 * 3, dtype="uint8").reshape(4, 32, 32, 3)
+        file["imgBrick"] = np.arange(6 * 32 * 32 * 3, dtype="uint8").reshape(6, 32, 32, 3)
     dataset = HDF5Dataset(path, "imgBrick", "pt", img_indices=[3, 1])
     rows = server_features(server, copied(dataset).queue())
     np.testing.assert_array_equal(rows, server_features(server, dataset.queue()))

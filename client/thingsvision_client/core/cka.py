@@ -17,6 +17,7 @@ import numpy.typing as npt
 from ..arrays import Float64Array, as_floats
 from ..errors import InvalidRequestError
 from ..labels import align_rows
+from ..old_paths import add_old_paths
 from .metrics import squared_euclidean
 
 BACKENDS = ("numpy", "torch")
@@ -193,3 +194,6 @@ KERNELS: dict[str, Callable[[Float64Array, float | None], Float64Array]] = {
     "rbf": _rbf,
 }
 """Gram matrices, N x N, of N x P features."""
+
+
+add_old_paths(__name__)

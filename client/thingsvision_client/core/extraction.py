@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from ..old_paths import add_old_paths
 from .features import center_features, compress_features, normalize_features
 
 __all__ = ["center_features", "compress_features", "normalize_features"]
@@ -17,3 +18,6 @@ def __getattr__(name: str) -> Any:
     if name not in _EXTRACTORS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(__name__.partition(".")[0]), name)
+
+
+add_old_paths(__name__)

@@ -13,6 +13,7 @@ from ..arrays import Array, Float64Array, as_floats
 from ..errors import InvalidRequestError, UndefinedDistanceWarning
 from ..figures.canvas import check_colormap, check_format, new_figure, use_style, write_figure
 from ..labels import align_rows
+from ..old_paths import add_old_paths
 from .metrics import METRICS, Metric
 
 if TYPE_CHECKING:
@@ -238,3 +239,6 @@ def _square(rdm: Array) -> Float64Array:
             f"An RDM must be square, of at least 3 images, got shape {values.shape}."
         )
     return values
+
+
+add_old_paths(__name__)

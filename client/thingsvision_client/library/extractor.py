@@ -30,6 +30,7 @@ from .outline import outline
 from .outputs import OUTPUT_TYPES, converter
 from .parameters import options_of, qualified_model_name, weights_of
 from .request import Choices, FeatureRequest, ServedModel
+from .spellings import current_name, current_parameters, current_source
 
 if TYPE_CHECKING:
     from ..images.texts import Texts
@@ -79,10 +80,11 @@ def get_extractor(
         ```
 
     """
-    parameters = dict(model_parameters or {})
+    parameters = current_parameters(model_parameters or {})
     own_file = model_path is not None
     weights = weights_of(parameters, pretrained=pretrained, own_file=own_file)
-    model = Model(source, qualified_model_name(model_name, parameters), weights)
+    name = qualified_model_name(current_name(model_name), parameters)
+    model = Model(current_source(source), name, weights)
     options = options_of(parameters)
     client = shared_client(server)
     info = find_listing(client, model)
@@ -98,7 +100,7 @@ def get_extractor(
 
 
 class Extractor(ServedAttributes):
-    """A model on a server, ready to give features; made by `get_extractor`.
+    """A model on a server, ready to give features; made by `get_extractor`, or by its arguments.
 
     Example:
         ```python
@@ -111,6 +113,12 @@ class Extractor(ServedAttributes):
         ```
 
     """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        served = arguments[0] if arguments else None
+        if not isinstance(served, ServedModel):  # as `Extractor` of version 2.0 was called
+            served = get_extractor(*arguments, **options)._served  # noqa: SLF001 - of this class
+        super().__init__(served)
 
     def extract_features(
         self,

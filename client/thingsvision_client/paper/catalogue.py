@@ -8,6 +8,7 @@ from glob import escape
 
 from ..client import Client
 from ..errors import UnknownModelError
+from ..library.spellings import PAPER_NAMES, current_name
 from ..values.model import Model
 
 ORDER: Mapping[str, Sequence[str]] = {
@@ -15,9 +16,6 @@ ORDER: Mapping[str, Sequence[str]] = {
     "tf": ("keras", "custom"),
 }
 """Order in which sources are searched for a name, by backend; all others come last."""
-
-PAPER_NAMES: Mapping[str, str] = {"clip-ViT": "clip/ViT-B-32", "clip-RN": "clip/RN50"}
-"""The paper's names for models that have other names in their sources."""
 
 _MOST_NEAR = 5
 
@@ -27,7 +25,7 @@ def find_model(client: Client, name: str, backend: str) -> Model:
 
     Raises UnknownModelError with near matches.
     """
-    wanted = PAPER_NAMES.get(name, name)
+    wanted = current_name(name)
     found = client.models(name_glob=escape(wanted))
     sources = [info.source for info in found if (info.backend or "pt") == backend]
     if not sources:

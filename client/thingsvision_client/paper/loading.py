@@ -24,8 +24,8 @@ class NumberedImages(ImageDataset):
 def load_dl(
     root: str | Path,
     out_path: str | Path,
-    backend: str,
-    batch_size: int,
+    backend: str = "pt",
+    batch_size: int | None = None,
     imagenet_train: bool | None = None,
     imagenet_val: bool | None = None,
     things: bool | None = None,
@@ -42,7 +42,7 @@ def load_dl(
         root: Folder of images, or of class folders, which are then numbered in sorted order.
         out_path: Folder for `file_names.txt`, which has the name of each row's image.
         backend: `pt` or `tf`, as in the model.
-        batch_size: Images in a batch, at least 1.
+        batch_size: Images in a batch, at least 1; there is no default.
         imagenet_train: Folders are synsets (some or all), ordered and numbered as in
             `LOC_synset_mapping.txt` in `root`.
         imagenet_val: There are no folders; `LOC_{name of root}_solution.csv` in `root` has the
@@ -67,6 +67,65 @@ def load_dl(
 
         batches = vision.load_dl("images", "results", backend="pt", batch_size=64)
         print(len(batches), batches.dataset.classes)
+        ```
+
+    """
+    if batch_size is None:
+        raise InvalidRequestError("`batch_size` must be a number of images, got None.")
+    dataset = image_dataset(
+        root,
+        out_path,
+        backend,
+        imagenet_train,
+        imagenet_val,
+        things=things,
+        things_behavior=things_behavior,
+        add_ref_imgs=add_ref_imgs,
+        file_names=file_names,
+        transforms=transforms,
+    )
+    return DataLoader(dataset, batch_size, backend)
+
+
+def image_dataset(
+    root: str | Path,
+    out_path: str | Path,
+    backend: str = "pt",
+    imagenet_train: bool | None = None,
+    imagenet_val: bool | None = None,
+    things: bool | None = None,
+    things_behavior: bool | None = None,
+    add_ref_imgs: bool | None = None,
+    file_names: Sequence[str] | None = None,
+    transforms: ServerTransforms | None = None,
+) -> ImageDataset:
+    """Return the dataset of `load_dl`: THINGSvision 1.x has it as `dataset.ImageDataset`.
+
+    Args:
+        root: As in `load_dl`, and so are the others.
+        out_path: Folder for `file_names.txt`.
+        backend: `pt` or `tf`.
+        imagenet_train: Folders are synsets.
+        imagenet_val: There are no folders; a table has the synset of each image.
+        things: Folders are the concepts of THINGS.
+        things_behavior: Images are those of THINGS' behavioral experiments.
+        add_ref_imgs: Not supported.
+        file_names: Images relative to `root`, in exactly this order.
+        transforms: What the model's `get_transformations` returned.
+
+    Returns:
+        The dataset.
+
+    Raises:
+        InvalidRequestError: As `load_dl`.
+
+    Example:
+        ```python
+        from thingsvision_client.dataloader import DataLoader
+        from thingsvision_client.dataset import ImageDataset
+
+        dataset = ImageDataset(root="images", out_path="results", backend="pt")
+        print(len(DataLoader(dataset, batch_size=2, backend="pt")))
         ```
 
     """
@@ -95,7 +154,7 @@ def load_dl(
         dataset.classes = list(image_set.classes)
     if isinstance(dataset, NumberedImages) and image_set.numbers is not None:
         dataset.numbers = image_set.numbers
-    return DataLoader(dataset, batch_size, backend)
+    return dataset
 
 
 def _image_set(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 from ..images.folder import class_folders, class_of, class_paths, image_names
 from ..images.image import file_image
 from ..images.queue import ImageQueue, queue_files
+from ..old_paths import add_old_paths
 from .data_loader import DataLoader, ImageBatch
 from .file_names import FILE_NAMES, write_lines
 from .hdf5_dataset import HDF5Dataset
@@ -215,3 +216,6 @@ def _classes(root: Path, class_names: Sequence[str] | None, names: Sequence[str]
         return list(dict.fromkeys(names))
     named = {name.partition("/")[0] for name in names}
     return sorted(named.union(class_folders(root)))
+
+
+add_old_paths(__name__)

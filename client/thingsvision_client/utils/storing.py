@@ -12,6 +12,7 @@ from ..files import atomic_file, file_stem
 from ..formats import FEATURES, FORMATS, FileFormat, find_format
 from ..formats.whole import layout_of, write_whole
 from .row_naming import name_rows, saved_names
+from ..old_paths import add_old_paths
 from .slices import slices2tensor, tensor2slices
 from .writing import as_arrays, savable_array, write_features
 
@@ -297,3 +298,6 @@ def _check_age(whole: Path, last_piece: Path) -> None:
             f"{whole} is newer than the pieces beside it: read that file, or split the features "
             "again."
         )
+
+
+add_old_paths(__name__)
