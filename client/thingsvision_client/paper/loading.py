@@ -97,7 +97,7 @@ def image_dataset(
     things_behavior: bool | None = None,
     add_ref_imgs: bool | None = None,
     file_names: Sequence[str] | None = None,
-    transforms: ServerTransforms | None = None,
+    transforms: Any = None,
 ) -> ImageDataset:
     """Return the dataset of `load_dl`: THINGSvision 1.x has it as `dataset.ImageDataset`.
 
