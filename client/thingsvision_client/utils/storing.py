@@ -11,8 +11,8 @@ from ..errors import InvalidRequestError
 from ..files import atomic_file, file_stem
 from ..formats import FEATURES, FORMATS, FileFormat, find_format
 from ..formats.whole import layout_of, write_whole
-from .row_naming import name_rows, saved_names
 from ..old_paths import add_old_paths
+from .row_naming import name_rows, saved_names
 from .slices import slices2tensor, tensor2slices
 from .writing import as_arrays, savable_array, write_features
 
