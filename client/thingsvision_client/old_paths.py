@@ -57,6 +57,8 @@ ADVICE: Mapping[str, str] = {
     "clip.*": f"{_ON_SERVER} with source='custom' and model_name='clip'",
     "cornet.*": f"{_ON_SERVER} with source='custom' and model_name='cornet-s', for example",
     "core.cka.cka_base.CKABase": "core.cka.CKA compares features; there is no base class",
+    "core.extraction.create_custom_extractor": _BY_SOURCE,
+    "core.extraction.create_model_extractor": _OWN,
     "core.extraction.extractor.*": _BY_SOURCE,
     "core.extraction.extractors.*": _BY_SOURCE,
     "core.extraction.helpers.create_custom_extractor": _BY_SOURCE,
