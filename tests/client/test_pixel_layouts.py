@@ -232,7 +232,7 @@ def test_ambiguous_shapes_are_refused_with_the_choices(
     assert all(choice in str(caught.value) for choice in choices), caught.value
 
 
-@pytest.mark.parametrize("shape", [(75,), (2, 7, 12, 9, 3), (7, 12, 9, 2)])
+@pytest.mark.parametrize("shape", [(), (75,), (2, 7, 12, 9, 3), (7, 12, 9, 2)])
 def test_shapes_of_no_images_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
     path = write(tmp_path, np.zeros(shape, np.uint8))
     with pytest.raises(InvalidRequestError, match="no array of images has"):
@@ -280,6 +280,8 @@ def test_a_mask_selects_the_places_of_true(tmp_path: Path, wrap: Any) -> None:
         ([float("nan")], "got nan"),
         (["1", "2"], "got '1'"),
         ([None], "got None"),
+        ([0, 1, 0, 1, 0, 0, 0], r"got a 0 or 1 for each of the 7 images .*np\.flatnonzero"),
+        ({0, 2}, "must be a list of indices"),
         ([7], r"from 0 to 6, the images of 'images' in .* got \[7\]"),
         ([-1], "got \\[-1\\]"),
     ],

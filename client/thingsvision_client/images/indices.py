@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from numbers import Integral, Real
 from typing import Any
 
@@ -12,6 +12,9 @@ from ..arrays import as_array
 from ..errors import InvalidRequestError
 
 _MOST_NAMED = 5
+
+_FEWEST_OF_A_MASK = 2
+"""As many zeros and ones as there are images, and more than this, are not taken for indices."""
 
 
 def indices_of(argument: str, given: Any, count: int, owner: str) -> list[int]:
@@ -29,6 +32,11 @@ def indices_of(argument: str, given: Any, count: int, owner: str) -> list[int]:
             f"`{argument}` must be whole numbers, or a mask of True and False, got {wrong[0]!r}."
         )
     wanted = [int(value) for value in values]
+    if len(wanted) == count > _FEWEST_OF_A_MASK and set(wanted) <= {0, 1}:
+        raise InvalidRequestError(
+            f"`{argument}` must be indices or a mask of True and False, got a 0 or 1 for each of "
+            f"the {count} images of {owner}: of a mask, give np.flatnonzero(mask)."
+        )
     if outside := [index for index in wanted if not 0 <= index < count]:
         raise InvalidRequestError(
             f"`{argument}` must be from 0 to {count - 1}, the images of {owner}, "
@@ -66,7 +74,7 @@ def _flat(argument: str, given: Any) -> list[Any]:
     given = as_array(given) if hasattr(given, "__array__") else given  # tensors, Series
     shape = getattr(given, "shape", None)
     values = given if shape is None else given.tolist()
-    is_flat = shape is None or len(shape) == 1
+    is_flat = len(shape) == 1 if shape is not None else not isinstance(given, (Set, Mapping))
     if not is_flat or isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
         got = repr(given) if shape is None else f"shape {tuple(shape)}"
         raise InvalidRequestError(

@@ -132,5 +132,5 @@ def _check_pixels(dataset: Any, called: str) -> None:
         what = "logical" if matlab == "logical" else dataset.dtype
         raise InvalidRequestError(
             f"{called} must be uint8 images, such as N x height x width x 3, got {what} of shape "
-            f"{tuple(dataset.shape)}: save pixels from 0 to 255 as uint8."
+            f"{tuple(dataset.shape or ())}: save pixels from 0 to 255 as uint8."
         )

@@ -155,8 +155,10 @@ def _by_shape(shape: Sequence[int], called: str) -> PixelLayout:
 def _colour_axes(shape: Sequence[int]) -> str | None:
     """Return NHWC or HWC if no other layout is possible."""
     axes = {3: "HWC", 4: "NHWC"}.get(len(shape))
+    if axes is None:
+        return None
     is_clear = shape[-1] in CHANNEL_COUNTS and shape[0] not in CHANNEL_COUNTS
-    return axes if axes and is_clear and _are_sides(shape[-3:-1]) else None
+    return axes if is_clear and _are_sides(shape[-3:-1]) else None
 
 
 def _are_sides(sizes: Sequence[int]) -> bool:
