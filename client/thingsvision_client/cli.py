@@ -9,7 +9,17 @@ from typing import Annotated, Any
 
 import typer
 
-from .commands import analysis, comparison, features, files, listing, memory, pcas, verification
+from .commands import (
+    analysis,
+    comparison,
+    converting,
+    features,
+    files,
+    listing,
+    memory,
+    pcas,
+    verification,
+)
 from .errors import ThingsvisionError
 from .rpc.address import SERVER_VARIABLE
 
@@ -31,6 +41,7 @@ for _command in (
     analysis.rsa,
     analysis.plot_rdms,
     features.extract_texts,
+    converting.convert_features,
     pcas.fit_pca,
     pcas.pcas,
     pcas.delete_pca,

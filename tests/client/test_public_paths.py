@@ -119,6 +119,7 @@ COMMANDS = {
         "--batch-size --device --model-name --model-parameters --model-path --module-name "
         "--no-pretrained --out-path --pretrained --server --source --texts-file"
     ),
+    "convert-features": "--file-format --names --out-path",
     "fit-pca": (
         "--batch-size --components --crop --device --image-root --model-name --model-parameters "
         "--model-path --module-name --name --no-crop --no-pretrained --pretrained --resize "

@@ -17,6 +17,7 @@ import pytest
 import scipy.io
 import torch
 import xarray as xr
+from typer.testing import CliRunner
 
 from thingsvision_client import (
     Client,
@@ -29,6 +30,7 @@ from thingsvision_client import (
     save_features,
     split_features,
 )
+from thingsvision_client.cli import app
 from thingsvision_client.core.features import compress_features
 from thingsvision_client.errors import InvalidRequestError, UnnamedRowsWarning
 from thingsvision_client.formats import FORMATS
@@ -321,3 +323,31 @@ def test_ready_inputs_have_no_names(client: Client, tmp_path: Path) -> None:
     features = client.extract(MODEL, named, "features.3").features["features.3"]
     save_features(features, tmp_path, "hdf5")
     assert names_in(tmp_path) == ["x", "y", "z"]
+
+
+def test_a_command_converts_files_with_their_names(tmp_path: Path) -> None:
+    def convert(*arguments: str | Path) -> Any:
+        command = ["convert-features", *map(str, arguments)]
+        return CliRunner().invoke(app, command, env={"COLUMNS": "200"})
+
+    features, out = make(), tmp_path / "out"
+    save_features(features, tmp_path, "npy")
+    target = ["--out-path", out, "--file-format", "hdf5"]
+    assert convert(tmp_path / "features.npy", *target).exit_code == 0
+    assert names_in(out) == NAMES
+    np.save(tmp_path / "own.npy", features[::-1])
+    with pytest.warns(UnnamedRowsWarning):
+        assert convert(tmp_path / "own.npy", *target).exit_code == 0
+    assert names_in(out) == NUMBERS
+    names = tmp_path / "names.txt"
+    names.write_text("".join(f"{name}\n" for name in NAMES[::-1]))
+    assert convert(tmp_path / "own.npy", *target, "--names", names).exit_code == 0
+    assert names_in(out) == NAMES[::-1]
+    np.testing.assert_array_equal(merge_features(out, "hdf5"), features[::-1])
+    again = convert(out / "features.h5", "--out-path", tmp_path / "mat", "--file-format", "mat")
+    assert again.exit_code == 0
+    assert names_in(tmp_path / "mat", "mat") == NAMES[::-1]
+    assert "another folder" in str(convert(out / "features.h5", *target).exception)
+    names.write_text("one\n")
+    wrong = convert(tmp_path / "own.npy", *target, "--names", names)
+    assert "a name per row (7), got 1" in str(wrong.exception)

@@ -253,11 +253,12 @@ def merge_features(root: str | Path, file_format: str) -> Array | dict[str, Arra
         )
     if pieces:
         _check_age(whole, folder / pieces[-1].file)
-    merged = join(folder, kind, pieces) if pieces else _read_whole(whole, kind)
+    merged = join(folder, kind, pieces) if pieces else read_features(whole, kind)
     return merged[FEATURES] if list(merged) == [FEATURES] else merged
 
 
-def _read_whole(path: Path, file_format: FileFormat) -> dict[str, Array]:
+def read_features(path: Path, file_format: FileFormat) -> dict[str, Array]:
+    """Return the arrays of a file by name, whose rows have the names that it carries."""
     from .splitting import remember_names
 
     arrays, names = file_format.read(path), saved_names(path, file_format)

@@ -1,0 +1,45 @@
+"""Files of features in another format, with the names of their rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import InvalidRequestError
+from .opening import read_lines
+
+
+def convert_features(
+    file: Annotated[
+        Path, typer.Argument(help="Features: .npy, .npz, .h5, .mat, .txt, .pt or .parquet.")
+    ],
+    file_format: Annotated[
+        str, typer.Option(help="npy, npz, hdf5, mat, txt, pt or parquet.", show_default=False)
+    ],
+    out_path: Annotated[Path, typer.Option(help="Folder for the file.")],
+    names: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of the names of the rows, one per line, such as file_names.txt; by default "
+            "the names in the file or in its metadata, else row_000000, row_000001, ..."
+        ),
+    ] = None,
+) -> None:
+    """Write features in another format, to features.ENDING in --out-path."""
+    from ..formats import BY_ENDING, FEATURES, find_format
+    from ..utils.storing import read_features, save_features
+
+    form = BY_ENDING.get(".h5" if file.suffix.lower() == ".hdf5" else file.suffix.lower())
+    if form is None:
+        raise InvalidRequestError(
+            f"{file} is not a file of features: its ending must be one of {', '.join(BY_ENDING)}."
+        )
+    target = out_path / f"{FEATURES}.{find_format(file_format).suffix}"
+    if target.absolute() == file.absolute():
+        raise InvalidRequestError(f"--out-path must be another folder than that of {file}.")
+    arrays = read_features(file, form)
+    rows = None if names is None else read_lines(names, "names from ")
+    features = arrays[FEATURES] if list(arrays) == [FEATURES] else arrays
+    save_features(features, out_path, file_format, names=rows)
