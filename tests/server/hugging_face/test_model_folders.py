@@ -202,6 +202,18 @@ def test_an_uploaded_state_dict_is_used(
     assert np.isfinite(result.features["encoder.stages.1"]).all()
 
 
+def test_the_part_of_a_checkpoint_that_fits_is_used(
+    client: Client, folder: Path, tmp_path: Path
+) -> None:
+    network = direct(at(folder, "resnet"))
+    own = {f"model.{name}": tensor * 1.5 for name, tensor in network.state_dict().items()}
+    path = tmp_path / "lightning.ckpt"
+    torch.save({"epoch": 1, "state_dict": own | {"head.weight": torch.ones(2)}}, path)
+    model = f"transformers/resnet@sha256:{client.upload_weights(path)}"
+    network.load_state_dict({name.removeprefix("model."): x for name, x in own.items()})
+    assert client.load(model).model_sha256 == state_sha256(network)
+
+
 def test_an_uploaded_state_dict_that_does_not_fit_lists_what(
     client: Client, folder: Path, tmp_path: Path
 ) -> None:
