@@ -60,7 +60,7 @@ BRACKETS = r"an IPv6 address needs brackets"
         ("gpu", "it has no port"),
         ("[::1]", "it has no port"),
         ("50051", "it has no port"),
-        (":50051", NO_HOST),
+        (":50051", "it has no host"),
         ("my gpu:50051", NO_HOST),
         ("gpu :50051", NO_HOST),
         ("user@gpu:50051", NO_HOST),

@@ -6,7 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from thingsvision_client.jobs import FolderOptions, extract_to_folder
 
 PHOTO_COUNT = 24
 RECOVERY_SECONDS = 30
+CHAOS_SECONDS = 600
 
 Work = Callable[[int], Any]
 """Makes a call, the n-th of its kind, and returns its reply in a form that can be compared."""
@@ -53,6 +54,7 @@ def kinds_of_calls(client: Client, photos: Path, scratch: Path) -> dict[str, Wor
     def upload(number: int) -> bool:
         content = weights(0.5, seed=number)
         path = scratch / "weights.safetensors"
+        path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
         return client.upload_weights(path) == digest(content)
 
@@ -151,21 +153,34 @@ def test_no_call_hangs_when_connections_break_and_a_server_is_restarted(
         assert sum(caller.failed_count for caller in callers) > 0, "no call met a fault"
 
 
+@contextmanager
+def life(network: Proxy, folder: Path, chance: random.Random) -> Iterator[None]:
+    """Run a server in its own process, which is killed or drained at the end of the context."""
+    is_killed = chance.random() < 0.5
+    fate = pytest.raises(AssertionError, match="ended with -9") if is_killed else nullcontext()
+    with fate, server_process(folder) as started:
+        network.target = started.address
+        yield
+        end = started.process.kill if is_killed else started.process.terminate
+        end_by(network, end, chance)
+
+
 @pytest.mark.timeout(1200)
 def test_no_call_hangs_in_ten_minutes_of_killed_and_drained_servers(
     request: pytest.FixtureRequest, tmp_path: Path, tiny_photos: Path
 ) -> None:
     if not request.config.getoption("--all"):
         pytest.skip("takes ten minutes: pass --all")
-    chance = random.Random(1)
-    deadline = time.monotonic() + 600
-    with proxy() as network, ExitStack() as life:
-        started = life.enter_context(server_process(tmp_path))
-        network.target = started.address
-        with calling(network, tiny_photos, tmp_path):
-            while time.monotonic() < deadline:
+    chance, deadline = random.Random(1), time.monotonic() + CHAOS_SECONDS
+    with proxy() as network, ExitStack() as callers:
+        with life(network, tmp_path, chance):
+            callers.enter_context(calling(network, tiny_photos, tmp_path))
+            cut_now_and_then(network, 25, chance)
+        while time.monotonic() < deadline:
+            with life(network, tmp_path, chance):
                 cut_now_and_then(network, 25, chance)
-                kill = chance.random() < 0.5
-                end_by(network, started.process.kill if kill else started.process.terminate, chance)
-                started = life.enter_context(server_process(tmp_path))
-                network.target = started.address
+        with server_process(tmp_path) as last, Client(last.address) as undisturbed:
+            for work in kinds_of_calls(undisturbed, tiny_photos, tmp_path / "last").values():
+                work(0)  # from now on it answers at once
+            network.target = last.address
+            callers.close()

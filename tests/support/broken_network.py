@@ -32,6 +32,14 @@ class Proxy:
         """Forward no byte from now on, and close nothing, as a cable that was pulled."""
         self._loop.call_soon_threadsafe(self._flows.clear)
 
+    async def end(self) -> None:
+        """Close all connections, and wait until they are."""
+        self.target = ""
+        self._flows.set()
+        while self._ends:
+            self._cut()
+            await asyncio.sleep(0.01)
+
     def _cut(self) -> None:
         for end in self._ends:
             end.transport.abort()
@@ -84,7 +92,7 @@ def proxy() -> Iterator[Proxy]:
             running.append(network)
             started.set()
             await ended.wait()
-            network._cut()
+            await network.end()
 
     thread = threading.Thread(target=asyncio.run, args=(serve(),), name="proxy", daemon=True)
     thread.start()

@@ -64,6 +64,7 @@ def server_process(folder: Path, **options: object) -> Iterator[ServerProcess]:
     chosen |= {"weights_dir": folder / "weights"} | options
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in chosen.items()]
     out, log_file = folder / "server.out", folder / "server.log"
+    out.unlink(missing_ok=True)  # of an earlier server in the folder, which had another address
     arguments = ["--no-allow-download", *flags], out, log_file
     started = _template().Process(target=_run_server, args=arguments)
     started.start()

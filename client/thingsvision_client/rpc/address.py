@@ -82,6 +82,8 @@ def _fault(location: str) -> str:
         return "it has no port"
     if not (re.fullmatch("[0-9]{1,9}", port) and 1 <= int(port) <= _MOST_PORT):
         return f"a port is a number from 1 to {_MOST_PORT:,}"
+    if not host:
+        return "it has no host"
     return "" if _is_host(host) else "this can't be the name of a host"
 
 

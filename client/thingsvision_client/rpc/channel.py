@@ -22,6 +22,7 @@ OPTIONS: list[tuple[str, int]] = [
     # permit: `grpc.http2.min_ping_interval_without_data_ms` of ours is lower.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.ping_timeout_ms", 20_000),  # a minute by default, whatever the line above says
     ("grpc.http2.max_pings_without_data", 0),
     # By default, connecting may take 20 s, name servers 120 s, and a server that is back is
     # found after up to 120 s.

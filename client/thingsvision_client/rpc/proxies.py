@@ -54,13 +54,13 @@ class Route:
             return ""
         if self.is_direct:
             return f"The proxy of {self.variable} was not used: {self.excluded_by}."
-        host = host_of(self.address)
+        excluded = ",".join(filter(None, (os.environ.get("no_proxy"), host_of(self.address))))
         return (
-            f"The connection goes through the proxy {_without_password(self.url)},"
-            f" because the environment variable {self.variable} is set. If the server can be "
+            f"The connection goes through the proxy {_without_password(self.url)}, "
+            f"because the environment variable {self.variable} is set. If the server can be "
             "reached without it, call "
             f"thingsvision_client.connect({self.address!r}, proxy=False), which sets gRPC's option "
-            f"grpc.enable_http_proxy=0, or add the host to no_proxy: export no_proxy={host}"
+            f"grpc.enable_http_proxy=0, or add the host to no_proxy: export no_proxy='{excluded}'"
         )
 
 

@@ -86,6 +86,7 @@ def _channel_options(max_message_bytes: int) -> Mapping[str, int]:
         # The lease of a client that vanished silently ends within a minute.
         "grpc.keepalive_time_ms": 30_000,
         "grpc.keepalive_timeout_ms": 20_000,
+        "grpc.http2.ping_timeout_ms": 20_000,  # a minute by default, whatever the line above says
         "grpc.http2.min_ping_interval_without_data_ms": 10_000,
         "grpc.keepalive_permit_without_calls": 1,
     }
