@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 _STEP = re.compile(r"(?P<module>.*)@(?:t=(?P<call>\d+)|(?P<all>all))")
 
 
+_WRAPPERS = frozenset({"module", "_orig_mod"})
+"""What `nn.DataParallel` and `torch.compile` add to the names of a network's modules."""
+
+
 class TokenExtraction(Enum):
     """Which tokens of a token sequence are taken; NONE: all of them."""
 
@@ -156,6 +160,9 @@ def _tap(name: str, known: Mapping[str, ModuleInfo], tokens: TokenExtraction) ->
 
 def _find_module(name: str, known: Mapping[str, ModuleInfo]) -> ModuleInfo:
     if name not in known:
+        plain = ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+        if plain and plain in known:
+            return known[plain]
         hint = choices(name, filter(None, known))
         raise UnknownModuleError(
             f"the model has no module {name!r}. {hint}", field="modules", subject=name
