@@ -45,6 +45,7 @@ from .rpc.server import GrpcServer
 from .settings import Settings
 from .sources import Sources
 from .sources.context import SourceContext
+from .sources.own.trial import check_usable
 from .sources.uploads.store import UploadStore
 from .sources.weights.folder import WeightsFolder
 
@@ -74,6 +75,7 @@ class _Parts:
     metrics: Metrics
     lanes: DeviceLanes
     weights: WeightsFolder
+    tensorflow: TensorFlowRuntime
     sources: Sources
     residency: Residency
     images: ServerImages
@@ -126,7 +128,11 @@ def _make_parts(settings: Settings) -> _Parts:
     metrics, lanes = Metrics(), _make_lanes(settings)
     weights_dir = settings.weights_dir.expanduser()
     weights = WeightsFolder(weights_dir, allow_download=settings.allow_download)
-    sources = _make_sources(settings, weights)
+    tensorflow = TensorFlowRuntime(
+        settings.tensorflow_python, keep_freed_memory=settings.keep_freed_memory
+    )
+    context = SourceContext(weights, tensorflow)
+    sources = Sources(context, throttle_imports=settings.throttle_imports)
     batch_limits = BatchLimits(settings.max_batch, settings.max_batch_bytes)
     loader = ModelLoader(sources, lanes, batch_limits, metrics)
     residency = _make_residency(settings, loader, lanes.device, metrics)
@@ -139,6 +145,7 @@ def _make_parts(settings: Settings) -> _Parts:
         metrics=metrics,
         lanes=lanes,
         weights=weights,
+        tensorflow=tensorflow,
         sources=sources,
         residency=residency,
         images=images,
@@ -161,14 +168,6 @@ def _find_device(settings: Settings) -> str:
 
     use_exact_float32()
     return default_device() if settings.device == "auto" else check_device(settings.device)
-
-
-def _make_sources(settings: Settings, weights: WeightsFolder) -> Sources:
-    tensorflow = TensorFlowRuntime(
-        settings.tensorflow_python, keep_freed_memory=settings.keep_freed_memory
-    )
-    context = SourceContext(weights, tensorflow)
-    return Sources(context, throttle_imports=settings.throttle_imports)
 
 
 def _make_residency(
@@ -200,7 +199,12 @@ def _make_grpc_server(settings: Settings, parts: _Parts) -> GrpcServer:
     device, metrics, extractor = parts.lanes.device, parts.metrics, parts.extractor
     limits, fast_frames = _analysis_limits(settings), settings.fast_frames
     rdm_reply = RDMReply(extractor, Comparer(device, limits), metrics, fast_frames=fast_frames)
-    uploads = UploadStore(parts.weights.uploads, settings.max_upload_bytes, settings.upload_quota)
+    uploads = UploadStore(
+        parts.weights.uploads,
+        settings.max_upload_bytes,
+        settings.upload_quota,
+        partial(check_usable, tensorflow=parts.tensorflow),
+    )
     return GrpcServer(
         features=FeatureServicer(
             parts.sources, extractor, rdm_reply, metrics, fast_frames=fast_frames

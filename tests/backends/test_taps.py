@@ -148,6 +148,17 @@ def test_a_name_with_a_step_in_it_is_a_name(loop: nn.Module) -> None:
         np.testing.assert_array_equal(rows, wanted)
 
 
+def test_names_inside_wrappers_of_pytorch_are_understood(loop: nn.Module) -> None:
+    images = pixels(2, 1, 2, 2)
+    names = ["module.step@t=1", "_orig_mod.module.step", "step"]
+    early, last, plain = run(loop, images, names)
+    steps = hooked(loop, images, ["step"])[0]
+    np.testing.assert_array_equal(early, steps[1])
+    np.testing.assert_array_equal(last, plain)
+    with pytest.raises(UnknownModuleError, match="no module 'module.stop'"):
+        taps(structure_of(loop, 1, 2, 2), ["module.stop"])
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "sentence"),
     [

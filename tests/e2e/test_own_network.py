@@ -137,6 +137,13 @@ def test_a_network_that_is_assigned_takes_the_models_place(said: Outcome, same: 
     }
 
 
+def test_what_modules_return_is_recorded_whatever_uses_it(said: Outcome, same: Any) -> None:
+    assert set(same("recorded")) >= {"attention", "module.blocks.2", "maps", ""}
+    assert {"blocks.0", "blocks.1", "attention", "maps"} <= set(said["recorded"]["modules"])
+    assert not any("module" in name for name in said["recorded"]["modules"])
+    assert "never called itself; request a module inside it" in said["recorded"]["container"]
+
+
 def test_a_network_that_cannot_be_exported_is_refused_with_the_reason_and_a_way_out(
     said: Outcome,
 ) -> None:

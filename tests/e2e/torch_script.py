@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import OrderedDict
 from typing import Any
 
 import numpy as np
@@ -264,6 +265,45 @@ def one_by_one() -> None:
     keep("one", {"head": found}, {"head": np.concatenate(rows)})
 
 
+class Named(nn.Module):
+    """Loops over a list, uses only attention's weights, and returns values with names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([nn.Conv2d(3, 8, 4, stride=4), nn.Identity(), nn.ReLU(True)])
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> OrderedDict[str, torch.Tensor]:
+        for block in self.blocks:
+            x = block(x)
+        tokens = x.flatten(2).transpose(1, 2)
+        _, weights = self.attention(tokens, tokens, tokens)
+        return OrderedDict(weights=weights, maps=x)
+
+
+def recorded() -> None:
+    net = made(Named)
+    given = torch.compile(nn.DataParallel(net))
+    extractor = get_extractor_from_model(given, None, "pt", input_shape=(3, 16, 16))
+    names = ["blocks.0", "blocks.1", "attention", "module.blocks.2", "_orig_mod.module.blocks.0"]
+    found = extractor.extract_batch(SMALL, module_names=[*names, "maps", ""])
+    plain = {name: name.replace("_orig_mod.", "").replace("module.", "") for name in names}
+    outputs: dict[str, Any] = {}
+    for name, module in net.eval().named_modules():
+        module.register_forward_hook(lambda _m, _i, out, name=name: outputs.update(
+            {name: (out[0] if isinstance(out, tuple) else out["weights"] if not name else out)
+             .clone().numpy(), **({"maps": out["maps"].numpy()} if not name else {})}
+        ))  # fmt: skip
+    with torch.no_grad():
+        net(SMALL)
+    expected = {name: outputs[plain.get(name, name)] for name in found}
+    keep("recorded", found, expected)
+    SAID["recorded"] = {
+        "modules": extractor.get_module_names(),
+        "container": refusal(lambda: extractor.extract_batch(SMALL, "blocks")),
+    }
+
+
 class Replaced(Model):
     """As users' subclasses that load a network of their own under a name of their own."""
 
@@ -318,6 +358,7 @@ if __name__ == "__main__":
         imagenets_size,
         input_shape,
         one_by_one,
+        recorded,
         assigned,
         refused,
     )

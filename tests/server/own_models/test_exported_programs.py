@@ -98,3 +98,18 @@ def test_what_modules_of_a_program_share_does_not_stand_for_their_outputs(
         assert_close(found[name], expected)
     with pytest.raises(NotExtractableError, match=r"'pair'.*several outputs.*keep their order"):
         client.extract(model, photos, "pair")
+
+
+def test_outputs_that_a_program_does_not_have_are_refused_and_no_others_stand_for_them(
+    client: Client, programs: Path
+) -> None:
+    model = client.upload_model(programs / "second.pt2", DECLARED)
+    modules = {module.name: module for module in client.modules(model)}
+    assert "nothing uses it, and that may be its first output" in modules["attention"].reason
+    assert "only a later one of its outputs is used" in modules["memory"].reason
+    assert "get_extractor_from_model, which records every output" in modules["memory"].reason
+    assert "never called itself; request a module inside it" in modules["blocks"].reason
+    assert not modules["blocks.0"].reason
+    assert not modules["blocks.1"].reason
+    with pytest.raises(NotExtractableError, match="'attention'.*first output"):
+        client.extract(model, np.zeros((2, 3, SIZE, SIZE), np.float32), "attention")

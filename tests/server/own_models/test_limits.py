@@ -10,7 +10,7 @@ import pytest
 from support.own_files import DECLARED, copied, onnx_file
 from support.own_networks import network
 from thingsvision_client import Client
-from thingsvision_client.errors import InvalidRequestError
+from thingsvision_client.errors import InvalidRequestError, InvalidWeightsError
 from thingsvision_server.backends.offloading import OffloadableModel
 from thingsvision_server.backends.tensorflow.model import TensorFlowRuntime
 from thingsvision_server.sources.own.exported import ExportedModel
@@ -36,11 +36,10 @@ def test_a_model_of_exactly_four_images_is_refused_with_the_way_out(
     path = programs / "four.pt2"
     if kind == "onnx":
         path = onnx_file(network(4), tmp_path / "four.onnx", batch=4)
-    model = client.upload_model(path, DECLARED)
     with pytest.raises(
-        InvalidRequestError, match=r"only batches of 4 images.*torch.export.Dim.\"batch\""
+        InvalidWeightsError, match=r"only batches of 4 images.*torch.export.Dim.\"batch\""
     ):
-        client.modules(model)
+        client.upload_model(path, DECLARED)
 
 
 def test_an_offloaded_and_restored_program_behaves_as_before(programs: Path) -> None:

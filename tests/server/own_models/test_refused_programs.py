@@ -169,6 +169,39 @@ def test_a_network_exported_as_it_trains_is_refused(client: Client, programs: Pa
         client.upload_model(path)
 
 
+def wrong_size(program: dict[str, Any]) -> None:
+    """Let the program give a module another number of channels than its weights have."""
+    text = json.dumps(program).replace('"as_ints": [2, 2]', '"as_ints": [2, 2, 2]')
+    program.update(json.loads(text))
+
+
+def integers_alone(program: dict[str, Any]) -> None:
+    """Let the program have no modules with operators, and no rows."""
+    for one in program["graph_module"]["graph"]["nodes"]:
+        one["metadata"].pop("nn_module_stack", None)
+    (output,) = program["graph_module"]["graph"]["outputs"]
+    output["as_tensor"]["name"] = "b_scale"
+    (spec,) = program["graph_module"]["signature"]["output_specs"]
+    spec["user_output"]["arg"]["as_tensor"]["name"] = "b_scale"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (wrong_size, "any.pt2 can't take inputs of 3 x 32 x 32: .*stride"),
+        (integers_alone, "nothing can be extracted from .*no row per image: shape .. for 2"),
+    ],
+)
+def test_what_can_be_read_but_not_used_is_refused_at_the_upload(
+    client: Client, program: Path, change: Callable[[dict[str, Any]], None], words: str
+) -> None:
+    before = client.uploads()
+    path = rewritten(program, in_program(change))
+    with pytest.raises(InvalidWeightsError, match=words.replace("any.pt2", path.name)):
+        client.upload_model(path, DECLARED)
+    assert client.uploads() == before
+
+
 def test_no_damaged_program_is_more_than_an_invalid_one(
     client: Client, program: Path, photos: list[Path]
 ) -> None:

@@ -113,22 +113,13 @@ class OwnSource:
 
     def structure(self, key: ModelKey, image_shape: tuple[int, ...] | None = None) -> Structure:
         """Return the modules of a model."""
-        model = self._opened(key.name)
-        shape = image_shape or self._transform(key).spec.shape
-        _check_shape(self._record(key.name).called, model, shape)
-        return model.structure(shape, _ONE_BY_ONE if _is_one_by_one(model) else _ANY)
+        model, record = self._opened(key.name), self._record(key.name)
+        shape = image_shape or transform_of(model, record).spec.shape
+        return describe_model(model, record.called, shape)
 
     def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:
         """Return the declared transform, or one that raises if no preprocessing was declared."""
-        return {IMAGE: self._transform(key)}
-
-    def _transform(self, key: ModelKey) -> InputTransform:
-        model, record = self._opened(key.name), self._record(key.name)
-        declared = record.preprocessing
-        last = model.input_shape[-1:] == (3,) and model.input_shape[0] != 3
-        if declared is not None:
-            return transform_of_declaration(declared, channels_last=last)
-        return _transform_without_declaration(record, model, channels_last=last)
+        return {IMAGE: transform_of(self._opened(key.name), self._record(key.name))}
 
     def load(self, key: ModelKey, device: str) -> RunnableModel:
         """Load a model onto a device."""
@@ -148,20 +139,38 @@ class OwnSource:
             raise UnknownModelError(sentence, field="model.name", subject=sha256) from error
 
     def _open(self, sha256: str) -> WholeModel:
-        record = self._record(sha256)
-        kind = import_named(OWN_FORMATS[record.format].opener, __package__)
-        model: WholeModel = kind(self._folder / sha256, record.called, self._tensorflow)
-        least, most = model.image_counts
-        if not _is_one_by_one(model) and (least > _ANY[0] or (most or _ANY[1]) < _ANY[1]):
-            accepted = f"{least}" if least == most else f"{least} to {most}"
-            raise InvalidRequestError(
-                f"{record.called} accepts only batches of {accepted} images; export it for any "
-                "batch size: torch.export.export(model, (images,), dynamic_shapes=({0: "
-                'torch.export.Dim("batch")},)), or torch.onnx.export(..., dynamic_shapes=...)',
-                field="model.name",
-                subject=sha256,
-            )
-        return model
+        return open_model(self._folder / sha256, self._record(sha256), self._tensorflow)
+
+
+def open_model(path: Path, record: UploadRecord, tensorflow: TensorFlowRuntime) -> WholeModel:
+    """Return the model in a file; raise InvalidRequestError if it can't be used."""
+    kind = import_named(OWN_FORMATS[record.format].opener, __package__)
+    model: WholeModel = kind(path, record.called, tensorflow)
+    least, most = model.image_counts
+    if not _is_one_by_one(model) and (least > _ANY[0] or (most or _ANY[1]) < _ANY[1]):
+        accepted = f"{least}" if least == most else f"{least} to {most}"
+        raise InvalidRequestError(
+            f"{record.called} accepts only batches of {accepted} images; export it for any "
+            "batch size: torch.export.export(model, (images,), dynamic_shapes=({0: "
+            'torch.export.Dim("batch")},)), or torch.onnx.export(..., dynamic_shapes=...)',
+            field="model.name",
+            subject=record.sha256,
+        )
+    return model
+
+
+def transform_of(model: WholeModel, record: UploadRecord) -> InputTransform:
+    """Return the declared transform, or one that raises if no preprocessing was declared."""
+    last = model.input_shape[-1:] == (3,) and model.input_shape[0] != 3
+    if record.preprocessing is not None:
+        return transform_of_declaration(record.preprocessing, channels_last=last)
+    return _transform_without_declaration(record, model, channels_last=last)
+
+
+def describe_model(model: WholeModel, called: str, shape: tuple[int, ...]) -> Structure:
+    """Return the modules of a model for images of a shape; raise if it does not take them."""
+    _check_shape(called, model, shape)
+    return model.structure(shape, _ONE_BY_ONE if _is_one_by_one(model) else _ANY)
 
 
 def _is_one_by_one(model: WholeModel) -> bool:

@@ -13,7 +13,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +54,14 @@ class Announcement:
     preprocessing: Preprocessing | None = None
 
 
+Check = Callable[[Path, UploadRecord], None]
+"""Raises InvalidWeightsError if a complete file can't be used."""
+
+
+def _accept(_path: Path, _record: UploadRecord) -> None:
+    """Let any file pass."""
+
+
 @dataclass
 class Upload:
     """A file being uploaded. Its methods may block, and are called one at a time."""
@@ -62,6 +70,8 @@ class Upload:
     announced: Announcement
     file: IO[bytes]
     """Opened for appending, unbuffered: all received bytes are on disk even if the server dies."""
+    check: Check = _accept
+    """Called with the complete file and its record before it is stored."""
     received_bytes: int = 0
     ended_early: bool = False
     """Whether it ended before all bytes arrived, as a broken connection may look to gRPC."""
@@ -123,8 +133,9 @@ class Upload:
         kind = check_file(path, called=announced.name or "the uploaded file")
         if announced.preprocessing is not None:
             check_declaration(announced.preprocessing, is_model=FORMATS[kind].is_model)
-        os.fsync(self.file.fileno())
         record = self._record(kind)
+        self.check(path, record)
+        os.fsync(self.file.fileno())
         write_record(self.target.parent, record)
         path.rename(self.target)
         return record
@@ -148,8 +159,11 @@ class Upload:
 class UploadStore:
     """The folder of uploaded files; several servers may share it."""
 
-    def __init__(self, folder: Path, max_bytes: int, quota_bytes: int) -> None:
+    def __init__(
+        self, folder: Path, max_bytes: int, quota_bytes: int, check: Check = _accept
+    ) -> None:
         self._folder = folder
+        self._check = check
         self._max_bytes = max_bytes
         self._quota_bytes = quota_bytes
         self._announced: dict[Path, int] = {}
@@ -197,7 +211,9 @@ class UploadStore:
             raise InvalidRequestError(sentence, field="size_bytes")
         self._folder.mkdir(parents=True, exist_ok=True)
         self._remove_partials(_PARTIAL_SECONDS)
-        upload = Upload(self._folder / announced.sha256, announced, self._open(announced))
+        upload = Upload(
+            self._folder / announced.sha256, announced, self._open(announced), self._check
+        )
         path = Path(upload.file.name)
         interrupted = True
         try:
