@@ -155,7 +155,7 @@ def test_names_inside_wrappers_of_pytorch_are_understood(loop: nn.Module) -> Non
     steps = hooked(loop, images, ["step"])[0]
     np.testing.assert_array_equal(early, steps[1])
     np.testing.assert_array_equal(last, plain)
-    with pytest.raises(UnknownModuleError, match="no module 'module.stop'"):
+    with pytest.raises(UnknownModuleError, match=r"no module 'module\.stop'"):
         taps(structure_of(loop, 1, 2, 2), ["module.stop"])
 
 

@@ -111,5 +111,5 @@ def test_outputs_that_a_program_does_not_have_are_refused_and_no_others_stand_fo
     assert "never called itself; request a module inside it" in modules["blocks"].reason
     assert not modules["blocks.0"].reason
     assert not modules["blocks.1"].reason
-    with pytest.raises(NotExtractableError, match="'attention'.*first output"):
+    with pytest.raises(NotExtractableError, match=r"'attention'.*first output"):
         client.extract(model, np.zeros((2, 3, SIZE, SIZE), np.float32), "attention")
