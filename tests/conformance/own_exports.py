@@ -19,7 +19,7 @@ from support.own_architectures import ARCHITECTURES
 from support.own_styles import SIDE, STYLES
 from thingsvision_client.library.exporting import export_torch
 
-IMAGE_COUNT = 5
+IMAGE_COUNT = 3
 
 _STYLE = "style/"
 

@@ -32,7 +32,7 @@ from thingsvision_server.sources.uploads.store import Announcement, UploadStore
 SAMPLED = ("timm/resnet10t", "transformers/ViTModel")
 """Architectures of an ordinary run."""
 
-_AT_ONCE = 12
+_AT_ONCE = 8
 """Architectures that one process exports."""
 
 
@@ -67,6 +67,8 @@ def test_every_called_module_is_what_a_hook_sees(
         print(f"{name}: {compared.equal} of {compared.modules} modules")
         if request.config.getoption("--all"):
             add_to_table(compared)
+        for ending in (".pt", ".pt2"):
+            (tmp_path / f"{number}{ending}").unlink(missing_ok=True)
     assert not failures, "\n\n".join(f"{name}: {why}" for name, why in failures.items())
 
 
@@ -85,13 +87,18 @@ def _compare(sources: Sources, name: str, stem: Path) -> Compared:
     """Upload an exported network, and compare every module; raise AssertionError."""
     kept = torch.load(stem.with_suffix(".pt"))
     assert "error" not in kept, kept["error"]
-    sha256 = _upload(stem.with_suffix(".pt2"), sources._context.weights.uploads)
+    folder = sources._context.weights.uploads
+    sha256 = _upload(stem.with_suffix(".pt2"), folder)
     source = sources["own"]
     key = source.resolve(ModelKey("own", sha256, Pretrained()))
     structure = source.structure(key)
     seen: dict[str, list[Any]] = kept["seen"]
     _check_outline(structure, seen)
-    equal = _check_values(source.load(key, "cpu"), structure, kept["images"], seen)
+    model = source.load(key, "cpu")
+    equal = _check_values(model, structure, kept["images"], seen)
+    if "style" not in name:  # it costs more than all that a small network holds
+        model.close()
+    (folder / sha256).unlink()
     called = sum(bool(module.calls) for module in structure.modules)
     return Compared(name, len(structure.modules), called, equal)
 

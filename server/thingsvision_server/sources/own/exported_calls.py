@@ -1,8 +1,8 @@
 """Finds the outputs of modules, where they are certain, in programs that do not record them.
 
 A plain program says of each operator in which module it is. What leaves a module is its output, if
-that is one tensor. What a module returned but nothing used is gone, so a module some of whose
-parameters are unused may have had a first output that is not there any more.
+that is one tensor. But if a module computed something that nothing uses, or has parameters that
+nothing uses, then its first output may be that, or be gone.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import getitem
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import fx
@@ -29,8 +29,8 @@ _SEVERAL = f"""it has several outputs, and a program does not keep their order; 
 inside it, {_RECORDED}"""
 _SECOND = f"""only a later one of its outputs is used, and a program does not keep the others; \
 request a module inside it, {_RECORDED}"""
-_PART_UNUSED = f"""a part of what it computes is not in the program, as nothing uses it, and that \
-may be its first output; request a module inside it, {_RECORDED}"""
+_PART_UNUSED = f"""nothing uses a part of what it computes, and that may be its first output; \
+request a module inside it, {_RECORDED}"""
 _UNUSED = f"""its output is not in the program, as nothing uses it; request a module inside it, \
 {_RECORDED}"""
 
@@ -102,9 +102,22 @@ def _output(call: _Call, unused: frozenset[str], results: Any) -> fx.Node | str:
         return _SEVERAL
     if leaving[0].target is getitem and leaving[0].args[1] != 0:
         return _SECOND
-    if any(name.startswith(f"{call.name}.") for name in unused):
+    parameters_unused = any(name.startswith(f"{call.name}.") for name in unused)
+    if parameters_unused or any(map(_is_unused_result, call.nodes)):
         return _PART_UNUSED
     return leaving[0]
+
+
+def _is_unused_result(node: fx.Node) -> bool:
+    """Return whether a tensor was computed for nothing, which the module may have returned."""
+    if node.users or not isinstance(node.meta.get("val"), torch.Tensor):
+        return False
+    if node.target is getitem:  # e.g. the indices of a maximum come after its values
+        results, place = cast("tuple[fx.Node, int]", node.args)
+        used = (user.args for user in results.users if user.target is getitem and user.users)
+        return any(cast("int", other) > place for _, other in used)
+    schema = getattr(node.target, "_schema", None)
+    return schema is None or not schema.is_mutable
 
 
 def _last_of(call: _Call) -> fx.Node:
