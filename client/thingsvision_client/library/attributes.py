@@ -21,6 +21,7 @@ from .listing import find_listing
 from .module_view import ModuleView
 from .network import Network
 from .request import ServedModel
+from .untrained import is_of_library
 
 
 class ServedAttributes:
@@ -67,7 +68,8 @@ class ServedAttributes:
     def _serve(self, model: Model) -> ServedModel:
         info = find_listing(self.client, model)
         backend = info.backend if info and info.backend else self.backend
-        options = replace(self.options, preprocessing=None)
+        changes = self.changes if backend == self.backend and is_of_library(self.changes) else None
+        options = replace(self.options, preprocessing=changes)
         return ServedModel(self.client, model, backend, options)
 
     def _send(self, network: Any) -> ServedModel:
@@ -81,6 +83,8 @@ class ServedAttributes:
 
     def _preprocessing(self) -> Preprocessing | None:
         """Return what the library would go on to apply; None stands for ImageNet's."""
+        if isinstance(self.changes, Preprocessing):
+            return self.changes
         model = self._served.model
         found = self.client.preprocessing(model)
         if found is None and model.source not in ("torchvision", "own"):

@@ -31,6 +31,7 @@ from .outputs import OUTPUT_TYPES, converter
 from .parameters import options_of, qualified_model_name, weights_of
 from .request import Choices, FeatureRequest, ServedModel
 from .spellings import current_name, current_parameters, current_source
+from .untrained import preprocessing_without_weights
 
 if TYPE_CHECKING:
     from ..images.texts import Texts
@@ -52,7 +53,8 @@ def get_extractor(
     Args:
         model_name: Name of the model in its source, such as `alexnet`.
         pretrained: Pretrained weights; False gives random ones, the same for the same
-            `model_parameters["seed"]` (0 by default).
+            `model_parameters["seed"]` (0 by default), and the preprocessing that the library has
+            without pretrained weights, also for `model_path`.
         device: Device of the server that you expect, or None. For any other there is a warning, and
             the server uses its own.
         source: Source of the model, such as `torchvision`, `timm` or `custom`.
@@ -95,6 +97,8 @@ def get_extractor(
         model = replace(model, weights=weights if part is None else f"{weights}:{part}")
     # What a server runs without listing it are checkpoints fetched by name: PyTorch's.
     backend = info.backend if info and info.backend else "pt"
+    if not pretrained:
+        options = replace(options, preprocessing=preprocessing_without_weights(info))
     choices = Choices(model_name, pretrained, device, model_path, parameters)
     return Extractor(ServedModel(client, model, backend, options, choices=choices))
 
@@ -442,7 +446,9 @@ class Extractor(ServedAttributes):
 
         Without arguments it is the model's own preprocessing, whatever its sizes. If any argument
         differs from its default, all three are taken as they are given; the rest stays the model's
-        own.
+        own. As in the library, networks of torchvision that were made with `pretrained=False` have
+        one preprocessing in place of their own: resizing to `resize_dim` (bilinear), the centre
+        crop, and ImageNet's mean and standard deviation.
 
         Args:
             resize_dim: Pixels of the shorter side after resizing.
@@ -509,15 +515,21 @@ def _resized(
     changes: PreprocessingOverrides | Preprocessing | None, resize: int, crop: int | None
 ) -> PreprocessingOverrides | Preprocessing:
     """Return a preprocessing with other sizes; without a crop if that is None."""
+    known = changes if isinstance(changes, PreprocessingOverrides) else PreprocessingOverrides()
+    sizes = replace(known, resize=resize, crop=False if crop is None else crop)
     if not isinstance(changes, Preprocessing):
-        known = changes or PreprocessingOverrides()
-        return replace(known, resize=resize, crop=False if crop is None else crop)
+        return sizes
     if changes.steps:
         raise InvalidRequestError(
             "`preprocess` has steps in an order of its own, so its sizes can't be changed: make "
             "another Compose, and pass it as the dataset's `transforms`."
         )
-    return replace(changes, resize_pixels=(resize,), crop_pixels=() if crop is None else (crop,))
+    checked = sizes.to_message()
+    return replace(
+        changes,
+        resize_pixels=tuple(checked.resize_pixels),
+        crop_pixels=tuple(checked.crop_pixels),
+    )
 
 
 def _upload_weights(client: Client, model_path: str | Path) -> str:

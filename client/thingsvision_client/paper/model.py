@@ -242,7 +242,8 @@ class Model(ModelAttributes):
             apply_center_crop: Whether to crop.
 
         Returns:
-            The model's own preprocessing, with changes where an argument is not the default.
+            The model's own preprocessing, with changes where an argument is not the default; for
+            networks of torchvision made with `pretrained=False`, the library's, as in `Extractor`.
 
         Example:
             ```python

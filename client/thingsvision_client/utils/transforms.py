@@ -97,7 +97,7 @@ class ServerTransforms:
         if self.model is None or self.client is None or _is_same(self.model, as_model(model)):
             return self.overrides
         if isinstance(self.overrides, Preprocessing):
-            return replace(self.overrides, owner=str(self.model))
+            return replace(self.overrides, owner=self.overrides.owner or str(self.model))
         return self._data
 
     @cached_property
