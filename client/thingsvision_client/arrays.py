@@ -26,13 +26,23 @@ def as_array(value: Any) -> Array:
             "with array.filled(numpy.nan), or leave out their rows."
         )
     if isinstance(value, (list, tuple)) and any(hasattr(one, "detach") for one in value):
-        return np.asarray([as_array(one) for one in value])
-    return np.asarray(_from_tensor(value) if hasattr(value, "detach") else value)
+        value = [as_array(one) for one in value]
+    try:
+        return np.asarray(_from_tensor(value) if hasattr(value, "detach") else value)
+    except (TypeError, ValueError, RuntimeError) as error:  # rows of different lengths, say
+        what = str(error).rstrip(".")
+        raise InvalidRequestError(f"It can't be read as an array: {what}.") from error
 
 
 def _from_tensor(tensor: Any) -> Any:
     """Return a tensor that numpy can convert: on the CPU, without gradients, of a known type."""
     tensor = tensor.detach().cpu()
+    if getattr(tensor, "is_sparse", False) or "sparse" in str(getattr(tensor, "layout", "")):
+        tensor = tensor.to_dense()
+    if getattr(tensor, "is_quantized", False):
+        tensor = tensor.dequantize()
+    if hasattr(tensor, "resolve_conj"):
+        tensor = tensor.resolve_conj().resolve_neg()
     if any(name in str(tensor.dtype) for name in ("bfloat16", "float8")):
         tensor = tensor.float()
     return tensor

@@ -19,6 +19,7 @@ from thingsvision_client.analysis.references import as_references
 from thingsvision_client.errors import InvalidRequestError
 from thingsvision_client.figures.panel_values import read_panels
 from thingsvision_client.labels import find_rows
+from thingsvision_client.paper.comparison import _references
 from thingsvision_client.rpc.rdms import RDMs
 
 COUNT = 9
@@ -249,3 +250,11 @@ def test_spellings_of_names() -> None:
     assert find_rows(["vgg.1.png", "vgg.2.png"], ["vgg.2", "vgg.1"]) == [1, 0]
     assert find_rows(["007.png", "010.png"], ["10", "7"]) == [1, 0]
     assert find_rows(["a/7.png", "b/7.png"], ["7", "8"]) is None
+
+
+def test_references_of_the_papers_table_are_matched(rdm: np.ndarray) -> None:
+    with pytest.warns(UserWarning, match=ANOTHER_ORDER):
+        found = _references({"it": frame(shuffled(rdm)), "v1": rdm}, NAMES)
+    np.testing.assert_allclose(found["it"], rdm, rtol=1e-15)
+    with pytest.raises(InvalidRequestError, match="no rows for"):
+        _references({"it": frame(rdm, [f"x{row}" for row in range(COUNT)])}, NAMES)

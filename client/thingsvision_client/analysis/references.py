@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -143,11 +143,19 @@ def as_references(
         ```
 
     """
-    names = None if reference_images is None else texts_of(reference_images)
+    names = None if reference_images is None else _listed(reference_images)
     found = [_reference(name, values, names) for name, values in _by_name(given).items()]
     if not found:
         raise InvalidRequestError("Pass at least one reference RDM.")
     return tuple(found)
+
+
+def _listed(images: Any) -> tuple[str, ...]:
+    if isinstance(images, (str, bytes)) or not isinstance(images, Iterable):
+        raise InvalidRequestError(
+            f"`reference_images` must be a list with a name per row, got {images!r}."
+        )
+    return texts_of(images)
 
 
 def _by_name(given: Any) -> dict[str, Any]:

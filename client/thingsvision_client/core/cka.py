@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import sqrt
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ..arguments import as_whole, choose
 from ..arrays import Float64Array, as_floats
 from ..errors import InvalidRequestError
 from ..labels import align_rows
@@ -57,10 +59,10 @@ class CKA:
     sigma: float | None = 1.0
 
     def __post_init__(self) -> None:
-        if self.kernel not in KERNELS:
-            raise InvalidRequestError(
-                f"`kernel` must be one of {', '.join(KERNELS)}, got {self.kernel!r}."
-            )
+        choose("kernel", self.kernel, KERNELS)
+        object.__setattr__(self, "m", as_whole("m", self.m))
+        if self.sigma is not None and not isinstance(self.sigma, Real):
+            raise InvalidRequestError(f"`sigma` must be a number or None, got {self.sigma!r}.")
         if self.sigma is not None and not self.sigma > 0:
             raise InvalidRequestError(f"`sigma` must be greater than 0 or None, got {self.sigma}.")
         if self.m < _MIN_IMAGES[self.unbiased]:
@@ -151,10 +153,7 @@ def get_cka(
         ```
 
     """
-    if backend not in BACKENDS:
-        raise InvalidRequestError(
-            f"`backend` must be one of {', '.join(BACKENDS)}, got {backend!r}."
-        )
+    choose("backend", backend, BACKENDS)
     return CKA(m, kernel=kernel, unbiased=unbiased, sigma=sigma)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -108,12 +109,23 @@ def compress_features(
         ```
 
     """
-    if not 0 < retained_var <= 1:
+    if not isinstance(retained_var, Real) or not 0 < retained_var <= 1:
         raise InvalidRequestError(
-            f"`retained_var` must be above 0 and at most 1, got {retained_var}."
+            f"`retained_var` must be above 0 and at most 1, got {retained_var!r}."
         )
     features = _rows(X)
-    centred = features - features.mean(axis=0, dtype=np.float64)
+    if not np.isfinite(features).all():
+        rows = np.flatnonzero(~np.isfinite(features).all(axis=1)).tolist()
+        raise InvalidRequestError(
+            f"Features must be finite to be compressed, got NaN or infinity in rows {rows}: leave "
+            "these rows out."
+        )
+    centred = features.astype(np.float64) - features.mean(axis=0, dtype=np.float64)
+    if not np.isfinite(np.square(centred).sum()):
+        raise InvalidRequestError(
+            "Features must not be so large that their squares overflow: divide them by their "
+            "largest value."
+        )
     left, scales, axes = np.linalg.svd(centred, full_matrices=False)
     if not scales[0]:
         raise InvalidRequestError("All rows are equal, so there is no variance to retain.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from ..arguments import as_path, choose
 from ..arrays import Array, Float64Array, as_floats
 from ..errors import InvalidRequestError, UndefinedDistanceWarning
 from ..figures.canvas import check_colormap, check_format, new_figure, use_style, write_figure
@@ -56,8 +57,7 @@ def compute_rdm(
         ```
 
     """
-    if method not in METRICS:
-        raise InvalidRequestError(f"`method` must be one of {', '.join(METRICS)}, got {method!r}.")
+    method = choose("method", method, METRICS)
     x = as_floats(X, "Features")
     if x.ndim != 2 or 0 in x.shape:
         raise InvalidRequestError(
@@ -131,10 +131,7 @@ def correlate_rdms(
 
 def check_correlation(correlation: str) -> None:
     """Raise InvalidRequestError for a name that is not in CORRELATIONS."""
-    if correlation not in CORRELATIONS:
-        raise InvalidRequestError(
-            f"`correlation` must be one of {', '.join(CORRELATIONS)}, got {correlation!r}."
-        )
+    choose("correlation", correlation, CORRELATIONS)
 
 
 def correlate(first: Float64Array, second: Float64Array, correlation: str = "pearson") -> float:
@@ -182,7 +179,9 @@ def plot_rdm(
         ```
 
     """
-    draw_rdm(Path(out_path) / f"rdm{format}", compute_rdm(X, method), colormap, show_plot)
+    draw_rdm(
+        as_path("out_path", out_path) / f"rdm{format}", compute_rdm(X, method), colormap, show_plot
+    )
 
 
 def draw_rdm(

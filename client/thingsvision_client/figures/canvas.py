@@ -83,8 +83,8 @@ def check_colormap(name: str) -> None:
     """Raise InvalidRequestError for a colormap that matplotlib does not have."""
     from matplotlib import colormaps
 
-    if name not in colormaps:
-        near = get_close_matches(name, list(colormaps)) or ["cividis", "viridis", "magma"]
+    if not isinstance(name, str) or name not in colormaps:
+        near = get_close_matches(str(name), list(colormaps)) or ["cividis", "viridis", "magma"]
         raise InvalidRequestError(
             f"`colormap` must be one of matplotlib's, such as {', '.join(near)}, got {name!r}."
         )

@@ -32,7 +32,7 @@ def read_panels(rdms: RDMs | Mapping[str, Any], images: Sequence[str] | None) ->
     if not found:
         raise InvalidRequestError("Pass at least one RDM to draw.")
     names = _names(rdms, images) or _carried_names(found)
-    values = {title: _in_order(title, one, names) for title, one in found.items()}
+    values = {title: rdm_in_order(title, one, names) for title, one in found.items()}
     for title, one in values.items():
         if one.ndim != 2 or one.shape[0] != one.shape[1] or len(one) < 2:
             raise InvalidRequestError(
@@ -82,8 +82,11 @@ def _carried_names(found: Mapping[str, Any]) -> list[str] | None:
     return None
 
 
-def _in_order(title: str, one: Any, names: Sequence[str] | None) -> Float64Array:
-    """Return an RDM with its rows in the order of the names, if it carries names itself."""
+def rdm_in_order(title: str, one: Any, names: Sequence[str] | None) -> Float64Array:
+    """Return an RDM with its rows in the order of the names, if it carries names itself.
+
+    `title` is for errors. Raises InvalidRequestError if the names don't match.
+    """
     what = f"RDM {title!r}"
     item = labelled(one) or Labelled(one, ((), ()))
     values = as_floats(item.values, what)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import InvalidRequestError
+from ..arguments import choose
 from .base import ALONE, FEATURES, Column, FileFormat, Layout, Writer
 from .hdf5 import HDF5
 from .mat import MAT
@@ -35,7 +35,4 @@ BY_ENDING: dict[str, FileFormat] = {f".{one.suffix}": one for one in FORMATS.val
 
 def find_format(file_format: str) -> FileFormat:
     """Return a row of FORMATS. Raises InvalidRequestError."""
-    if file_format not in FORMATS:
-        valid = ", ".join(FORMATS)
-        raise InvalidRequestError(f"`file_format` must be one of {valid}, got {file_format!r}.")
-    return FORMATS[file_format]
+    return FORMATS[choose("file_format", file_format, FORMATS)]

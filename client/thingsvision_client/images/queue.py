@@ -70,6 +70,11 @@ def queue_images(images: Images | ImageQueue) -> ImageQueue:
         images = [images]
     elif hasattr(images, "__array__"):
         images = _array_rows(images)
+    elif not isinstance(images, Iterable) or isinstance(images, bytes):
+        raise TypeError(
+            "Images must be a folder, a file, or a list of files or arrays, got "
+            f"{type(images).__name__}."
+        )
     count = len(images) if isinstance(images, Collection) else None
     sent = map(_as_image, images if count is None else list(images), numbers())
     first = next(sent, None)

@@ -19,6 +19,8 @@ TEXT = "text"
 
 def queue_texts(texts: Texts) -> ImageQueue:
     """Return the texts to send. Raises InvalidRequestError if there are none, and TypeError."""
+    if not isinstance(texts, Iterable) or isinstance(texts, bytes):
+        raise TypeError(f"Texts must be a string or a list of strings, got {texts!r}.")
     sent = [_as_text(text) for text in ([texts] if isinstance(texts, str) else texts)]
     if not sent:
         raise InvalidRequestError("There are no texts to send.")

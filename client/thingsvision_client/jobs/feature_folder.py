@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..arguments import as_text, as_whole
 from ..errors import InvalidRequestError
 from ..formats import FORMATS
 from .completion import resume_or_start
@@ -45,10 +46,12 @@ class FolderOptions:
     in_one_file: bool = False
 
     def __post_init__(self) -> None:
-        if self.step_size is not None and self.step_size < 1:
-            raise InvalidRequestError(
-                f"`step_size` must be at least 1 batch, got {self.step_size}."
-            )
+        if self.step_size is not None:
+            step_size = as_whole("step_size", self.step_size)
+            if step_size < 1:
+                raise InvalidRequestError(f"`step_size` must be at least 1 batch, got {step_size}.")
+            object.__setattr__(self, "step_size", step_size)
+        object.__setattr__(self, "suffix", as_text("file_name_suffix", self.suffix))
         if self.output_type not in OUTPUT_FORMATS:
             valid = ", ".join(OUTPUT_FORMATS)
             raise InvalidRequestError(

@@ -17,6 +17,7 @@ from zlib import crc32
 import numpy as np
 
 from ..arrays import Array, as_array
+from ..errors import InvalidRequestError
 from .objects import labelled, row_names
 
 SWITCH_VARIABLE = "THINGSVISION_REMEMBER_ORIGINS"
@@ -138,8 +139,11 @@ def remember_rows(
 
 def known_rows(value: Any) -> KnownRows | None:
     """Return what is known of the rows of an array or tensor; None if it is not known."""
-    array = as_array(value)
-    if not array.ndim or not array.nbytes:
+    try:
+        array = as_array(value)
+    except InvalidRequestError:  # whoever uses it says what is wrong with it
+        return None
+    if not array.ndim or not array.nbytes or array.dtype.hasobject:
         return None
     memories = [memory for some in list(_MEMORIES.values()) for memory in reversed(some)]
     if array.flags.c_contiguous:

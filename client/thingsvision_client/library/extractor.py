@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..arguments import as_path, as_text, as_texts
 from ..client import Client, shared_client
 from ..errors import InvalidRequestError
 from ..images.texts import queue_texts, text_tower
@@ -82,11 +83,17 @@ def get_extractor(
         ```
 
     """
+    if not isinstance(model_parameters or {}, Mapping):
+        raise InvalidRequestError(
+            "`model_parameters` must be a mapping, such as {'seed': 1}, got "
+            f"{model_parameters!r}."
+        )
     parameters = current_parameters(model_parameters or {})
     own_file = model_path is not None
     weights = weights_of(parameters, pretrained=pretrained, own_file=own_file)
-    name = qualified_model_name(current_name(model_name), parameters)
-    model = Model(current_source(source), name, weights)
+    called = as_text("model_name", model_name)
+    name = qualified_model_name(current_name(called), parameters)
+    model = Model(current_source(as_text("source", source)), name, weights)
     options = options_of(parameters)
     client = shared_client(server)
     info = find_listing(client, model)
@@ -198,10 +205,10 @@ class Extractor(ServedAttributes):
                 output_type=output_type,
                 in_one_file=save_in_one_file,
             )
-            request.to_folder(Path(output_dir), options)
+            request.to_folder(as_path("output_dir", output_dir), options)
             return None
         features = {name: convert(array) for name, array in request.arrays().items()}
-        return features if module_name is None else features[module_name]
+        return features if module_name is None else features[modules[0]]
 
     def extract_batch(
         self,
@@ -543,8 +550,10 @@ def _upload_weights(client: Client, model_path: str | Path) -> str:
 def _module_names(module_name: str | None, module_names: Sequence[str] | None) -> list[str]:
     if (module_name is None) == (module_names is None):
         raise InvalidRequestError("Give exactly one of `module_name` and `module_names`.")
+    if module_name is not None:
+        return [as_text("module_name", module_name)]
     if isinstance(module_names, str):
         raise InvalidRequestError(
             f"`module_names` must be a list, got {module_names!r}: for one module, use module_name."
         )
-    return [module_name] if module_name is not None else list(module_names or [])
+    return as_texts("module_names", module_names)

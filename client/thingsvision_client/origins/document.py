@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..arguments import as_path
 from ..errors import InvalidRequestError
 from ..files import atomic_file, metadata_path, sha256_of
 from .description import now
@@ -83,7 +84,7 @@ def write_contents(
         file.write(_text(document).encode())
 
 
-def read_origin(path: Path) -> dict[str, Any]:
+def read_origin(path: str | Path) -> dict[str, Any]:
     """Return the metadata of a file of features, which lies beside it as JSON.
 
     Args:
@@ -109,6 +110,7 @@ def read_origin(path: Path) -> dict[str, Any]:
         ```
 
     """
+    path = as_path("path", path)
     beside = metadata_path(path)
     try:
         document: Any = json.loads(beside.read_text(encoding="utf-8"))

@@ -13,6 +13,7 @@ import numpy as np
 from ..core.metrics import METRICS
 from ..core.rsa import CORRELATIONS, compute_rdm, correlate_rdms
 from ..errors import InvalidRequestError, MissingDependencyError
+from ..figures.panel_values import rdm_in_order
 from ..files import file_stem
 from ..images.folder import image_names
 from ..utils import storing
@@ -84,7 +85,7 @@ def compare_models(
     _check(dissimilarity, METRICS, "dissimilarity")
     _check(correlation, CORRELATIONS, "correlation")
     study = Study(pretrained, batch_size, backend, require_flattening(flatten_acts))
-    references = _references(reference_rdms or {}, len(image_names(Path(root))))
+    references = _references(reference_rdms or {}, image_names(Path(root)))
     labels = [*_labels(chosen), *references]
     if len(set(labels)) < len(labels):
         raise InvalidRequestError(f"Names of rows must be unique, got {', '.join(labels)}.")
@@ -108,8 +109,10 @@ def _correlations(rdms: Sequence[Float64Array], correlation: str) -> Float64Arra
     return table
 
 
-def _references(rdms: Mapping[str, npt.ArrayLike], count: int) -> dict[str, Float64Array]:
-    arrays = {name: np.asarray(rdm, dtype=np.float64) for name, rdm in rdms.items()}
+def _references(rdms: Mapping[str, Any], images: Sequence[str]) -> dict[str, Float64Array]:
+    """Return RDMs in the order of the images, by name if they carry names."""
+    count = len(images)
+    arrays = {name: rdm_in_order(name, rdm, images) for name, rdm in rdms.items()}
     if wrong := {name: one.shape for name, one in arrays.items() if one.shape != (count, count)}:
         raise InvalidRequestError(
             f"`reference_rdms` must be {count} x {count}, got shapes {wrong}."

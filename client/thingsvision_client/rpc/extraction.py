@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from thingsvision_proto.model_id import model_id
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
+from ..arguments import as_texts
 from ..arrays import Array
 from ..errors import InvalidRequestError
 from ..images.queue import ImageQueue
@@ -139,7 +140,7 @@ def extract_header(
     options: ExtractOptions,
 ) -> pb.ExtractHeader:
     """Return the message that says what to extract. Raises InvalidRequestError."""
-    names = [modules] if isinstance(modules, str) else list(modules)
+    names = [str(modules)] if isinstance(modules, str) else as_texts("modules", modules)
     if not names or len(set(names)) != len(names):
         raise InvalidRequestError(
             f"`modules` must name at least one module, and each once, got {names}."

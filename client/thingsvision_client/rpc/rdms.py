@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
@@ -14,6 +14,7 @@ from thingsvision_proto.model_id import ANY_MODEL, model_id
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_proto.wire import ColumnSpec, FeatureWriter
 
+from ..arguments import choose
 from ..arrays import Array, as_numbers
 from ..errors import IncompleteReplyError, InvalidRequestError, UndefinedDistanceWarning
 from ..images.queue import ImageQueue
@@ -74,12 +75,7 @@ def rdm_header(
     metric: str, dtype: str, extraction: pb.ExtractHeader | None = None
 ) -> pb.ComputeRDMHeader:
     """Return the message that says what to compare. Raises InvalidRequestError."""
-    if metric not in METRICS:
-        raise InvalidRequestError(f"`metric` must be one of {', '.join(METRICS)}, got {metric!r}.")
-    if dtype not in ELEMENT_TYPES:
-        raise InvalidRequestError(
-            f"`dtype` must be one of {', '.join(ELEMENT_TYPES)}, got {dtype!r}."
-        )
+    metric, dtype = choose("metric", metric, METRICS), choose("dtype", dtype, ELEMENT_TYPES)
     return pb.ComputeRDMHeader(
         metric=pb.Metric.Name(METRICS[metric]),
         element_type=ELEMENT_TYPES[dtype],
@@ -143,7 +139,7 @@ def prepare_features(
     were extracted from; else 0, 1, ... Raises InvalidRequestError.
     """
     columns = dict(features) if isinstance(features, Mapping) else {"features": features}
-    names = _carried_names(columns) if names is None else texts_of(names)
+    names = _carried_names(columns) if names is None else texts_of(_listed(names))
     arrays = {name: _as_float(name, array) for name, array in columns.items()}
     counts = {len(array) for array in arrays.values()} | (set() if names is None else {len(names)})
     if len(counts) != 1 or counts == {0}:
@@ -153,6 +149,12 @@ def prepare_features(
             f"Features must have the same number of rows, at least one, got {shapes}{given}."
         )
     return arrays, list(names) if names is not None else [str(row) for row in range(counts.pop())]
+
+
+def _listed(names: Any) -> list[Any]:
+    if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
+        raise InvalidRequestError(f"`names` must be a list with a name per row, got {names!r}.")
+    return list(names)
 
 
 def _carried_names(columns: Mapping[str, Any]) -> tuple[str, ...] | None:

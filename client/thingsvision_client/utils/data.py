@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from ..arguments import as_path
 from ..images.folder import class_folders, class_of, class_paths, image_names
 from ..images.image import file_image
 from ..images.queue import ImageQueue, queue_files
@@ -74,12 +75,12 @@ class ImageDataset:
     ) -> None:
         self.transforms = as_transforms(transforms)
         self.backend = check_backend(backend)
-        self.root = Path(root)
+        self.root = as_path("root", root)
         self.names: list[str] = image_names(self.root, class_names, file_names)
         self.classes: list[str] = _classes(self.root, class_names, self.names)
         self._numbers: dict[str, int] = {}
         self._numbered: list[str] | None = None  # the classes of these numbers
-        write_lines(Path(out_path) / FILE_NAMES, self.names)
+        write_lines(as_path("out_path", out_path) / FILE_NAMES, self.names)
 
     def __len__(self) -> int:
         return len(self.names)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..arguments import as_whole
 from ..errors import InvalidRequestError
 from ..images.queue import ImageQueue
 from .rows import Dataset, DatasetImage, all_rows, queue_rows, root_of, transforms_of
@@ -73,8 +74,7 @@ class DataLoader:
                 f"not empty, got {type(dataset).__name__}; pass batches of your own dataset to "
                 "extract_features directly"
             )
-        if batch_size < 1:
-            raise InvalidRequestError(f"`batch_size` must be at least 1, got {batch_size}.")
+        batch_size = as_whole("batch_size", batch_size, smallest=1)
         expected = getattr(dataset, "backend", backend)
         if check_backend(backend) != expected:
             raise InvalidRequestError(

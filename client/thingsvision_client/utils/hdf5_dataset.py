@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, overload
 
+from ..arguments import as_path, as_text
 from ..images.pixel_array import PixelArray
 from ..images.queue import ImageQueue
 from .file_names import FILE_NAMES, write_lines
@@ -77,13 +78,15 @@ class HDF5Dataset:
     ) -> None:
         self.transforms = as_transforms(transforms)
         self.backend = check_backend(backend)
-        self._array = PixelArray(Path(hdf5_fp), img_ds_key, layout)
+        self._array = PixelArray(
+            as_path("hdf5_fp", hdf5_fp), as_text("img_ds_key", img_ds_key), layout
+        )
         self.layout = self._array.layout.axes
         if layout is None and self.layout != _USUAL:
             warnings.warn(f"{self._array}; give layout= to choose another.", stacklevel=2)
         self.indices = self._array.check_indices(img_indices)
         if out_path is not None:
-            write_lines(Path(out_path) / FILE_NAMES, self.names)
+            write_lines(as_path("out_path", out_path) / FILE_NAMES, self.names)
 
     def __repr__(self) -> str:
         return f"HDF5Dataset({self._array}; {len(self):,} rows)"

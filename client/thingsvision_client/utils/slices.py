@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..arguments import as_path
 from ..arrays import Array
 from ..errors import InvalidRequestError
 from ..files import atomic_file
@@ -44,7 +45,7 @@ def tensor2slices(PATH: str | Path, file_name: str, features: Array) -> None:  #
             f"`features` must have at least three dimensions, got shape {array.shape}: use "
             "save_features to write a matrix as txt."
         )
-    path = Path(PATH) / file_name
+    path = as_path("PATH", PATH) / file_name
     with atomic_file(path) as file:
         write_slices(file, array)
     write_origin(path, array)
@@ -74,4 +75,4 @@ def slices2tensor(PATH: str | Path, file: str) -> Array:  # noqa: N803
         ```
 
     """
-    return read_slices(Path(PATH) / file)
+    return read_slices(as_path("PATH", PATH) / file)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from ..arguments import as_whole
 from ..arrays import Array, RowStore
 from ..errors import InvalidRequestError
 from ..files import atomic_path, file_stem
@@ -25,6 +26,7 @@ def stops_of(count: int, n_splits: int) -> list[int]:
 
     Raises InvalidRequestError if a piece would be empty.
     """
+    n_splits = as_whole("n_splits", n_splits)
     if not 1 <= n_splits <= count:
         raise InvalidRequestError(
             f"`n_splits` must be from 1 to {count}, the number of images, got {n_splits}."

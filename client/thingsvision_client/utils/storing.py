@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from ..arguments import as_path
 from ..arrays import Array
 from ..errors import InvalidRequestError
 from ..files import atomic_file, file_stem
@@ -83,7 +84,7 @@ def save_features(
         ```
 
     """
-    arrays, folder = as_arrays(features), Path(out_path)
+    arrays, folder = as_arrays(features), as_path("out_path", out_path)
     kind = _format(file_format, len(arrays))
     layout_of(arrays)  # raises for different lengths
     path = folder / f"{FEATURES}.{kind.suffix}"
@@ -150,7 +151,7 @@ def save_targets(targets: Array, PATH: str | Path, file_format: str) -> None:  #
     """
     kind = _format(file_format, 1)
     arrays = {_TARGETS: savable_array(targets, _TARGETS)}
-    write_whole(Path(PATH) / f"{_TARGETS}.{kind.suffix}", arrays, kind)
+    write_whole(as_path("PATH", PATH) / f"{_TARGETS}.{kind.suffix}", arrays, kind)
 
 
 def split_features(
@@ -243,7 +244,7 @@ def merge_features(root: str | Path, file_format: str) -> Array | dict[str, Arra
     from ..formats.pieces import find_pieces
     from .splitting import join
 
-    folder, kind = Path(root), _format(file_format, 1)
+    folder, kind = as_path("root", root), _format(file_format, 1)
     whole = folder / f"{FEATURES}.{kind.suffix}"
     pieces = find_pieces(folder, kind.suffix)
     if not pieces and not whole.is_file():
@@ -290,7 +291,7 @@ def _format(file_format: str, array_count: int) -> FileFormat:
 
 def _in_order(first: Any, second: Any) -> tuple[Path, Any]:
     folder, features = (first, second) if isinstance(first, (str, Path)) else (second, first)
-    return Path(folder), features
+    return as_path("folder", folder), features
 
 
 def _check_age(whole: Path, last_piece: Path) -> None:

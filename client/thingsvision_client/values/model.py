@@ -9,6 +9,7 @@ from typing import Any
 
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
+from ..arguments import as_text
 from ..errors import InvalidRequestError
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -155,7 +156,7 @@ def as_model(model: Model | str) -> Model:
     """Return the plain record of a model that a user gave as a `Model` or a string."""
     if isinstance(model, Model):
         return model if type(model) is Model else Model(model.source, model.name, model.weights)
-    return Model.parse(model) if isinstance(model, str) else model
+    return Model.parse(as_text("model", model))
 
 
 def _seed(text: str) -> int:

@@ -13,6 +13,7 @@ from typing import Any, TypedDict, TypeVar
 
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
+from ..arguments import as_whole
 from ..errors import InvalidRequestError
 from .preprocessing import Preprocessing, PreprocessingOverrides, changes_of
 from .reductions import Reduction, choice, reduction_of
@@ -161,6 +162,9 @@ class ExtractOptions(ComputeOptions):
 
     def __post_init__(self) -> None:
         size = self.batch_size
+        if size is not None:
+            size = as_whole("batch_size", size)
+            object.__setattr__(self, "batch_size", size)
         if size is not None and not 1 <= size < 2**32:
             raise InvalidRequestError(f"`batch_size` must be from 1 to 2**32 - 1, got {size}.")
         for option in OPTIONS.values():
