@@ -15,6 +15,7 @@ import numpy as np
 
 from ..arrays import Float64Array
 from ..values.options import shows_options
+from .model_rdms import as_model_rdms
 from .references import Reference, as_references
 from .request import model_request, origin_of_rdms, request_rdms, stimuli_of
 from .result import RSAResult
@@ -158,7 +159,7 @@ def rsa(
 
 
 def compare_rdms(
-    rdms: RDMs,
+    rdms: Any,
     reference_rdms: Any,
     *,
     correlation: str = "spearman",
@@ -172,7 +173,9 @@ def compare_rdms(
     """Return how well RDMs that are already computed fit each reference RDM, as `rsa` does.
 
     Args:
-        rdms: What `Client.rdm` or `Client.rdm_of` returned.
+        rdms: What `Client.rdm` or `Client.rdm_of` returned, or RDMs that you computed: a matrix
+            (images x images), an object with names, the path of a file, or a mapping from names to
+            any of these. Without names, rows are in the order of the reference RDMs.
         reference_rdms: An RDM (images x images), RDMs of subjects (subjects x images x images), a
             table of pandas, an array of xarray, an object of rsatoolbox, what `Client.rdm`
             returned, the path of a file as `save_features` writes them or of a csv table, a list
@@ -211,8 +214,9 @@ def compare_rdms(
     """
     comparison = Comparison(correlation, _bootstrap(bootstrap, confidence, seed), noise_ceiling)
     references = as_references(reference_rdms, reference_images)
+    ours = as_model_rdms(rdms, references)
     return _score_all(
-        rdms, references, comparison, origin=origin_of_rdms(rdms, {}), progress=progress
+        ours, references, comparison, origin=origin_of_rdms(ours, {}), progress=progress
     )
 
 

@@ -105,9 +105,13 @@ class CKA:
     def _center_gram(self, name: str, features: Any) -> Float64Array:
         x = as_floats(features, name)
         if x.ndim != 2 or len(x) != self.m:
+            advice = (
+                f"m must be the number of images: get_cka(..., m={len(x)})"
+                if x.ndim == 2
+                else "flatten it with features.reshape(len(features), -1)"
+            )
             raise InvalidRequestError(
-                f"{name} must be {self.m} images (m) x units, got shape {x.shape}: flatten it with "
-                "features.reshape(len(features), -1)."
+                f"{name} must be {self.m} images (m) x units, got shape {x.shape}: {advice}."
             )
         gram = KERNELS[self.kernel](x, self.sigma)
         return _u_center(gram) if self.unbiased else _center(gram)

@@ -13,7 +13,7 @@ from ..arguments import as_path, choose
 from ..arrays import Array, Float64Array, as_floats
 from ..errors import InvalidRequestError, UndefinedDistanceWarning
 from ..figures.canvas import check_colormap, check_format, new_figure, use_style, write_figure
-from ..labels import align_rows
+from ..labels import align_rows, keep_rows
 from ..old_paths import add_old_paths
 from .metrics import METRICS, Metric
 
@@ -64,7 +64,7 @@ def compute_rdm(
             f"Features must be images x units for an RDM, got shape {x.shape}: "
             "flatten them with features.reshape(len(features), -1)."
         )
-    return _among_defined(x, METRICS[method])
+    return keep_rows(X, _among_defined(x, METRICS[method]))
 
 
 def _among_defined(x: Float64Array, metric: Metric) -> Float64Array:

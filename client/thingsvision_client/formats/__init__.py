@@ -34,5 +34,10 @@ BY_ENDING: dict[str, FileFormat] = {f".{one.suffix}": one for one in FORMATS.val
 
 
 def find_format(file_format: str) -> FileFormat:
-    """Return a row of FORMATS. Raises InvalidRequestError."""
+    """Return a row of FORMATS, by its name or its files' ending. Raises InvalidRequestError."""
+    if isinstance(file_format, str) and file_format not in FORMATS:
+        bare = file_format.removeprefix(".")  # early versions wrote ".npy"
+        if f".{bare}" in BY_ENDING:
+            return BY_ENDING[f".{bare}"]
+        file_format = bare if bare in FORMATS else file_format
     return FORMATS[choose("file_format", file_format, FORMATS)]

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..arrays import Array, as_array
 from ..errors import InvalidRequestError, listed
+from .memory import names_in
 from .names import MOST_NAMED, are_counted, file_of, find_rows, rows_of, stem_of
 from .objects import Labelled, Labels, labelled
 
@@ -65,7 +66,8 @@ def align_rows(first: Any, second: Any, *, axes: int, what: str) -> tuple[Array,
     """Return the values of two objects, the second's rows in the order of the first's.
 
     Rows are matched by name if both objects name them, which a warning says if rows change places;
-    otherwise they stay. `axes` is 2 for RDMs, whose columns are images as well. Raises
+    otherwise they stay, with a warning if both are known to be the same images in different orders.
+    `axes` is 2 for RDMs, whose columns are images as well. Raises
     InvalidRequestError, which calls the objects `what`, if their names don't match.
     """
     one, other = labelled(first), labelled(second)
@@ -76,6 +78,7 @@ def align_rows(first: Any, second: Any, *, axes: int, what: str) -> tuple[Array,
         if item is not None:
             image_labels(item, axes, f"the {place} of {what}")
     if one is None or other is None:
+        _warn_of_known_order(first, second, what)
         return arrays[0], arrays[1]
     match = _match_objects(one, other, axes, what)
     if match is None or not match.changes_rows or len(match.rows) != len(match.labels.names):
@@ -105,6 +108,19 @@ def warn_of_order(what: str, match: Match, stacklevel: int = 4) -> None:
         f"{what} has its rows in another order: they are matched by the names in "
         f"{match.labels.where}{rest}.",
         stacklevel=stacklevel,
+    )
+
+
+def _warn_of_known_order(first: Any, second: Any, what: str) -> None:
+    """Warn if arrays have rows of the same images, as far as is known, in different orders."""
+    ours, theirs = names_in(first), names_in(second)
+    if ours is None or theirs is None or ours == theirs or sorted(ours) != sorted(theirs):
+        return
+    warnings.warn(
+        f"{what} have rows of the same images in different orders ({listed(ours, 2)}; "
+        f"{listed(theirs, 2)}), and are compared row by row, as they are: extract both with the "
+        "same `file_names`, or put the rows in one order.",
+        stacklevel=4,
     )
 
 

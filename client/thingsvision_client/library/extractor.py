@@ -143,6 +143,7 @@ class Extractor(ServedAttributes):
         file_name_suffix: str = "",
         save_in_one_file: bool = False,
         *,
+        clip: bool = False,
         progress: Progress | None = None,
     ) -> Any:
         """Return the features of all images, in the order of the dataset's `file_names.txt`.
@@ -169,6 +170,8 @@ class Extractor(ServedAttributes):
                 together have about 128 MiB, of at most 1,024 images.
             file_name_suffix: Goes into the names of the files.
             save_in_one_file: Join the files of a module at the end.
+            clip: Has no effect, as in version 2.0 for networks that take images alone: the server
+                knows which models are CLIP's.
             progress: Called with a stage, the images done, and their number (None if unknown).
 
         Returns:
