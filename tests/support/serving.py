@@ -23,6 +23,16 @@ from thingsvision_server.sources.context import SourceContext
 from thingsvision_server.sources.weights.folder import WeightsFolder
 from thingsvision_server.wiring import RunningServer, start_server
 
+_CHOSEN = {
+    "port": 0,
+    "metrics_port": 0,
+    "device": "cpu",
+    "allow_download": False,
+    # Half the memory of this machine would be kept by each of several servers at a time.
+    "device_memory": 2 * 2**30,
+    "host_memory": 0,
+}
+
 
 @dataclass(frozen=True)
 class TestServer:
@@ -66,7 +76,7 @@ def use_a_lanes_cores() -> None:
 def serving(weights_dir: Path, **settings: Any) -> Iterator[TestServer]:
     """Run a real server in a thread; on leaving, it is drained and gone."""
     _import_libraries()
-    chosen = {"port": 0, "metrics_port": 0, "device": "cpu", "allow_download": False} | settings
+    chosen = _CHOSEN | settings
     ready: Any = threading.Event()
     state: dict[str, Any] = {}
 
