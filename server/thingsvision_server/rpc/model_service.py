@@ -17,7 +17,8 @@ from ..engine.extractor import Extractor
 from ..engine.models.residency import Residency
 from ..errors import ModelInUseError
 from ..sources.base import ModelKey, Uploaded
-from ..sources.uploads.store import UploadStore
+from ..sources.uploads.records import UploadRecord
+from ..sources.uploads.store import Upload, UploadStore
 from .messages.models import model_key, resident_message
 from .messages.uploads import announcement, upload_message
 from .requests import RequestStream, check_model_metadata
@@ -118,7 +119,7 @@ class ModelServicer(ModelServiceServicer):
                 yield pb.UploadWeightsResponse(received_bytes=offset)
                 async for chunk in request.parts("chunk"):
                     await asyncio.to_thread(upload.write, chunk)
-                record = await asyncio.to_thread(upload.finish)
+                record = await _finish(upload)
         self._extractor.forget(Uploaded(record.sha256))
         yield pb.UploadWeightsResponse(
             received_bytes=record.size_bytes, complete=True, upload=upload_message(record)
@@ -145,3 +146,17 @@ class ModelServicer(ModelServiceServicer):
         freed_bytes = await asyncio.to_thread(self._uploads.delete, request.sha256)
         self._extractor.forget(weights)
         return pb.DeleteUploadResponse(freed_bytes=freed_bytes)
+
+
+async def _finish(upload: Upload) -> UploadRecord:
+    """Finish an upload; if the call is cancelled meanwhile, wait until its thread is done.
+
+    Otherwise the client's next attempt would resume the file that the thread is renaming.
+    """
+    finishing = asyncio.ensure_future(asyncio.to_thread(upload.finish))
+    try:
+        return await asyncio.shield(finishing)
+    finally:
+        await asyncio.wait({finishing})
+        if not finishing.cancelled():
+            finishing.exception()  # or asyncio logs that nobody asked for it

@@ -161,6 +161,30 @@ def test_a_resumed_upload_whose_first_part_was_another_files_is_discarded(
     assert client.upload_weights(path) == digest(content)
 
 
+def test_an_upload_whose_client_leaves_at_its_end_disturbs_no_further_attempt(
+    client: Client,
+    stock: StockCaller,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    content, path = weights(1, seed=31), tmp_path / "weights.safetensors"
+    path.write_bytes(content)
+    is_finishing, write_through = threading.Event(), os.fsync
+
+    def write_through_slowly(file: int) -> None:
+        is_finishing.set()
+        time.sleep(0.5)
+        write_through(file)
+
+    monkeypatch.setattr(os, "fsync", write_through_slowly)
+    call = stock.start("UploadWeights", iter([header(content), *chunks(content)]))
+    assert is_finishing.wait(30)
+    call.cancel()
+    assert client.upload_weights(path) == digest(content)
+    assert (folder / "uploads" / digest(content)).read_bytes() == content
+
+
 def test_uploads_of_one_file_at_a_time_do_not_disturb_each_other(
     server: TestServer, folder: Path, tmp_path: Path
 ) -> None:
