@@ -162,6 +162,22 @@ def test_what_does_not_fit_says_what_the_checkpoint_has(
         assert word in str(refused.value), word
 
 
+def test_a_last_layer_for_other_classes_is_told_by_its_shapes(
+    client: Client, photos: list[Path], saved: Any
+) -> None:
+    head = {"classifier.1.weight": torch.ones(10, 512, 1, 1), "classifier.1.bias": torch.ones(10)}
+    path = saved({"epoch": 3, "state_dict": prefixed("module.", OWN | head)})
+    model = f"torchvision/{NAME}@sha256:{client.upload_weights(path)}"
+    with pytest.raises(WeightsMismatchError) as refused:
+        features(client, model, photos)
+    for word in (
+        "Closest is the part 'state_dict/module.': wrong shapes: classifier.1.weight "
+        "[10, 512, 1, 1] instead of [1000, 512, 1, 1]",
+        "get_extractor_from_model",
+    ):
+        assert word in str(refused.value), word
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

@@ -17,7 +17,7 @@ from ..uploads.records import read_record
 from ..weights.folder import WeightsFolder
 from ..weights.key_mismatches import key_mismatches
 from ..weights.loading import load_network
-from ..weights.parts import Fit, Part, named_part, parts_that_fit, seen
+from ..weights.parts import Fit, Part, closest_part, named_part, parts_that_fit, seen
 from ..weights.state_dicts import (
     FileReader,
     StateDict,
@@ -129,10 +129,21 @@ class _Upload:
             why = key_mismatches(network, state) or "PyTorch can't assign its tensors"
             hint = seen(self._checkpoint(), network.state_dict())
             choice = "Choose with model_parameters={'part': ...} of get_extractor" if hint else ""
+            advice = ". ".join(one for one in (choice, self._advice(network)) if one)
             raise WeightsMismatchError(
-                f"{self.called} does not fit {self._model}: {why}. {hint} {choice}".strip(),
+                f"{self.called} does not fit {self._model}: {why}. {hint} {advice}".strip(),
                 field="model.weights_sha256",
             ) from error
+
+    def _advice(self, network: nn.Module) -> str:
+        """Return what keeps the part that comes closest from fitting; empty if there is none."""
+        part = closest_part(self._checkpoint(), network.state_dict())
+        if part is None or not (why := key_mismatches(network, part.state)):
+            return ""
+        return (
+            f"Closest is the part {str(part)!r}: {why}. A network with other layers, such as a "
+            "last layer for other classes, can be sent with get_extractor_from_model"
+        )
 
     def _fits(self, state: StateDict) -> bool:
         try:

@@ -63,6 +63,18 @@ def parts_that_fit(checkpoint: Mapping[str, Any], fit: Fit) -> list[Part]:
     return found
 
 
+def closest_part(checkpoint: Mapping[str, Any], names: Collection[str]) -> Part | None:
+    """Return the prefixed part with most of a network's names; None if none has half of them."""
+    best, most = None, len(names) / 2
+    for keys, state in state_dicts_in(checkpoint).items():
+        for prefix in _prefixes(state, names):
+            part = Part(keys, prefix, _with_prefix(state, prefix))
+            count = sum(name in part.state for name in names)
+            if count > most:
+                best, most = part, count
+    return best if best is not None and best.prefix else None
+
+
 def named_part(checkpoint: Mapping[str, Any], name: str, called: str) -> Part:
     """Return the part that a user names; raise WeightsMismatchError if there is none."""
     keys = tuple(name.split("/"))
