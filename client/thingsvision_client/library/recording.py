@@ -15,6 +15,8 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
+from ..errors import InvalidRequestError
+
 OUTLINE_FILE = "thingsvision.json"
 """Name of the file, among the archive's extra files."""
 
@@ -92,9 +94,20 @@ class Recording:
             for module in self._names:
                 if module is self._network and but_root:
                     continue
-                hooks.enter_context(module.register_forward_pre_hook(partial(self._begin, module)))
-                hooks.enter_context(module.register_forward_hook(partial(self._end, module)))
+                self._hook(module, hooks)
             yield
+
+    def _hook(self, module: Any, hooks: ExitStack) -> None:
+        try:
+            hooks.enter_context(module.register_forward_pre_hook(partial(self._begin, module)))
+            hooks.enter_context(module.register_forward_hook(partial(self._end, module)))
+        except RuntimeError as error:  # PyTorch's, for what `torch.jit.script` made
+            name = self._names[module][0]
+            raise InvalidRequestError(
+                f"{f'module {name!r}' if name else 'the network'} is TorchScript "
+                f"({type(module).__name__}), which torch.export does not read, and whose modules "
+                "take no hooks: give the network as it was before torch.jit.script."
+            ) from error
 
     def returned(self, module: Any, output: Any) -> None:
         """Mark a module's output: its first tensor, and the values of its fields if named."""
