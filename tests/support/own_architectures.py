@@ -114,7 +114,6 @@ _TIMM: Mapping[str, Architecture] = {
         "edgenext_xx_small": (64, {}),
         "efficientformer_l1": (224, {}),
         "efficientvit_b0": (64, {}),
-        "eva02_tiny_patch14_224": (28, {"img_size": 28}),
         "fastvit_t8": (64, {}),
         "focalnet_tiny_srf": (64, {}),
         "gernet_s": (32, {}),
