@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,13 @@ from torchvision.transforms import InterpolationMode, v2
 
 from support.serving import TestServer
 from support.stock_calls import StockCaller, spec
-from thingsvision_client import Client, DataLoader, ImageDataset, get_extractor
+from thingsvision_client import (
+    Client,
+    DataLoader,
+    ImageDataset,
+    PreprocessingOverrides,
+    get_extractor,
+)
 from thingsvision_client.errors import ImageError, InvalidRequestError
 from thingsvision_client.library.extractor import Extractor
 from thingsvision_client.utils.transforms import as_transforms
@@ -144,7 +151,8 @@ def test_transforms_of_another_model_take_the_place_of_the_own(
     assert found.provenance.preprocessing.interpolation == "bicubic"
     own = dataset(photos, tmp_path, other.get_transformations())
     assert own.transforms.for_model(other.model) is None, "these are its own"
-    changed = other.get_transformations(resize_dim=99, crop_dim=96).for_model(extractor.model)
+    sizes = PreprocessingOverrides(resize=99, crop=96)
+    changed = replace(theirs, overrides=sizes).for_model(extractor.model)
     assert changed is not None
     assert "resize=99" in getattr(changed, "owner", "")
 

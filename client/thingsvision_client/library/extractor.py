@@ -20,7 +20,7 @@ from ..origins import recording_fingerprints, remember_extraction
 from ..utils.data import ImageBatch
 from ..utils.transforms import ServerTransforms
 from ..values.model import Model
-from ..values.preprocessing import Preprocessing, PreprocessingOverrides
+from ..values.preprocessing import PreprocessingOverrides
 from .alignment import align
 from .attributes import ServedAttributes
 from .batch_extraction import BatchExtraction
@@ -32,7 +32,7 @@ from .outputs import OUTPUT_TYPES, converter
 from .parameters import options_of, qualified_model_name, weights_of
 from .request import Choices, FeatureRequest, ServedModel
 from .spellings import current_name, current_parameters, current_source
-from .untrained import preprocessing_without_weights
+from .untrained import preprocessing_without_weights, resized, with_sizes
 
 if TYPE_CHECKING:
     from ..images.texts import Texts
@@ -105,7 +105,9 @@ def get_extractor(
     # What a server runs without listing it are checkpoints fetched by name: PyTorch's.
     backend = info.backend if info and info.backend else "pt"
     if not pretrained:
-        options = replace(options, preprocessing=preprocessing_without_weights(info))
+        is_keras = info is not None and info.source == "keras"
+        own = client.preprocessing(replace(model, weights=None)) if is_keras else None
+        options = replace(options, preprocessing=preprocessing_without_weights(info, own))
     choices = Choices(model_name, pretrained, device, model_path, parameters)
     return Extractor(ServedModel(client, model, backend, options, choices=choices))
 
@@ -458,7 +460,9 @@ class Extractor(ServedAttributes):
         differs from its default, all three are taken as they are given; the rest stays the model's
         own. As in the library, networks of torchvision that were made with `pretrained=False` have
         one preprocessing in place of their own: resizing to `resize_dim` (bilinear), the centre
-        crop, and ImageNet's mean and standard deviation.
+        crop, and ImageNet's mean and standard deviation. Keras's are resized without smoothing.
+        Models that keep their own preprocessing there, such as timm's, keep it with
+        `pretrained=False`, whatever the arguments; there is a warning.
 
         Args:
             resize_dim: Pixels of the shorter side after resizing.
@@ -481,7 +485,9 @@ class Extractor(ServedAttributes):
         """
         changes = self.changes
         if (resize_dim, crop_dim, apply_center_crop) != (256, 224, True):
-            changes = _resized(changes, resize_dim, crop_dim if apply_center_crop else None)
+            change = resized if self.pretrained else partial(with_sizes, self._served.model)
+            crop = crop_dim if apply_center_crop or self.backend == "tf" else False
+            changes = change(changes, PreprocessingOverrides(resize=resize_dim, crop=crop))
         model = self._served.model
         own = self.client.preprocessing(model)
         return ServerTransforms(changes, own, model, self.client, backend=self.backend)
@@ -519,27 +525,6 @@ class Extractor(ServedAttributes):
 
         """
         return list(OUTPUT_TYPES)
-
-
-def _resized(
-    changes: PreprocessingOverrides | Preprocessing | None, resize: int, crop: int | None
-) -> PreprocessingOverrides | Preprocessing:
-    """Return a preprocessing with other sizes; without a crop if that is None."""
-    known = changes if isinstance(changes, PreprocessingOverrides) else PreprocessingOverrides()
-    sizes = replace(known, resize=resize, crop=False if crop is None else crop)
-    if not isinstance(changes, Preprocessing):
-        return sizes
-    if changes.steps:
-        raise InvalidRequestError(
-            "`preprocess` has steps in an order of its own, so its sizes can't be changed: make "
-            "another Compose, and pass it as the dataset's `transforms`."
-        )
-    checked = sizes.to_message()
-    return replace(
-        changes,
-        resize_pixels=tuple(checked.resize_pixels),
-        crop_pixels=tuple(checked.crop_pixels),
-    )
 
 
 def _upload_weights(client: Client, model_path: str | Path) -> str:

@@ -13,7 +13,7 @@ class PreprocessingStep:
 
     Attributes:
         kind: `resize`, `center_crop`, `pad`, `grayscale`, `to_tensor`, `pil_to_tensor`,
-            `to_pil_image`, `convert_dtype` or `normalize`.
+            `to_pil_image`, `convert_dtype`, `normalize` or `reverse_channels` (RGB to BGR).
         pixels: Of `resize`: the shorter side, or (height, width); of `center_crop`: (height,
             width); of `pad`: left, top, right and bottom.
         longest_pixels: Of `resize`: the longer side at most; 0 for no limit.

@@ -162,6 +162,16 @@ def _normalize(step: PreprocessingStep) -> Any:
     return _library(step).Normalize(list(step.mean), list(step.std))
 
 
+class _ReverseChannels:
+    """Turns a tensor's channels from RGB to BGR, or back."""
+
+    def __repr__(self) -> str:
+        return "ReverseChannels()"
+
+    def __call__(self, values: Any) -> Any:
+        return values.flip(0)
+
+
 _MAKERS: Mapping[str, Callable[[PreprocessingStep], Any]] = {
     "resize": _resize,
     "center_crop": _center_crop,
@@ -172,5 +182,6 @@ _MAKERS: Mapping[str, Callable[[PreprocessingStep], Any]] = {
     "to_pil_image": _to_pil_image,
     "convert_dtype": _convert_dtype,
     "normalize": _normalize,
+    "reverse_channels": lambda _step: _ReverseChannels(),
 }
 """How torchvision's transform of each kind of step is made."""
