@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import shutil
 import stat
 import sys
@@ -13,6 +14,7 @@ import h5py
 import numpy as np
 import pytest
 from PIL import Image
+from torchvision import transforms
 
 from support.sent_images import messages
 from thingsvision_client import DataLoader, HDF5Dataset, ImageDataset, load_batches
@@ -237,3 +239,39 @@ def test_a_figure_that_can_not_be_drawn_is_named(
     (tmp_path / "figure.eps").write_text(FIGURE)
     with pytest.raises(ImageError, match=r"'figure\.eps' can't be drawn: Ghostscript failed"):
         list(messages(ImageDataset(tmp_path, tmp_path / "out", "pt").queue()))
+
+
+# ---------------------------------------------------------------- attributes
+
+
+def test_assigned_attributes_have_an_effect_or_raise(tmp_path: Path) -> None:
+    root = fill(tmp_path / "images", "a.png", "b.png", "c.png")
+    dataset = ImageDataset(root, tmp_path, "pt")
+    dataset.transforms = transforms.Compose([transforms.Resize(9), transforms.ToTensor()])
+    assert "resize_pixels=[9]" in repr(dataset.transforms)
+    with pytest.raises(InvalidRequestError):
+        dataset.transforms = "imagenet"
+    loader = DataLoader(dataset, batch_size=2, backend="pt")
+    loader.batch_size = np.int64(1)
+    assert [len(batch) for batch in loader] == [1, 1, 1]
+    for size in (0, 1.5, None):
+        with pytest.raises(InvalidRequestError, match="`batch_size` must be"):
+            loader.batch_size = size
+    of_dataset = [(dataset, name) for name in ("transform", "root", "names", "targets")]
+    for owner, name in (*of_dataset, (loader, "shuffle"), (loader, "dataset")):
+        with pytest.raises(AttributeError, match=f"`{name}` of .* can't be assigned"):
+            setattr(owner, name, None)
+    again = pickle.loads(pickle.dumps(loader))
+    assert (again.batch_size, again.dataset.names) == (1, dataset.names)
+
+
+def test_subclasses_of_users_may_have_attributes_of_their_own(tmp_path: Path) -> None:
+    class Own(ImageDataset):
+        def __init__(self) -> None:
+            self.split = "train"
+            super().__init__(fill(tmp_path / "images", "a.png"), tmp_path, "pt")
+            self.labels = [1]
+
+    assert (Own().split, Own().labels) == ("train", [1])
+    with pytest.raises(AttributeError, match="`names` of Own can't be assigned"):
+        Own().names = []

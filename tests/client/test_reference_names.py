@@ -13,12 +13,12 @@ import xarray as xr
 from rsatoolbox.data import Dataset
 from rsatoolbox.rdm import RDMs as ToolboxRDMs
 
-from thingsvision_client import Client, correlate_rdms, get_cka
+from thingsvision_client import Client, compute_rdm, correlate_rdms, get_cka
 from thingsvision_client.analysis import compare_rdms
 from thingsvision_client.analysis.references import as_references
 from thingsvision_client.errors import InvalidRequestError
 from thingsvision_client.figures.panel_values import read_panels
-from thingsvision_client.labels import find_rows
+from thingsvision_client.labels import find_rows, remember_rows
 from thingsvision_client.paper.comparison import _references
 from thingsvision_client.rpc.rdms import RDMs
 
@@ -236,7 +236,8 @@ def test_features_with_names_keep_them(client: Client) -> None:
 
 
 def test_correlations_of_plain_and_named_rdms_are_by_position(rdm: np.ndarray) -> None:
-    assert correlate_rdms(rdm, frame(rdm)) == pytest.approx(1)
+    unknown = rdm.astype("float32")  # no array of these bytes came from a server
+    assert correlate_rdms(unknown, frame(rdm)) == pytest.approx(1)
     assert correlate_rdms(pd.DataFrame(rdm), rdm) == pytest.approx(1)
     assert correlate_rdms(toolbox(rdm), rdm.tolist()) == pytest.approx(1)
     with pytest.raises(InvalidRequestError, match="no rows for"):
@@ -258,3 +259,36 @@ def test_references_of_the_papers_table_are_matched(rdm: np.ndarray) -> None:
     np.testing.assert_allclose(found["it"], rdm, rtol=1e-15)
     with pytest.raises(InvalidRequestError, match="no rows for"):
         _references({"it": frame(rdm, [f"x{row}" for row in range(COUNT)])}, NAMES)
+
+
+def test_arrays_of_known_rows_are_matched_with_objects_that_carry_names(
+    client: Client, rdms: RDMs
+) -> None:
+    rdm, named = rdms.rdms["features"], frame(shuffled(rdms.rdms["features"]))
+    for pair in ((rdm, named), (named, rdm), (rdm.copy(), named)):
+        with pytest.warns(UserWarning, match=ANOTHER_ORDER):
+            assert correlate_rdms(*pair) == pytest.approx(1)
+    features = np.random.default_rng(1).normal(size=(COUNT, 20))
+    remember_rows(features, NAMES)
+    other = frame(shuffled(compute_rdm(features.copy())))
+    with pytest.warns(UserWarning, match=ANOTHER_ORDER):
+        assert correlate_rdms(compute_rdm(features), other) == pytest.approx(1)
+
+
+def test_names_must_agree_with_those_that_features_carry(client: Client) -> None:
+    features = pd.DataFrame(np.random.default_rng(1).normal(size=(COUNT, 20)), index=OTHERS)
+    assert client.rdm_of(features, OTHERS).images == OTHERS
+    renamed = [f"stimulus {number}" for number in range(COUNT)]
+    assert client.rdm_of(features, renamed).images == renamed
+    with pytest.raises(InvalidRequestError, match="`names` must agree with the names"):
+        client.rdm_of(features, NAMES)
+
+
+def test_tables_without_a_header_are_matched_by_their_first_column(
+    rdms: RDMs, rdm: np.ndarray, tmp_path: Path
+) -> None:
+    frame(shuffled(rdm)).to_csv(tmp_path / "it.csv", header=False)
+    table = pd.read_csv(tmp_path / "it.csv", header=None)
+    with pytest.warns(UserWarning, match=ANOTHER_ORDER):
+        found = compare_rdms(rdms, table, correlation="pearson", bootstrap=0)
+    assert found.scores[0].score == pytest.approx(1)

@@ -56,21 +56,26 @@ def check_axes(axes: Sequence[Sequence[Labels]], what: str) -> None:
     how = "names" if rows is None else "orders"
     raise InvalidRequestError(
         f"Rows and columns of {what} must have the same names in the same order, got different "
-        f"{how}: {first.where} has {listed(first.names, MOST_NAMED)}, {second.where} has "
-        f"{listed(second.names, MOST_NAMED)}. Put the columns in the order of the rows, as "
-        "rdm.loc[names, names] does."
+        f"{how}: {listed(first.names, MOST_NAMED)} in {first.where}, but "
+        f"{listed(second.names, MOST_NAMED)} in {second.where}. Put the columns in the "
+        "order of the rows, as rdm.loc[names, names] does."
     )
 
 
 def align_rows(first: Any, second: Any, *, axes: int, what: str) -> tuple[Array, Array]:
     """Return the values of two objects, the second's rows in the order of the first's.
 
-    Rows are matched by name if both objects name them, which a warning says if rows change places;
-    otherwise they stay, with a warning if both are known to be the same images in different orders.
-    `axes` is 2 for RDMs, whose columns are images as well. Raises
-    InvalidRequestError, which calls the objects `what`, if their names don't match.
+    Rows are matched by name if both objects name them, or if it is known which images the rows of
+    an array are; a warning says if rows change places. Otherwise they stay, with a warning if both
+    are arrays known to be of the same images in different orders. `axes` is 2 for RDMs, whose
+    columns are images as well. Raises InvalidRequestError, which calls the objects `what`, if
+    their names don't match.
     """
     one, other = labelled(first), labelled(second)
+    if one is not None and other is None:
+        other = _of_known(second, axes)
+    elif other is not None and one is None:
+        one = _of_known(first, axes)
     arrays = tuple(
         as_array(item.values if item else given) for item, given in ((one, first), (other, second))
     )
@@ -87,6 +92,15 @@ def align_rows(first: Any, second: Any, *, axes: int, what: str) -> tuple[Array,
     rows = list(match.rows)
     values = arrays[1][..., rows, :][..., rows] if axes == 2 else arrays[1][rows]
     return arrays[0], values
+
+
+def _of_known(array: Any, axes: int) -> Labelled | None:
+    """Return an array with the names of its rows; None if they are not known."""
+    names = names_in(array)
+    if names is None:
+        return None
+    labels = (Labels("what was extracted", names),)
+    return Labelled(array, (labels,) * axes)
 
 
 def image_labels(item: Labelled, axes: int, what: str) -> tuple[Labels, ...]:

@@ -147,7 +147,9 @@ def _named_by_column(names: Sequence[Any], columns: Sequence[Any]) -> Labelled |
     where = f"its column {names[place]!r}"
     rest = [*range(place), *range(place + 1, len(columns))]
     values = np.stack([np.asarray(columns[other]) for other in rest], axis=1)
-    titles = _of_columns([names[other] for other in rest])
+    # Columns that are only counted, the names' own included, are not named.
+    is_counted = are_counted(texts_of(names))
+    titles = () if is_counted else _of_columns([names[other] for other in rest])
     return Labelled(values, (labels_in(where, np.asarray(columns[place]).tolist()), titles))
 
 

@@ -123,6 +123,12 @@ class ModuleView(Unchanged, metaclass=_ViewType):
         hint = f"; near: {', '.join(near)}" if near else ""
         raise AttributeError(f"{self._label} has no attribute {name!r}{hint}.")
 
+    def __setitem__(self, place: Any, value: Any) -> None:
+        raise TypeError(
+            f"Modules of {self._label} can't be replaced, as it is a view of a model on a server: "
+            f"{CHANGE}."
+        )
+
     def __setattr__(self, name: str, value: Any) -> None:
         if not (name in ("training", "trainable") and not value):
             raise AttributeError(

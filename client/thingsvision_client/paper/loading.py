@@ -151,9 +151,9 @@ def image_dataset(
         transforms=transforms,
     )
     if image_set.classes:
-        dataset.classes = list(image_set.classes)
+        vars(dataset)["classes"] = list(image_set.classes)
     if isinstance(dataset, NumberedImages) and image_set.numbers is not None:
-        dataset.numbers = image_set.numbers
+        vars(dataset)["numbers"] = image_set.numbers
     return dataset
 
 

@@ -18,7 +18,7 @@ from ..arguments import choose
 from ..arrays import Array, as_numbers
 from ..errors import IncompleteReplyError, InvalidRequestError, UndefinedDistanceWarning
 from ..images.queue import ImageQueue
-from ..labels import labelled, names_in, texts_of
+from ..labels import are_counted, find_rows, labelled, names_in, remember_rows, row_names, texts_of
 from ..progress import Progress
 from ..values.provenance import Provenance
 from ..values.records import Timings, to_record
@@ -139,7 +139,11 @@ def prepare_features(
     were extracted from; else 0, 1, ... Raises InvalidRequestError.
     """
     columns = dict(features) if isinstance(features, Mapping) else {"features": features}
-    names = _carried_names(columns) if names is None else texts_of(_listed(names))
+    if names is None:
+        names = _carried_names(columns)
+    else:
+        names = texts_of(_listed(names))
+        _check_contradiction(names, columns)
     arrays = {name: _as_float(name, array) for name, array in columns.items()}
     counts = {len(array) for array in arrays.values()} | (set() if names is None else {len(names)})
     if len(counts) != 1 or counts == {0}:
@@ -155,6 +159,20 @@ def _listed(names: Any) -> list[Any]:
     if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
         raise InvalidRequestError(f"`names` must be a list with a name per row, got {names!r}.")
     return list(names)
+
+
+def _check_contradiction(names: Sequence[str], columns: Mapping[str, Any]) -> None:
+    """Raise InvalidRequestError if features carry the same names in another order."""
+    for column, value in columns.items():
+        carried = row_names(value)
+        if carried is None or len(set(carried)) < len(carried) or len(carried) != len(names):
+            continue
+        rows = find_rows(names, carried)
+        if rows is not None and rows != list(range(len(names))):
+            raise InvalidRequestError(
+                f"`names` must agree with the names that features {column!r} carry, got another "
+                "order: leave names out."
+            )
 
 
 def _carried_names(columns: Mapping[str, Any]) -> tuple[str, ...] | None:
@@ -200,6 +218,9 @@ def _receive(messages: Iterator[Any], names: deque[str], progress: Progress | No
     images, rdms = collect(reply, batches, expected_count=len(names))
     if any(rdm.shape != (len(images), len(images)) for rdm in rdms.values()):
         raise IncompleteReplyError("The RDMs of the reply are not images x images.")
+    if not are_counted(images):
+        for rdm in rdms.values():
+            remember_rows(rdm, images)
     undefined = {entry.column: list(entry.images) for entry in reply.trailer.undefined}
     undefined = {column: found for column, found in undefined.items() if found}
     _warn_undefined(undefined)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 from ..arguments import as_path
 from ..images.folder import class_folders, class_of, class_paths, image_names
@@ -14,7 +14,7 @@ from ..old_paths import add_old_paths
 from .data_loader import DataLoader, ImageBatch
 from .file_names import FILE_NAMES, write_lines
 from .hdf5_dataset import HDF5Dataset
-from .rows import DatasetImage, dataset_image, row_number
+from .rows import DatasetImage, FixedAttributes, dataset_image, row_number
 from .transforms import as_transforms, check_backend
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ __all__ = [
 _ALL = slice(None)
 
 
-class ImageDataset:
+class ImageDataset(FixedAttributes):
     """The images below a folder, in a fixed order that is written to `file_names.txt`.
 
     Args:
@@ -63,6 +63,9 @@ class ImageDataset:
         ```
 
     """
+
+    _fields = frozenset({"backend", "root", "names", "classes"})
+    _checked: ClassVar = {"transforms": as_transforms}
 
     def __init__(
         self,

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ..arguments import as_whole
 from ..errors import InvalidRequestError
 from ..images.queue import ImageQueue
-from .rows import Dataset, DatasetImage, all_rows, queue_rows, root_of, transforms_of
+from .rows import (
+    Dataset,
+    DatasetImage,
+    FixedAttributes,
+    all_rows,
+    queue_rows,
+    root_of,
+    transforms_of,
+)
 from .transforms import ServerTransforms, check_backend
 
 _ALL = slice(None)
@@ -38,7 +47,7 @@ class ImageBatch(list[DatasetImage]):
         return self.dataset.queue(self._rows)
 
 
-class DataLoader:
+class DataLoader(FixedAttributes):
     """A dataset, split into batches: one batch is one forward pass, for reproducible bits.
 
     `len()` is the number of batches. Iterating yields the image names of each batch, which
@@ -64,6 +73,9 @@ class DataLoader:
         ```
 
     """
+
+    _fields = frozenset({"backend", "dataset"})
+    _checked: ClassVar = {"batch_size": partial(as_whole, "batch_size", smallest=1)}
 
     def __init__(self, dataset: Any, batch_size: int, backend: str) -> None:
         is_own = isinstance(dataset, Dataset)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, ClassVar, overload
 
 from ..arguments import as_path, as_text
 from ..images.pixel_array import PixelArray
 from ..images.queue import ImageQueue
 from .file_names import FILE_NAMES, write_lines
-from .rows import DatasetImage, dataset_image, row_number
+from .rows import DatasetImage, FixedAttributes, dataset_image, row_number
 from .transforms import as_transforms, check_backend
 
 _ALL = slice(None)
@@ -19,7 +19,7 @@ _ALL = slice(None)
 _USUAL = "NHWC"
 
 
-class HDF5Dataset:
+class HDF5Dataset(FixedAttributes):
     """Images in an array of an HDF5 file, such as NSD's `imgBrick`; an image's name is its index.
 
     Args:
@@ -64,6 +64,9 @@ class HDF5Dataset:
     """
 
     root: Path | None = None
+
+    _fields = frozenset({"backend", "layout", "indices"})
+    _checked: ClassVar = {"transforms": as_transforms}
 
     def __init__(
         self,

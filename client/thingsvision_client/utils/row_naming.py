@@ -84,7 +84,7 @@ def _warn_of_numbers(path: Path, *, may_be_listed: bool) -> None:
 
 def check_names(names: Sequence[str], count: int) -> list[str]:
     """Return names of rows as texts. Raises InvalidRequestError."""
-    if isinstance(names, (str, bytes)):
+    if isinstance(names, (str, bytes, set, frozenset)):  # a set has no order
         raise InvalidRequestError(f"`names` must be a list with a name per row, got {names!r}.")
     found = list(names)
     missing = [row for row, name in enumerate(found) if name is None or name != name]

@@ -6,17 +6,39 @@ sampler chooses, names, pixels and targets stay together.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from operator import index
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from ..errors import InvalidRequestError
 from ..images.image import ImageName, SentImage
 from ..images.indices import is_truth
 from ..images.queue import ImageQueue, Reiterable
 from .transforms import ServerTransforms
+
+
+class FixedAttributes:
+    """Attributes that are assigned once; later only those that can have an effect, checked."""
+
+    _fields: ClassVar[frozenset[str]] = frozenset()
+    _checked: ClassVar[Mapping[str, Callable[[Any], Any]]] = {}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        is_first = name in self._fields and name not in vars(self)
+        if name in self._checked and not isinstance(getattr(type(self), name, None), property):
+            value = self._checked[name](value)
+        elif not (name.startswith("_") or is_first):
+            kind = type(self)
+            is_users = kind.__module__.partition(".")[0] != __name__.partition(".")[0]
+            if not is_users or name in self._fields or hasattr(kind, name):
+                able = ", ".join(f"`{one}`" for one in sorted(self._checked))
+                raise AttributeError(
+                    f"`{name}` of {kind.__name__} can't be assigned: make a new one with other "
+                    f"arguments; {able} can be assigned."
+                )
+        super().__setattr__(name, value)
 
 
 @runtime_checkable
