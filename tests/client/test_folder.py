@@ -103,7 +103,7 @@ def test_loader_has_every_image_once(tmp_path: Path) -> None:
 
 def test_what_the_server_cannot_do_is_refused(tmp_path: Path) -> None:
     root = fill(tmp_path, "a.png")
-    with pytest.raises(InvalidRequestError, match="get_transformations"):
+    with pytest.raises(InvalidRequestError, match="which is code of yours"):
         ImageDataset(root, tmp_path, "pt", transforms=lambda image: image)  # type: ignore[arg-type]
     with pytest.raises(InvalidRequestError, match="pt, tf"):
         ImageDataset(root, tmp_path, "jax")

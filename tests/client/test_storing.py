@@ -140,9 +140,9 @@ def test_a_failure_leaves_the_old_file(tmp_path: Path) -> None:
 def test_wrong_requests_name_the_valid_ones(tmp_path: Path) -> None:
     every = "npy, npz, hdf5, mat, txt, pt, parquet"
     with pytest.raises(
-        InvalidRequestError, match=f"`file_format` must be one of {every}, got 'h5'"
+        InvalidRequestError, match=f"`file_format` must be one of {every}, got 'h6'"
     ):
-        save_features(ARRAY, tmp_path, "h5")
+        save_features(ARRAY, tmp_path, "h6")
     several = r"one array, got 2: .*\(npz, hdf5, mat, pt, parquet\)"
     for call in (
         lambda: save_features({"a": ARRAY, "b": ARRAY}, tmp_path, "npy"),

@@ -224,8 +224,10 @@ def test_an_extractor_and_a_loader_bring_their_settings(
     batches = load_batches(folder / "stimuli", tmp_path, "pt", 16, transforms=transforms)
     found = rsa(batches, references["human_it"], extractor, "features.3", bootstrap=0)
     assert found.origin["batch_size"] == 16
-    assert found.origin["preprocessing_changes"] == {"resize": 64, "crop": 64}
-    assert found.origin["preprocessing"]["crop_pixels"] == [64, 64]
+    for told in ("preprocessing_changes", "preprocessing"):
+        assert found.origin[told]["owner"] == "THINGSvision"
+        assert found.origin[told]["resize_pixels"] == [64]
+        assert found.origin[told]["crop_pixels"] == [64]
     features = extractor.extract_features(batches, "features.3", flatten_acts=True)
     rdm = np.corrcoef(features.astype(np.float64))
     upper = np.triu_indices(92, k=1)

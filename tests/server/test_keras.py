@@ -213,7 +213,7 @@ def test_overrides_change_the_cut_and_leave_the_familys_values(photos: list[Path
     architecture = KerasArchitecture(
         Structure((), 0), (224, 224, 3), None, "some.family", (0, 1, 2), scale, offset
     )
-    own = keras_transform(architecture)
+    own = keras_transform(architecture, finish=lambda pixels: pixels)
     picture = Pillow.open(photos[1]).convert("RGB")
     cut = override(own, PreprocessingOverrides(resize_pixels=(256,), crop_pixels=(224,)))
     left, top = (round((side - 224) / 2) for side in shorter_side(picture, 256).size)

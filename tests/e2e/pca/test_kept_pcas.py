@@ -30,11 +30,13 @@ from thingsvision_client import (
 def test_the_library_names_the_pca_beside_its_files(
     server: TestServer, client: Client, folder: Path, tmp_path: Path
 ) -> None:
-    whole = client.fit_pca(MODEL, folder, MODULE, components=4, batch_size=8, name="library")
     extractor = get_extractor(
         "squeezenet1_0", False, "cpu", "torchvision",
         model_parameters={"reduction": {"pca": "library"}}, server=server.address,
     )  # fmt: skip
+    # Without pretrained weights, an extractor preprocesses images as the library does.
+    same: Any = {"batch_size": 8, "preprocessing": extractor.get_transformations().changes}
+    whole = client.fit_pca(MODEL, folder, MODULE, components=4, name="library", **same)
     batches = DataLoader(ImageDataset(folder, tmp_path, "pt"), 8, "pt")
     scores = extractor.extract_features(batches, MODULE)
     assert scores.shape == (COUNT, 4)
@@ -49,7 +51,7 @@ def test_the_library_names_the_pca_beside_its_files(
     assert verify(path, server=server.address).holds
     # The same name, another PCA: the interrupted job is not resumed.
     client.delete_pca("library")
-    client.fit_pca(MODEL, folder, MODULE, components=3, batch_size=8, name="library")
+    client.fit_pca(MODEL, folder, MODULE, components=3, name="library", **same)
     with pytest.raises(errors.InvalidRequestError, match=f"pca was '{whole.sha256}' and is"):
         extractor.extract_features(batches, MODULE, output_dir=out, save_in_one_file=True)
     client.delete_pca("library")
