@@ -35,7 +35,8 @@ def test_the_library_names_the_pca_beside_its_files(
         model_parameters={"reduction": {"pca": "library"}}, server=server.address,
     )  # fmt: skip
     # Without pretrained weights, an extractor preprocesses images as the library does.
-    same: Any = {"batch_size": 8, "preprocessing": extractor.get_transformations().changes}
+    transforms = extractor.get_transformations().for_model(MODEL)
+    same: Any = {"batch_size": 8, "preprocessing": transforms}
     whole = client.fit_pca(MODEL, folder, MODULE, components=4, name="library", **same)
     batches = DataLoader(ImageDataset(folder, tmp_path, "pt"), 8, "pt")
     scores = extractor.extract_features(batches, MODULE)
