@@ -111,7 +111,11 @@ def test_a_users_compose_is_what_torchvision_computes(
     compose = (v2 if kind.startswith("v2") else transforms).Compose(COMPOSES[kind])
     found = client.preprocess(MODEL, photos, as_transforms(compose).for_model(MODEL))
     expected = [np.asarray(compose(image)) for image in opened(photos)]
-    np.testing.assert_array_equal(found.inputs, np.stack(expected))
+    if kind in ("tensors", "no antialias"):
+        # Resized floats differ in their last bits with the number of threads at work.
+        np.testing.assert_allclose(found.inputs, np.stack(expected), rtol=0, atol=5e-5)
+    else:
+        np.testing.assert_array_equal(found.inputs, np.stack(expected))
     assert found.preprocessing.owner == "user"
 
 
