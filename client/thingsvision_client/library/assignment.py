@@ -36,7 +36,22 @@ ADVICE: Mapping[str, str] = {
 """Attributes of the library's extractors and models, and the advice for each."""
 
 
-def check_assignment(owner: Any, name: str) -> None:
+class CheckedAttributes:
+    """Attributes of which only some can be assigned; for others an AttributeError has advice."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        _check_assignment(self, name)
+        super().__setattr__(name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        kind = type(self).__name__
+        advice = f": {ADVICE[name]}." if name in ADVICE else f"{_near(self, name)}."
+        raise AttributeError(f"{kind} has no attribute {name!r}{advice}")
+
+
+def _check_assignment(owner: Any, name: str) -> None:
     """Raise AttributeError unless an attribute of `owner` may be assigned.
 
     Properties with a setter may, and what is not public. Users' own subclasses may also add
@@ -54,13 +69,6 @@ def check_assignment(owner: Any, name: str) -> None:
             f"{kind} has no attribute {name!r}, so assigning it would have no effect"
             f"{_near(owner, name)}."
         )
-
-
-def missing_attribute(owner: Any, name: str) -> AttributeError:
-    """Return the error for an attribute that `owner` lacks, with advice."""
-    kind = type(owner).__name__
-    advice = f": {ADVICE[name]}." if name in ADVICE else f"{_near(owner, name)}."
-    return AttributeError(f"{kind} has no attribute {name!r}{advice}")
 
 
 def _near(owner: Any, name: str) -> str:

@@ -15,7 +15,7 @@ from ..values.model import Model, as_model
 from ..values.options import ExtractOptions
 from ..values.preprocessing import Preprocessing, PreprocessingOverrides
 from ..values.records import ModuleInfo
-from .assignment import check_assignment, missing_attribute
+from .assignment import CheckedAttributes
 from .devices import check_device
 from .listing import find_listing
 from .module_view import ModuleView
@@ -24,21 +24,12 @@ from .request import ServedModel
 from .untrained import is_of_library
 
 
-class ServedAttributes:
+class ServedAttributes(CheckedAttributes):
     """The attributes of `Extractor`; assigning one works as in the library, or raises."""
 
     def __init__(self, served: ServedModel) -> None:
         self._served = served
         self._network = Network(served.client, served.model, served.backend)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        check_assignment(self, name)
-        super().__setattr__(name, value)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        raise missing_attribute(self, name)
 
     @property
     def model(self) -> Network:

@@ -7,29 +7,20 @@ from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
-from ..library.assignment import check_assignment, missing_attribute
+from ..library.assignment import CheckedAttributes
 from ..library.devices import check_device
 from ..library.extractor import Extractor
 from ..library.network import Network
 from ..library.request import Choices
 
 
-class ModelAttributes:
+class ModelAttributes(CheckedAttributes):
     """The attributes of `Model`; assigning one works as in the library, or raises."""
 
     _asked: Choices
     _backend: str
     _source: str | None
     _server: str | None
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        check_assignment(self, name)
-        super().__setattr__(name, value)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        raise missing_attribute(self, name)
 
     @property
     def extractor(self) -> Extractor:
