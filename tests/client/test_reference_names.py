@@ -284,6 +284,15 @@ def test_names_must_agree_with_those_that_features_carry(client: Client) -> None
         client.rdm_of(features, NAMES)
 
 
+def test_names_without_an_order_are_refused(client: Client, rdms: RDMs, rdm: np.ndarray) -> None:
+    features = np.random.default_rng(1).normal(size=(COUNT, 20))
+    assert client.rdm_of(features, dict.fromkeys(NAMES).keys()).images == NAMES
+    with pytest.raises(InvalidRequestError, match="`names` must be a list with a name per row"):
+        client.rdm_of(features, set(NAMES))
+    with pytest.raises(InvalidRequestError, match="`reference_images` must be a list"):
+        compare_rdms(rdms, rdm, reference_images=set(NAMES))
+
+
 def test_tables_without_a_header_are_matched_by_their_first_column(
     rdms: RDMs, rdm: np.ndarray, tmp_path: Path
 ) -> None:

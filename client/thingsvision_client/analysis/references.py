@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -18,9 +18,10 @@ from ..labels import (
     Labelled,
     Labels,
     Match,
-    find_rows,
+    are_reordered,
     image_labels,
     labelled,
+    list_names,
     match_rows,
     rows_of,
     texts_of,
@@ -143,19 +144,13 @@ def as_references(
         ```
 
     """
-    names = None if reference_images is None else _listed(reference_images)
+    names = None
+    if reference_images is not None:
+        names = texts_of(list_names("reference_images", reference_images))
     found = [_reference(name, values, names) for name, values in _by_name(given).items()]
     if not found:
         raise InvalidRequestError("Pass at least one reference RDM.")
     return tuple(found)
-
-
-def _listed(images: Any) -> tuple[str, ...]:
-    if isinstance(images, (str, bytes)) or not isinstance(images, Iterable):
-        raise InvalidRequestError(
-            f"`reference_images` must be a list with a name per row, got {images!r}."
-        )
-    return texts_of(images)
 
 
 def _by_name(given: Any) -> dict[str, Any]:
@@ -291,10 +286,7 @@ def _subjects_first(item: Labelled) -> Labelled:
 def _check_contradiction(name: str, images: Sequence[str], labels: Sequence[Labels]) -> None:
     """Raise InvalidRequestError if labels have the same names in another order."""
     for one in labels:
-        if not one.are_unique or one.are_counted:
-            continue
-        rows = find_rows(images, one.names)
-        if rows is not None and rows != list(range(len(one.names))):
+        if one.are_unique and not one.are_counted and are_reordered(images, one.names):
             raise InvalidRequestError(
                 f"`reference_images` must agree with the names that reference {name!r} carries, "
                 f"got another order than in {one.where}: leave reference_images out."

@@ -2,7 +2,15 @@
 
 from .matching import Match, align_rows, image_labels, match_rows, warn_of_order
 from .memory import KnownRows, keep_rows, known_rows, names_in, remember_rows
-from .names import are_counted, find_rows, numbered_names, plain_name, rows_of
+from .names import (
+    are_counted,
+    are_reordered,
+    find_rows,
+    list_names,
+    numbered_names,
+    plain_name,
+    rows_of,
+)
 from .objects import Labelled, Labels, labelled, labels_in, row_names, texts_of
 
 __all__ = [
@@ -12,12 +20,14 @@ __all__ = [
     "Match",
     "align_rows",
     "are_counted",
+    "are_reordered",
     "find_rows",
     "image_labels",
     "keep_rows",
     "known_rows",
     "labelled",
     "labels_in",
+    "list_names",
     "match_rows",
     "names_in",
     "numbered_names",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 from unicodedata import normalize
@@ -22,6 +22,21 @@ def plain_name(name: str) -> str:
 def numbered_names(count: int) -> list[str]:
     """Return names for rows whose images are not known: `row_000000`, `row_000001` and so on."""
     return [f"row_{row:06d}" for row in range(count)]
+
+
+def list_names(argument: str, given: Any) -> list[Any]:
+    """Return an argument as a list of names in order. Raises InvalidRequestError, also for sets."""
+    if isinstance(given, (str, bytes, set, frozenset)) or not isinstance(given, Iterable):
+        raise InvalidRequestError(
+            f"`{argument}` must be a list with a name per row, got {given!r}."
+        )
+    return list(given)
+
+
+def are_reordered(images: Sequence[str], names: Sequence[str]) -> bool:
+    """Tell whether names of rows are those of the images in another order."""
+    rows = find_rows(images, names)
+    return rows is not None and rows != list(range(len(names)))
 
 
 def are_counted(names: Sequence[str]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
@@ -18,7 +18,16 @@ from ..arguments import choose
 from ..arrays import Array, as_numbers
 from ..errors import IncompleteReplyError, InvalidRequestError, UndefinedDistanceWarning
 from ..images.queue import ImageQueue
-from ..labels import are_counted, find_rows, labelled, names_in, remember_rows, row_names, texts_of
+from ..labels import (
+    are_counted,
+    are_reordered,
+    labelled,
+    list_names,
+    names_in,
+    remember_rows,
+    row_names,
+    texts_of,
+)
 from ..progress import Progress
 from ..values.provenance import Provenance
 from ..values.records import Timings, to_record
@@ -142,7 +151,7 @@ def prepare_features(
     if names is None:
         names = _carried_names(columns)
     else:
-        names = texts_of(_listed(names))
+        names = texts_of(list_names("names", names))
         _check_contradiction(names, columns)
     arrays = {name: _as_float(name, array) for name, array in columns.items()}
     counts = {len(array) for array in arrays.values()} | (set() if names is None else {len(names)})
@@ -155,20 +164,13 @@ def prepare_features(
     return arrays, list(names) if names is not None else [str(row) for row in range(counts.pop())]
 
 
-def _listed(names: Any) -> list[Any]:
-    if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
-        raise InvalidRequestError(f"`names` must be a list with a name per row, got {names!r}.")
-    return list(names)
-
-
 def _check_contradiction(names: Sequence[str], columns: Mapping[str, Any]) -> None:
     """Raise InvalidRequestError if features carry the same names in another order."""
     for column, value in columns.items():
         carried = row_names(value)
         if carried is None or len(set(carried)) < len(carried) or len(carried) != len(names):
             continue
-        rows = find_rows(names, carried)
-        if rows is not None and rows != list(range(len(names))):
+        if are_reordered(names, carried):
             raise InvalidRequestError(
                 f"`names` must agree with the names that features {column!r} carry, got another "
                 "order: leave names out."

@@ -13,7 +13,7 @@ from ..arrays import Array
 from ..errors import InvalidRequestError, UnnamedRowsWarning
 from ..files import metadata_path
 from ..formats import FileFormat
-from ..labels import are_counted, names_in, numbered_names, texts_of
+from ..labels import are_counted, list_names, names_in, numbered_names, texts_of
 from .file_names import FILE_NAMES, read_names
 
 
@@ -84,9 +84,7 @@ def _warn_of_numbers(path: Path, *, may_be_listed: bool) -> None:
 
 def check_names(names: Sequence[str], count: int) -> list[str]:
     """Return names of rows as texts. Raises InvalidRequestError."""
-    if isinstance(names, (str, bytes, set, frozenset)):  # a set has no order
-        raise InvalidRequestError(f"`names` must be a list with a name per row, got {names!r}.")
-    found = list(names)
+    found = list_names("names", names)
     missing = [row for row, name in enumerate(found) if name is None or name != name]
     if missing:
         raise InvalidRequestError(
