@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Float64Array, as_array, fill_masked
+from ..arrays import Float64Array
 from ..errors import InvalidRequestError
 from ..labels import Labelled, Labels, image_labels, labelled, match_rows, names_in, warn_of_order
 from ..rpc.rdms import RDMs
 from ..values.records import Timings
 from .rdm_faults import first_fault
 from .rdm_files import read_rdms
+from .rdm_values import as_real_numbers, mirror_upper_half
 from .references import Reference
 
 UNKNOWN_METRIC = "unknown"
@@ -102,12 +103,7 @@ def _item(name: str, values: Any) -> Labelled:
 
 
 def _matrix(name: str, item: Labelled) -> Float64Array:
-    try:
-        array = as_array(fill_masked(item.values))
-        rdm: Float64Array = array.astype(np.float64, casting="same_kind")
-    except (TypeError, ValueError) as error:
-        what = f"RDM {name!r} is not an array of real numbers: {error}."
-        raise InvalidRequestError(what) from error
+    rdm = as_real_numbers(f"RDM {name!r}", item.values)
     if rdm.ndim == 3 and len(rdm) == 1:  # an object of rsatoolbox with one RDM
         rdm = rdm[0]
     if rdm.ndim != 2 or rdm.shape[0] != rdm.shape[1]:
@@ -117,8 +113,7 @@ def _matrix(name: str, item: Labelled) -> Float64Array:
         )
     if (fault := first_fault(rdm[None])) is not None:
         raise InvalidRequestError(f"RDM {name!r} {fault}.")
-    upper = np.triu(rdm, k=1)
-    return upper + upper.T
+    return mirror_upper_half(rdm)
 
 
 def _images(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Float64Array, as_array, fill_masked
+from ..arrays import Float64Array
 from ..errors import InvalidRequestError, UndefinedDistanceWarning
 from ..labels import (
     Labelled,
@@ -29,6 +29,7 @@ from ..labels import (
 )
 from .rdm_faults import first_fault, wrong_shape
 from .rdm_files import read_rdms
+from .rdm_values import as_real_numbers, mirror_upper_half
 
 UNNAMED = "reference"
 """Name of a single reference that was given without one."""
@@ -216,7 +217,7 @@ def _reference(name: str, values: Any, images: tuple[str, ...] | None) -> Refere
     if (what := first_fault(rdms)) is not None:
         raise InvalidRequestError(f"Reference {name!r} {what}.")
     missing = np.isnan(rdms).any(axis=0)
-    values = np.where(missing, np.nan, _symmetric(rdms))
+    values = np.where(missing, np.nan, mirror_upper_half(rdms))
     reference = Reference(name, values, images, labels if images is None else ())
     _warn_of_missing(reference)
     return reference
@@ -294,21 +295,11 @@ def _check_contradiction(name: str, images: Sequence[str], labels: Sequence[Labe
 
 
 def _as_stack(name: str, item: Labelled) -> Float64Array:
-    try:
-        array = as_array(fill_masked(item.values))
-        rdms: Float64Array = array.astype(np.float64, casting="same_kind")
-    except (TypeError, ValueError) as error:
-        what = f"Reference {name!r} is not an array of real numbers: {error}."
-        raise InvalidRequestError(what) from error
+    rdms = as_real_numbers(f"Reference {name!r}", item.values)
     stack = rdms[None] if rdms.ndim == 2 else rdms
     if stack.ndim != 3 or stack.shape[1] != stack.shape[2] or 0 in stack.shape:
         raise InvalidRequestError(f"Reference {name!r} {wrong_shape(rdms.shape)}.")
     return stack
-
-
-def _symmetric(rdms: Float64Array) -> Float64Array:
-    upper = np.triu(rdms, k=1)
-    return upper + upper.transpose(0, 2, 1)
 
 
 def _warn_of_missing(reference: Reference) -> None:
