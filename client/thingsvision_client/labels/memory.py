@@ -12,9 +12,9 @@ import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-from zlib import crc32
 
 import numpy as np
+from zlib_ng.zlib_ng import crc32
 
 from ..arrays import Array, as_array
 from ..errors import InvalidRequestError
