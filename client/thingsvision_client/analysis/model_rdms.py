@@ -62,7 +62,7 @@ def as_model_rdms(given: Any, references: Sequence[Reference]) -> RDMs:
     labels = {name: image_labels(item, 2, f"RDM {name!r}") for name, item in items.items()}
     images = _images(labels, references, counts.pop())
     rdms = {name: _in_order(name, matrices[name], labels[name], images) for name in items}
-    undefined = {name: _undefined(rdm, images) for name, rdm in rdms.items()}
+    undefined = {name: _find_undefined(rdm, images) for name, rdm in rdms.items()}
     return RDMs(
         rdms=dict(rdms),
         images=list(images),
@@ -149,7 +149,7 @@ def _in_order(
     return rdm[np.ix_(rows, rows)]
 
 
-def _undefined(rdm: Float64Array, images: Sequence[str]) -> list[str]:
+def _find_undefined(rdm: Float64Array, images: Sequence[str]) -> list[str]:
     off_diagonal = ~np.eye(len(rdm), dtype=bool)
     lacking = np.isnan(rdm) | ~off_diagonal
     return [image for image, row in zip(images, lacking, strict=True) if row.all()]

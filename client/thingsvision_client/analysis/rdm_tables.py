@@ -24,7 +24,7 @@ def read_table(path: Path) -> Labelled:
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidRequestError(f"Can't read {path}: {error}") from error
     rows = _split(text, path)
-    has_header, has_index = _named(rows, path)
+    has_header, has_index = _find_names(rows, path)
     titles = rows[0][has_index:] if has_header else []
     body = rows[has_header:]
     names = [row[0] for row in body] if has_index else []
@@ -63,7 +63,7 @@ def _split(text: str, path: Path) -> Rows:
     )
 
 
-def _named(rows: Rows, path: Path) -> tuple[bool, bool]:
+def _find_names(rows: Rows, path: Path) -> tuple[bool, bool]:
     """Tell whether the first line has names, and whether the first column has."""
     height, width = len(rows), len(rows[0])
     if height == width:

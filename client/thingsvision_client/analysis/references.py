@@ -158,14 +158,14 @@ def _by_name(given: Any) -> dict[str, Any]:
     if isinstance(given, (str, Path)):
         return read_rdms(Path(given))
     if _is_list_of_files(given):
-        return _joined([read_rdms(Path(path)) for path in given])
+        return _join_parts([read_rdms(Path(path)) for path in given])
     if isinstance(given, Mapping):
-        parts = [_titled(str(name), _load(values)) for name, values in given.items()]
-        return _joined(parts)
-    return _titled("", given)
+        parts = [_with_title(str(name), _load(values)) for name, values in given.items()]
+        return _join_parts(parts)
+    return _with_title("", given)
 
 
-def _joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _join_parts(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     names = [name for part in parts for name in part]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InvalidRequestError(
@@ -174,7 +174,7 @@ def _joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {name: values for part in parts for name, values in part.items()}
 
 
-def _titled(name: str, values: Any) -> dict[str, Any]:
+def _with_title(name: str, values: Any) -> dict[str, Any]:
     """Return RDMs by name; what `Client.rdm` returned has an RDM per module."""
     if not isinstance(getattr(values, "rdms", None), Mapping):
         return {name or UNNAMED: values}
@@ -205,7 +205,7 @@ def _load(values: Any) -> Any:
 
 
 def _reference(name: str, values: Any, images: tuple[str, ...] | None) -> Reference:
-    item = _stacked(name, values)
+    item = _stack_subjects(name, values)
     rdms = _as_stack(name, item)
     labels = image_labels(item, 2, f"reference {name!r}")
     if images is not None and len(images) != rdms.shape[1]:
@@ -223,7 +223,7 @@ def _reference(name: str, values: Any, images: tuple[str, ...] | None) -> Refere
     return reference
 
 
-def _stacked(name: str, values: Any) -> Labelled:
+def _stack_subjects(name: str, values: Any) -> Labelled:
     """Return values with their labels; subjects of a list have the rows of the first."""
     if (found := labelled(values)) is not None:
         return _subjects_first(found)

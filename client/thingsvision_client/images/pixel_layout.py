@@ -85,7 +85,7 @@ def layout_of(axes: str, shape: Sequence[int], reason: str = GIVEN) -> PixelLayo
 
     `axes` may be in any letter case, or `channels_last` or `channels_first`.
     """
-    wanted = _named(str(axes).upper(), len(shape))
+    wanted = _letters_of(str(axes).upper(), len(shape))
     parts = _PART.findall(wanted)
     letters = [letter for letter in wanted if letter not in "()"]
     is_known = "".join(parts) == wanted and len(set(letters)) == len(letters)
@@ -104,7 +104,7 @@ def fits(axes: str, shape: Sequence[int]) -> bool:
     return _misfit(_PART.findall(axes), shape) is None
 
 
-def _named(axes: str, rank: int) -> str:
+def _letters_of(axes: str, rank: int) -> str:
     """Return the letters for the words that Keras uses."""
     if axes == "CHANNELS_LAST":
         return "HWC" if rank == 3 else "NHWC"

@@ -51,7 +51,7 @@ def rows_of(images: Sequence[str], names: Sequence[str], what: str) -> list[int]
     """
     if (rows := find_rows(images, names)) is not None:
         return rows
-    missing = _missing(images, names)
+    missing = _find_missing(images, names)
     if not missing:
         raise InvalidRequestError(
             f"The row names of {what} match the image names in several ways, or name other "
@@ -102,7 +102,7 @@ def _rows_by(
     return chosen if all(alike) else None
 
 
-def _missing(images: Sequence[str], names: Sequence[str]) -> list[str]:
+def _find_missing(images: Sequence[str], names: Sequence[str]) -> list[str]:
     """Return the images that no name could be of."""
     by_file: dict[str, list[str]] = {}
     for name in names:

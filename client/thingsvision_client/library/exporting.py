@@ -78,7 +78,7 @@ def export_torch(
         left_unchanged(network, forward_fn),
         unwrapped_parts(inner),
         _evaluation_mode(inner),
-        _uncompiled(torch),
+        _as_written(torch),
         _quiet(),
         torch.no_grad(),
     ):
@@ -188,7 +188,7 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0] if lines else ''}".rstrip(".: ")
 
 
-def _uncompiled(torch: Any) -> Any:
+def _as_written(torch: Any) -> Any:
     """Return a context in which what `torch.compile` made runs as it was written."""
     return torch.compiler.set_stance("force_eager")
 

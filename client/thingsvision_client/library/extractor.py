@@ -108,7 +108,13 @@ def get_extractor(
         is_keras = info is not None and info.source == "keras"
         own = client.preprocessing(replace(model, weights=None)) if is_keras else None
         options = replace(options, preprocessing=preprocessing_without_weights(info, own))
-    choices = Choices(model_name, pretrained, device, model_path, parameters)
+    choices = Choices(
+        model_name,
+        pretrained=pretrained,
+        device=device,
+        model_path=model_path,
+        model_parameters=parameters,
+    )
     return Extractor(ServedModel(client, model, backend, options, choices=choices))
 
 

@@ -27,7 +27,7 @@ def class_of(module: ModuleInfo | None, backend: str) -> type | None:
         return bases[0] if bases else None
     if not module.classes:
         return _layer_of(module.type, tuple(bases))
-    loaded = (_loaded(*name.rpartition(".")[::2]) for name in module.classes)
+    loaded = (_find_loaded(*name.rpartition(".")[::2]) for name in module.classes)
     return next((kind for kind in loaded if kind and issubclass(kind, bases[0])), bases[0])
 
 
@@ -40,11 +40,11 @@ def is_framework_class(kind: Any) -> bool:
 
 def _loaded_bases(backend: str) -> Iterator[type]:
     for module, name in _BASES.get(backend, ()):
-        if base := _loaded(module, name):
+        if base := _find_loaded(module, name):
             yield base
 
 
-def _loaded(module: str, name: str) -> type | None:
+def _find_loaded(module: str, name: str) -> type | None:
     found = getattr(sys.modules.get(module), name, None)
     return found if isinstance(found, type) else None
 

@@ -36,7 +36,7 @@ def no_draws(network: Any, compute: Callable[[], Any]) -> Iterator[None]:
     before = _states()
     try:
         yield
-        sources = _changed(before, _states())
+        sources = _find_changes(before, _states())
         if sources:
             raise _refusal(network, _module_that_draws(network, compute), sources)
     finally:
@@ -53,7 +53,7 @@ def _restore(states: dict[str, Any]) -> None:
     np.random.set_state(states["numpy.random"])  # noqa: NPY002
 
 
-def _changed(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+def _find_changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     changed = [] if before["random"] == after["random"] else ["random"]
     if repr(_place(before)) != repr(_place(after)):
         changed.append("numpy.random")
@@ -77,7 +77,7 @@ def _module_that_draws(network: Any, compute: Callable[[], Any]) -> str:
 
     def end_of(name: str) -> Callable[..., None]:
         def end(_module: Any, _inputs: Any, _output: Any) -> None:
-            if _changed(started.pop(), _states()):
+            if _find_changes(started.pop(), _states()):
                 found.append(name)
 
         return end

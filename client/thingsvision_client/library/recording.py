@@ -167,7 +167,7 @@ def first_tensor(torch: Any, output: Any) -> Any:
     return next(_tensors(torch, output), None)
 
 
-def _named(output: Any) -> Mapping[str, Any] | None:
+def _values_by_name(output: Any) -> Mapping[str, Any] | None:
     """Return an output's values by name: of a dict, a dataclass or a named tuple."""
     if isinstance(output, Mapping):
         return {str(key): value for key, value in output.items()}
@@ -182,7 +182,7 @@ def _tensors(torch: Any, output: Any) -> Iterator[Any]:
     if isinstance(output, torch.Tensor):
         yield output
         return
-    named = _named(output)
+    named = _values_by_name(output)
     values = (
         output if isinstance(output, (tuple, list)) else () if named is None else named.values()
     )
@@ -191,7 +191,7 @@ def _tensors(torch: Any, output: Any) -> Iterator[Any]:
 
 def _tensors_of_fields(torch: Any, output: Any) -> Iterator[tuple[str, Any]]:
     """Yield the tensors of an output's fields; several in a field are numbered."""
-    named = _named(output)
+    named = _values_by_name(output)
     for name, value in ({} if named is None else named).items():
         if isinstance(value, torch.Tensor):
             yield name, value

@@ -38,7 +38,7 @@ def settings_of(module: ModuleInfo) -> Mapping[str, Any]:
     kinds = kinds_of(module)
     named: dict[str, ast.expr] = dict(zip(_names(kinds), call.args, strict=False))
     named |= {word.arg: word.value for word in call.keywords if word.arg is not None}
-    found = _unprinted(kinds, named)
+    found = _add_defaults(kinds, named)
     for name, node in named.items():
         try:
             found[name] = ast.literal_eval(node)
@@ -66,7 +66,7 @@ def _names(kinds: Sequence[str]) -> Sequence[str]:
     return ()
 
 
-def _unprinted(kinds: Sequence[str], printed: Mapping[str, Any]) -> dict[str, Any]:
+def _add_defaults(kinds: Sequence[str], printed: Mapping[str, Any]) -> dict[str, Any]:
     """Return the defaults of a convolution, which PyTorch does not print."""
     sizes = printed.get("kernel_size")
     if not any(kind.startswith("Conv") for kind in kinds) or not isinstance(sizes, ast.Tuple):

@@ -62,7 +62,7 @@ def _held_by(one: Any) -> list[Any]:
     if isinstance(one, MethodType):
         return [one.__self__, one.__func__]
     if isinstance(one, FunctionType):
-        return _used_by(one)
+        return _containers_of(one)
     if not _has_attributes(one):
         return []
     held = list(vars(one).values())
@@ -72,7 +72,7 @@ def _held_by(one: Any) -> list[Any]:
     return held
 
 
-def _used_by(function: FunctionType) -> list[Any]:
+def _containers_of(function: FunctionType) -> list[Any]:
     """Return the containers that a function's code refers to."""
     cells = []
     for cell in function.__closure__ or ():

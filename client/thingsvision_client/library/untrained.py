@@ -121,7 +121,7 @@ def _of_family(own: Preprocessing) -> Preprocessing:
         mean, std = own.mean or (0.0,) * 3, own.std or (1.0,) * 3
         steps.append(PreprocessingStep("normalize", mean=mean, std=std))
     summary = replace(own, description="", antialias=False, owner=OWNER)
-    return replace(summary, steps=(*steps, _resizing(own.resize_pixels)))
+    return replace(summary, steps=(*steps, _resize_step(own.resize_pixels)))
 
 
 def _of_tensors(crop_pixels: tuple[int, ...]) -> Preprocessing:
@@ -131,7 +131,7 @@ def _of_tensors(crop_pixels: tuple[int, ...]) -> Preprocessing:
     steps = (
         PreprocessingStep("pil_to_tensor"),
         _floats(scale=True),
-        _resizing(sides),
+        _resize_step(sides),
         normalize,
     )
     return replace(_PIL, resize_pixels=sides, crop_pixels=(), steps=steps)
@@ -141,5 +141,5 @@ def _floats(*, scale: bool) -> PreprocessingStep:
     return PreprocessingStep("convert_dtype", element_type="float32", scale=scale)
 
 
-def _resizing(pixels: tuple[int, ...]) -> PreprocessingStep:
+def _resize_step(pixels: tuple[int, ...]) -> PreprocessingStep:
     return PreprocessingStep("resize", pixels=pixels, interpolation="bilinear")

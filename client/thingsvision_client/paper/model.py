@@ -79,7 +79,13 @@ class Model(ModelAttributes):
             raise InvalidRequestError(
                 f"`backend` must be one of {', '.join(BACKENDS)}, got {backend!r}."
             )
-        self._asked = Choices(model_name, pretrained, device, model_path, model_parameters or {})
+        self._asked = Choices(
+            model_name,
+            pretrained=pretrained,
+            device=device,
+            model_path=model_path,
+            model_parameters=model_parameters or {},
+        )
         self._backend = backend
         self._source = source
         self._server = server

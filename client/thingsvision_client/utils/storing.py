@@ -88,7 +88,7 @@ def save_features(
     kind = _format(file_format, len(arrays))
     layout_of(arrays)  # raises for different lengths
     path = folder / f"{FEATURES}.{kind.suffix}"
-    named = name_rows(features, arrays, path, kind, names)
+    named = name_rows(features, arrays, path, kind, given=names)
     write_features(path, arrays, kind, named, by_image=by_image)
 
 
@@ -205,7 +205,7 @@ def split_features(
     kind = _format(file_format, 1)
     stops = stops_of(layout_of(arrays).count, n_splits)
     path = folder / f"{FEATURES}.{kind.suffix}"
-    named = name_rows(given, arrays, path, kind, names)
+    named = name_rows(given, arrays, path, kind, given=names)
     if kind.pieces_opener is not None:
         write_in_one(folder, arrays, kind, stops, names=named)
     else:

@@ -31,14 +31,14 @@ def _after(steps: tuple[PreprocessingStep, ...]) -> tuple[int, int] | None:
         if step.kind == "center_crop" or (step.kind == "resize" and len(step.pixels) == 2):
             sides = _pair(step.pixels)
         elif step.kind == "resize":
-            sides = _resized(step, sides)
+            sides = _resize_sides(step, sides)
         elif step.kind == "pad" and sides is not None:
             left, top, right, bottom = step.pixels
             sides = sides[0] + top + bottom, sides[1] + left + right
     return sides
 
 
-def _resized(step: PreprocessingStep, sides: tuple[int, int] | None) -> tuple[int, int] | None:
+def _resize_sides(step: PreprocessingStep, sides: tuple[int, int] | None) -> tuple[int, int] | None:
     """Return the sides after the shorter one was resized, as torchvision rounds the longer one."""
     if not step.pixels or step.longest_pixels:
         return None

@@ -94,9 +94,9 @@ class Sources:
             yield from found
         elif name_glob and not _WILDCARDS.intersection(name_glob):
             for name in [source] if source else SOURCES:
-                yield from self._respelled(name, name_glob)
+                yield from self._respell(name, name_glob)
 
-    def _respelled(self, source: str, name: str) -> Iterator[ModelEntry]:
+    def _respell(self, source: str, name: str) -> Iterator[ModelEntry]:
         opened = self[source] if source in RESPELLING else None
         if opened is None:
             return

@@ -29,7 +29,7 @@ class KerasModelFile:
         try:
             architecture = tensorflow.describe(self._network)
         except (InvalidWeightsError, WeightsMismatchError) as error:
-            raise self._named(error) from error
+            raise self._with_name(error) from error
         self._structure = architecture.structure
         self.input_shape: tuple[int | None, ...] = architecture.input_shape
 
@@ -42,9 +42,9 @@ class KerasModelFile:
         except NetworkError as error:
             raise input_shape_error(self._called, shape, error) from error
         except InvalidWeightsError as error:
-            raise self._named(error) from error
+            raise self._with_name(error) from error
 
-    def _named(self, error: ThingsvisionError) -> ThingsvisionError:
+    def _with_name(self, error: ThingsvisionError) -> ThingsvisionError:
         return InvalidWeightsError(
             f"{self._called} can't be used: {error}", field=error.field, subject=self._called
         )

@@ -141,8 +141,8 @@ def _drop_nesting(module: dict[str, Any]) -> None:
     outputs = sum("user_output" in one for one in module["signature"]["output_specs"])
     arguments = [_nest("builtins.tuple", [_LEAF] * inputs), _nest("builtins.dict", [], "[]")]
     for whole in module["module_call_graph"]:
-        whole["signature"]["in_spec"] = _written(_nest("builtins.tuple", arguments))
-        whole["signature"]["out_spec"] = _written(_nest("builtins.tuple", [_LEAF] * outputs))
+        whole["signature"]["in_spec"] = _write_spec(_nest("builtins.tuple", arguments))
+        whole["signature"]["out_spec"] = _write_spec(_nest("builtins.tuple", [_LEAF] * outputs))
 
 
 def _nest(kind: str, children: list[Any], context: str = "null") -> dict[str, Any]:
@@ -152,7 +152,7 @@ def _nest(kind: str, children: list[Any], context: str = "null") -> dict[str, An
 _LEAF: Mapping[str, Any] = {"type": None, "context": None, "children_spec": []}
 
 
-def _written(spec: Mapping[str, Any]) -> str:
+def _write_spec(spec: Mapping[str, Any]) -> str:
     return json.dumps([1, spec])
 
 

@@ -78,13 +78,17 @@ def _has_suspects(graph: Mapping[str, Any]) -> bool:
         if _name(node["target"]) not in _UNWRITTEN:
             continue
         made = [one["as_tensor"]["name"] for one in node["outputs"] if "as_tensor" in one]
-        user = next((one for one in nodes[place + 1 :] if made[0] in _taken(one)), None)
-        if user is None or _name(user["target"]) not in _OVERWRITING or _taken(user)[0] != made[0]:
+        user = next((one for one in nodes[place + 1 :] if made[0] in _inputs_of(one)), None)
+        if (
+            user is None
+            or _name(user["target"]) not in _OVERWRITING
+            or _inputs_of(user)[0] != made[0]
+        ):
             return True
     return False
 
 
-def _taken(node: Mapping[str, Any]) -> list[str]:
+def _inputs_of(node: Mapping[str, Any]) -> list[str]:
     """Return the names of the tensors that a node takes, in order."""
     return list(_tensor_names([one["arg"] for one in node["inputs"]]))
 
@@ -124,7 +128,7 @@ class _PoisonedRun(fx.Interpreter):
         if is_unwritten(n):
             self._memory.add(n)
             self._dependent.add(n)
-            return self._filled(result)
+            return self._fill_memory(result)
         if self._dependent.isdisjoint(n.all_input_nodes):
             return result
         self._dependent.add(n)
@@ -135,7 +139,7 @@ class _PoisonedRun(fx.Interpreter):
         self.digests[n] = _digest(result)
         return result
 
-    def _filled(self, tensor: torch.Tensor) -> torch.Tensor:
+    def _fill_memory(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.fill_(self._fill if tensor.is_floating_point() else self._integer)
 
 

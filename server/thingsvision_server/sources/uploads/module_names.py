@@ -27,7 +27,7 @@ def why_not_usable(path: str) -> str | None:
         if why := _why_not(name):
             return (
                 f"the name {name!r} of a module or weight in it can't be used: {why}. Rename it, "
-                f"for example to {_renamed(name)!r}"
+                f"for example to {_suggest_name(name)!r}"
             )
     return None
 
@@ -46,7 +46,7 @@ def _why_not(name: str) -> str:
     return ""
 
 
-def _renamed(name: str) -> str:
+def _suggest_name(name: str) -> str:
     plain = unicodedata.normalize("NFKC", name)
     plain = "".join(one if one.isprintable() else "_" for one in _SEPARATORS.sub("_", plain))
     return f"{plain}_" if keyword.iskeyword(plain) or not plain else plain

@@ -118,12 +118,12 @@ def _prefixes(state: StateDict, names: Collection[str]) -> Iterator[str]:
     yield ""
     first = next(iter(names), "")
     of_network = [name.removesuffix(first) for name in state if name.endswith(f".{first}")]
-    of_wrappers = [prefix for name in state for prefix in _wrapped(name)]
+    of_wrappers = [prefix for name in state for prefix in _wrapper_prefixes(name)]
     yield from sorted({*of_network, *of_wrappers}, key=lambda one: (one.count("."), one))
     yield from (f"*{one}" for one in _INSIDE if any(f".{one}" in name for name in state))
 
 
-def _wrapped(name: str) -> Iterator[str]:
+def _wrapper_prefixes(name: str) -> Iterator[str]:
     """Yield the leading parts of a tensor's name that are modules around a network."""
     prefix = ""
     for part in name.split(".")[:3]:

@@ -183,14 +183,14 @@ def _read_torch(path: Path, name: str, mapped: bool) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     # PyTorch's own messages advise running the code.
     except pickle.UnpicklingError as error:
-        raise InvalidWeightsError(_pickled(name, str(error)), subject=name) from error
+        raise InvalidWeightsError(_describe_pickle(name, str(error)), subject=name) from error
     except _BROKEN_FILE as error:
         is_script = "TorchScript" in str(error)
         sentence = f"{name} is {_SCRIPT if is_script else _NOT_OF_TORCH}"
         raise InvalidWeightsError(sentence, subject=name) from error
 
 
-def _pickled(name: str, reason: str) -> str:
+def _describe_pickle(name: str, reason: str) -> str:
     """Return the sentence about a file that could only be read by running code."""
     found = _CLASS.search(reason)
     if found is None:
