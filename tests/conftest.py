@@ -12,6 +12,7 @@ import pytest
 import structlog
 
 from support.checkout import CHECKOUT
+from support.disk import FoldersOfFixtures
 from support.serving import TestServer, serving, use_a_lanes_cores
 from support.stock_calls import StockCaller, stock_calls
 from thingsvision_client import Client
@@ -79,8 +80,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="walk every model of the zoo, not a sample")
 
 
-def pytest_configure() -> None:
-    """Compute as servers do, and keep their request lines out of pytest's output."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Compute as servers do, keep their request lines out of the output, and the disk free."""
+    config.pluginmanager.register(FoldersOfFixtures())
     use_a_lanes_cores()
     quiet = structlog.make_filtering_bound_logger(logging.ERROR)
     structlog.configure(wrapper_class=quiet)
