@@ -13,21 +13,22 @@ RUN python3 -m venv /opt/uv \
     && /opt/uv/bin/pip install --no-cache-dir uv \
     && python3 -m venv --without-pip /opt/thingsvision
 WORKDIR /src
+# Bytecode is compiled here: the container's user can't write it, and would compile at each start.
 # TensorFlow's CUDA libraries would overwrite torch's, so it gets its own environment and process.
 RUN python3 -m venv --without-pip /opt/tensorflow \
-    && /opt/uv/bin/uv pip install --no-cache --python /opt/tensorflow/bin/python \
+    && /opt/uv/bin/uv pip install --no-cache --compile-bytecode --python /opt/tensorflow/bin/python \
         "tensorflow[and-cuda]>=2.21,<2.22" "tf-keras>=2.21,<2.22"
 # The libraries come before the code, so that changing the code doesn't download them again.
 COPY pyproject.toml ./
 RUN /opt/uv/bin/uv pip compile --quiet --extra server \
         --no-emit-package tensorflow --output-file /tmp/requirements.txt pyproject.toml \
-    && /opt/uv/bin/uv pip install --no-cache --no-deps --python /opt/thingsvision/bin/python --requirement /tmp/requirements.txt
+    && /opt/uv/bin/uv pip install --no-cache --compile-bytecode --no-deps --python /opt/thingsvision/bin/python --requirement /tmp/requirements.txt
 COPY README.md LICENSE ./
 COPY proto proto
 COPY client client
 COPY server server
 RUN /opt/uv/bin/uv build --wheel --out-dir /tmp/wheel \
-    && /opt/uv/bin/uv pip install --no-cache --no-deps --python /opt/thingsvision/bin/python /tmp/wheel/*.whl
+    && /opt/uv/bin/uv pip install --no-cache --compile-bytecode --no-deps --python /opt/thingsvision/bin/python /tmp/wheel/*.whl
 
 # torch's wheels contain the CUDA libraries; the base image declares the driver that they need.
 FROM nvidia/cuda:13.0.2-base-ubuntu24.04
