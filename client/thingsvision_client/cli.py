@@ -28,6 +28,7 @@ app = typer.Typer(
     f"with --server host:port or the environment variable {SERVER_VARIABLE}; "
     "`thingsvision-server` starts one.",
     no_args_is_help=True,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -37,6 +37,29 @@ def test_blanks_around_an_address_are_left_out() -> None:
     assert check_address(" gpu:50051\n") == "gpu:50051"
 
 
+@pytest.mark.parametrize(
+    ("address", "taken"),
+    [
+        ("gpu", "gpu:50051"),
+        ("gpu-2.lab.example.org", "gpu-2.lab.example.org:50051"),
+        ("10.0.0.7", "10.0.0.7:50051"),
+        ("[::1]", "[::1]:50051"),
+        ("dns:///gpu", "dns:///gpu:50051"),
+        ("http://gpu:50052", "gpu:50052"),
+        ("http://gpu:50052/", "gpu:50052"),
+        (" HTTP://gpu ", "gpu:50051"),
+        ("grpc://gpu", "gpu:50051"),
+        ("grpc://[::1]:7", "[::1]:7"),
+        ("tcp://10.0.0.7:1", "10.0.0.7:1"),
+    ],
+)
+def test_a_url_or_a_host_without_a_port_becomes_an_address(address: str, taken: str) -> None:
+    assert check_address(address) == taken
+    with Client(address) as client:
+        assert client.server == taken
+
+
+WHAT_FOLLOWS = r"leave out what follows the port"
 A_PORT = r"a port is a number from 1 to 65,535"
 NO_HOST = r"can't be the name of a host"
 BRACKETS = r"an IPv6 address needs brackets"
@@ -54,12 +77,15 @@ BRACKETS = r"an IPv6 address needs brackets"
         ("gpu:+80", A_PORT),
         ("gpu:", A_PORT),
         ("gpu:http", A_PORT),
-        ("gpu:50051/", A_PORT),
+        ("gpu:50051/", WHAT_FOLLOWS),
+        ("gpu:50051/v1", WHAT_FOLLOWS),
+        ("http://gpu:50051/v1", WHAT_FOLLOWS),
+        ("http://gpu/v1", WHAT_FOLLOWS),
         ("gpu:5005l", A_PORT),
         ("gpu:\N{ARABIC-INDIC DIGIT FIVE}", A_PORT),
-        ("gpu", "it has no port"),
-        ("[::1]", "it has no port"),
-        ("50051", "it has no port"),
+        ("b\N{LATIN SMALL LETTER U WITH DIAERESIS}ro", "it has no port"),
+        ("my gpu", "it has no port"),
+        ("50051", "it has no host: 'localhost:50051'"),
         (":50051", "it has no host"),
         ("my gpu:50051", NO_HOST),
         ("gpu :50051", NO_HOST),
@@ -69,13 +95,15 @@ BRACKETS = r"an IPv6 address needs brackets"
         ("::1:50051", BRACKETS),
         ("2001:db8::7:50051", BRACKETS),
         ("gpu:50051:50052", NO_HOST),
-        ("http://gpu:50051", "leave out 'http://'"),
-        ("https://gpu:50051/v1", "leave out 'https://'"),
-        ("grpc://gpu:50051", "leave out 'grpc://'"),
+        ("https://gpu:50051/v1", "servers don't encrypt: leave out 'https://'"),
+        ("HTTPS://gpu", "servers don't encrypt: leave out 'HTTPS://'"),
+        ("grpcs://gpu:50051", "servers don't encrypt: leave out 'grpcs://'"),
+        ("ftp://gpu:50051", "leave out 'ftp://'"),
+        ("http://", "it is empty"),
         ("unix:", "is unix:PATH"),
         ("unix://server.sock", "is unix:PATH"),
-        ("   ", "it has no port"),
-        (50051, "it has no port"),
+        ("   ", "it is empty"),
+        (50051, "it has no host"),
     ],
 )
 def test_an_address_that_grpc_would_misread_is_refused(address: object, why: str) -> None:

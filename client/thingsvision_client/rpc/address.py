@@ -20,6 +20,11 @@ _SCHEME = re.compile(r"dns:(//[^/\s]*/)?|ipv4:|ipv6:")
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_.])?")
 _MOST_PORT = 65_535
+DEFAULT_PORT = 50_051
+"""The port that a server listens on unless it is told another, and of an address without a port."""
+
+_WEB_SCHEME = re.compile(r"(?:http|grpc|tcp)://", re.IGNORECASE)
+"""What people copy from a browser or from another tool; the rest is the address."""
 
 _default_address = ""
 
@@ -43,18 +48,34 @@ def resolve_address(server: str | None = None) -> str:
 
 
 def check_address(address: str) -> str:
-    """Return `address` without the blanks around it.
+    """Return `address` as gRPC takes it: host:port, or the file of a socket.
 
-    Raises NoServerError if it is neither host:port nor the file of a socket
-    (`unix:/run/thingsvision.sock`): gRPC would dial another port, or look for a host of that name.
+    Blanks around it, `http://`, `grpc://` or `tcp://` before it and a `/` at its end are left out;
+    an address without a port gets port 50051. Raises NoServerError if it is neither host:port nor
+    the file of a socket (`unix:/run/thingsvision.sock`): gRPC would dial another port, or look for
+    a host of that name.
     """
-    found = address.strip() if isinstance(address, str) else repr(address)
-    fault = "" if _SOCKET.fullmatch(found) else _fault(_location(found))
-    if fault:
+    found = _without_web_scheme(address.strip()) if isinstance(address, str) else repr(address)
+    if _SOCKET.fullmatch(found):
+        return found
+    found = _with_port(found) if isinstance(address, str) else found
+    if fault := _fault(_location(found)):
         raise NoServerError(
             f"The address of a server must be host:port, got {address!r} ({fault}): {_HOW_TO_NAME}."
         )
     return found
+
+
+def _without_web_scheme(text: str) -> str:
+    scheme = _WEB_SCHEME.match(text)
+    return text[scheme.end() :].removesuffix("/") if scheme else text
+
+
+def _with_port(text: str) -> str:
+    """Return a host with the default port; any other text as it is."""
+    host = _location(text)
+    is_name = _HOST_NAME.fullmatch(host) is not None and not host.isdigit()
+    return f"{text}:{DEFAULT_PORT}" if is_name or _is_bracketed(host) else text
 
 
 def host_of(address: str) -> str:
@@ -74,12 +95,18 @@ def _fault(location: str) -> str:
     host, colon, port = location.rpartition(":")
     if location.startswith(("unix:", "unix-abstract:")):
         return "the file of a socket is unix:PATH"
+    if web := re.match(r"(?i)(https|grpcs)://", location):
+        return f"servers don't encrypt: leave out {web[0]!r}, and what follows the port"
     if web := re.match(r"[A-Za-z]+://", location):
         return f"leave out {web[0]!r}, and what follows the port"
+    if "/" in location:
+        return "leave out what follows the port"
     if re.fullmatch("[0-9A-Fa-f.]*(:[0-9A-Fa-f.]*){2,}", location):
         return "an IPv6 address needs brackets: '[::1]:50051'"
+    if location.isdigit():
+        return f"it has no host: 'localhost:{location}'"
     if not colon or location.endswith("]"):
-        return "it has no port"
+        return "it has no port" if location else "it is empty"
     if not (re.fullmatch("[0-9]{1,9}", port) and 1 <= int(port) <= _MOST_PORT):
         return f"a port is a number from 1 to {_MOST_PORT:,}"
     if not host:
@@ -88,8 +115,13 @@ def _fault(location: str) -> str:
 
 
 def _is_host(host: str) -> bool:
+    return _HOST_NAME.fullmatch(host) is not None or _is_bracketed(host)
+
+
+def _is_bracketed(host: str) -> bool:
+    """Return whether `host` is an IPv6 address in brackets."""
     if not (host.startswith("[") and host.endswith("]")):
-        return _HOST_NAME.fullmatch(host) is not None
+        return False
     try:
         IPv6Address(host[1:-1])
     except ValueError:
