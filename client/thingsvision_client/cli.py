@@ -21,7 +21,7 @@ from .commands import (
     verification,
 )
 from .errors import ThingsvisionError
-from .rpc.address import SERVER_VARIABLE
+from .rpc.address import SERVER_VARIABLE, set_default_address
 
 app = typer.Typer(
     help="Features and RDMs of vision models, computed by a THINGSvision server. Set its address "
@@ -64,7 +64,16 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback()
-def _options(
+def _set_options(
+    server: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Address of the server, host:port, of every command; else {SERVER_VARIABLE} "
+            "names it.",
+            metavar="ADDR",
+        ),
+    ] = None,
+    *,
     _version: Annotated[
         bool,
         typer.Option(
@@ -72,7 +81,9 @@ def _options(
         ),
     ] = False,
 ) -> None:
-    """Declare the options of the program itself."""
+    """Set the server that a command asks unless it is given another."""
+    if server is not None:
+        set_default_address(server)
 
 
 def _print_warning(message: Warning | str, *_: Any, **__: Any) -> None:

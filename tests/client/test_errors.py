@@ -152,4 +152,4 @@ def test_address_comes_from_argument_then_default_then_environment(
     assert address.resolve_address() == "default:1"
     assert address.resolve_address("argument:1") == "argument:1"
     with pytest.raises(errors.NoServerError, match="'local host'"):
-        address.resolve_address("localhost")
+        address.resolve_address("local host")

@@ -10,6 +10,7 @@ import typer
 
 from ..client import shared_client
 from ..errors import InvalidRequestError
+from .completion import complete_values
 from .opening import ImagePlace, dataset_of, open_extractor, read_lines
 from .options import (
     BatchSize,
@@ -18,6 +19,7 @@ from .options import (
     HDF5Key,
     ImageRoot,
     Layout,
+    Metric,
     ModelName,
     ModelParameters,
     ModelPath,
@@ -37,7 +39,6 @@ _PREFIX = "rdm_"
 
 def rsa(
     model_name: ModelName,
-    source: Source,
     image_root: ImageRoot,
     module_name: ModuleName,
     reference: Annotated[
@@ -49,6 +50,7 @@ def rsa(
         ),
     ],
     out_path: OutPath,
+    source: Source = None,
     pretrained: Pretrained = True,
     device: DeviceName = None,
     model_path: ModelPath = None,
@@ -60,17 +62,22 @@ def rsa(
     no_crop: NoCrop = False,
     hdf5_key: HDF5Key = None,
     layout: Layout = None,
-    method: Annotated[
-        str,
-        typer.Option(
-            help="Metric of the modules' RDMs: correlation, cosine, euclidean or gaussian."
-        ),
-    ] = "correlation",
+    method: Metric = "correlation",
     correlation: Annotated[
         str,
         typer.Option(
             help="How RDMs are compared: spearman, pearson, or with rsatoolbox kendall, tau-a, "
-            "rho-a, cosine, corr_cov or cosine_cov."
+            "rho-a, cosine, corr_cov or cosine_cov.",
+            autocompletion=complete_values(
+                "spearman",
+                "pearson",
+                "kendall",
+                "tau-a",
+                "rho-a",
+                "cosine",
+                "corr_cov",
+                "cosine_cov",
+            ),
         ),
     ] = "spearman",
     bootstrap: Annotated[
@@ -90,7 +97,13 @@ def rsa(
         Path | None,
         typer.Option(help="File of the names of the references' rows, one per line."),
     ] = None,
-    figure: Annotated[str, typer.Option(help="Format of the figure: png, svg or pdf.")] = "png",
+    figure: Annotated[
+        str,
+        typer.Option(
+            help="Format of the figure: png, svg or pdf.",
+            autocompletion=complete_values("png", "svg", "pdf"),
+        ),
+    ] = "png",
     server: Server = None,
 ) -> None:
     """Compare the RDM of each module with reference RDMs of brains or behaviour.
@@ -149,7 +162,10 @@ def plot_rdms(
     ] = None,
     scale: Annotated[
         str,
-        typer.Option(help="Scale of the colours: shared by all RDMs, own, or ranks (percentiles)."),
+        typer.Option(
+            help="Scale of the colours: shared by all RDMs, own, or ranks (percentiles).",
+            autocompletion=complete_values("shared", "own", "ranks"),
+        ),
     ] = "shared",
     units: Annotated[str | None, typer.Option(help="Label of the colour bar.")] = None,
     columns: Annotated[int | None, typer.Option(min=1, help="RDMs in a row.")] = None,

@@ -17,6 +17,7 @@ from .options import (
     HDF5Key,
     ImageRoot,
     Layout,
+    Metric,
     ModelName,
     ModelParameters,
     ModelPath,
@@ -34,10 +35,10 @@ from .options import (
 
 def compute_rdm(
     model_name: ModelName,
-    source: Source,
     image_root: ImageRoot,
     module_name: ModuleName,
     out_path: OutPath,
+    source: Source = None,
     pretrained: Pretrained = True,
     device: DeviceName = None,
     model_path: ModelPath = None,
@@ -49,9 +50,7 @@ def compute_rdm(
     no_crop: NoCrop = False,
     hdf5_key: HDF5Key = None,
     layout: Layout = None,
-    method: Annotated[
-        str, typer.Option(help="Metric: correlation, cosine, euclidean or gaussian.")
-    ] = "correlation",
+    method: Metric = "correlation",
     plot: Annotated[bool, typer.Option("--plot", help="Also draw each RDM, as .png.")] = False,
     server: Server = None,
 ) -> None:

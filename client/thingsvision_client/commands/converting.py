@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import InvalidRequestError
+from .completion import complete_formats
 from .opening import read_lines
 
 
@@ -16,7 +17,12 @@ def convert_features(
         Path, typer.Argument(help="Features: .npy, .npz, .h5, .mat, .txt, .pt or .parquet.")
     ],
     file_format: Annotated[
-        str, typer.Option(help="npy, npz, hdf5, mat, txt, pt or parquet.", show_default=False)
+        str,
+        typer.Option(
+            help="npy, npz, hdf5, mat, txt, pt or parquet.",
+            metavar="FORMAT",
+            autocompletion=complete_formats,
+        ),
     ],
     out_path: Annotated[Path, typer.Option(help="Folder for the file.")],
     names: Annotated[

@@ -10,7 +10,8 @@ import typer
 
 from ..client import shared_client
 from ..errors import InvalidRequestError
-from .opening import ImagePlace, dataset_of, open_extractor, read_lines
+from .completion import complete_formats, complete_values
+from .opening import LIBRARY_SOURCE, ImagePlace, dataset_of, open_extractor, read_lines
 from .options import (
     BatchSize,
     Crop,
@@ -18,6 +19,7 @@ from .options import (
     HDF5Key,
     ImageRoot,
     Layout,
+    LibrarySource,
     ModelName,
     ModelParameters,
     ModelPath,
@@ -35,7 +37,7 @@ from .options import (
 
 def extract_features(
     model_name: ModelName = "alexnet",
-    source: Source = "torchvision",
+    source: LibrarySource = None,
     image_root: ImageRoot = Path("images"),
     module_name: ModuleName = ["features.10"],  # noqa: B006 - nobody writes to it
     out_path: OutPath = Path("features"),
@@ -54,13 +56,20 @@ def extract_features(
         bool, typer.Option("--flatten-acts", help="Flatten features to images x units.")
     ] = False,
     output_type: Annotated[
-        str, typer.Option(help="ndarray, or tensor for PyTorch files.")
+        str,
+        typer.Option(
+            help="ndarray, or tensor for PyTorch files.",
+            metavar="TYPE",
+            autocompletion=complete_values("ndarray", "tensor"),
+        ),
     ] = "ndarray",
     file_format: Annotated[
         str | None,
         typer.Option(
             help="npy, npz, hdf5, mat, txt, pt or parquet. By default npy, npz for several "
-            "modules, and pt for --output-type tensor."
+            "modules, and pt for --output-type tensor.",
+            metavar="FORMAT",
+            autocompletion=complete_formats,
         ),
     ] = None,
     server: Server = None,
@@ -78,8 +87,8 @@ def extract_features(
     place = ImagePlace(image_root, hdf5_key, layout)
     client = shared_client(server)
     extractor = open_extractor(
-        client, model_name, source, device=device, pretrained=pretrained,
-        model_path=model_path, model_parameters=model_parameters,
+        client, model_name, source, preferred=LIBRARY_SOURCE, device=device,
+        pretrained=pretrained, model_path=model_path, model_parameters=model_parameters,
         token_extraction=token_extraction,
     )  # fmt: skip
     dataset = dataset_of(place, out_path, extractor.get_backend(), changes)
@@ -114,12 +123,12 @@ def _file_format(file_format: str | None, output_type: str, module_count: int) -
 
 def extract_texts(
     model_name: ModelName,
-    source: Source,
     out_path: OutPath,
     texts: Annotated[list[str] | None, typer.Argument(help="The texts.")] = None,
     texts_file: Annotated[
         Path | None, typer.Option(help="File of texts (UTF-8), one per line, instead.")
     ] = None,
+    source: Source = None,
     module_name: Annotated[
         str | None, typer.Option(help="Module of the text tower; by default the whole tower.")
     ] = None,

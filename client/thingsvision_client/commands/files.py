@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from ..client import shared_client
+from .completion import complete_uploads
 from .opening import json_object
-from .options import Server
+from .options import AsJSON, Server
 
 
 def upload(
@@ -38,16 +39,23 @@ def upload(
     typer.echo(f"own/{sha256}" if sent.is_model else f"sha256:{sha256}")
 
 
-def uploads(server: Server = None) -> None:
+def uploads(as_json: AsJSON = False, server: Server = None) -> None:
     """List the uploaded files."""
-    from .tables import print_uploads
+    from . import tables
 
     client = shared_client(server)
-    print_uploads(client.server, client.uploads())
+    found = client.uploads()
+    lines = [tables.as_json(found)] if as_json else tables.upload_lines(client.server, found)
+    typer.echo("\n".join(lines))
 
 
 def delete_upload(
-    sha256: Annotated[str, typer.Argument(help="SHA-256 of the file, as `uploads` prints it.")],
+    sha256: Annotated[
+        str,
+        typer.Argument(
+            help="SHA-256 of the file, as `uploads` prints it.", autocompletion=complete_uploads
+        ),
+    ],
     server: Server = None,
 ) -> None:
     """Delete an uploaded file that no model in memory uses."""

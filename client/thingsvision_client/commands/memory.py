@@ -7,30 +7,41 @@ from typing import Annotated
 import typer
 
 from ..client import shared_client
-from .options import Server
+from .completion import complete_model_ids, complete_resident_models
+from .naming import find_model
+from .options import AsJSON, Server
 
-ModelID = Annotated[str, typer.Argument(help="source/name[@weights], as printed by `status`.")]
+_HELP = (
+    "source/name[@weights], as printed by `status`; the source may be left out if no other has a "
+    "model of that name."
+)
+ModelID = Annotated[str, typer.Argument(help=_HELP, autocompletion=complete_model_ids)]
+ResidentID = Annotated[str, typer.Argument(help=_HELP, autocompletion=complete_resident_models)]
 
 
-def status(server: Server = None) -> None:
+def status(as_json: AsJSON = False, server: Server = None) -> None:
     """Show the server's devices and the models in memory."""
-    from .tables import print_residency
+    from . import tables
 
     client = shared_client(server)
-    print_residency(client.server, client.residency())
+    found = client.residency()
+    lines = [tables.as_json(found)] if as_json else tables.residency_lines(client.server, found)
+    typer.echo("\n".join(lines))
 
 
 def load(model: ModelID, server: Server = None) -> None:
     """Load a model before its first use."""
-    resident = shared_client(server).load(model)
+    client = shared_client(server)
+    resident = client.load(find_model(client, model))
     typer.echo(
         f"{resident.model_id} is on {resident.device} with {resident.resident_bytes:,} bytes."
     )
 
 
-def unload(model: ModelID, server: Server = None) -> None:
+def unload(model: ResidentID, server: Server = None) -> None:
     """Unload a model: its file is read again at the next use, and may be deleted."""
-    typer.echo(f"{shared_client(server).unload(model):,} bytes freed.")
+    client = shared_client(server)
+    typer.echo(f"{client.unload(find_model(client, model)):,} bytes freed.")
 
 
 def pin(
@@ -39,5 +50,6 @@ def pin(
     server: Server = None,
 ) -> None:
     """Keep a model in memory, whatever else is used; load it if necessary."""
-    resident = shared_client(server).pin(model, not unpin)
+    client = shared_client(server)
+    resident = client.pin(find_model(client, model), not unpin)
     typer.echo(f"{resident.model_id} is {'pinned' if resident.pinned else 'not pinned'}.")

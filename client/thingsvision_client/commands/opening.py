@@ -11,21 +11,58 @@ import typer
 
 from ..client import Client
 from ..errors import InvalidRequestError
+from .naming import find_source
 
 if TYPE_CHECKING:
     from ..images.pixel_array import PixelArray
 
 
-def open_extractor(client: Client, model_name: str, source: str, **options: Any) -> Any:
-    """Return the extractor that a command's options name."""
+LIBRARY_SOURCE = "torchvision"
+"""The source of a bare name in the commands whose defaults the original library gives."""
+
+
+def open_extractor(
+    client: Client, model_name: str, source: str | None, *, preferred: str = "", **options: Any
+) -> Any:
+    """Return the extractor that a command's options name; `preferred` is as in `find_source`."""
     from ..library.extractor import get_extractor
+    from ..library.parameters import qualified_model_name
 
     parameters = json_object("--model-parameters", options.pop("model_parameters") or "{}")
+    model_name, at, weights = model_name.partition("@")
+    if at:
+        _add_weights(parameters, options, weights)
+    qualified = qualified_model_name(model_name, parameters)
+    source, found = find_source(client, qualified, source, preferred=preferred)
+    model_name = model_name[len(qualified) - len(found) :]
     if (tokens := options.pop("token_extraction", None)) is not None:
         parameters["token_extraction"] = tokens
     return get_extractor(
         model_name, source=source, model_parameters=parameters, server=client.server, **options
     )
+
+
+def _add_weights(parameters: dict[str, Any], options: dict[str, Any], weights: str) -> None:
+    """Add the weights of `name@weights` to the parameters and options of an extractor."""
+    if options.get("model_path") is not None:
+        raise InvalidRequestError(f"--model-path has the weights: leave out @{weights}.")
+    kind, _, seed = weights.partition(":")
+    if kind != "random":
+        parameters.setdefault("weights", weights)
+        if parameters["weights"] != weights:
+            raise InvalidRequestError(
+                f"--model-name says @{weights}, and --model-parameters {parameters['weights']!r}: "
+                "leave one of them out."
+            )
+        return
+    if not (seed.isascii() and seed.isdigit()):
+        raise InvalidRequestError(f"@random:SEED must have a whole number, got @{weights}.")
+    options["pretrained"] = False
+    if parameters.setdefault("seed", int(seed)) != int(seed):
+        raise InvalidRequestError(
+            f"--model-name says @{weights}, and --model-parameters the seed "
+            f"{parameters['seed']!r}: leave one of them out."
+        )
 
 
 def json_object(option: str, text: str) -> dict[str, Any]:

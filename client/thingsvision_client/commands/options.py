@@ -11,6 +11,7 @@ from ..errors import InvalidRequestError
 from ..rpc.address import SERVER_VARIABLE
 from ..values.options import OPTIONS
 from ..values.preprocessing import PreprocessingOverrides
+from .completion import complete_models, complete_modules, complete_sources, complete_values
 
 _OF_MODEL = [
     option.name
@@ -20,10 +21,41 @@ _OF_MODEL = [
 
 Server = Annotated[
     str | None,
-    typer.Option(envvar=SERVER_VARIABLE, help="Address of the server, host:port.", metavar="ADDR"),
+    typer.Option(
+        help=f"Address of the server, host:port; by default that of {SERVER_VARIABLE}.",
+        metavar="ADDR",
+    ),
 ]
-ModelName = Annotated[str, typer.Option(help="Name of the model in its source, e.g. resnet50.")]
-Source = Annotated[str, typer.Option(help="Where the model comes from, e.g. torchvision or timm.")]
+ModelName = Annotated[
+    str,
+    typer.Option(
+        help="The model: its name in --source, such as resnet50; or torchvision/resnet50, or with "
+        "weights torchvision/resnet50@IMAGENET1K_V1, without --source.",
+        metavar="NAME",
+        autocompletion=complete_models,
+    ),
+]
+Source = Annotated[
+    str | None,
+    typer.Option(
+        help="Where the model comes from, such as torchvision or timm; not needed if --model-name "
+        "says so, or is a name that only one source has.",
+        metavar="SOURCE",
+        autocompletion=complete_sources,
+    ),
+]
+LibrarySource = Annotated[
+    str | None,
+    typer.Option(
+        help="Where the model comes from, such as torchvision or timm. By default what "
+        "--model-name says, else torchvision if it has a model of that name, else the only source "
+        "that has.",
+        metavar="SOURCE",
+        autocompletion=complete_sources,
+    ),
+]
+"""Of the commands whose default the original library gives."""
+AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON: all that the server reports.")]
 DeviceName = Annotated[
     str | None,
     typer.Option(help="Device that you expect the server to use; any other gives a warning."),
@@ -61,7 +93,20 @@ Layout = Annotated[
     ),
 ]
 ModuleName = Annotated[
-    list[str], typer.Option(help="Module, as show-model prints it. May be given several times.")
+    list[str],
+    typer.Option(
+        help="Module, as show-model prints it. May be given several times.",
+        metavar="MODULE",
+        autocompletion=complete_modules,
+    ),
+]
+Metric = Annotated[
+    str,
+    typer.Option(
+        help="Metric: correlation, cosine, euclidean or gaussian.",
+        metavar="METRIC",
+        autocompletion=complete_values("correlation", "cosine", "euclidean", "gaussian"),
+    ),
 ]
 BatchSize = Annotated[
     int, typer.Option(min=1, help="Images in a forward pass; the same number gives the same bits.")
@@ -74,6 +119,7 @@ TokenExtraction = Annotated[
     typer.Option(
         help="For token sequences, select cls_token, avg_pool or cls_token+avg_pool.",
         metavar="KIND",
+        autocompletion=complete_values("cls_token", "avg_pool", "cls_token+avg_pool"),
     ),
 ]
 Resize = Annotated[

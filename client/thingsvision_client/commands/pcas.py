@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 from ..client import shared_client
+from .completion import complete_pcas
 from .opening import ImagePlace, images_of, open_extractor
 from .options import (
+    AsJSON,
     BatchSize,
     Crop,
     DeviceName,
@@ -32,7 +34,6 @@ from .options import (
 
 def fit_pca(
     model_name: ModelName,
-    source: Source,
     image_root: ImageRoot,
     module_name: ModuleName,
     components: Annotated[
@@ -41,6 +42,7 @@ def fit_pca(
             help="Components per module: at most its number of values, and fewer than the images."
         ),
     ],
+    source: Source = None,
     name: Annotated[str, typer.Option(help="Name of the PCA, such as the image set's.")] = "",
     pretrained: Pretrained = True,
     device: DeviceName = None,
@@ -87,16 +89,23 @@ def fit_pca(
     typer.echo(fitted.sha256)
 
 
-def pcas(server: Server = None) -> None:
+def pcas(as_json: AsJSON = False, server: Server = None) -> None:
     """List the PCAs on the server."""
-    from .tables import print_pcas
+    from . import tables
 
     client = shared_client(server)
-    print_pcas(client.server, client.pcas())
+    found = client.pcas()
+    lines = [tables.as_json(found)] if as_json else tables.pca_lines(client.server, found)
+    typer.echo("\n".join(lines))
 
 
 def delete_pca(
-    pca: Annotated[str, typer.Argument(help="SHA-256 as printed by `pcas`, or a name.")],
+    pca: Annotated[
+        str,
+        typer.Argument(
+            help="SHA-256 as printed by `pcas`, or a name.", autocompletion=complete_pcas
+        ),
+    ],
     server: Server = None,
 ) -> None:
     """Delete a PCA on the server."""
