@@ -103,20 +103,25 @@ def test_xarray_goes_into_a_netcdf_file(extraction: Extraction, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("shape", "axes"),
+    ("shape", "told", "axes"),
     [
-        ((7,), ["unit"]),
-        ((5, 7), ["token", "unit"]),
-        ((8, 3, 3), ["channel", "height", "width"]),
-        ((3, 3, 8), ["height", "width", "channel"]),
-        ((3, 3, 3), ["axis_1", "axis_2", "axis_3"]),
-        ((8, 3, 4), ["axis_1", "axis_2", "axis_3"]),
-        ((2, 8, 3, 3), ["axis_1", "axis_2", "axis_3", "axis_4"]),
+        ((7,), ["features"], ["unit"]),
+        ((7,), None, ["unit"]),
+        ((5, 7), ["tokens", "features"], ["token", "unit"]),
+        ((5, 7), None, ["axis_1", "axis_2"]),
+        ((8, 3, 4), ["channels", "height", "width"], ["channel", "height", "width"]),
+        ((3, 3, 3), ["height", "width", "channels"], ["height", "width", "channel"]),
+        ((8, 3, 3), None, ["axis_1", "axis_2", "axis_3"]),
+        ((8, 2, 3), ["channels", "", ""], ["channel", "axis_2", "axis_3"]),
+        ((2, 5, 7), ["calls", "tokens", "features"], ["call", "token", "unit"]),
     ],
 )
-def test_axes_by_shape(extraction: Extraction, shape: tuple[int, ...], axes: list[str]) -> None:
+def test_axes_are_what_the_server_says(
+    extraction: Extraction, shape: tuple[int, ...], told: list[str] | None, axes: list[str]
+) -> None:
     array = np.arange(np.prod(shape) * len(extraction.images), dtype=np.float32)
-    other = replace(extraction, features={"m": array.reshape(-1, *shape)})
+    known = {} if told is None else {"m": tuple(told)}
+    other = replace(extraction, features={"m": array.reshape(-1, *shape)}, axes=known)
     assert to_xarray(other, "m").dims == ("image", *axes)
     places = to_dataset(other).channel_descriptors
     assert list(places) == ["index", *axes]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InvalidRequestError, MissingDependencyError
+from ..values.axes import CALLS, CHANNELS, FEATURES, HEIGHT, TOKENS, WIDTH
 from .statistics import require_rsatoolbox
 
 if TYPE_CHECKING:
@@ -24,6 +25,16 @@ UNIT = "unit"
 INDEX = "index"
 WHOLE_MODEL = "(model)"
 """Name for the model as a whole, whose module name is empty."""
+
+_DIMENSIONS = {
+    CHANNELS: "channel",
+    HEIGHT: "height",
+    WIDTH: "width",
+    TOKENS: "token",
+    FEATURES: UNIT,
+    CALLS: "call",
+}
+"""Names of dimensions by what the server calls an axis."""
 
 OTHER_IMAGE = "other_image"
 """The second axis of an RDM, which can't have the name of the first."""
@@ -60,7 +71,7 @@ def to_dataset(extraction: Extraction, module: str | None = None) -> Any:
     features = extraction.features[name]
     shape = features.shape[1:]
     index = np.arange(prod(shape))
-    places = dict(zip(_axes(shape), np.unravel_index(index, shape), strict=True))
+    places = dict(zip(_axes(extraction, name), np.unravel_index(index, shape), strict=True))
     return toolbox.data.Dataset(
         features.reshape(len(features), prod(shape)),
         descriptors={"module": name, **_attributes(extraction)},
@@ -105,9 +116,9 @@ def to_xarray(record: Extraction | RDMs, module: str | None = None) -> Any:
     """Return features or RDMs as an xarray Dataset, or those of one module as a DataArray.
 
     Axes of features are `image` and `unit`; for maps `image`, `channel`, `height` and `width`, in
-    the model's order; for token sequences `image`, `token` and `unit`; `axis_1` and so on if the
-    shape leaves it open. In a Dataset, all axes but `image` are prefixed with the module's name:
-    `features.12.channel`. Axes of RDMs are `image` and `other_image`.
+    the model's order; for token sequences `image`, `token` and `unit`; `axis_1` and so on where the
+    server does not know what an axis is. In a Dataset, all axes but `image` are prefixed with the
+    module's name: `features.12.channel`. Axes of RDMs are `image` and `other_image`.
 
     Args:
         record: What `Client.extract`, `Client.rdm` or `Client.rdm_of` returned.
@@ -154,24 +165,17 @@ def _data_array(package: Any, record: Any, name: str, *, prefixed: bool = False)
         coordinates = {IMAGE: names, OTHER_IMAGE: names}
         return package.DataArray(record.rdms[name], coordinates, list(coordinates), title)
     features = record.features[name]
-    axes = [f"{title}.{axis}" if prefixed else axis for axis in _axes(features.shape[1:])]
+    axes = [f"{title}.{axis}" if prefixed else axis for axis in _axes(record, name)]
     return package.DataArray(features, {IMAGE: names}, [IMAGE, *axes], title)
 
 
-def _axes(shape: tuple[int, ...]) -> list[str]:
-    """Return the names of the axes of one image's features.
-
-    Models see squares, so of three axes, the two of equal length are height and width; PyTorch,
-    Keras and single models put them in different places.
-    """
-    if len(shape) == 1:
-        return [UNIT]
-    if len(shape) == 2:
-        return ["token", UNIT]
-    if len(shape) == 3 and (shape[1] == shape[2]) != (shape[0] == shape[1]):
-        spatial, channel = ["height", "width"], ["channel"]
-        return channel + spatial if shape[1] == shape[2] else spatial + channel
-    return [f"axis_{number + 1}" for number in range(len(shape))]
+def _axes(extraction: Extraction, module: str) -> list[str]:
+    """Return the names of the axes of one image's features, as the server told them."""
+    shape = extraction.features[module].shape[1:]
+    told = extraction.axes.get(module, ())
+    if len(told) != len(shape):  # the features were replaced, or the server is an older one
+        told = (FEATURES,) if len(shape) == 1 else ("",) * len(shape)
+    return [_DIMENSIONS.get(axis, f"axis_{number}") for number, axis in enumerate(told, start=1)]
 
 
 def _module(arrays: Mapping[str, Any], module: str | None) -> str:

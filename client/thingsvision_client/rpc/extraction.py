@@ -7,7 +7,7 @@ import os
 import warnings
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 from typing import Any, NoReturn
@@ -21,6 +21,7 @@ from ..errors import InvalidRequestError
 from ..images.queue import ImageQueue
 from ..labels import are_counted, remember_rows
 from ..progress import Progress
+from ..values.axes import FEATURES, axis_names
 from ..values.model import Model, as_model
 from ..values.options import ExtractOptions
 from ..values.preprocessing import Preprocessing, PreprocessingOverrides
@@ -50,6 +51,9 @@ class Extraction:
         timings: Where the server spent its time, in seconds.
         batch_size: Images in a forward pass; 0 means as many as were ready.
         token_extraction: What was selected from token sequences; None means all tokens.
+        axes: Per module, what each axis after the first is: `channels`, `height`, `width`,
+            `tokens`, `features`, or empty if it is not known. PyTorch's maps are mostly channels x
+            height x width, Keras's height x width x channels.
 
     Example:
         ```python
@@ -68,6 +72,7 @@ class Extraction:
     timings: Timings
     batch_size: int
     token_extraction: str | None = None
+    axes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return how the features were computed, as JSON values.
@@ -88,6 +93,7 @@ class Extraction:
         return {
             **self.provenance.to_dict(),
             "modules": {name: list(rows.shape[1:]) for name, rows in self.features.items()},
+            "axes": {name: list(axes) for name, axes in self.axes.items()},
             "token_extraction": self.token_extraction,
             "batch_size": self.batch_size,
             "image_count": len(self.images),
@@ -111,7 +117,7 @@ class Extraction:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore what was pickled or copied; the names of rows are known again."""
-        vars(self).update(state)
+        vars(self).update({"axes": {}, **state})
         _remember_names(self.features, self.images)
 
     def flattened(self) -> Extraction:
@@ -130,7 +136,7 @@ class Extraction:
 
         """
         flat = {name: x.reshape(len(x), prod(x.shape[1:])) for name, x in self.features.items()}
-        return replace(self, features=flat)
+        return replace(self, features=flat, axes=dict.fromkeys(flat, (FEATURES,)))
 
 
 def extract_header(
@@ -197,6 +203,7 @@ def extract(
             timings=to_record(reply.trailer.timings),
             batch_size=reply.header.batch_size,
             token_extraction=TOKEN_NAMES.get(header.token_extraction),
+            axes=axes_of(reply.header),
         )
 
     return _call(connection, header).result(queue, receive)
@@ -279,6 +286,11 @@ class FeatureStream:
         return {column.name: tuple(column.shape) for column in self._reply.header.columns}
 
     @cached_property
+    def axes(self) -> dict[str, tuple[str, ...]]:
+        """What each axis of `row_shapes` is, as in Extraction."""
+        return axes_of(self._reply.header)
+
+    @cached_property
     def dtypes(self) -> dict[str, str]:
         """The numpy dtype of the values, per module."""
         columns = self._reply.header.columns
@@ -325,6 +337,11 @@ def _warn_of_overflow(trailer: pb.ExtractTrailer) -> None:
             "became infinite: request float32.",
             stacklevel=4,
         )
+
+
+def axes_of(header: pb.ExtractReplyHeader) -> dict[str, tuple[str, ...]]:
+    """Return what the axes of each column's rows are."""
+    return {c.name: axis_names(c.axes, len(c.shape)) for c in header.columns}
 
 
 def warn_of_choices(asked: pb.ExtractHeader, given: pb.ExtractReplyHeader) -> None:

@@ -9,6 +9,7 @@ from google.protobuf.json_format import MessageToDict
 
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
+from .axes import axis_names
 from .model import Model
 from .pca import PCA, PCAModule
 from .preprocessing import Preprocessing
@@ -82,6 +83,8 @@ class ModuleInfo:
         position: Its place in the network's own order; 0 for all if that is the order of execution.
         classes: Its class and PyTorch's classes above that, nearest first, with their Python
             modules; empty for networks of other frameworks.
+        output_axes: What each axis of `output_shape` is: `channels`, `height`, `width`, `tokens`,
+            `features`, or empty if it is not known.
 
     """
 
@@ -100,6 +103,7 @@ class ModuleInfo:
     prefix_token_count: int | None
     position: int = 0
     classes: tuple[str, ...] = ()
+    output_axes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -234,6 +238,8 @@ def to_record(message: Any) -> Any:
             if is_repeated
             else _convert(field.name, value)
         )
+    if isinstance(message, pb.ListModulesResponse):
+        fields["output_axes"] = axis_names(message.output_axes, len(message.output_shape))
     return RECORDS[type(message)](**fields)
 
 

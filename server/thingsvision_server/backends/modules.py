@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from ..inputs import IMAGE
+
+Axes: TypeAlias = tuple[str, ...]
+"""What each axis of an output is."""
+
+CHANNELS, HEIGHT, WIDTH, TOKENS, FEATURES = "channels", "height", "width", "tokens", "features"
+CALLS = "calls"
+"""The calls of a module in one forward pass, of `name@all`."""
+UNKNOWN = ""
 
 
 @dataclass(frozen=True)
@@ -15,6 +24,8 @@ class CallInfo:
     dtype: str = ""
     reason: str = ""
     """Why it can't be extracted; empty if it can."""
+    axes: Axes = ()
+    """What each axis of `shape` is; UNKNOWN if it is not known."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from ..errors import (
     UnknownModuleError,
     choices,
 )
+from .modules import CALLS, FEATURES, UNKNOWN, Axes
 
 if TYPE_CHECKING:
     from .modules import ModuleInfo, Structure
@@ -57,8 +58,16 @@ class Tap:
     """Whether all calls are taken, along a leading axis; otherwise there is one call."""
     call_shape: tuple[int, ...]
     """Shape of one call's output."""
+    call_axes: Axes
+    """What the axes of one call's output are."""
     tokens: TokenExtraction = TokenExtraction.NONE
     prefix_tokens: int = 0
+
+    @property
+    def output_axes(self) -> Axes:
+        """What the axes of the values taken are."""
+        axes = self.call_axes if self.tokens is TokenExtraction.NONE else (FEATURES,)
+        return (CALLS, *axes) if self.is_stacked else axes
 
     @property
     def output_shape(self) -> tuple[int, ...]:
@@ -147,6 +156,8 @@ def _tap(name: str, known: Mapping[str, ModuleInfo], tokens: TokenExtraction) ->
             name, f"its calls have different shapes ({listed}); request one call, e.g. @t=0"
         )
     stacked = bool(step and step["all"])
+    call_axes = {module.calls[call].axes for call in calls}
+    unknown = (UNKNOWN,) * len(module.calls[calls[0]].shape)
     tap = Tap(
         name=name,
         module=module.name,
@@ -154,6 +165,7 @@ def _tap(name: str, known: Mapping[str, ModuleInfo], tokens: TokenExtraction) ->
         calls=calls,
         is_stacked=stacked,
         call_shape=shapes.pop(),
+        call_axes=call_axes.pop() if len(call_axes) == 1 else unknown,
     )
     return tap if tokens is TokenExtraction.NONE else _with_tokens(tap, module, tokens)
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..backends.modules import FEATURES, Axes
 from ..errors import InvalidRequestError, format_shape
 
 Array = npt.NDArray[np.float32]
@@ -48,6 +49,12 @@ class Reduction:
             self._check_units(module, pooled)
             pooled = (len(self.units),)
         return pooled if self.projection is None else (self._components(module, pooled),)
+
+    def axes(self, axes: Axes) -> Axes:
+        """Return what the axes of reduced features are."""
+        if self.units or self.projection is not None:
+            return (FEATURES,)
+        return tuple(name for place, name in enumerate(axes) if place not in self.pool_axes)
 
     def apply(self, rows: Array) -> Array:
         """Return images x the reduced shape, C order."""

@@ -75,7 +75,7 @@ def extract_reply_header(
     """Return the header that precedes the first frame of features."""
     return pb.ExtractReplyHeader(
         provenance=provenance(extraction),
-        columns=map(column_message, columns),
+        columns=map(column_message, columns, extraction.plan.forward.row_axes),
         batch_size=extraction.batch_size,
     )
 

@@ -13,7 +13,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ...inputs import IMAGE
+from ...inputs import IMAGE, InputSpec
+from ..axes import with_axes
 from ..modules import CallInfo, ModuleInfo, Structure
 from .model import Graph, inputs_of
 
@@ -35,7 +36,8 @@ def describe(
             if name:
                 call = _call(name, first, second, counts)
                 modules.append(_module(name, node, call, sizes))
-    return Structure(tuple(modules), sum(values.nbytes for values in sizes.values()))
+    named = with_axes(modules, {IMAGE: InputSpec(shape)})
+    return Structure(tuple(named), sum(values.nbytes for values in sizes.values()))
 
 
 def _call(

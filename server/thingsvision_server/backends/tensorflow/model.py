@@ -23,6 +23,7 @@ from ...errors import (
     InvalidWeightsError,
     WeightsMismatchError,
 )
+from ..axes import with_axes
 from ..base import DEFAULT_ONLY, BatchRun, NetworkError, OutOfDeviceMemoryError
 from ..compute_options import DEFAULT, ComputeOptions
 from ..modules import CallInfo, ModuleInfo, Structure
@@ -278,8 +279,9 @@ def _array_in(memory: Any, shape: tuple[int, ...], dtype: Any, offset: int) -> A
 
 def _architecture(reply: Message) -> KerasArchitecture:
     file, affine = reply["file"], reply["preprocessing"]
+    modules = with_axes(map(_module_info, reply["modules"]), {})
     return KerasArchitecture(
-        structure=Structure(tuple(map(_module_info, reply["modules"])), reply["state_bytes"]),
+        structure=Structure(tuple(modules), reply["state_bytes"]),
         input_shape=tuple(reply["input_shape"]),
         file=KerasFile(**file) if file else None,
         family=affine["family"],

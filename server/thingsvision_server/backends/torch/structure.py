@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from ...inputs import IMAGE, InputSpec
+from ..axes import with_axes
 from ..modules import CallInfo, ModuleInfo, Structure
 from .faults import call_network
 from .tokens import TokenLayout, token_layouts
@@ -72,7 +73,8 @@ def describe(
     places = {module: place for place, module in enumerate(names)}
     listed = [replace(info, position=places[module]) for module, info in modules.items()]
     state_bytes = sum(tensor.nbytes for tensor in [*network.parameters(), *network.buffers()])
-    return Structure(tuple(listed), state_bytes)
+    specs = {modality: tower.spec for modality, tower in towers.items()}
+    return Structure(tuple(with_axes(listed, specs)), state_bytes)
 
 
 def _modality_around(name: str, seen: Mapping[str, str]) -> str:

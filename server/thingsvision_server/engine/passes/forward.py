@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ...backends.base import BatchRun, RunnableModel
 from ...backends.compute_options import DEFAULT, ComputeOptions
+from ...backends.modules import FEATURES, Axes
 from ...backends.taps import Tap
 from ...inputs import InputSpec
 from ..pca.fitted import PCA
@@ -47,6 +48,13 @@ class ForwardSpec:
         if self.pca is None:
             return shapes
         return [(self.pca.record.description.component_count,)] * len(shapes)
+
+    @property
+    def row_axes(self) -> list[Axes]:
+        """Return what the axes of an image's row are, per tap."""
+        if self.pca is not None:
+            return [(FEATURES,)] * len(self.taps)
+        return [self.reduction.axes(tap.output_axes) for tap in self.taps]
 
     def run(self, model: RunnableModel, inputs: Sequence[Any]) -> tuple[BatchRun, Overflows]:
         """Return the rows of each tap, and how many of their values overflowed."""

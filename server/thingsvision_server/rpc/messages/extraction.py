@@ -12,6 +12,7 @@ from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_proto.wire import ColumnSpec
 
 from ...backends.compute_options import ComputeOptions
+from ...backends.modules import Axes
 from ...backends.taps import TokenExtraction
 from ...engine.extractor import Extraction
 from ...engine.images.server_images import SentItem
@@ -19,6 +20,7 @@ from ...engine.planning import ExtractSpec
 from ...errors import InvalidRequestError
 from ...images import EncodedImage, KeptImage, ServerImage
 from ...inputs import PreprocessingOverrides, TensorImage, Text
+from .axes import axis_words
 from .compute_options import compute_options
 from .models import (
     decode_enum,
@@ -150,10 +152,10 @@ def element_type(value: pb.ElementType, valid: Sequence[str]) -> str:
     return name
 
 
-def column_message(column: ColumnSpec) -> pb.Column:
-    """Return the message of a column of features."""
+def column_message(column: ColumnSpec, axes: Axes = ()) -> pb.Column:
+    """Return the message of a column of features; `axes` are empty in RDMs."""
     kind = max(number for number, name in _ELEMENT_TYPES.items() if name == column.dtype)
-    return pb.Column(name=column.name, shape=column.shape, element_type=kind)
+    return pb.Column(name=column.name, shape=column.shape, element_type=kind, axes=axis_words(axes))
 
 
 def provenance(extraction: Extraction) -> pb.Provenance:

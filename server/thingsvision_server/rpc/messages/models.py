@@ -22,6 +22,7 @@ from ...sources.base import (
     Weights,
     WeightsState,
 )
+from .axes import axis_words
 
 T = TypeVar("T")
 
@@ -117,6 +118,7 @@ def module_message(module: ModuleInfo) -> pb.ListModulesResponse:
         prefix_token_count=module.prefix_tokens,
         position=module.position,
         classes=module.classes,
+        output_axes=axis_words(module.last.axes),
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch.export.passes import move_to_device_pass
 
+from ...backends.axes import with_axes
 from ...backends.base import NetworkError, RunnableModel
 from ...backends.modules import CallInfo, ModuleInfo, Structure
 from ...backends.tensorflow.model import TensorFlowRuntime
@@ -51,7 +52,9 @@ class ExportedModel:
             structure = describe(network.root, {IMAGE: tower}, counts)
         except NetworkError as error:
             raise input_shape_error(self._called, shape, error) from error
-        return network.as_recorded(structure)
+        recorded = network.as_recorded(structure)
+        # Their own classes are known only now.
+        return replace(recorded, modules=tuple(with_axes(recorded.modules, {IMAGE: tower.spec})))
 
     def load(self, device: str) -> RunnableModel:
         """Load the network onto a device."""
