@@ -344,18 +344,23 @@ def axes_of(header: pb.ExtractReplyHeader) -> dict[str, tuple[str, ...]]:
     return {c.name: axis_names(c.axes, len(c.shape)) for c in header.columns}
 
 
-def warn_of_choices(asked: pb.ExtractHeader, given: pb.ExtractReplyHeader) -> None:
-    """Warn of what the server chose by itself.
-
-    With a lowered batch size, bits may differ from other servers'.
-    """
-    if asked.batch_size and given.batch_size != asked.batch_size:
-        warnings.warn(
-            f"The server lowered batch_size from {asked.batch_size} to {given.batch_size}, its "
-            "limit.",
-            stacklevel=4,
-        )
+def warn_of_choices(
+    asked: pb.ExtractHeader, given: pb.ExtractReplyHeader | pb.ComputeRDMReplyHeader
+) -> None:
+    """Warn of what the server chose by itself."""
+    warn_of_batch_size(asked.batch_size, given.batch_size, given.batch_limit)
     warn_of_part(asked.model, given.provenance.model)
+
+
+def warn_of_batch_size(asked: int, given: int, limit: str = "") -> None:
+    """Warn if the server lowered the batch size: bits may differ from other servers'."""
+    if 0 < given < asked:
+        reason = f" because of its limit {limit}" if limit else ""
+        warnings.warn(
+            f"The server lowered batch_size from {asked} to {given}{reason}. The values are the "
+            "same, up to rounding in their last bits.",
+            stacklevel=5,
+        )
 
 
 def warn_of_part(asked: pb.ModelSpec, given: pb.ModelSpec) -> None:

@@ -15,6 +15,7 @@ from ..values.pca import PCA
 from ..values.records import to_record
 from .call import Caller
 from .connection import Connection
+from .extraction import warn_of_batch_size
 from .image_call import ImageCall
 
 if TYPE_CHECKING:  # it loads numpy
@@ -49,6 +50,7 @@ def fit_pca(
                 progress(_STAGES[state.stage], state.done_count, state.total_count or None)
         if not isinstance(fitted, PCA) or fitted.image_count != len(unanswered):
             raise IncompleteReplyError("The server did not confirm the PCA: fit it again.")
+        warn_of_batch_size(header.extraction.batch_size, fitted.batch_size)
         return fitted
 
     method, model = connection.stubs.pcas.FitPCA, model_id(header.extraction.model)

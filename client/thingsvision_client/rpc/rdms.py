@@ -32,7 +32,7 @@ from ..progress import Progress
 from ..values.provenance import Provenance
 from ..values.records import Timings, to_record
 from .connection import Connection
-from .extraction import warn_of_part
+from .extraction import warn_of_choices
 from .image_call import ImageCall
 from .replies import Reply, check_names, collect
 
@@ -109,10 +109,7 @@ def rdms_of_images(
     )
 
     def receive(messages: Iterator[Any], names: deque[str]) -> RDMs:
-        rdms = _receive(messages, names, progress)
-        if rdms.provenance is not None:
-            warn_of_part(header.extraction.model, rdms.provenance.model.to_spec())
-        return rdms
+        return _receive(messages, names, progress, header.extraction)
 
     return call.result(queue, receive)
 
@@ -210,7 +207,12 @@ def _frames(features: Mapping[str, Array], names: Sequence[str]) -> Iterator[byt
         yield b"".join(pieces)
 
 
-def _receive(messages: Iterator[Any], names: deque[str], progress: Progress | None) -> RDMs:
+def _receive(
+    messages: Iterator[Any],
+    names: deque[str],
+    progress: Progress | None,
+    asked: pb.ExtractHeader | None = None,
+) -> RDMs:
     def on_progress(message: pb.RDMProgress) -> None:
         if progress is not None and message.stage in _STAGES:
             progress(_STAGES[message.stage], message.done_count, message.total_count or None)
@@ -227,6 +229,8 @@ def _receive(messages: Iterator[Any], names: deque[str], progress: Progress | No
     undefined = {column: found for column, found in undefined.items() if found}
     _warn_undefined(undefined)
     has_model = reply.header.HasField("provenance")
+    if has_model and asked is not None:
+        warn_of_choices(asked, reply.header)
     return RDMs(
         rdms=rdms,
         images=images,

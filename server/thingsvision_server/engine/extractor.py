@@ -35,6 +35,8 @@ class Extraction:
     """What the features, before any PCA, depend on."""
     batch_size: int
     """Images in a forward pass, within the server's limits; 0: as many as are ready."""
+    batch_limit: str = ""
+    """The limit that lowered it; empty if none did."""
     preparation: Preparation = field(default_factory=Preparation)
     deterministic: bool = False
     overflow_count: int = 0
@@ -94,11 +96,13 @@ class Extractor:
             facts = spec.facts(key, loaded.model.model_sha256, planned)
             if spec.pca:  # whether it fits depends on the loaded model's SHA-256
                 planned = await asyncio.to_thread(self._with_pca, planned, spec.pca, facts)
-            most = loaded.batcher.limits.max_images(planned.forward.taps)
+            limits, taps = loaded.batcher.limits, planned.forward.taps
+            most = limits.max_images(taps)
+            limit = limits.name_lowest(taps) if spec.batch_size > most else ""
             size = 1 if spec.deterministic else min(spec.batch_size, most)
             if spec.options.compiled:
                 planned = planned.with_pass_size(size)
-            yield Extraction(loaded, planned, facts, size, deterministic=spec.deterministic)
+            yield Extraction(loaded, planned, facts, size, limit, deterministic=spec.deterministic)
 
     def _with_pca(self, planned: Plan, wanted: str, facts: FeatureFacts) -> Plan:
         pca = self._pcas.find(wanted, facts, planned.forward.shapes_before_pca)

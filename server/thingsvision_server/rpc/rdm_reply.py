@@ -147,6 +147,7 @@ class RDMReply:
         header = pb.ComputeRDMReplyHeader(metric=metric, columns=map(column_message, columns))
         if extraction is not None:
             header.provenance.CopyFrom(provenance(extraction))
+            header.batch_size, header.batch_limit = extraction.batch_size, extraction.batch_limit
         yield pb.ComputeRDMResponse(header=header)
         for start in range(0, len(images), _ROWS_AT_ONCE):
             rows = slice(start, start + _ROWS_AT_ONCE)

@@ -77,6 +77,7 @@ def extract_reply_header(
         provenance=provenance(extraction),
         columns=map(column_message, columns, extraction.plan.forward.row_axes),
         batch_size=extraction.batch_size,
+        batch_limit=extraction.batch_limit,
     )
 
 

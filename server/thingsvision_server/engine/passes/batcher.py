@@ -38,8 +38,21 @@ class BatchLimits:
 
     def max_images(self, taps: Sequence[Tap]) -> int:
         """Return how many images fit into a pass, at least one."""
-        row_bytes = sum(tap.row_bytes for tap in taps)
-        return max(1, min(self.images, self.activation_bytes // max(1, row_bytes)))
+        return max(1, min(self.images, self.activation_bytes // _row_bytes(taps)))
+
+    def name_lowest(self, taps: Sequence[Tap]) -> str:
+        """Return the limit that `max_images` is due to, as the server's option sets it."""
+        row_bytes = _row_bytes(taps)
+        if self.images <= self.activation_bytes // row_bytes:
+            return f"--max-batch {self.images}"
+        return (
+            f"--max-batch-bytes {self.activation_bytes:,}, where an image has {row_bytes:,} bytes "
+            "of activations"
+        )
+
+
+def _row_bytes(taps: Sequence[Tap]) -> int:
+    return max(1, sum(tap.row_bytes for tap in taps))
 
 
 class Batcher:
