@@ -43,7 +43,7 @@ KEY = ModelKey("custom", "Harmonization/ResNet50", Pretrained())
 def test_a_published_file_gives_what_keras_2_gives(tmp_path: Path, photos: list[Path]) -> None:
     source = open_sources(tmp_path)["custom"]
     key = source.resolve(KEY)
-    with pytest.raises(WeightsMissingError, match="cached files resnet50v2_harmonized"):
+    with pytest.raises(WeightsMissingError, match="models/resnet50v2_harmonized"):
         source.load(key, "cpu")
     (tmp_path / FILE).parent.mkdir(parents=True)
     arguments = {
@@ -92,7 +92,7 @@ def test_files_of_other_libraries_give_the_same_logits_as_the_libraries(
     tmp_path: Path, name: str
 ) -> None:
     source, key = _resolved(tmp_path, name)
-    with pytest.raises(WeightsMissingError, match=f"cached files {CACHED[name]}"):
+    with pytest.raises(WeightsMissingError, match=f"/{CACHED[name]}"):
         source.load(key, "cpu")
     expected = reference(name)
     (tmp_path / CACHE).mkdir(parents=True)

@@ -292,7 +292,9 @@ def test_a_file_with_another_digest_than_its_name_tells_is_refused(tmp_path: Pat
     published = tmp_path / "net-01234567.pth"
     published.write_bytes(b"other")
     weights = WeightsFolder(tmp_path / "weights", allow_download=True)
-    with pytest.raises(WeightsMissingError, match="could not be downloaded: invalid hash value"):
+    with pytest.raises(
+        WeightsMissingError, match="could not be downloaded: its sha256 must begin with 01234567"
+    ):
         weights.locate(SQUEEZENET, PublishedWeights(published.as_uri()))
     assert not (tmp_path / "weights" / "torch/hub/checkpoints" / published.name).exists()
 

@@ -25,6 +25,7 @@ from ...errors import (
     UnknownModelError,
     choices,
 )
+from ..weights.downloads import check_hub
 from ..weights.folder import HUB_FILES, WeightsFolder, user_hub_cache
 from ..weights.state_dicts import StateDict, read_state_dict
 
@@ -195,6 +196,7 @@ class ModelFolders:
         from huggingface_hub import snapshot_download
 
         try:
+            check_hub()
             return Path(
                 snapshot_download(name, cache_dir=self._cache, allow_patterns=list(patterns))
             )

@@ -13,7 +13,6 @@ The folder is laid out like the libraries' own caches, so that those can be moun
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +22,7 @@ from typing import Protocol, runtime_checkable
 
 from ...errors import UnknownWeightsError, WeightsMissingError
 from ..base import ModelKey, Pretrained, WeightsState
+from .downloads import DownloadError, download_file, download_from_hub
 from .snapshot import DirectorySnapshot
 
 _SUFFIXES: Mapping[str, tuple[str, ...]] = {
@@ -40,7 +40,6 @@ HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 _HUB_CACHE = Path("huggingface", "hub")
 """The cache of Hugging Face repositories, below the root."""
 
-_MD5_DIGITS = 32
 _DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")
 """Shorter matches are part of a name, such as the `600e` of I-JEPA's epochs."""
 
@@ -64,6 +63,11 @@ class PublishedWeights:
     def file_name(self) -> str:
         """Return the name under which the library caches the file."""
         return self.cached_as or self.url.rpartition("/")[2]
+
+    @property
+    def origin(self) -> str:
+        """Return the URL of the file, or of its repository."""
+        return f"https://huggingface.co/{self.hub_repository}" if self.hub_repository else self.url
 
     @property
     def digest_in_name(self) -> str | None:
@@ -122,24 +126,40 @@ class WeightsFolder:
         found = self._find(key, published)
         if found:
             return found
-        if self._allow_download and published:
+        if not published:
+            raise self._missing_error(key, published, "they are not published")
+        if not self._allow_download:
+            remedy = "start the server with --allow-download, "
+            raise self._missing_error(key, published, "it does not download", remedy)
+        try:
             return _download(published, self.root)
-        raise self._weights_missing_error(key, published)
+        except DownloadError as error:
+            why = f"{published.origin} could not be downloaded: {error}"
+            raise self._missing_error(key, published, why, _remedy(error)) from error
 
-    def _weights_missing_error(
-        self, key: ModelKey, published: PublishedWeights
+    def _missing_error(
+        self, key: ModelKey, published: PublishedWeights, why: str, remedy: str = ""
     ) -> WeightsMissingError:
-        hub_files = [f"{published.hub_repository}/{file}" for file in published.hub_files]
-        cached = ", ".join(filter(None, [published.file_name, *hub_files])) or "(none published)"
+        """Return the error that says where weights were looked for, and what to do."""
         first, *others = _SUFFIXES[published.library]
+        own = f"{self._own_path(key, first)} (or .{', .'.join(others)})"
+        places = " and ".join([own, *self._cached_places(published)])
+        is_known = not published or published.origin in why
+        origin = "" if is_known else f" ({published.origin})"
         return WeightsMissingError(
-            f"the weights of {key} are not on this server, and it does not download. Looked for "
-            f"{self._own_path(key, first)} (or .{', .'.join(others)}) and for the cached files "
-            f"{cached}. Put one there, start the server with --allow-download, or upload a "
-            "state dict",
+            f"the weights of {key} are not on this server, and {why}. Looked for {places}. Put the "
+            f"file{origin} there, {remedy}or upload your copy of it (model_path)",
             field="model.weights",
             subject=str(key),
         )
+
+    def _cached_places(self, published: PublishedWeights) -> Iterator[str]:
+        """Yield where this folder would have what a library caches."""
+        if published.url:
+            yield str(self.root / _CACHES[published.library] / published.file_name)
+        if published.hub_repository:
+            files = [f"{published.hub_repository}/{file}" for file in published.hub_files]
+            yield f"{' or '.join(files)} in {self.hub_cache}"
 
     def find_upload(self, sha256: str) -> Path:
         """Return the path of an uploaded file; raise UnknownWeightsError."""
@@ -203,54 +223,19 @@ _OWN_CACHES: Mapping[str, Callable[[], Path]] = {"torch": _torch_hub_cache, "ker
 
 
 def _download(published: PublishedWeights, root: Path) -> Path:
-    download = _download_from_hub if published.hub_repository else _download_from_url
-    try:
-        return download(published, root)
-    # urllib, requests and huggingface_hub all raise OSError; a wrong digest raises RuntimeError.
-    except (OSError, RuntimeError) as error:
-        origin = published.hub_repository or published.url
-        raise WeightsMissingError(
-            f"the weights {origin} could not be downloaded: {error}", field="model.weights"
-        ) from error
-
-
-def _download_from_url(published: PublishedWeights, root: Path) -> Path:
-    import torch.hub
-
-    folder = root / _CACHES[published.library]
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / published.file_name
-    digest = published.digest_in_name
-    torch.hub.download_url_to_file(published.url, str(target), digest, progress=False)
-    if published.digest:
-        _check_digest(target, published)
+    """Return the file of published weights, downloaded. Raises DownloadError."""
+    if published.hub_repository:
+        cache = root / _HUB_CACHE
+        return download_from_hub(published.hub_repository, published.hub_files, cache)
+    target = root / _CACHES[published.library] / published.file_name
+    download_file(published.url, target, published.digest or published.digest_in_name or "")
     return target
 
 
-def _check_digest(path: Path, published: PublishedWeights) -> None:
-    kind = "md5" if len(published.digest) == _MD5_DIGITS else "sha256"
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, kind).hexdigest()
-    if found != published.digest:
-        path.unlink()
-        raise OSError(f"its {kind} must be {published.digest}, got {found}")
-
-
-def _download_from_hub(published: PublishedWeights, root: Path) -> Path:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
-    missing: EntryNotFoundError | None = None
-    for file in published.hub_files:
-        try:
-            cache = root / _HUB_CACHE
-            return Path(hf_hub_download(published.hub_repository, file, cache_dir=cache))
-        except LocalEntryNotFoundError as error:
-            raise OSError(
-                "the hub can't be reached, or access to it is switched off here"
-            ) from error
-        except EntryNotFoundError as error:
-            missing = error
-    raise OSError(
-        f"{published.hub_repository} has none of the files {published.hub_files}"
-    ) from missing
+def _remedy(error: DownloadError) -> str:
+    if not error.host:
+        return ""
+    return (
+        f"let the server reach {error.host} (its environment variable https_proxy names a proxy) "
+        "and ask again, "
+    )

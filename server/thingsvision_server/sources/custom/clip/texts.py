@@ -103,9 +103,14 @@ def hub_folder(
         raise WeightsMissingError(
             f"for {purpose}, this model needs files from the Hugging Face repository {repository} "
             f"that are not on this server and could not be fetched: {listed}. Put the repository, "
-            f"as huggingface_hub caches it, into {weights.hub_cache}, or start the "
-            "server with --allow-download",
+            f"as huggingface_hub caches it, into {weights.hub_cache}, or {_remedy(weights)}",
             field="model.name",
             subject=repository,
         ) from error
     return found[0].parent
+
+
+def _remedy(weights: WeightsFolder) -> str:
+    if weights.allows_download:
+        return "let the server reach the hub, which did not send them"
+    return "start the server with --allow-download"
