@@ -167,7 +167,7 @@ ORIGINAL_LIBRARY = {"core", "model_class", "utils", "vision"}
 
 ROOMS = {
     "analysis", "commands", "figures", "formats", "images", "jobs", "labels", "library", "origins",
-    "paper", "rpc", "values", "verification",
+    "matlab", "paper", "rpc", "values", "verification",
 }  # fmt: skip
 
 

@@ -6,7 +6,7 @@ MATLAB's classes, and a cell array consists of references to its cells below `#r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -48,6 +48,16 @@ def add_matrix(file: Any, name: str, shape: tuple[int, ...], dtype: str) -> Any:
     return matrix
 
 
+def add_columns(file: Any, name: str, dims: tuple[int, ...], dtype: str) -> Any:
+    """Return a new, empty array of MATLAB's dimensions, to be written along its last one."""
+    row_bytes = int(np.prod(dims[:-1])) * np.dtype(dtype).itemsize
+    rows = min(dims[-1], max(1, _CHUNK_BYTES // row_bytes))
+    stored = tuple(reversed(dims))
+    array = file.create_dataset(name, stored, dtype, chunks=(rows, *stored[1:]))
+    array.attrs["MATLAB_class"] = np.bytes_(_CLASSES.get(dtype, dtype))
+    return array
+
+
 def fill(matrix: Any, start: int, rows: Array) -> None:
     """Write rows into a matrix, from row `start` on."""
     flipped = rows.reshape(len(rows), *matrix.shape[-2::-1]).T
@@ -63,20 +73,32 @@ def add_cell(file: Any, name: str, lines: Sequence[str]) -> None:
     cell.attrs["MATLAB_class"] = np.bytes_("cell")
 
 
-def read_mat73(path: Path) -> dict[str, Any]:
-    """Return matrices as arrays in MATLAB's order of dimensions, cells as lists of str."""
+def add_text(file: Any, name: str, line: str) -> None:
+    """Add a text, 1 x its length."""
+    _add_text(file, name, line)
+
+
+def read_mat73(path: Path, wanted: Collection[str] | None = None) -> dict[str, Any]:
+    """Return matrices as arrays in MATLAB's order of dimensions, cells as lists of str.
+
+    `wanted` are the names of variables; None: all.
+    """
     with h5py_for("mat files of version 7.3").File(path, "r") as file:
         return {
             name: _content(file, entry)
             for name, entry in file.items()
-            if name != _REFS and hasattr(entry, "shape")
+            if name != _REFS and hasattr(entry, "shape") and (wanted is None or name in wanted)
         }
 
 
 def _text(refs: Any, line: str) -> Any:
+    return _add_text(refs, f"text{len(refs)}", line)
+
+
+def _add_text(group: Any, name: str, line: str) -> Any:
     units = np.frombuffer(line.encode("utf-16-le"), "<u2")
-    text = refs.create_dataset(
-        f"text{len(refs)}", data=units[:, np.newaxis] if len(units) else np.zeros(2, "uint64")
+    text = group.create_dataset(
+        name, data=units[:, np.newaxis] if len(units) else np.zeros(2, "uint64")
     )
     text.attrs["MATLAB_class"] = np.bytes_("char")
     text.attrs["MATLAB_int_decode"] = np.int32(2)

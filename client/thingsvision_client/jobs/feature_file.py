@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..files import metadata_path
-from ..formats import Column, find_format
+from ..formats import Column, FileFormat, find_format
 from ..origins import Fingerprint, differences, file_sha256, provenance_fields, read_origin
 from .completion import facts_of, origin_for, resume_or_start
 from .job import Job
@@ -45,7 +45,18 @@ def extract_to_file(
     that the format can't hold, and ThingsvisionError otherwise.
     """
     form = find_format(file_format)
-    path = folder / f"features.{form.suffix}"
+    return write_file(client, task, folder / f"features.{form.suffix}", form, progress=progress)
+
+
+def write_file(
+    client: Client,
+    task: Task,
+    path: Path,
+    form: FileFormat,
+    *,
+    progress: Progress | None = None,
+) -> Path:
+    """Write the file `path` in a format, as `extract_to_file` does, and return the path."""
     place = for_file(path)
 
     def check(columns: Mapping[str, Column]) -> None:
