@@ -13,6 +13,7 @@ from .rpc.listings import Listings
 from .rpc.models import LoadProgress, ModelCalls
 from .rpc.pcas import PCACalls
 from .rpc.proxies import may_use_proxy, set_proxy
+from .signatures import checked
 from .values.model import Model
 from .values.options import ComputeArguments, ExtractArguments, ExtractOptions, shows_options
 from .values.pca import PCA
@@ -35,6 +36,7 @@ if TYPE_CHECKING:  # they load numpy and pyarrow, which listing models does not 
     from .rpc.rdms import RDMs
 
 
+@checked
 class Client:
     """Calls one server. Threads may share it; close it, or use it in a `with` statement.
 
@@ -782,6 +784,7 @@ class Client:
         return self._models.delete_upload(sha256)
 
 
+@checked
 def connect(server: str, *, proxy: bool = True) -> Client:
     """Make a server the default of this process.
 

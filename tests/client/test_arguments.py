@@ -127,17 +127,17 @@ def test_masked_pairs_of_a_reference_are_left_out() -> None:
 
 def wrong_calls() -> list[tuple[Any, str]]:
     calls: list[tuple[Any, str]] = [
-        (lambda: compute_rdm(ROWS, ["cosine"]), "`method` must be one of"),
-        (lambda: correlate_rdms(ROWS[:, :6], ROWS[:, :6], None), "`correlation` must be one of"),
+        (lambda: compute_rdm(ROWS, ["cosine"]), "`method` must be a text.*`cosine`"),
+        (lambda: correlate_rdms(ROWS[:, :6], ROWS[:, :6], None), "`correlation` must be a text.*`spearman`"),
         (lambda: split_features(ROWS, "x", "npy", 2.5), "`n_splits` must be a whole number"),
         (lambda: split_features(ROWS, "x", "npy", True), "`n_splits` must be a whole number"),
         (lambda: save_features(ROWS, 3, "npy"), "`out_path` must be a path, got 3"),
-        (lambda: save_features(ROWS, "x", ["npy"]), "`file_format` must be one of"),
+        (lambda: save_features(ROWS, "x", ["npy"]), "`file_format` must be a text.*`npy`"),
         (lambda: merge_features(None, "npy"), "`root` must be a path, got None"),
         (lambda: compress_features(ROWS, retained_var="all"), "`retained_var` must be above 0"),
         (lambda: get_cka("numpy", m="6"), "`m` must be a whole number"),
         (lambda: get_cka("numpy", m=6, sigma="wide"), "`sigma` must be a number"),
-        (lambda: plot_rdm("x", ROWS, colormap=["x"]), "`colormap` must be one of"),
+        (lambda: plot_rdm("x", ROWS, colormap=["x"]), "`colormap` must be a text"),
         (lambda: as_references(compute_rdm(ROWS), "abcdef"), "`reference_images` must be a list"),
         (lambda: read_origin(3), "`path` must be a path"),
         (lambda: HDF5Dataset(3, "x", "pt"), "`hdf5_fp` must be a path"),

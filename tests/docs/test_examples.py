@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 from docstring_sections import code_of, documented_names, sections_of
-from public_objects import public_objects
 
+from support.public_objects import public_objects
 from support.serving import TestServer
 from thingsvision_client.values.preprocessing import Preprocessing
 

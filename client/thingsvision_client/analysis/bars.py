@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..figures.canvas import check_format, new_figure, use_style, write_figure
 from ..figures.lettering import height_of, shorten, width_of
+from ..signatures import checked
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,6 +40,7 @@ _LONGEST_NAME = 1.3
 _BLUE, _GREY, _BAND = "#3b6ea8", "#555555", "#d9d9d9"
 
 
+@checked
 def plot_scores(
     path: str | Path,
     scores: Sequence[Score],

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..arrays import Float64Array
+from ..signatures import checked
 from ..values.options import shows_options
 from .model_rdms import as_model_rdms
-from .references import Reference, as_references
+from .references import Reference, References, as_references
 from .request import model_request, origin_of_rdms, request_rdms, stimuli_of
 from .result import RSAResult
 from .score import Score
@@ -73,10 +74,11 @@ class Comparison:
             require_rsatoolbox("A noise ceiling (which noise_ceiling=False leaves out)")
 
 
+@checked
 @shows_options(sends_features=False)
 def rsa(
     images: Any,
-    reference_rdms: Any,
+    reference_rdms: References,
     model: Model | str | Extractor,
     modules: str | Sequence[str],
     *,
@@ -158,9 +160,10 @@ def rsa(
     return _score_all(rdms, references, comparison, origin=origin, progress=progress)
 
 
+@checked
 def compare_rdms(
-    rdms: Any,
-    reference_rdms: Any,
+    rdms: References,
+    reference_rdms: References,
     *,
     correlation: str = "spearman",
     reference_images: Sequence[str] | None = None,

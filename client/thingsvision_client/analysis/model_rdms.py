@@ -144,7 +144,7 @@ def _in_order(
     match = match_rows(labels, images, f"RDM {name!r}")
     if match is None or not match.changes_rows:
         return rdm
-    warn_of_order(f"RDM {name!r}", match, stacklevel=5)
+    warn_of_order(f"RDM {name!r}", match)
     rows = list(match.rows)
     return rdm[np.ix_(rows, rows)]
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import InvalidRequestError, MissingDependencyError
 from ..values.axes import CALLS, CHANNELS, FEATURES, HEIGHT, TOKENS, WIDTH
+from ..signatures import checked
 from .statistics import require_rsatoolbox
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ OTHER_IMAGE = "other_image"
 """The second axis of an RDM, which can't have the name of the first."""
 
 
+@checked
 def to_dataset(extraction: Extraction, module: str | None = None) -> Any:
     """Return the features of a module as a Dataset of rsatoolbox.
 
@@ -80,6 +82,7 @@ def to_dataset(extraction: Extraction, module: str | None = None) -> Any:
     )
 
 
+@checked
 def to_rdms(rdms: RDMs) -> Any:
     """Return the RDMs of all modules as one RDMs object of rsatoolbox.
 
@@ -112,6 +115,7 @@ def to_rdms(rdms: RDMs) -> Any:
     )
 
 
+@checked
 def to_xarray(record: Extraction | RDMs, module: str | None = None) -> Any:
     """Return features or RDMs as an xarray Dataset, or those of one module as a DataArray.
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Float64Array
+from ..caller import warn_caller
 from ..errors import InvalidRequestError, UndefinedDistanceWarning
 from ..labels import (
     Labelled,
@@ -27,12 +27,17 @@ from ..labels import (
     texts_of,
     warn_of_order,
 )
+from ..signatures import checked
 from .rdm_faults import first_fault, wrong_shape
 from .rdm_files import read_rdms
 from .rdm_values import as_real_numbers, mirror_upper_half
 
 UNNAMED = "reference"
 """Name of a single reference that was given without one."""
+
+
+References: TypeAlias = Any
+"""RDMs in any form: an array, a path, a mapping of names to them, or a list."""
 
 
 @dataclass(frozen=True)
@@ -106,13 +111,14 @@ class Reference:
         if match is None:
             return replace(self, images=tuple(images), labels=())
         if self.images is None and match.changes_rows:
-            warn_of_order(f"Reference {self.name!r}", match, stacklevel=5)
+            warn_of_order(f"Reference {self.name!r}", match)
         rows = list(match.rows)
         return replace(self, rdms=self.rdms[:, rows][:, :, rows], images=tuple(images), labels=())
 
 
+@checked
 def as_references(
-    given: Any, reference_images: Sequence[str] | None = None
+    given: References, reference_images: Sequence[str] | None = None
 ) -> tuple[Reference, ...]:
     """Return reference RDMs, checked, as `rsa` uses them.
 
@@ -307,9 +313,8 @@ def _warn_of_missing(reference: Reference) -> None:
     pairs = count * (count - 1) // 2
     missing = pairs - int(reference.pairs.sum()) // 2
     if missing:
-        warnings.warn(
+        warn_caller(
             f"In reference {reference.name!r}, {missing:,} of {pairs:,} pairs of images are NaN "
             "and are left out.",
             UndefinedDistanceWarning,
-            stacklevel=5,
         )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidRequestError, MissingDependencyError
 from ..files import atomic_file
+from ..signatures import checked
 from .score import Score
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ _PACKAGES = {"client_version": "thingsvision-service", "rsatoolbox_version": "rs
 _COLUMNS = tuple(one.name for one in fields(Score) if one.name != "by_subject")
 
 
+@checked
 @dataclass(frozen=True)
 class RSAResult:
     """Scores of all modules with all references, and what they depend on; `print` shows a table.

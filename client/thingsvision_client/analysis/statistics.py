@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Float64Array
+from ..caller import warn_caller
 from ..core.rsa import CORRELATIONS, correlate
 from ..errors import InvalidRequestError, MissingDependencyError, UndefinedDistanceWarning
 
@@ -161,11 +162,10 @@ def _mask(rdms: Float64Array, pairs: Flags) -> Float64Array:
 def _drop_undefined(evaluations: Any, bootstrap: Bootstrap) -> Any:
     found = evaluations[np.isfinite(evaluations).all(axis=1)]
     if len(found) < len(evaluations):
-        warnings.warn(
+        warn_caller(
             f"{len(evaluations) - len(found)} of {len(evaluations)} bootstrap samples have too few "
             "different images for a score and are left out.",
             UndefinedDistanceWarning,
-            stacklevel=2,
         )
     if len(found) < bootstrap.min_samples:
         raise InvalidRequestError(

@@ -20,6 +20,7 @@ from ..arrays import Float64Array, as_floats
 from ..errors import InvalidRequestError
 from ..labels import align_rows
 from ..old_paths import add_old_paths
+from ..signatures import checked
 from .metrics import squared_euclidean
 
 BACKENDS = ("numpy", "torch")
@@ -28,6 +29,7 @@ _MIN_IMAGES = {False: 2, True: 4}
 """The smallest number of images that the biased and the unbiased score are defined for."""
 
 
+@checked
 @dataclass(frozen=True)
 class CKA:
     """Compares features of the same images by centred kernel alignment, in float64.
@@ -117,13 +119,14 @@ class CKA:
         return _u_center(gram) if self.unbiased else _center(gram)
 
 
+@checked
 def get_cka(
     backend: str,
     m: int,
     kernel: str = "linear",
     unbiased: bool = False,
     sigma: float | None = 1.0,
-    device: str | None = None,
+    device: Any = None,
     verbose: bool = False,
 ) -> CKA:
     """Return an object that compares features of `m` images by centred kernel alignment.

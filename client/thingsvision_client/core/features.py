@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from numbers import Real
 from typing import Any
 
@@ -10,10 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Array, as_numbers
+from ..caller import warn_caller
 from ..errors import InvalidRequestError, UndefinedDistanceWarning
 from ..labels import keep_rows
+from ..signatures import checked
 
 
+@checked
 def center_features(X: npt.ArrayLike) -> Array:  # noqa: N803 - the library's own name
     """Return features minus their mean over images, so that each unit has a mean of 0.
 
@@ -38,6 +40,7 @@ def center_features(X: npt.ArrayLike) -> Array:  # noqa: N803 - the library's ow
     return keep_rows(X, centred.astype(features.dtype))
 
 
+@checked
 def normalize_features(X: npt.ArrayLike) -> Array:  # noqa: N803
     """Return features with each row divided by its length (L2 norm), so that all lengths are 1.
 
@@ -67,16 +70,16 @@ def normalize_features(X: npt.ArrayLike) -> Array:  # noqa: N803
     features = _rows(X)
     lengths = np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
     if (zeros := np.flatnonzero(lengths == 0)).size:
-        warnings.warn(
+        warn_caller(
             f"Rows {zeros.tolist()} are all zero and can't be normalized: they are NaN.",
             UndefinedDistanceWarning,
-            stacklevel=2,
         )
         lengths[zeros] = np.nan
     unit: Array = features / lengths
     return keep_rows(X, unit.astype(features.dtype))
 
 
+@checked
 def compress_features(
     X: npt.ArrayLike,  # noqa: N803
     rnd_seed: int | None = None,

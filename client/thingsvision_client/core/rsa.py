@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from ..arguments import as_path, choose
+from ..arguments import as_folder, choose
 from ..arrays import Array, Float64Array, as_floats
+from ..caller import warn_caller
 from ..errors import InvalidRequestError, UndefinedDistanceWarning
 from ..figures.canvas import check_colormap, check_format, new_figure, use_style, write_figure
 from ..labels import align_rows, keep_rows
 from ..old_paths import add_old_paths
+from ..signatures import checked
 from .metrics import METRICS, Metric
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ _SIZE_INCHES = (10, 4)
 _DPI = 200
 
 
+@checked
 def compute_rdm(
     X: npt.ArrayLike,  # noqa: N803 - the library's own name
     method: str = "correlation",
@@ -71,10 +73,9 @@ def _among_defined(x: Float64Array, metric: Metric) -> Float64Array:
     defined = metric.is_defined(x)
     if defined.all():
         return _symmetric(metric.compare(x))
-    warnings.warn(
+    warn_caller(
         f"Rows {np.flatnonzero(~defined).tolist()} have no defined distance to others (NaN).",
         UndefinedDistanceWarning,
-        stacklevel=3,
     )
     rdm = np.full((len(x), len(x)), np.nan)
     if defined.any():
@@ -87,6 +88,7 @@ def _symmetric(rdm: Float64Array) -> Float64Array:
     return upper + upper.T
 
 
+@checked
 def correlate_rdms(
     rdm_1: npt.ArrayLike, rdm_2: npt.ArrayLike, correlation: str = "pearson"
 ) -> float:
@@ -148,6 +150,7 @@ def correlate(first: Float64Array, second: Float64Array, correlation: str = "pea
         return float(np.clip(np.dot(first, second) / scale, -1.0, 1.0))
 
 
+@checked
 def plot_rdm(
     out_path: str | Path,
     X: npt.ArrayLike,  # noqa: N803 - the library's own name
@@ -180,7 +183,10 @@ def plot_rdm(
 
     """
     draw_rdm(
-        as_path("out_path", out_path) / f"rdm{format}", compute_rdm(X, method), colormap, show_plot
+        as_folder("out_path", out_path) / f"rdm{format}",
+        compute_rdm(X, method),
+        colormap,
+        show_plot,
     )
 
 

@@ -6,11 +6,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Float64Array, as_floats
+from ..signatures import checked
 from .cka import CKA
 from .metrics import squared_euclidean
 from .rsa import compute_rdm
 
 
+@checked
 def correlation_matrix(
     F: npt.ArrayLike,  # noqa: N803 - the library's own name
     a_min: float = -1.0,
@@ -41,6 +43,7 @@ def correlation_matrix(
     return np.clip(1.0 - compute_rdm(F, "correlation"), a_min, a_max)
 
 
+@checked
 def cosine_matrix(
     F: npt.ArrayLike,  # noqa: N803 - the library's own name
     a_min: float = -1.0,
@@ -71,6 +74,7 @@ def cosine_matrix(
     return np.clip(1.0 - compute_rdm(F, "cosine"), a_min, a_max)
 
 
+@checked
 def gaussian_kernel(F: npt.ArrayLike) -> Float64Array:  # noqa: N803 - the library's own name
     """Return exp(-D / mean(D)), where D are the squared distances of all pairs of rows.
 
@@ -95,6 +99,7 @@ def gaussian_kernel(F: npt.ArrayLike) -> Float64Array:  # noqa: N803 - the libra
     return 1.0 - compute_rdm(F, "gaussian")
 
 
+@checked
 def squared_dists(F: npt.ArrayLike) -> Float64Array:  # noqa: N803 - the library's own name
     """Return the squared Euclidean distance of each pair of rows.
 

@@ -95,7 +95,7 @@ def rdm_in_order(title: str, one: Any, names: Sequence[str] | None) -> Float64Ar
     match = match_rows(image_labels(item, 2, what), names, what) if names else None
     if match is None or not match.changes_rows:
         return values
-    warn_of_order(what, match, stacklevel=5)
+    warn_of_order(what, match)
     rows = list(match.rows)
     return values[rows][:, rows]
 

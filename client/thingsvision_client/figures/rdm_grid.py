@@ -10,6 +10,7 @@ import numpy as np
 
 from ..arrays import Float64Array
 from ..errors import InvalidRequestError
+from ..signatures import checked
 from .canvas import check_colormap, check_format, use_style, write_figure
 from .categories import FOLDERS, Run, category_labels, order_by_category, runs_of
 from .grid_drawing import Grid, Panel, draw_grid
@@ -34,6 +35,7 @@ _PERCENTILES = "dissimilarity (percentile)"
 _MOST_NAMES = 40
 
 
+@checked
 def plot_rdms(
     path: str | Path,
     rdms: RDMs | Mapping[str, Any],

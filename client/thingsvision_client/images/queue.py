@@ -10,6 +10,7 @@ from itertools import count as numbers
 from pathlib import Path
 from typing import Any, Union
 
+from ..arguments import told
 from ..arrays import Array, as_array
 from ..errors import InvalidRequestError
 from .folder import image_names
@@ -72,8 +73,8 @@ def queue_images(images: Images | ImageQueue) -> ImageQueue:
         images = _array_rows(images)
     elif not isinstance(images, Iterable) or isinstance(images, bytes):
         raise TypeError(
-            "Images must be a folder, a file, or a list of files or arrays, got "
-            f"{type(images).__name__}."
+            "`images` must be a folder, a file, or a list of files, Pillow images or arrays, got "
+            f"{told(images)}."
         )
     count = len(images) if isinstance(images, Collection) else None
     sent = map(_as_image, images if count is None else list(images), numbers())

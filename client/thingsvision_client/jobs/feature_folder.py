@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..arguments import as_text, as_whole
+from ..arguments import as_text, as_whole, choose
 from ..errors import InvalidRequestError
 from ..formats import FORMATS
 from .completion import resume_or_start
@@ -52,11 +52,7 @@ class FolderOptions:
                 raise InvalidRequestError(f"`step_size` must be at least 1 batch, got {step_size}.")
             object.__setattr__(self, "step_size", step_size)
         object.__setattr__(self, "suffix", as_text("file_name_suffix", self.suffix))
-        if self.output_type not in OUTPUT_FORMATS:
-            valid = ", ".join(OUTPUT_FORMATS)
-            raise InvalidRequestError(
-                f"`output_type` must be one of {valid}, got {self.output_type!r}."
-            )
+        choose("output_type", self.output_type, OUTPUT_FORMATS)
 
 
 def extract_to_folder(

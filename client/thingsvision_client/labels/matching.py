@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..arrays import Array, as_array
+from ..caller import warn_caller
 from ..errors import InvalidRequestError, listed
 from .memory import names_in
 from .names import MOST_NAMED, are_counted, file_of, find_rows, rows_of, stem_of
@@ -114,14 +114,13 @@ def image_labels(item: Labelled, axes: int, what: str) -> tuple[Labels, ...]:
     return tuple(dict.fromkeys((*item.axes[-2], *item.axes[-1])))
 
 
-def warn_of_order(what: str, match: Match, stacklevel: int = 4) -> None:
+def warn_of_order(what: str, match: Match) -> None:
     """Warn that rows were put in the order of the images, or left out."""
     left_out = len(match.labels.names) - len(set(match.rows))
     rest = f"; {left_out} rows of other images are left out" if left_out else ""
-    warnings.warn(
+    warn_caller(
         f"{what} has its rows in another order: they are matched by the names in "
         f"{match.labels.where}{rest}.",
-        stacklevel=stacklevel,
     )
 
 
@@ -130,11 +129,10 @@ def _warn_of_known_order(first: Any, second: Any, what: str) -> None:
     ours, theirs = names_in(first), names_in(second)
     if ours is None or theirs is None or ours == theirs or sorted(ours) != sorted(theirs):
         return
-    warnings.warn(
+    warn_caller(
         f"{what} have rows of the same images in different orders ({listed(ours, 2)}; "
         f"{listed(theirs, 2)}), and are compared row by row, as they are: extract both with the "
         "same `file_names`, or put the rows in one order.",
-        stacklevel=4,
     )
 
 

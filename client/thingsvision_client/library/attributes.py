@@ -125,7 +125,7 @@ class ServedAttributes(CheckedAttributes):
 
     @device.setter
     def device(self, device: Any) -> None:
-        check_device(self.client, device, stacklevel=4)
+        check_device(self.client, device)
         choices = replace(self._served.choices, device=device)
         self._served = replace(self._served, choices=choices)
 

@@ -133,13 +133,14 @@ def array_of(batch: Any) -> Array:
     if not hasattr(images, "__array__"):
         keys = f" of {', '.join(map(repr, images))}" if isinstance(images, Mapping) else ""
         raise TypeError(
-            "A batch must be an array or tensor of images x one input's shape, a list of Pillow "
+            "A batch (`batch`) must be an array or tensor of images x one input's shape, a list of "
+            "Pillow "
             f"images, or a tuple that begins with either, got {type(images).__name__}{keys}."
         )
     array = as_array(images)
     if array.ndim < 2 or not len(array):
         raise InvalidRequestError(
-            f"A batch must be images x one input's shape, such as N x 3 x 224 x 224, got "
+            f"A batch (`batch`) must be images x one input's shape, such as N x 3 x 224 x 224, got "
             f"{array.shape}."
         )
     return array

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import warnings
-from typing import Any
+from typing import Any, TypeAlias
 
+from ..caller import warn_caller
 from ..client import Client
 
+DeviceName: TypeAlias = Any
+"""The name of a device, or a `torch.device`, or None."""
 
-def check_device(client: Client, device: Any, *, stacklevel: int = 3) -> None:
+
+def check_device(client: Client, device: Any) -> None:
     """Warn if the server lacks a device; by default the warning is the caller's caller's."""
     if device is None:
         return
     names = [entry.name for entry in client.residency().devices]
     if not any(str(device) in (name, name.partition(":")[0]) for name in names):
-        warnings.warn(
+        warn_caller(
             f"The server has no device {str(device)!r}: it uses one of its own, "
             f"{', '.join(names)}.",
-            stacklevel=stacklevel,
         )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from ..caller import warn_caller
 from ..errors import InvalidRequestError, MissingDependencyError
 from .random_draws import no_draws
 from .recording import OUTLINE_FILE, Recording, first_tensor, unwrap, unwrapped_parts
@@ -145,10 +145,9 @@ def _export(torch: Any, traced: _Traced, input_shape: InputShape) -> Any:
         program = _program(torch, traced, input_shape, image_count=1)
     except _EXPORT_ERRORS:
         raise _not_exportable(traced.kind, input_shape, reason) from reason
-    warnings.warn(
+    warn_caller(
         f"{traced.kind} runs one image at a time on the server, as torch.export can't "
         f"make a program for any number of images: {_first_line(reason)}",
-        stacklevel=5,
     )
     return program
 

@@ -11,12 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..arguments import as_path, as_text, as_texts
+from ..arguments import as_folder, as_text, as_texts
 from ..client import Client, shared_client
 from ..errors import InvalidRequestError
 from ..images.texts import queue_texts, text_tower
 from ..jobs import FolderOptions
 from ..origins import recording_fingerprints, remember_extraction
+from ..signatures import checked
 from ..utils.data import ImageBatch
 from ..utils.transforms import ServerTransforms
 from ..values.model import Model
@@ -25,7 +26,7 @@ from .alignment import align
 from .attributes import ServedAttributes
 from .batch_extraction import BatchExtraction
 from .batches import batches_of
-from .devices import check_device
+from .devices import DeviceName, check_device
 from .listing import find_listing
 from .outline import outline
 from .outputs import OUTPUT_TYPES, converter
@@ -35,14 +36,17 @@ from .spellings import current_name, current_parameters, current_source
 from .untrained import preprocessing_without_weights, resized, with_sizes
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from ..images.texts import Texts
     from ..progress import Progress
 
 
+@checked
 def get_extractor(
     model_name: str,
     pretrained: bool,
-    device: str | None,
+    device: DeviceName,
     source: str,
     model_path: str | Path | None = None,
     model_parameters: Mapping[str, Any] | None = None,
@@ -118,6 +122,7 @@ def get_extractor(
     return Extractor(ServedModel(client, model, backend, options, choices=choices))
 
 
+@checked
 class Extractor(ServedAttributes):
     """A model on a server, ready to give features; made by `get_extractor`, or by its arguments.
 
@@ -216,7 +221,7 @@ class Extractor(ServedAttributes):
                 output_type=output_type,
                 in_one_file=save_in_one_file,
             )
-            request.to_folder(as_path("output_dir", output_dir), options)
+            request.to_folder(as_folder("output_dir", output_dir), options)
             return None
         features = {name: convert(array) for name, array in request.arrays().items()}
         return features if module_name is None else features[modules[0]]
@@ -315,7 +320,7 @@ class Extractor(ServedAttributes):
 
     def align(
         self,
-        features: Any,
+        features: npt.ArrayLike,
         module_name: str,
         alignment_type: str = "gLocal",
         *,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any
 
+from ..arguments import choose
 from ..arrays import as_array
 from ..errors import InvalidRequestError, MissingDependencyError
 from ..labels import keep_rows
@@ -23,11 +24,7 @@ def converter(output_type: str) -> Callable[[Array], Any]:
 
     Raises InvalidRequestError, and MissingDependencyError for `tensor` without torch.
     """
-    if output_type not in OUTPUT_TYPES:
-        raise InvalidRequestError(
-            f"`output_type` must be one of {', '.join(OUTPUT_TYPES)}, got {output_type!r}."
-        )
-    return _same if output_type == "ndarray" else _to_tensor()
+    return _same if choose("output_type", output_type, OUTPUT_TYPES) == "ndarray" else _to_tensor()
 
 
 def flattener(function: Callable[..., Any], owner: Any) -> Callable[[Array], Array]:

@@ -8,14 +8,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
+from ..arguments import choose
 from ..client import Client, shared_client
 from ..errors import InvalidRequestError, InvalidWeightsError
+from ..signatures import checked
 from ..values.input_shapes import shape_of_inputs
 from ..values.model import Model
 from ..values.options import ExtractOptions
 from ..values.preprocessing import Preprocessing, PreprocessingOverrides
 from ..values.torchvision_steps import read_transforms
-from .devices import check_device
+from .devices import DeviceName, check_device
 from .exporting import OPEN_SIZE, InputShape, export_torch, save_keras
 from .extractor import Extractor
 from .module_view import ModuleView
@@ -33,9 +35,10 @@ _IMAGENET = PreprocessingOverrides(
 """The library's preprocessing for a network without its own."""
 
 
+@checked
 def get_extractor_from_model(
     model: Any,
-    device: str | None,
+    device: DeviceName,
     backend: str,
     preprocess: Any = None,
     forward_fn: Callable[..., Any] | None = None,
@@ -87,8 +90,7 @@ def get_extractor_from_model(
         ```
 
     """
-    if backend not in _KINDS:
-        raise InvalidRequestError(f"`backend` must be one of {', '.join(_KINDS)}, got {backend!r}.")
+    choose("backend", backend, _KINDS)
     if isinstance(model, ModuleView):
         raise InvalidRequestError(
             "`model` must be a network of your process, got a view of one on a server: use the "
@@ -96,7 +98,11 @@ def get_extractor_from_model(
         )
     if preprocess is not None and transforms is not None:
         raise InvalidRequestError("`preprocess` and `transforms` mean the same: give one of them.")
-    preprocessing = read_transforms(transforms if preprocess is None else preprocess)
+    preprocessing = (
+        read_transforms(transforms, "transforms")
+        if preprocess is None
+        else read_transforms(preprocess)
+    )
     if preprocessing is not None:
         preprocessing = replace(preprocessing, owner="")  # the network's own from now on
     client = shared_client(server)

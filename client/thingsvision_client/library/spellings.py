@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
+
+from ..caller import warn_caller
 
 PAPER_NAMES: Mapping[str, str] = {"clip-ViT": "clip/ViT-B-32", "clip-RN": "clip/RN50"}
 """The paper's names for models that have other names in their sources."""
@@ -39,4 +40,4 @@ def current_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _warn(text: str) -> None:
-    warnings.warn(text, DeprecationWarning, stacklevel=4)
+    warn_caller(text, DeprecationWarning)

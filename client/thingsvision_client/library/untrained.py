@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import warnings
 from dataclasses import replace
 
+from ..caller import warn_caller
 from ..errors import InvalidRequestError
 from ..values.model import Model
 from ..values.preprocessing import Preprocessing, PreprocessingOverrides
@@ -75,11 +75,10 @@ def with_sizes(
         or (source == "custom" and _ONE_FOR_ALL.match(name) is None)
     )
     if keeps_its_own:
-        warnings.warn(
+        warn_caller(
             f"{source}/{name} keeps its own preprocessing, as in THINGSvision: the arguments of "
             "get_transformations are ignored. To change it, give the dataset "
             "`transforms=PreprocessingOverrides(...)`.",
-            stacklevel=3,
         )
         return changes
     if source == "keras":

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..arguments import as_path
 from ..errors import InvalidRequestError
 from ..files import atomic_file, metadata_path, sha256_of
+from ..signatures import checked
 from .description import now
 from .memory import origin_of
 
@@ -84,6 +85,7 @@ def write_contents(
         file.write(_text(document).encode())
 
 
+@checked
 def read_origin(path: str | Path) -> dict[str, Any]:
     """Return the metadata of a file of features, which lies beside it as JSON.
 

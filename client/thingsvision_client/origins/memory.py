@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..labels import are_counted, known_rows, remember_rows
+from ..signatures import checked
 from .description import Request, describe
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def remember(array: Array, origin: Mapping[str, Any]) -> None:
     remember_rows(array, names if is_named else None, dict(origin))
 
 
+@checked
 def origin_of(array: Array) -> Mapping[str, Any] | None:
     """Return the origin of an array, or of whole rows of one.
 

@@ -63,7 +63,7 @@ class ModelAttributes(CheckedAttributes):
 
     @device.setter
     def device(self, device: Any) -> None:
-        check_device(self.extractor.client, device, stacklevel=4)
+        check_device(self.extractor.client, device)
         self._asked = replace(self._asked, device=device)
 
     @property

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from ..arrays import as_array
 from ..errors import InvalidRequestError
 from ..files import atomic_file
+from ..signatures import checked
 from ..utils.file_names import FILE_NAMES, read_names
 
 _LINES = (
@@ -28,6 +29,7 @@ _LINES = (
 `tench.n.01` (WordNet), `n01440764 tench, Tinca tinca` (Kaggle), `0 tench`, and `tench`."""
 
 
+@checked
 def get_cls_mapping_imagenet(
     PATH: str | Path,  # noqa: N803 - the library's own name
     save_as_json: bool = False,
@@ -73,6 +75,7 @@ def get_cls_mapping_imagenet(
     return classes
 
 
+@checked
 def get_class_probabilities(
     probas: npt.ArrayLike,
     out_path: str | Path,

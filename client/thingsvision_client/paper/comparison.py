@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..arguments import choose
 from ..core.metrics import METRICS
 from ..core.rsa import CORRELATIONS, compute_rdm, correlate_rdms
 from ..errors import InvalidRequestError, MissingDependencyError
 from ..figures.panel_values import rdm_in_order
 from ..files import file_stem
 from ..images.folder import image_names
+from ..signatures import checked
 from ..utils import storing
 from .model import require_flattening
 from .study import Choice, Study, choices
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from ..arrays import Float64Array
 
 
+@checked
 def compare_models(
     root: str | Path,
     out_path: str | Path,
@@ -82,8 +85,8 @@ def compare_models(
     """
     pandas = _pandas()
     chosen = choices(model_names, module_names, clip)
-    _check(dissimilarity, METRICS, "dissimilarity")
-    _check(correlation, CORRELATIONS, "correlation")
+    choose("dissimilarity", dissimilarity, METRICS)
+    choose("correlation", correlation, CORRELATIONS)
     study = Study(pretrained, batch_size, backend, require_flattening(flatten_acts))
     references = _references(reference_rdms or {}, image_names(Path(root)))
     labels = [*_labels(chosen), *references]
@@ -130,11 +133,6 @@ def _labels(chosen: Sequence[Choice]) -> list[str]:
 
 def _folder(out_path: Path, model_name: str, module: str) -> Path:
     return out_path / file_stem(model_name) / file_stem(module)
-
-
-def _check(value: str, valid: Sequence[str] | Mapping[str, Any], name: str) -> None:
-    if value not in valid:
-        raise InvalidRequestError(f"`{name}` must be one of {', '.join(valid)}, got {value!r}.")
 
 
 def _pandas() -> Any:

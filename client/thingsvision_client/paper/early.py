@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..library.devices import DeviceName
+from ..signatures import checked
 from ..utils.transforms import ServerTransforms
 from .model import Model
 
@@ -12,8 +14,9 @@ if TYPE_CHECKING:
     from ..arrays import Array
 
 
+@checked
 def load_model(
-    model_name: str, pretrained: bool, device: str | None, model_path: str | Path | None = None
+    model_name: str, pretrained: bool, device: DeviceName, model_path: str | Path | None = None
 ) -> tuple[Model, ServerTransforms]:
     """Return a model and its preprocessing.
 
@@ -45,6 +48,7 @@ def load_model(
     return model, model.get_transformations()
 
 
+@checked
 def show_model(model: Model, model_name: str | None = None) -> str:
     """Do as `Model.show`.
 
@@ -73,13 +77,14 @@ def show_model(model: Model, model_name: str | None = None) -> str:
     return model.show()
 
 
+@checked
 def extract_features(
     model: Model,
     data_loader: Any,
     module_name: str,
     batch_size: int | None = None,
     flatten_acts: bool | None = None,
-    device: str | None = None,
+    device: DeviceName = None,
     clip: bool = False,
     return_probabilities: bool = False,
 ) -> tuple[Array, ...]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InvalidRequestError
 from ..images.folder import class_folders, image_names
+from ..signatures import checked
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,6 +44,7 @@ class ImageSet:
     numbers: Mapping[str, int] | None = None
 
 
+@checked
 def load_item_names(folder: str | Path = "./data") -> npt.NDArray[np.str_]:
     """Return the names of the items of THINGS, from `item_names.tsv`.
 

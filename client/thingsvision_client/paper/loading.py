@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidRequestError
+from ..signatures import checked
 from ..utils.data import DataLoader, ImageDataset
 from .image_sets import IMAGE_SETS, ImageSet
 
@@ -21,6 +22,7 @@ class NumberedImages(ImageDataset):
         return self.numbers[name]
 
 
+@checked
 def load_dl(
     root: str | Path,
     out_path: str | Path,

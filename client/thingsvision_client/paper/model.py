@@ -5,18 +5,20 @@ It uses today's extractor.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..arguments import choose
+from ..caller import warn_caller
 from ..client import shared_client
 from ..errors import InvalidRequestError
-from ..library.devices import check_device
+from ..library.devices import DeviceName, check_device
 from ..library.extractor import get_extractor
 from ..library.outline import outline
 from ..library.parameters import qualified_model_name
 from ..library.request import Choices
+from ..signatures import checked
 from ..utils.data import DataLoader
 from ..utils.transforms import BACKENDS, ServerTransforms
 from .attributes import ModelAttributes
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from ..values.records import ModuleInfo
 
 
+@checked
 class Model(ModelAttributes):
     """A model on the server, with the names and calls of the THINGSvision paper.
 
@@ -67,7 +70,7 @@ class Model(ModelAttributes):
         self,
         model_name: str,
         pretrained: bool,
-        device: str | None,
+        device: DeviceName,
         model_path: str | Path | None = None,
         backend: str = "pt",
         *,
@@ -75,10 +78,7 @@ class Model(ModelAttributes):
         source: str | None = None,
         model_parameters: Mapping[str, Any] | None = None,
     ) -> None:
-        if backend not in BACKENDS:
-            raise InvalidRequestError(
-                f"`backend` must be one of {', '.join(BACKENDS)}, got {backend!r}."
-            )
+        choose("backend", backend, BACKENDS)
         self._asked = Choices(
             model_name,
             pretrained=pretrained,
@@ -186,7 +186,7 @@ class Model(ModelAttributes):
         module_name: str,
         batch_size: int | None = None,
         flatten_acts: bool | None = None,
-        device: str | None = None,
+        device: DeviceName = None,
         clip: bool = False,
         return_probabilities: bool = False,
     ) -> tuple[Array, ...]:
@@ -262,16 +262,14 @@ class Model(ModelAttributes):
         """
         return self.extractor.get_transformations(resize_dim, crop_dim, apply_center_crop)
 
-    def _check_choices(self, data_loader: Any, batch_size: int | None, device: str | None) -> None:
+    def _check_choices(self, data_loader: Any, batch_size: int | None, device: DeviceName) -> None:
         if isinstance(data_loader, DataLoader) and batch_size not in (None, data_loader.batch_size):
-            warnings.warn(
+            warn_caller(
                 f"batch_size={batch_size!r} is ignored: data_loader has {data_loader.batch_size}.",
-                stacklevel=3,
             )
         if device is not None and str(device) != str(self.device):
-            warnings.warn(
+            warn_caller(
                 f"device={str(device)!r} is ignored: the model has {str(self.device)!r}.",
-                stacklevel=3,
             )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core import rsa
+from ..signatures import checked
 from ..utils import storing
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from ..utils.storing import Features
 
 
+@checked
 def compute_rdm(F: npt.ArrayLike, method: str) -> Float64Array:  # noqa: N803 - the library's own name
     """Return the RDM of features, as `core.rsa.compute_rdm` does.
 
@@ -41,6 +43,7 @@ def compute_rdm(F: npt.ArrayLike, method: str) -> Float64Array:  # noqa: N803 - 
     return rsa.compute_rdm(F, method)
 
 
+@checked
 def plot_rdm(
     out_path: str | Path,
     F: npt.ArrayLike,  # noqa: N803
@@ -76,6 +79,7 @@ def plot_rdm(
     rsa.plot_rdm(out_path, F, method=method, format=format, colormap=colormap, show_plot=show_plot)
 
 
+@checked
 def store_features(PATH: str | Path, features: Features, file_format: str) -> None:  # noqa: N803
     """Write the file `features.{suffix}`, as `utils.storing.store_features` does.
 
@@ -101,6 +105,7 @@ def store_features(PATH: str | Path, features: Features, file_format: str) -> No
     storing.store_features(PATH, features, file_format)
 
 
+@checked
 def split_features(
     PATH: str | Path,  # noqa: N803
     features: Features,
@@ -132,6 +137,7 @@ def split_features(
     storing.split_features(PATH, features, file_format, n_splits)
 
 
+@checked
 def merge_features(PATH: str | Path, file_format: str) -> Array | dict[str, Array]:  # noqa: N803
     """Return the features that `split_features` wrote, whole.
 

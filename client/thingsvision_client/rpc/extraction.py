@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
 from ..arguments import as_texts
 from ..arrays import Array
+from ..caller import warn_caller
 from ..errors import InvalidRequestError
 from ..images.queue import ImageQueue
 from ..labels import are_counted, remember_rows
@@ -332,10 +332,9 @@ def _batches(reply: Reply, unanswered: deque[str]) -> Iterator[Batch]:
 
 def _warn_of_overflow(trailer: pb.ExtractTrailer) -> None:
     if trailer.overflow_count:
-        warnings.warn(
+        warn_caller(
             f"{trailer.overflow_count:,} values are larger than float16 can hold (65504) and "
             "became infinite: request float32.",
-            stacklevel=4,
         )
 
 
@@ -366,11 +365,10 @@ def warn_of_batch_size(asked: int, given: int, limit: str = "") -> None:
 def warn_of_part(asked: pb.ModelSpec, given: pb.ModelSpec) -> None:
     """Warn if the server took a part of an uploaded file that the user did not name."""
     if given.weights_part and not asked.weights_part:
-        warnings.warn(
+        warn_caller(
             f"The weights of {given.source}/{given.name} are the part {given.weights_part!r} of "
             "the uploaded file, the only part that fits; "
             f"model_parameters={{'part': {given.weights_part!r}}} of get_extractor says so.",
-            stacklevel=5,
         )
 
 

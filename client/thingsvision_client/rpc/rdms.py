@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -16,6 +15,7 @@ from thingsvision_proto.wire import ColumnSpec, FeatureWriter
 
 from ..arguments import choose
 from ..arrays import Array, as_numbers
+from ..caller import warn_caller
 from ..errors import IncompleteReplyError, InvalidRequestError, UndefinedDistanceWarning
 from ..images.queue import ImageQueue
 from ..labels import (
@@ -243,9 +243,8 @@ def _receive(
 
 def _warn_undefined(undefined: Mapping[str, Sequence[str]]) -> None:
     for column, images in undefined.items():
-        warnings.warn(
+        warn_caller(
             f"In the RDM of {column!r}, {len(images)} images have no defined distance to others "
             f"(NaN): {', '.join(images)}.",
             UndefinedDistanceWarning,
-            stacklevel=5,
         )

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
-from ..arguments import as_path
+from ..arguments import as_folder, as_path
 from ..images.folder import class_folders, class_of, class_paths, image_names
 from ..images.image import file_image
 from ..images.queue import ImageQueue, queue_files
 from ..old_paths import add_old_paths
+from ..signatures import checked
 from .data_loader import DataLoader, ImageBatch
 from .file_names import FILE_NAMES, write_lines
 from .hdf5_dataset import HDF5Dataset
@@ -32,6 +33,7 @@ __all__ = [
 _ALL = slice(None)
 
 
+@checked
 class ImageDataset(FixedAttributes):
     """The images below a folder, in a fixed order that is written to `file_names.txt`.
 
@@ -83,7 +85,7 @@ class ImageDataset(FixedAttributes):
         self.classes: list[str] = _classes(self.root, class_names, self.names)
         self._numbers: dict[str, int] = {}
         self._numbered: list[str] | None = None  # the classes of these numbers
-        write_lines(as_path("out_path", out_path) / FILE_NAMES, self.names)
+        write_lines(as_folder("out_path", out_path) / FILE_NAMES, self.names)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -164,6 +166,7 @@ class ImageDataset(FixedAttributes):
         return queue_files(self.root, self.names[rows])
 
 
+@checked
 def load_batches(
     root: str | Path,
     out_path: str | Path,

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from ..arguments import as_whole
 from ..errors import InvalidRequestError
 from ..images.queue import ImageQueue
+from ..signatures import checked
 from .rows import (
     Dataset,
     DatasetImage,
@@ -47,6 +48,7 @@ class ImageBatch(list[DatasetImage]):
         return self.dataset.queue(self._rows)
 
 
+@checked
 class DataLoader(FixedAttributes):
     """A dataset, split into batches: one batch is one forward pass, for reproducible bits.
 

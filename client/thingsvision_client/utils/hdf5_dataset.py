@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, overload
 
-from ..arguments import as_path, as_text
+from ..arguments import as_folder, as_path, as_text
+from ..caller import warn_caller
 from ..images.pixel_array import PixelArray
 from ..images.queue import ImageQueue
+from ..signatures import checked
 from .file_names import FILE_NAMES, write_lines
 from .rows import DatasetImage, FixedAttributes, dataset_image, row_number
 from .transforms import as_transforms, check_backend
@@ -19,6 +20,7 @@ _ALL = slice(None)
 _USUAL = "NHWC"
 
 
+@checked
 class HDF5Dataset(FixedAttributes):
     """Images in an array of an HDF5 file, such as NSD's `imgBrick`; an image's name is its index.
 
@@ -86,10 +88,10 @@ class HDF5Dataset(FixedAttributes):
         )
         self.layout = self._array.layout.axes
         if layout is None and self.layout != _USUAL:
-            warnings.warn(f"{self._array}; give layout= to choose another.", stacklevel=2)
+            warn_caller(f"{self._array}; give layout= to choose another.")
         self.indices = self._array.check_indices(img_indices)
         if out_path is not None:
-            write_lines(as_path("out_path", out_path) / FILE_NAMES, self.names)
+            write_lines(as_folder("out_path", out_path) / FILE_NAMES, self.names)
 
     def __repr__(self) -> str:
         return f"HDF5Dataset({self._array}; {len(self):,} rows)"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..arrays import Array
+from ..caller import warn_caller
 from ..errors import InvalidRequestError, UnnamedRowsWarning
 from ..files import metadata_path
 from ..formats import FileFormat
@@ -55,11 +55,10 @@ def name_rows(
         _warn_of_numbers(path, may_be_listed=listed is not None)
         return RowNames(None, numbered_names(count))
     if given is None and known is not None and listed not in (None, known):
-        warnings.warn(
+        warn_caller(
             f"{path.with_name(FILE_NAMES)} lists other images than these features have, or another "
             "order, since a sampler chose the rows, or another dataset was created for that folder "
             "later. The features keep their own names; give each dataset its own out_path.",
-            stacklevel=3,
         )
     return RowNames(known, known if file_format.names_key else None)
 
@@ -73,12 +72,11 @@ def _find_names(features: Any) -> list[str] | None:
 
 def _warn_of_numbers(path: Path, *, may_be_listed: bool) -> None:
     listed = f", such as the lines of {path.with_name(FILE_NAMES)} if the rows are in their order"
-    warnings.warn(
+    warn_caller(
         f"It is not known which images the rows of {path.name} are, since they were reordered, "
         "changed or computed elsewhere: the file calls them row_000000, row_000001 and so on. Pass "
         f"their names as names=[...]{listed if may_be_listed else ''}.",
         UnnamedRowsWarning,
-        stacklevel=4,
     )
 
 

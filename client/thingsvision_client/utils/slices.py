@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..arguments import as_path
+from ..arguments import as_folder
 from ..arrays import Array
 from ..errors import InvalidRequestError
 from ..files import atomic_file
 from ..formats import FEATURES
 from ..formats.slices import read_slices, write_slices
+from ..signatures import checked
 from .writing import savable_array
 
 
+@checked
 def tensor2slices(PATH: str | Path, file_name: str, features: Array) -> None:  # noqa: N803
     """Write an array of three or more dimensions to a text file, as matrices of its last two.
 
@@ -45,12 +47,13 @@ def tensor2slices(PATH: str | Path, file_name: str, features: Array) -> None:  #
             f"`features` must have at least three dimensions, got shape {array.shape}: use "
             "save_features to write a matrix as txt."
         )
-    path = as_path("PATH", PATH) / file_name
+    path = as_folder("PATH", PATH) / file_name
     with atomic_file(path) as file:
         write_slices(file, array)
     write_origin(path, array)
 
 
+@checked
 def slices2tensor(PATH: str | Path, file: str) -> Array:  # noqa: N803
     """Return the array that `tensor2slices` wrote, with the same shape, type and values.
 
@@ -75,4 +78,4 @@ def slices2tensor(PATH: str | Path, file: str) -> Array:  # noqa: N803
         ```
 
     """
-    return read_slices(as_path("PATH", PATH) / file)
+    return read_slices(as_folder("PATH", PATH) / file)

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from ..arguments import as_path
+from ..arguments import as_folder, as_path
 from ..arrays import Array
 from ..errors import InvalidRequestError
 from ..files import atomic_file, file_stem
 from ..formats import FEATURES, FORMATS, FileFormat, find_format
 from ..formats.whole import layout_of, write_whole
 from ..old_paths import add_old_paths
+from ..signatures import checked
 from .row_naming import name_rows, saved_names
 from .slices import slices2tensor, tensor2slices
 from .writing import as_arrays, savable_array, write_features
@@ -38,6 +39,7 @@ Features: TypeAlias = "Array | Mapping[str, Array]"
 _TARGETS = "targets"
 
 
+@checked
 def save_features(
     features: Features,
     out_path: str | Path,
@@ -84,7 +86,7 @@ def save_features(
         ```
 
     """
-    arrays, folder = as_arrays(features), as_path("out_path", out_path)
+    arrays, folder = as_arrays(features), as_folder("out_path", out_path)
     kind = _format(file_format, len(arrays))
     layout_of(arrays)  # raises for different lengths
     path = folder / f"{FEATURES}.{kind.suffix}"
@@ -92,6 +94,7 @@ def save_features(
     write_features(path, arrays, kind, named, by_image=by_image)
 
 
+@checked
 def store_features(
     root: str | Path,
     features: Features,
@@ -127,6 +130,7 @@ def store_features(
     save_features(features, root, file_format, by_image=True, names=names)
 
 
+@checked
 def save_targets(targets: Array, PATH: str | Path, file_format: str) -> None:  # noqa: N803
     """Write class numbers to the file `targets.{suffix}`.
 
@@ -151,9 +155,10 @@ def save_targets(targets: Array, PATH: str | Path, file_format: str) -> None:  #
     """
     kind = _format(file_format, 1)
     arrays = {_TARGETS: savable_array(targets, _TARGETS)}
-    write_whole(as_path("PATH", PATH) / f"{_TARGETS}.{kind.suffix}", arrays, kind)
+    write_whole(as_folder("PATH", PATH) / f"{_TARGETS}.{kind.suffix}", arrays, kind)
 
 
+@checked
 def split_features(
     root: str | Path | Features,
     features: Features | str | Path,
@@ -212,6 +217,7 @@ def split_features(
         write_pieces(folder, arrays, kind, stops, names=named, by_image=by_image)
 
 
+@checked
 def merge_features(root: str | Path, file_format: str) -> Array | dict[str, Array]:
     """Return the features that `split_features` wrote, whole.
 
@@ -291,7 +297,7 @@ def _format(file_format: str, array_count: int) -> FileFormat:
 
 def _in_order(first: Any, second: Any) -> tuple[Path, Any]:
     folder, features = (first, second) if isinstance(first, (str, Path)) else (second, first)
-    return as_path("folder", folder), features
+    return as_folder("root", folder), features
 
 
 def _check_age(whole: Path, last_piece: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from ..arguments import choose
 from ..errors import ImageError, InvalidRequestError
 from ..images.png import png_of
 from ..values.model import Model, as_model
@@ -167,8 +168,4 @@ def as_transforms(transforms: Any) -> ServerTransforms:
 
 def check_backend(backend: Any) -> str:
     """Return the name of a backend. Raises InvalidRequestError."""
-    if backend not in BACKENDS:
-        raise InvalidRequestError(
-            f"`backend` must be one of {', '.join(BACKENDS)}, got {backend!r}."
-        )
-    return str(backend)
+    return choose("backend", backend, BACKENDS)

@@ -9,7 +9,7 @@ from typing import Any
 
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
-from ..arguments import as_text
+from ..arguments import as_text, told
 from ..errors import InvalidRequestError
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -50,7 +50,7 @@ class Model:
         for field in ("source", "name", "weights"):
             value = getattr(self, field)
             if not isinstance(value, str) and not (field == "weights" and value is None):
-                raise InvalidRequestError(f"A model's `{field}` must be a string, got {value!r}.")
+                raise InvalidRequestError(f"A model's `{field}` must be a text, got {told(value)}.")
         if not self.source or not self.name:
             raise InvalidRequestError(
                 f"A model must be 'source/name', such as 'torchvision/resnet50', got {str(self)!r}."
@@ -81,7 +81,7 @@ class Model:
             ```
 
         """
-        name, _, weights = text.partition("@")
+        name, _, weights = as_text("text", text).partition("@")
         source, _, name = name.partition("/")
         return Model(source, name, weights or None)
 

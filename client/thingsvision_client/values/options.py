@@ -13,8 +13,9 @@ from typing import Any, TypedDict, TypeVar
 
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
-from ..arguments import as_whole
+from ..arguments import as_whole, told
 from ..errors import InvalidRequestError
+from ..signatures import check_type
 from .preprocessing import Preprocessing, PreprocessingOverrides, changes_of
 from .reductions import Reduction, choice, reduction_of
 from .tokens import TOKEN_EXTRACTIONS
@@ -61,10 +62,12 @@ class Option:
 
     def check(self, value: Any) -> None:
         """Raise InvalidRequestError unless the option can have this value."""
-        if self.choices is not None and value != self.default:
+        if self.choices is not None and not (value is None and self.default is None):
             choice(self.name, value, self.choices)
         elif isinstance(self.default, bool) and not isinstance(value, bool):
-            raise InvalidRequestError(f"`{self.name}` must be true or false, got {value!r}.")
+            raise InvalidRequestError(f"`{self.name}` must be true or false, got {told(value)}.")
+        elif self.choices is None:
+            check_type(self.name, value, self.type)
 
     def to_wire(self, value: Any) -> Any:
         """Return the value of the header's field; None leaves it unset."""

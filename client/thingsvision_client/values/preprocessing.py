@@ -11,6 +11,7 @@ from typing import Any
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
 from ..errors import InvalidRequestError
+from ..signatures import checked
 from .preprocessing_step import PreprocessingStep, used_fields, with_tuples
 
 _MOST = 2**32 - 1
@@ -18,6 +19,7 @@ _MOST = 2**32 - 1
 _SIZES = ("resize_pixels", "crop_pixels")
 
 
+@checked
 @dataclass(frozen=True)
 class Preprocessing:
     """How images became inputs: the fields of the contract's message, in the order applied.
@@ -149,6 +151,7 @@ class Preprocessing:
         return json.dumps(asdict(self), indent=2)
 
 
+@checked
 @dataclass(frozen=True)
 class PreprocessingOverrides:
     """Overrides of a model's own preprocessing; None leaves a step as the model has it.

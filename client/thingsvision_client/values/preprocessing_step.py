@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from ..signatures import checked
 
+
+@checked
 @dataclass(frozen=True)
 class PreprocessingStep:
     """A step of torchvision's transforms as data: the fields of the contract's message.

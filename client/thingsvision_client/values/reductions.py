@@ -10,11 +10,14 @@ from typing import Any
 
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
+from ..arguments import choose
 from ..errors import InvalidRequestError
+from ..signatures import checked
 
 POOLS: Mapping[str, int] = {"mean": pb.POOL_MEAN, "max": pb.POOL_MAX}
 
 
+@checked
 @dataclass(frozen=True)
 class Reduction:
     """What the server does to each module's features before it sends them, in this order.
@@ -146,6 +149,4 @@ def _is_truth(value: Any) -> bool:
 
 def choice(name: str, value: Any, valid: Mapping[str, int]) -> int:
     """Return the number of a choice. Raises InvalidRequestError."""
-    if not isinstance(value, str) or value not in valid:
-        raise InvalidRequestError(f"`{name}` must be one of {', '.join(valid)}, got {value!r}.")
-    return valid[value]
+    return valid[choose(name, value, valid)]

@@ -16,6 +16,7 @@ from ..formats import BY_ENDING, FEATURES
 from ..images.image import SentImage
 from ..images.queue import ImageQueue
 from ..origins import differences, file_sha256, fingerprint_of, provenance_fields, read_origin
+from ..signatures import checked
 from .recorded import Recorded, RecordedArray, read_recorded
 from .sampling import Rows
 from .tally import DifferenceTally
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _MOST_NAMED = 5
 
 
+@checked
 @dataclass(frozen=True)
 class Sample:
     """Which images `verify` recomputes: the whole batches of some images drawn at random.
@@ -61,6 +63,7 @@ class Sample:
             raise InvalidRequestError(f"`sample` must have at least 1 image, got {self.count}.")
 
 
+@checked
 def verify(
     path: str | Path,
     *,
