@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .arguments import expand_home
 from .commands import (
     analysis,
     comparison,
@@ -94,13 +95,20 @@ def main() -> None:
     """Run the command line; an error is one sentence on stderr and exit status 1."""
     warnings.showwarning = _print_warning
     try:
-        app()
+        app(args=[_expand(argument) for argument in sys.argv[1:]])
     except ThingsvisionError as error:
         typer.echo(f"Error: {error}", err=True)
         sys.exit(1)
     except OSError as error:
         typer.echo(f"Error: {_describe(error)}", err=True)
         sys.exit(1)
+
+
+def _expand(argument: str) -> str:
+    """Return an argument such as `--out-path=~/results` with the home, which shells leave to us."""
+    option, equals, value = argument.partition("=")
+    is_option = argument.startswith("-") and equals
+    return f"{option}={expand_home(value)}" if is_option else str(expand_home(argument))
 
 
 def _describe(error: OSError) -> str:

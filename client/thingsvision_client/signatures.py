@@ -155,8 +155,16 @@ def _may_be_images(value: Any) -> bool:
     return is_path(value) or _is_list(value) or _is_instance(value, "Image")
 
 
-_OF_ARRAYS = ("__array__", "__iter__", "__len__", "shape", "dissimilarities", "measurements")
-"""What arrays, lists, or objects of rsatoolbox have."""
+_OF_ARRAYS = (
+    "__array__",
+    "__iter__",
+    "__len__",
+    "shape",
+    "dissimilarities",
+    "measurements",
+    "rdms",
+)
+"""What arrays, lists, objects of rsatoolbox or our RDMs have."""
 
 _ANYTHING = Kind("anything", lambda _: True)
 _PATH = Kind("a path", is_path)

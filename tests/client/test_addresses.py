@@ -103,7 +103,6 @@ BRACKETS = r"an IPv6 address needs brackets"
         ("unix:", "is unix:PATH"),
         ("unix://server.sock", "is unix:PATH"),
         ("   ", "it is empty"),
-        (50051, "it has no host"),
     ],
 )
 def test_an_address_that_grpc_would_misread_is_refused(address: object, why: str) -> None:

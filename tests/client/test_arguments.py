@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shutil import copyfile
 from typing import Any
 
 import h5py
@@ -128,13 +129,16 @@ def test_masked_pairs_of_a_reference_are_left_out() -> None:
 def wrong_calls() -> list[tuple[Any, str]]:
     calls: list[tuple[Any, str]] = [
         (lambda: compute_rdm(ROWS, ["cosine"]), "`method` must be a text.*`cosine`"),
-        (lambda: correlate_rdms(ROWS[:, :6], ROWS[:, :6], None), "`correlation` must be a text.*`spearman`"),
+        (
+            lambda: correlate_rdms(ROWS[:, :6], ROWS[:, :6], None),
+            "`correlation` must be a text.*`spearman`",
+        ),
         (lambda: split_features(ROWS, "x", "npy", 2.5), "`n_splits` must be a whole number"),
         (lambda: split_features(ROWS, "x", "npy", True), "`n_splits` must be a whole number"),
         (lambda: save_features(ROWS, 3, "npy"), "`out_path` must be a path, got 3"),
         (lambda: save_features(ROWS, "x", ["npy"]), "`file_format` must be a text.*`npy`"),
         (lambda: merge_features(None, "npy"), "`root` must be a path, got None"),
-        (lambda: compress_features(ROWS, retained_var="all"), "`retained_var` must be above 0"),
+        (lambda: compress_features(ROWS, retained_var="all"), "`retained_var` must be a number"),
         (lambda: get_cka("numpy", m="6"), "`m` must be a whole number"),
         (lambda: get_cka("numpy", m=6, sigma="wide"), "`sigma` must be a number"),
         (lambda: plot_rdm("x", ROWS, colormap=["x"]), "`colormap` must be a text"),
@@ -156,6 +160,59 @@ def wrong_calls() -> list[tuple[Any, str]]:
 def test_wrong_arguments_are_named(call: Any, message: str) -> None:
     with pytest.raises(InvalidRequestError, match=message):
         call()
+
+
+def test_a_home_is_expanded_in_every_path(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, client: Client, photos: list[Path]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    copyfile(photos[0], tmp_path / "photos" / "cat.png")
+    save_features(ROWS, "~/saved", "npy", names=list("abcdef"))
+    split_features(Path("~/split"), ROWS, "npy", 2)
+    np.testing.assert_array_equal(merge_features("~/saved", "npy"), ROWS)
+    np.testing.assert_array_equal(merge_features(Path("~/split"), "npy"), ROWS)
+    assert read_origin("~/saved/features.npy")["file"] == "features.npy"
+    plot_rdm("~/plots", ROWS)
+    assert ImageDataset("~/photos", "~/names", "pt").names == ["cat.png"]
+    assert client.extract(MODEL, "~/photos", "features.3").images == ["cat.png"]
+    assert len(client.extract(MODEL, ["~/photos/cat.png"], "features.3").images) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("photos", "saved", "split", "plots", "names")
+    }
+
+
+def test_a_file_is_not_a_folder(tmp_path: Path, photos: list[Path]) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("mine")
+    message = r"`(out_path|root|PATH)` must be a folder, got '.*notes.txt.*': .*notes.txt is a file"
+    calls: list[Any] = [
+        lambda: save_features(ROWS, file, "npy"),
+        lambda: save_features(ROWS, file / "below", "npy"),
+        lambda: split_features(file, ROWS, "npy", 2),
+        lambda: plot_rdm(file, ROWS),
+        lambda: ImageDataset(photos[0].parent, file, "pt"),
+    ]
+    for call in calls:
+        with pytest.raises(InvalidRequestError, match=message):
+            call()
+    assert file.read_text() == "mine"
+
+
+def test_swapped_arguments_are_told_their_order() -> None:
+    with pytest.raises(
+        InvalidRequestError,
+        match=r"`out_path` must be a path, got an? ndarray of "
+        r"shape \(6, 8\).*order of the arguments is out_path, X, method",
+    ):
+        plot_rdm(ROWS, "x")  # type: ignore[arg-type]
+
+
+def test_warnings_point_to_the_users_line() -> None:
+    with pytest.warns(UndefinedDistanceWarning) as caught:
+        compute_rdm(np.zeros((3, 4)))
+    assert Path(caught[0].filename).name == Path(__file__).name
 
 
 def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
@@ -221,7 +278,7 @@ def test_names_of_modules_that_are_not_texts_are_refused(
         with pytest.raises(InvalidRequestError, match=message):
             extractor.extract_features(batches, **options)
     for model in (None, 3, b"torchvision/alexnet"):
-        with pytest.raises(InvalidRequestError, match="`model` must be a text"):
+        with pytest.raises(InvalidRequestError, match="`model` must be a Model or a text"):
             client.extract(model, photos[:1], "features.3")
     for size in (2.0, "2", True, float("nan")):
         with pytest.raises(InvalidRequestError, match="`batch_size` must be a whole number"):

@@ -48,7 +48,7 @@ def test_only_what_is_changed_is_shown() -> None:
         ({"resize": "256"}, "got '256'"),
         ({"crop": 2**40}, "`crop` must be a number"),
         ({"crop": True}, "`crop` must be a size, False for no crop"),
-        ({"mean": 0.5}, "`mean` must be 3 numbers, one per channel, got 0.5"),
+        ({"mean": 0.5}, "`mean` must be a list or None, got 0.5"),
         ({"std": (1, 2)}, "`std` must be 3 numbers, one per channel"),
         ({"std": "abc"}, "got 'abc'"),
     ],

@@ -93,7 +93,6 @@ def test_the_layout_that_is_asked_for_decides(
         ("NHC", "must be letters"),
         ("N(HC)W", "must be letters"),
         ("", "must be letters"),
-        (4, "must be letters"),
     ],
 )
 def test_a_layout_that_does_not_fit_is_refused(tmp_path: Path, layout: Any, sentence: str) -> None:

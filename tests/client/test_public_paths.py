@@ -161,7 +161,10 @@ FIELDS = """
 """
 """What `field` of an error can be: the path of a field of the request."""
 
-TOP_LEVEL = {"arguments", "arrays", "cli", "client", "errors", "files", "old_paths", "progress"}
+TOP_LEVEL = {
+    *("arguments", "arrays", "caller", "cli", "client", "errors", "files", "old_paths", "progress"),
+    "signatures",
+}
 ORIGINAL_LIBRARY = {"core", "model_class", "utils", "vision"}
 """Paths of the original library, which its users' scripts name."""
 

@@ -259,7 +259,7 @@ def test_names_may_be_of_any_kind_but_must_be_there(tmp_path: Path) -> None:
         assert names_in(tmp_path) == NAMES
     wrong: list[tuple[Any, str]] = [
         (NAMES[1:], r"a name per row \(7\), got 6 names"),
-        ("001.png", "must be a list with a name per row, got '001.png'"),
+        ("001.png", "must be a list or None, got '001.png'"),
         (set(NAMES), "must be a list with a name per row, got {"),
         ([*NAMES[:-1], None], "got None for row 6"),
         ([float("nan"), *NAMES[1:]], "got nan for row 0"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import expand_home
 from ..arrays import Float64Array
 from ..errors import InvalidRequestError
 from ..labels import Labelled, Labels, image_labels, labelled, match_rows, names_in, warn_of_order
@@ -75,7 +76,7 @@ def as_model_rdms(given: Any, references: Sequence[Reference]) -> RDMs:
 
 def _by_name(given: Any) -> dict[str, Any]:
     if isinstance(given, (str, Path)):
-        return read_rdms(Path(given))
+        return read_rdms(Path(expand_home(given)))
     if isinstance(given, Mapping):
         return {str(name): values for name, values in given.items()}
     return {_UNNAMED: given}
@@ -83,7 +84,7 @@ def _by_name(given: Any) -> dict[str, Any]:
 
 def _item(name: str, values: Any) -> Labelled:
     if isinstance(values, (str, Path)):
-        arrays = read_rdms(Path(values))
+        arrays = read_rdms(Path(expand_home(values)))
         if len(arrays) != 1:
             raise InvalidRequestError(
                 f"{values} contains {len(arrays)} arrays ({', '.join(arrays)}): pass the file "

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ..arguments import expand_home
 from ..arrays import Float64Array
 from ..caller import warn_caller
 from ..errors import InvalidRequestError, UndefinedDistanceWarning
@@ -201,7 +202,7 @@ def _load(values: Any) -> Any:
         return [_load(path) for path in values]
     if not isinstance(values, (str, Path)):
         return values
-    arrays = read_rdms(Path(values))
+    arrays = read_rdms(Path(expand_home(values)))
     if len(arrays) != 1:
         raise InvalidRequestError(
             f"{values} contains {len(arrays)} arrays ({', '.join(arrays)}): pass the file without "

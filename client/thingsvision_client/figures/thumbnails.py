@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..arguments import expand_home
 from ..errors import ImageError, InvalidRequestError
 from ..images.folder import image_names
 from ..images.postscript import read_image
@@ -26,10 +27,10 @@ def thumbnail_files(
     the images of the folder in their order. Raises InvalidRequestError.
     """
     if isinstance(thumbnails, (str, Path)):
-        root = Path(thumbnails)
+        root = Path(expand_home(thumbnails))
         files = [root / name for name in (image_names(root) if images is None else images)]
     else:
-        files = [Path(file) for file in thumbnails]
+        files = [Path(expand_home(file)) for file in thumbnails]
     if len(files) != count:
         raise InvalidRequestError(
             f"`thumbnails` must have a file per image ({count}), got {len(files)}."

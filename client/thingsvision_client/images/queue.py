@@ -10,7 +10,7 @@ from itertools import count as numbers
 from pathlib import Path
 from typing import Any, Union
 
-from ..arguments import told
+from ..arguments import expand_home, told
 from ..arrays import Array, as_array
 from ..errors import InvalidRequestError
 from .folder import image_names
@@ -66,7 +66,7 @@ def queue_images(images: Images | ImageQueue) -> ImageQueue:
     if isinstance(images, ImageQueue):
         return images
     if isinstance(images, (str, Path)):
-        return _queue_path(Path(images), str(images))
+        return _queue_path(Path(expand_home(images)), str(expand_home(images)))
     if is_picture(images):
         images = [images]
     elif hasattr(images, "__array__"):
@@ -117,6 +117,7 @@ def _as_image(image: Any, number: int) -> SentImage:
     if isinstance(image, ImageName):
         return _dataset_image(image)
     if isinstance(image, (str, Path)):
+        image = expand_home(image)
         return file_image(str(image), Path(image))
     if is_picture(image):
         return picture(str(number), image)

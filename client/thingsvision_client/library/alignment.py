@@ -15,6 +15,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from ..arguments import expand_home
 from ..arrays import Array, as_numbers
 from ..errors import InvalidRequestError
 from ..files import file_stem
@@ -125,7 +126,11 @@ def _transform(values: Mapping[str, Array]) -> Transform:
 def _places(model: Model, module_name: str, alignment_type: str) -> tuple[Path, Path]:
     """Return where a transform may be: for these weights, and for any weights of the model."""
     default = Path.home() / ".cache" / "thingsvision" / "transforms"
-    root = Path(os.environ.get(FOLDER_VARIABLE) or default) / alignment_type / model.source
+    root = (
+        Path(expand_home(os.environ.get(FOLDER_VARIABLE) or default))
+        / alignment_type
+        / model.source
+    )
     file_name = f"{file_stem(module_name)}.npz"
     of_weights = f"@{file_stem(model.weights)}" if model.weights else ""
     return root / f"{model.name}{of_weights}" / file_name, root / model.name / file_name

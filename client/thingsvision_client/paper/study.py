@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..arguments import expand_home
 from ..errors import InvalidRequestError
 from ..files import file_stem
 from ..formats import FORMATS, Column
@@ -99,10 +100,11 @@ class Study:
             for model, choice in plan
             for module in self._modules(model, choice, file_format, is_pattern=is_pattern)
         ]
+        roots = [Path(expand_home(path)) for path in img_paths]
         for model, model_name, module in asked:
-            for img_path in img_paths:
-                folder = _folder(out_path, Path(img_path), model_name, module)
-                features = self._features(model, [module], Path(img_path), folder)
+            for root in roots:
+                folder = _folder(out_path, root, model_name, module)
+                features = self._features(model, [module], root, folder)
                 save_features(features[module], folder, file_format)
 
     def _modules(

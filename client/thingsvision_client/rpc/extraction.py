@@ -355,10 +355,9 @@ def warn_of_batch_size(asked: int, given: int, limit: str = "") -> None:
     """Warn if the server lowered the batch size: bits may differ from other servers'."""
     if 0 < given < asked:
         reason = f" because of its limit {limit}" if limit else ""
-        warnings.warn(
+        warn_caller(
             f"The server lowered batch_size from {asked} to {given}{reason}. The values are the "
             "same, up to rounding in their last bits.",
-            stacklevel=5,
         )
 
 

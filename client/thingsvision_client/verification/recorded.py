@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..arguments import expand_home
 from ..errors import InvalidRequestError
 from ..images.image import ImageContent, SentImage, file_image
 from ..origins import Fingerprint, fingerprint_of
@@ -71,7 +72,9 @@ class Recorded:
                 "extract them again, and compare."
             )
         given = root or self.facts["image_root"]
-        images = [_READERS[kind](Path(given or ""), image.name) for image in self.images]
+        images = [
+            _READERS[kind](Path(expand_home(given or "")), image.name) for image in self.images
+        ]
         if kind == "text":
             _check_texts(images, self.images)
         elif given is None:
