@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InvalidRequestError, MissingDependencyError
-from ..values.axes import CALLS, CHANNELS, FEATURES, HEIGHT, TOKENS, WIDTH
 from ..signatures import checked
+from ..values.axes import CALLS, CHANNELS, FEATURES, HEIGHT, TOKENS, WIDTH
 from .statistics import require_rsatoolbox
 
 if TYPE_CHECKING:
