@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from .rpc.extraction import Extraction, FeatureStream
     from .rpc.rdms import RDMs
     from .utils.data import DataLoader, HDF5Dataset, ImageDataset, load_batches
+    from .utils.loaded import LoadedFeatures
+    from .utils.reading import load_features
     from .utils.storing import merge_features, save_features, split_features
     from .values.model import Model
     from .values.preprocessing import Preprocessing, PreprocessingOverrides
@@ -43,6 +45,7 @@ __all__ = [
     "FeatureStream",
     "HDF5Dataset",
     "ImageDataset",
+    "LoadedFeatures",
     "Model",
     "ModelInfo",
     "ModuleInfo",
@@ -64,6 +67,7 @@ __all__ = [
     "get_extractor",
     "get_extractor_from_model",
     "load_batches",
+    "load_features",
     "merge_features",
     "normalize_features",
     "origin_of",
@@ -87,6 +91,7 @@ _HOMES = {
     "FeatureStream": "rpc.extraction",
     "HDF5Dataset": "utils.data",
     "ImageDataset": "utils.data",
+    "LoadedFeatures": "utils.loaded",
     "Model": "values.model",
     "ModelInfo": "values.records",
     "ModuleInfo": "values.records",
@@ -107,6 +112,7 @@ _HOMES = {
     "get_extractor": "library.extractor",
     "get_extractor_from_model": "library.own_network",
     "load_batches": "utils.data",
+    "load_features": "utils.reading",
     "merge_features": "utils.storing",
     "normalize_features": "core.features",
     "origin_of": "origins",

@@ -184,7 +184,7 @@ def test_wrong_arguments_are_refused_before_the_loop(extractor: Extractor) -> No
     with pytest.raises(InvalidRequestError, match="`output_type` must be one of ndarray, tensor"):
         extractor.batch_extraction("features.5", output_type="list")
     with pytest.raises(
-        InvalidRequestError, match=r"`module_names` must be a list, got 'features.5'"
+        InvalidRequestError, match=r"`module_names` must be a list or None, got 'features.5'"
     ):
         extractor.batch_extraction(module_names="features.5")
 

@@ -191,7 +191,7 @@ def test_squares_need_no_crop(random_one: Extractor, tmp_path: Path) -> None:
     module = "features.3"
     features = random_one.extract_features(batches, module)
     assert_close(features, expected("efficientnet_b0", squares, **SQUARE)[module])
-    with pytest.raises(InvalidRequestError, match="`resize` must be a number of pixels"):
+    with pytest.raises(InvalidRequestError, match="`resize_dim` must be a whole number"):
         random_one.get_transformations(resize_dim="large")  # type: ignore[arg-type]
 
 

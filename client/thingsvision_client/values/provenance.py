@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
+from ..errors import InvalidRequestError
 from .model import Model
 from .options import ComputeOptions
 from .preprocessing import Preprocessing
+from .preprocessing_step import PreprocessingStep, with_tuples
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,41 @@ class Provenance(ComputeOptions):
             "preprocessing": self.preprocessing.to_dict(),
             "pca": None if self.pca is None else vars(self.pca),
         }
+
+    @staticmethod
+    def from_dict(written: Mapping[str, Any]) -> Provenance:
+        """Return the provenance that `to_dict` gave, or that is in the metadata of a file.
+
+        Args:
+            written: The fields by name; others are left out.
+
+        Returns:
+            The provenance.
+
+        Raises:
+            InvalidRequestError: A field is missing or malformed.
+
+        Example:
+            ```python
+            from thingsvision_client import Client, Provenance
+
+            provenance = Client().extract("torchvision/alexnet", "photos", "features.10").provenance
+            assert Provenance.from_dict(provenance.to_dict()) == provenance
+            ```
+
+        """
+        known = {one.name: written[one.name] for one in fields(Provenance) if one.name in written}
+        try:
+            preprocessing = with_tuples(known["preprocessing"])
+            steps = [
+                PreprocessingStep(**with_tuples(one)) for one in preprocessing.pop("steps", ())
+            ]
+            known["preprocessing"] = Preprocessing(**preprocessing, steps=tuple(steps))
+            known["model"] = Model.parse(known["model"])
+            known["pca"] = UsedPCA(**known["pca"]) if known.get("pca") else None
+            return Provenance(**known)
+        except (TypeError, LookupError, AttributeError) as error:
+            raise InvalidRequestError(f"This is not the provenance of features: {error}.") from None
 
     def to_json(self) -> str:
         """Return the fields as JSON text, for the methods section of a paper.
