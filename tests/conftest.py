@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from support.disk import FoldersOfFixtures
 from support.serving import TestServer, serving, use_a_lanes_cores
 from support.stock_calls import StockCaller, stock_calls
 from thingsvision_client import Client
+from thingsvision_server.allocator import release_freed_memory
 
 
 @pytest.fixture(scope="session")
@@ -73,6 +74,16 @@ def no_caches_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 def start_server(tmp_path: Path) -> Callable[..., Any]:
     """Start servers with settings of their own: `with start_server(max_batch=4) as server`."""
     return lambda **settings: serving(tmp_path / "weights", **settings)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, None, None]:
+    """Return a file's freed memory: servers keep it, and three workers' share of it is 10 GB."""
+    yield
+    if nextitem is None or nextitem.path != item.path:
+        release_freed_memory()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
