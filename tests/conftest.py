@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,10 @@ import pytest
 import structlog
 
 from support.checkout import CHECKOUT
-from support.disk import FoldersOfFixtures
+from support.leftovers import FoldersOfFixtures, FreedMemory
 from support.serving import TestServer, serving, use_a_lanes_cores
 from support.stock_calls import StockCaller, stock_calls
 from thingsvision_client import Client
-from thingsvision_server.allocator import release_freed_memory
 
 
 @pytest.fixture(scope="session")
@@ -76,24 +75,15 @@ def start_server(tmp_path: Path) -> Callable[..., Any]:
     return lambda **settings: serving(tmp_path / "weights", **settings)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(
-    item: pytest.Item, nextitem: pytest.Item | None
-) -> Generator[None, None, None]:
-    """Return a file's freed memory: servers keep it, and three workers' share of it is 10 GB."""
-    yield
-    if nextitem is None or nextitem.path != item.path:
-        release_freed_memory()
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--all` walks the whole zoo: hours, and what was walked is remembered in docs/zoo.jsonl."""
     parser.addoption("--all", action="store_true", help="walk every model of the zoo, not a sample")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compute as servers do, keep their request lines out of the output, and the disk free."""
+    """Compute as servers do, keep their request lines out, and disk and memory free."""
     config.pluginmanager.register(FoldersOfFixtures())
+    config.pluginmanager.register(FreedMemory())
     use_a_lanes_cores()
     quiet = structlog.make_filtering_bound_logger(logging.ERROR)
     structlog.configure(wrapper_class=quiet)
