@@ -35,6 +35,7 @@ def test_a_variant_is_part_of_the_name(variant: str, name: str) -> None:
         ({"seed": 5}, False, "random:5"),
         ({"weights": "V2"}, True, "V2"),
         ({"dataset": "laion2b"}, True, "laion2b"),
+        ({"dataset": "laion2b", "seed": 3}, False, "random:3"),
         ({"variant": "a", "token_extraction": "cls_token"}, False, "random:0"),
     ],
 )
@@ -52,7 +53,7 @@ def test_weights(parameters: Any, pretrained: bool, weights: str | None) -> None
             r"unknown keys \['sed'\]; valid: seed, weights, variant, dataset, part, token",
         ),
         ({"seed": 1}, True, False, r"\['seed'\] needs pretrained=False"),
-        ({"dataset": "x"}, False, False, r"\['dataset'\] needs pretrained=True"),
+        ({"weights": "x"}, False, False, r"\['weights'\] needs pretrained=True"),
         ({"dataset": "x", "weights": "y"}, True, False, "must name the weights once"),
         ({"weights": "y"}, True, True, r"model_path has the weights: leave \['weights'\] out"),
     ],

@@ -74,6 +74,10 @@ FILES: dict[str, tuple[str, Callable[[Path, np.ndarray], object]]] = {
     "csv": ("it.csv", lambda path, rdm: frame(rdm).to_csv(path)),
     "csv, first line": ("it.csv", lambda path, rdm: frame(rdm).to_csv(path, index=False)),
     "csv, first column": ("it.csv", lambda path, rdm: frame(rdm).to_csv(path, header=False)),
+    "csv, categories": ("it.csv", lambda path, rdm: pd.DataFrame(rdm, columns=OTHERS).assign(
+        picture=OTHERS, kind=list("aabbb"))[["kind", "picture", *OTHERS]].to_csv(path)),
+    "csv, categories, no titles": ("it.csv", lambda path, rdm: frame(rdm).assign(
+        kind=list("aabbb")).to_csv(path, header=False)),
     "csv of Excel": ("it.csv", lambda path, rdm: frame(rdm).to_csv(
         path, sep=";", decimal=",", encoding="utf-8-sig")),
     "tsv": ("it.tsv", lambda path, rdm: frame(rdm).to_csv(path, sep="\t")),

@@ -76,10 +76,16 @@ LABELLED: dict[str, Callable[[np.ndarray], Any]] = {
     "table with a column of names": lambda rdm: pd.DataFrame(rdm, columns=OTHERS).assign(
         picture=OTHERS
     ),
+    "table with names and categories": lambda rdm: pd.DataFrame(rdm, columns=OTHERS).assign(
+        picture=OTHERS, kind=categories(OTHERS)
+    ),
     "xarray": lambda rdm: data_array(rdm, image=OTHERS, other=OTHERS),
     "xarray, one coordinate": lambda rdm: data_array(rdm, image=OTHERS),
     "xarray, beside the axes": lambda rdm: data_array(
         rdm, stimulus=("image", OTHERS), group=("image", categories(OTHERS))
+    ),
+    "xarray, names in two axes": lambda rdm: data_array(
+        rdm, stimulus=(("image", "other"), np.array([OTHERS] * COUNT).T)
     ),
     "xarray, subjects last": lambda rdm: xr.DataArray(
         np.stack([rdm, rdm], -1), {"a": OTHERS, "b": OTHERS}, ["a", "b", "subject"]
@@ -158,7 +164,7 @@ def test_a_table_that_was_reordered_is_no_longer_in_the_order_of_the_images(
     brain = toolbox(rdm)
     brain.reorder(ORDER)
     for given in (moved, brain, table.iloc[1:, 1:]):
-        with pytest.raises(InvalidRequestError, match=r"rename them .* pass the values alone"):
+        with pytest.raises(InvalidRequestError, match=r"pass the values alone, as an array"):
             compare_rdms(rdms, given, bootstrap=0)
     with pytest.warns(UserWarning, match=ANOTHER_ORDER):
         assert correlate_rdms(table, moved) == pytest.approx(1)
@@ -180,7 +186,18 @@ def refused() -> list[tuple[str, Callable[[np.ndarray], Any], str]]:
         ("coordinates of xarray",
          lambda rdm: data_array(rdm, a=("image", OTHERS), b=("other", NAMES)), "in two orders"),
         ("two descriptors", lambda rdm: toolbox(rdm, a=NAMES, b=OTHERS), "in two orders"),
-        ("subjects with and without", lambda rdm: [frame(rdm), rdm], "names for 1 of 2 subjects"),
+        ("names of pairs",
+         lambda rdm: data_array(
+             rdm, pair=(("image", "other"), [[f"{a} {b}" for b in NAMES] for a in NAMES])
+         ), "Coordinate 'pair' must have a name per row"),
+        ("numbers in another order",
+         lambda rdm: frame(rdm, ORDER), "numbers from 0 to 8 in another order in its index"),
+        ("ratings beside the RDM",
+         lambda rdm: pd.DataFrame(rdm, columns=NAMES).assign(a=NAMES, b=1.0),
+         "a column of numbers per row"),
+        ("texts", lambda rdm: pd.DataFrame(rdm).astype(object).replace(0.0, "x"),
+         "got 'x' in row 0, column 0"),
+        ("subjects with and without", lambda rdm: [frame(rdm), 2 * rdm], "names for 1 of 2"),
         ("subjects of others", lambda rdm: [frame(rdm), frame(rdm, strange)], "Subject 1 of"),
     ]  # fmt: skip
 
@@ -301,3 +318,25 @@ def test_tables_without_a_header_are_matched_by_their_first_column(
     with pytest.warns(UserWarning, match=ANOTHER_ORDER):
         found = compare_rdms(rdms, table, correlation="pearson", bootstrap=0)
     assert found.scores[0].score == pytest.approx(1)
+
+
+def test_arrays_of_known_rows_are_matched_by_name(rdms: RDMs) -> None:
+    features = np.random.default_rng(0).normal(size=(COUNT, 20))[ORDER]
+    remember_rows(features, OTHERS)
+    with pytest.warns(UserWarning, match=ANOTHER_ORDER):
+        found = compare_rdms(rdms, compute_rdm(features), correlation="pearson", bootstrap=0)
+    assert found.scores[0].score == pytest.approx(1)
+
+    copied = features[np.argsort(ORDER)]
+    remember_rows(copied, [f"small/x{row}.png" for row in range(COUNT)])
+    with pytest.warns(UserWarning, match="was computed from other images, as far as is known"):
+        found = compare_rdms(rdms, compute_rdm(copied), correlation="pearson", bootstrap=0)
+    assert found.scores[0].score == pytest.approx(1)
+
+
+def test_what_a_client_returned_is_an_rdm(client: Client, rdms: RDMs, rdm: np.ndarray) -> None:
+    with pytest.warns(UserWarning, match=ANOTHER_ORDER):
+        assert correlate_rdms(rdms, frame(shuffled(rdm))) == pytest.approx(1)
+    two = client.rdm_of({name: np.eye(COUNT) for name in ("a", "b")})
+    with pytest.raises(InvalidRequestError, match=r"RDMs of 2 modules: pass one.*rdms\['a'\]"):
+        correlate_rdms(two, rdm)

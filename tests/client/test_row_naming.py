@@ -352,3 +352,34 @@ def test_a_command_converts_files_with_their_names(tmp_path: Path) -> None:
     names.write_text("one\n")
     wrong = convert(tmp_path / "own.npy", *target, "--names", names)
     assert "a name per row (7), got 1" in str(wrong.exception)
+
+
+def test_numbers_of_rows_are_not_names(tmp_path: Path) -> None:
+    table = pd.DataFrame(make())
+    for moved in (table.sort_values(0), table[::2], table.sample(frac=0.5, random_state=0)):
+        with pytest.warns(UnnamedRowsWarning):
+            save_features(moved, tmp_path, "hdf5")
+        assert names_in(tmp_path) == [f"row_{row:06d}" for row in range(len(moved))]
+    numbers = pd.Index(range(100, 100 + len(table)), name="image_id")
+    save_features(table.set_index(numbers), tmp_path, "hdf5")
+    assert names_in(tmp_path) == [str(number) for number in numbers]
+
+
+def test_names_are_a_text_per_row_and_agree_with_known_ones(tmp_path: Path) -> None:
+    values = make()
+    for given in (np.array(NAMES)[:, None], pd.DataFrame({"file": NAMES})):
+        save_features(values.copy(), tmp_path, "hdf5", names=given)
+        assert names_in(tmp_path) == NAMES
+    for wrong in ([[name] for name in NAMES], dict.fromkeys(NAMES), np.array([NAMES, NAMES]).T):
+        with pytest.raises(InvalidRequestError, match="`names` must"):
+            save_features(values.copy(), tmp_path, "hdf5", names=wrong)
+    for carrying in (pd.DataFrame(values.copy(), index=NAMES), remembered()):
+        with pytest.raises(InvalidRequestError, match=r"`names` must agree .* another order"):
+            save_features(carrying, tmp_path, "hdf5", names=NAMES[::-1])
+        save_features(carrying, tmp_path, "hdf5", names=[f"x{name}" for name in NAMES])
+
+
+def remembered() -> np.ndarray:
+    values = make()
+    remember_rows(values, NAMES)
+    return values

@@ -114,6 +114,16 @@ def test_a_model_that_is_its_own_stays(extractor: Extractor) -> None:
     assert extractor.model is before
 
 
+def test_attributes_can_not_be_deleted(model: PaperModel, extractor: Extractor) -> None:
+    for owner in (model, extractor):
+        with pytest.raises(AttributeError, match=r"can't be deleted: .*client\.unload"):
+            del owner.model
+        with pytest.raises(AttributeError, match=r"`backend` of \w+ can't be deleted\."):
+            del owner.backend
+        with pytest.raises(AttributeError, match=r"no attribute 'modle'; near: .*model"):
+            del owner.modle
+
+
 def test_a_models_extractor_is_assigned_or_refused(model: PaperModel, extractor: Extractor) -> None:
     assert model.model == model.extractor.model
     model.extractor = extractor
@@ -134,6 +144,8 @@ class Noted(PaperModel):
 
 def test_a_subclass_has_attributes_of_its_own(server: TestServer) -> None:
     model = Noted("mine", "alexnet", False, None, server=server.address)
+    model.later = 1
+    del model.later
     model.later = 1
     assert (model.note, model.later, model.source) == ("mine", 1, "torchvision")
     with pytest.raises(AttributeError, match="make a new one"):

@@ -84,6 +84,21 @@ def filled_at_once(x: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(x).copy_(x) * torch.empty(1).fill_(2.0)
 
 
+class Standardized(nn.Conv2d):
+    """Scales its weights by a batch norm of the weights alone, as BiT does."""
+
+    def __init__(self, *arguments: int) -> None:
+        super().__init__(*arguments)
+        with torch.no_grad():  # the same in each process
+            for number, tensor in enumerate(self.parameters()):
+                tensor.copy_(torch.sin(torch.arange(tensor.numel()) + number).view_as(tensor))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        flat = self.weight.reshape(1, self.out_channels, -1)
+        weight = F.batch_norm(flat, None, None, training=True, momentum=0.0)
+        return F.conv2d(x, weight.reshape_as(self.weight), self.bias)
+
+
 RANDOM: dict[str, Function] = {
     "randn_like": lambda x: x + torch.randn_like(x),
     "rand": lambda x: x * torch.rand(4, 1, 1),
@@ -113,6 +128,9 @@ TRAINING: dict[str, Function] = {"own dropout": Sampled()}
 
 OF_THE_BATCH: dict[str, Function] = {
     "no statistics": nn.BatchNorm2d(4, track_running_stats=False),
+    "of standardized": nn.Sequential(
+        Standardized(4, 4, 1), nn.BatchNorm2d(4, track_running_stats=False)
+    ),
     "by function": lambda x: F.batch_norm(x, torch.zeros(4), torch.ones(4), training=True),
 }
 """Functions of the whole batch."""
@@ -130,6 +148,7 @@ REPEATABLE: dict[str, Function] = {
     "attention": lambda x: F.scaled_dot_product_attention(x, x, x),
     "rrelu": F.rrelu,
     "instance norm": F.instance_norm,
+    "standardized weights": Standardized(4, 4, 3),
     "modules": nn.Sequential(nn.Dropout(), nn.AlphaDropout(), nn.RReLU(), nn.BatchNorm2d(4)),
     "filled in two": filled_in_two,
     "filled by index": filled_by_index,

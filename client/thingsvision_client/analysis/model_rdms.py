@@ -11,7 +11,7 @@ import numpy as np
 from ..arguments import expand_home
 from ..arrays import Float64Array
 from ..errors import InvalidRequestError
-from ..labels import Labelled, Labels, image_labels, labelled, match_rows, names_in, warn_of_order
+from ..labels import Labelled, Labels, image_labels, labelled, match_rows, of_known, warn_of_order
 from ..rpc.rdms import RDMs
 from ..values.records import Timings
 from .rdm_faults import first_fault
@@ -98,9 +98,7 @@ def _item(name: str, values: Any) -> Labelled:
         )
     if (found := labelled(values)) is not None:
         return found
-    known = names_in(values)
-    axis = () if known is None else (Labels("what computed it", known),)
-    return Labelled(values, (axis, axis))
+    return of_known(values, 2) or Labelled(values, ((), ()))
 
 
 def _matrix(name: str, item: Labelled) -> Float64Array:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import InvalidRequestError
-from ..labels import Labelled, labels_in
+from ..labels import Labelled, Labels, labels_in
 
 TABLE_ENDINGS = (".csv", ".tsv")
 
@@ -24,6 +25,8 @@ def read_table(path: Path) -> Labelled:
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidRequestError(f"Can't read {path}: {error}") from error
     rows = _split(text, path)
+    if (described := _read_described(rows, path)) is not None:
+        return described
     has_header, has_index = _find_names(rows, path)
     titles = rows[0][has_index:] if has_header else []
     body = rows[has_header:]
@@ -39,6 +42,40 @@ def read_table(path: Path) -> Labelled:
         labels_in("its first line", titles) if titles else (),
     )
     return Labelled(values, axes)
+
+
+def _read_described(rows: Rows, path: Path) -> Labelled | None:
+    """Return a table with several columns of text (names, categories); None for any other.
+
+    The table that is left must have as many lines as columns, or a line more for its titles.
+    """
+    width = len(rows[0])
+    body = rows[1:]
+    texts = [place for place in range(width) if not _are_numbers(row[place] for row in body)]
+    is_counted = rows[0][0] == "" and [row[0] for row in body] == [*map(str, range(len(body)))]
+    if is_counted and texts:  # an index of pandas that only counts
+        texts.insert(0, 0)
+    rest = [place for place in range(width) if place not in texts]
+    if len(texts) < 2 or len(rest) not in (len(rows), len(body)):
+        return None
+    has_header = len(rest) == len(body)
+    lines = body if has_header else rows
+    titles = rows[0] if has_header else [f"column {place + 1}" for place in range(width)]
+    labels: list[Labels] = []
+    for place in texts:
+        found = [row[place] for row in lines]
+        is_main = len(set(found)) == len(found)
+        labels += labels_in(f"its column {titles[place]!r}", found, is_main=is_main)
+    values = [
+        [_number(row[place], number, path) for place in rest]
+        for number, row in enumerate(lines, 1 + has_header)
+    ]
+    columns = labels_in("its first line", [titles[place] for place in rest]) if has_header else ()
+    return Labelled(np.array(values), (tuple(labels), columns))
+
+
+def _are_numbers(cells: Iterable[str]) -> bool:
+    return all(cell.lower() in _MISSING or _is_number(cell) for cell in cells)
 
 
 def _split(text: str, path: Path) -> Rows:

@@ -24,6 +24,7 @@ from ..labels import (
     labelled,
     list_names,
     match_rows,
+    of_known,
     rows_of,
     texts_of,
     warn_of_order,
@@ -235,8 +236,11 @@ def _stack_subjects(name: str, values: Any) -> Labelled:
     if (found := labelled(values)) is not None:
         return _subjects_first(found)
     if not isinstance(values, (list, tuple)):
-        return Labelled(values, ((), ()))
+        return of_known(values, 2) or Labelled(values, ((), ()))
     subjects = [labelled(one) for one in values]
+    known = [one or of_known(given, 2) for one, given in zip(subjects, values, strict=True)]
+    if all(known):
+        subjects = known
     named = [one for one in subjects if one is not None]
     if not named:
         return Labelled(values, ((), ()))

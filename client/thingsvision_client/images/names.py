@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidRequestError, listed
-from ..labels import plain_name
+from ..labels import column_of, plain_name
 
 
 def check_names(argument: str, given: Any) -> list[str]:
@@ -20,7 +20,7 @@ def check_names(argument: str, given: Any) -> list[str]:
         raise InvalidRequestError(
             f"`{argument}` must be a list of names, got {given!r}: for a single name, give [NAME]."
         )
-    names = list(given)
+    names = list(column_of(given))
     if wrong := [name for name in names if not isinstance(name, (str, os.PathLike))]:
         raise InvalidRequestError(
             f"`{argument}` must be names (texts or paths), got {wrong[0]!r} "

@@ -30,9 +30,10 @@ class Match:
 def match_rows(labels: Sequence[Labels], images: Sequence[str], what: str) -> Match | None:
     """Return the row of each image by the labels that name the images.
 
-    None if no labels are names: rows are then in the order of the images. Raises
-    InvalidRequestError, which calls the owner of the labels `what`, such as "reference 'IT'", if
-    names are those of other images, or of the same images in two orders.
+    None if no labels are names: rows are then in the order of the images. So they are if labels
+    that are only remembered name other images, with a warning. Raises InvalidRequestError, which
+    calls the owner of the labels `what`, such as "reference 'IT'", if names are those of other
+    images, or of the same images in two orders.
     """
     usable = [one for one in labels if one.are_unique]
     texts = [one for one in usable if one.are_texts]
@@ -40,7 +41,11 @@ def match_rows(labels: Sequence[Labels], images: Sequence[str], what: str) -> Ma
         if fits := [match for one in group if (match := _match(one, images)) is not None]:
             _check_agreement(fits, what)
             return fits[0]
-    if (strange := _strange(labels, images)) is not None:
+    strange = _strange(labels, images)
+    if strange is not None and strange.is_remembered:
+        if not are_counted(images):
+            _warn_of_other_images(strange, images, what)
+    elif strange is not None:
         raise _mismatch(strange, images, what)
     return None
 
@@ -73,9 +78,9 @@ def align_rows(first: Any, second: Any, *, axes: int, what: str) -> tuple[Array,
     """
     one, other = labelled(first), labelled(second)
     if one is not None and other is None:
-        other = _of_known(second, axes)
+        other = of_known(second, axes)
     elif other is not None and one is None:
-        one = _of_known(first, axes)
+        one = of_known(first, axes)
     arrays = tuple(
         as_array(item.values if item else given) for item, given in ((one, first), (other, second))
     )
@@ -94,12 +99,15 @@ def align_rows(first: Any, second: Any, *, axes: int, what: str) -> tuple[Array,
     return arrays[0], values
 
 
-def _of_known(array: Any, axes: int) -> Labelled | None:
-    """Return an array with the names of its rows; None if they are not known."""
+def of_known(array: Any, axes: int) -> Labelled | None:
+    """Return an array with the names of its rows; None if they are not known.
+
+    `axes` is 2 for RDMs, 1 for features.
+    """
     names = names_in(array)
     if names is None:
         return None
-    labels = (Labels("what was extracted", names),)
+    labels = (Labels("what was extracted", names, is_remembered=True),)
     return Labelled(array, (labels,) * axes)
 
 
@@ -133,6 +141,14 @@ def _warn_of_known_order(first: Any, second: Any, what: str) -> None:
         f"{what} have rows of the same images in different orders ({listed(ours, 2)}; "
         f"{listed(theirs, 2)}), and are compared row by row, as they are: extract both with the "
         "same `file_names`, or put the rows in one order.",
+    )
+
+
+def _warn_of_other_images(labels: Labels, images: Sequence[str], what: str) -> None:
+    warn_caller(
+        f"{what[:1].upper()}{what[1:]} was computed from other images, as far as is known "
+        f"({listed(labels.names, 2)}), than it is compared with ({listed(images, 2)}): rows are "
+        "compared in the order in which they are. Pass names if that is not their order.",
     )
 
 
@@ -193,6 +209,14 @@ def _main_names(labels: Sequence[Labels]) -> Labels | None:
 
 
 def _mismatch(labels: Labels, images: Sequence[str], what: str) -> InvalidRequestError:
+    if labels.are_positions:
+        return InvalidRequestError(
+            f"{what[:1].upper()}{what[1:]} has the numbers from 0 to {len(labels.names) - 1} in "
+            f"another order in {labels.where}, as sorting leaves them, and images are not called "
+            "so: put rows and columns back in their order (in pandas, "
+            "rdm.sort_index(axis=0).sort_index(axis=1)), name them as the images are named, or, if "
+            "the rows are in the order of the images, pass the values alone, as an array."
+        )
     advice = (
         f"These are the names in {labels.where}: rename them as the images are named, or, if the "
         "rows are in the order of the images, pass the values alone, as an array."

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 from unicodedata import normalize
+
+import numpy as np
 
 from ..errors import InvalidRequestError, listed
 
@@ -25,12 +27,29 @@ def numbered_names(count: int) -> list[str]:
 
 
 def list_names(argument: str, given: Any) -> list[Any]:
-    """Return an argument as a list of names in order. Raises InvalidRequestError, also for sets."""
-    if isinstance(given, (str, bytes, set, frozenset)) or not isinstance(given, Iterable):
+    """Return an argument as a list of names in order.
+
+    A column (N x 1) is taken for a list. Raises InvalidRequestError, also for sets and tables.
+    """
+    given = column_of(given)
+    axes = len(getattr(given, "shape", (1,)))
+    unordered = isinstance(given, (str, bytes, set, frozenset, Mapping))
+    if unordered or axes != 1 or not isinstance(given, Iterable):
+        got = f"shape {tuple(given.shape)}" if axes > 1 else repr(given)
+        raise InvalidRequestError(f"`{argument}` must be a list with a name per row, got {got}.")
+    names = list(given)
+    if nested := [one for one in names if isinstance(one, (list, dict, set, np.ndarray))]:
         raise InvalidRequestError(
-            f"`{argument}` must be a list with a name per row, got {given!r}."
+            f"`{argument}` must have a text per row, got {nested[0]!r} for a row."
         )
-    return list(given)
+    return names
+
+
+def column_of(given: Any) -> Any:
+    """Return a column (N x 1) of an array or a table as its N values, and anything else as is."""
+    if len(getattr(given, "shape", ())) != 2 or given.shape[1] != 1:
+        return given
+    return np.asarray(given)[:, 0]
 
 
 def are_reordered(images: Sequence[str], names: Sequence[str]) -> bool:

@@ -10,6 +10,10 @@ _NEW = "make a new one with other arguments"
 _OWN_FORWARD = "get_extractor_from_model(network, ..., forward_fn=...) sends your forward pass"
 _ONE_BATCH = "extractor.extract_batch(batch, module_name) returns the features of one batch"
 _SERVER = "the server loads a model when it needs it; client.load(extractor.model) does so now"
+_FREE = (
+    "the server unloads idle models when it needs their memory; extractor.client.unload("
+    "extractor.model) does so now"
+)
 
 ADVICE: Mapping[str, str] = {
     **dict.fromkeys(("model_name", "pretrained", "model_path", "source", "backend"), _NEW),
@@ -42,6 +46,15 @@ class CheckedAttributes:
     def __setattr__(self, name: str, value: Any) -> None:
         _check_assignment(self, name)
         super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if name.startswith("_") or name in vars(self):
+            super().__delattr__(name)
+        elif hasattr(self, name):
+            advice = f": {_FREE}" if name in ("model", "extractor") else ""
+            raise AttributeError(f"`{name}` of {type(self).__name__} can't be deleted{advice}.")
+        else:
+            self.__getattr__(name)  # raises, with advice
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):

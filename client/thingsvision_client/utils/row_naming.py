@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..arrays import Array
+from ..arrays import Array, as_array
 from ..caller import warn_caller
-from ..errors import InvalidRequestError, UnnamedRowsWarning
+from ..errors import InvalidRequestError, UnnamedRowsWarning, listed
 from ..files import metadata_path
 from ..formats import FileFormat
-from ..labels import are_counted, list_names, names_in, numbered_names, texts_of
+from ..labels import are_counted, has_only_positions, list_names, names_in, numbered_names, texts_of
 from .file_names import FILE_NAMES, read_names
 
 
@@ -47,14 +47,15 @@ def name_rows(
     the `file_names.txt` in the folder lists other images, since another dataset has written it.
     """
     count = len(next(iter(arrays.values())))
-    known = _find_names(features) if given is None else check_names(given, count)
-    listed = read_names(path.parent)
-    if listed is not None and len(listed) != count:
-        listed = None
+    carried = _find_names(features)
+    known = carried if given is None else check_names(given, count, carried)
+    listed_names = read_names(path.parent)
+    if listed_names is not None and len(listed_names) != count:
+        listed_names = None
     if known is None and file_format.names_key:
-        _warn_of_numbers(path, may_be_listed=listed is not None)
+        _warn_of_numbers(path, may_be_listed=listed_names is not None)
         return RowNames(None, numbered_names(count))
-    if given is None and known is not None and listed not in (None, known):
+    if given is None and known is not None and listed_names not in (None, known):
         warn_caller(
             f"{path.with_name(FILE_NAMES)} lists other images than these features have, or another "
             "order, since a sampler chose the rows, or another dataset was created for that folder "
@@ -65,23 +66,30 @@ def name_rows(
 
 def _find_names(features: Any) -> list[str] | None:
     objects = features.values() if isinstance(features, Mapping) else [features]
-    found = {names_in(one) for one in objects}
+    # Numbers of rows, as sorting or filtering a table leaves them, are not names of images.
+    found = {names_in(as_array(one) if has_only_positions(one) else one) for one in objects}
     names = found.pop() if len(found) == 1 else None
     return None if names is None else list(names)
 
 
 def _warn_of_numbers(path: Path, *, may_be_listed: bool) -> None:
-    listed = f", such as the lines of {path.with_name(FILE_NAMES)} if the rows are in their order"
+    lines = f", such as the lines of {path.with_name(FILE_NAMES)} if the rows are in their order"
     warn_caller(
         f"It is not known which images the rows of {path.name} are, since they were reordered, "
         "changed or computed elsewhere: the file calls them row_000000, row_000001 and so on. Pass "
-        f"their names as names=[...]{listed if may_be_listed else ''}.",
+        f"their names as names=[...]{lines if may_be_listed else ''}.",
         UnnamedRowsWarning,
     )
 
 
-def check_names(names: Sequence[str], count: int) -> list[str]:
-    """Return names of rows as texts. Raises InvalidRequestError."""
+def check_names(
+    names: Sequence[str], count: int, carried: Sequence[str] | None = None
+) -> list[str]:
+    """Return names of rows as texts.
+
+    Raises InvalidRequestError if there is not a name per row, or if they are those that the rows
+    carry, in another order.
+    """
     found = list_names("names", names)
     missing = [row for row, name in enumerate(found) if name is None or name != name]
     if missing:
@@ -92,7 +100,14 @@ def check_names(names: Sequence[str], count: int) -> list[str]:
         raise InvalidRequestError(
             f"`names` must have a name per row ({count}), got {len(found)} names."
         )
-    return list(texts_of(found))
+    texts = list(texts_of(found))
+    if carried is not None and texts != list(carried) and sorted(texts) == sorted(carried):
+        raise InvalidRequestError(
+            "`names` must agree with the names that the features carry, or that are known of them, "
+            f"got another order: {listed(texts, 3)} for the rows {listed(carried, 3)}. Leave names "
+            "out."
+        )
+    return texts
 
 
 def saved_names(path: Path, file_format: FileFormat) -> list[str] | None:

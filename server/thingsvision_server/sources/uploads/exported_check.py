@@ -17,6 +17,7 @@ from typing import Any
 
 from ...errors import InvalidWeightsError
 from ..imports import IMPORTS
+from .exported_constants import find_constants
 from .exported_outline import MARK, OUTLINE, PREFIX, Outline, define_mark, read_outline
 from .exported_randomness import check_repeatable
 from .exported_sizes import is_safe_size
@@ -176,7 +177,7 @@ def _check_program(program: Mapping[str, Any], called: str) -> None:
         for node in graph["nodes"]:
             _check_operator(node["target"], called)
     _check_strings(program, "", called)
-    check_repeatable(graphs(program["graph_module"]), called)
+    check_repeatable(graphs(program["graph_module"]), called, find_constants(program))
 
 
 def _check_names(module: Mapping[str, Any], called: str) -> None:

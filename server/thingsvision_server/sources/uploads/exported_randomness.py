@@ -70,10 +70,13 @@ class _Cause:
     why: str
 
 
-def check_repeatable(graphs: Iterator[Any], called: str) -> None:
-    """Raise InvalidWeightsError if an operator draws random numbers, or uses the whole batch."""
+def check_repeatable(graphs: Iterator[Any], called: str, constants: frozenset[str]) -> None:
+    """Raise InvalidWeightsError if an operator draws random numbers, or uses the whole batch.
+
+    `constants` are the names of tensors that don't depend on images.
+    """
     nodes = (node for graph in graphs for node in graph["nodes"])
-    causes = [cause for node in nodes if (cause := _cause(node)) is not None]
+    causes = [cause for node in nodes if (cause := _cause(node, constants)) is not None]
     if causes:
         first = min(causes, key=lambda cause: cause.rank)
         raise InvalidWeightsError(f"{called} is rejected: {first.why}", subject=called)
@@ -86,13 +89,15 @@ def origin_of(node: Mapping[str, Any]) -> _Origin:
     return _Origin(_CALL_SUFFIX.sub("", path), kind)
 
 
-def _cause(node: Mapping[str, Any]) -> _Cause | None:
+def _cause(node: Mapping[str, Any], constants: frozenset[str]) -> _Cause | None:
     found = re.fullmatch(r"torch\.ops\.(\w+)\.(\w+)\.(\w+)", node["target"], re.ASCII)
     if not found:
         return None
     arguments = {one["name"]: one["arg"] for one in node["inputs"]}
     origin, operator = origin_of(node), f"{found[1]}::{found[2]}"
     if "batch_norm" in found[2] and _is_on(arguments):
+        if arguments["input"].get("as_tensor", {}).get("name") in constants:
+            return None  # of weights, which are standardized so
         return _of_batch_norm(arguments, origin)
     if not _draws(*found.groups()) or not _may_draw(arguments, found[2]):
         return None
