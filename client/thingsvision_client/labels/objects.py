@@ -268,7 +268,8 @@ def _of_record(record: Any) -> Labelled:
     if len(record.rdms) != 1:
         raise InvalidRequestError(
             f"An RDM must be images x images, got RDMs of {len(record.rdms)} modules: pass one, "
-            f"such as rdms.rdms[{next(iter(record.rdms), 'module')!r}], of {listed(list(record.rdms))}."
+            f"such as rdms.rdms[{next(iter(record.rdms), 'module')!r}]; there are "
+            f"{listed(list(record.rdms))}."
         )
     labels = (Labels("its images", tuple(record.images)),)
     return Labelled(next(iter(record.rdms.values())), (labels, labels))
