@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .origins import origin_of, read_origin
     from .rpc.extraction import Extraction, FeatureStream
     from .rpc.rdms import RDMs
+    from .server_process import LocalServer, local_server
     from .utils.data import DataLoader, HDF5Dataset, ImageDataset, load_batches
     from .utils.loaded import LoadedFeatures
     from .utils.reading import load_features
@@ -46,6 +47,7 @@ __all__ = [
     "HDF5Dataset",
     "ImageDataset",
     "LoadedFeatures",
+    "LocalServer",
     "Model",
     "ModelInfo",
     "ModuleInfo",
@@ -68,6 +70,7 @@ __all__ = [
     "get_extractor_from_model",
     "load_batches",
     "load_features",
+    "local_server",
     "merge_features",
     "normalize_features",
     "origin_of",
@@ -92,6 +95,7 @@ _HOMES = {
     "HDF5Dataset": "utils.data",
     "ImageDataset": "utils.data",
     "LoadedFeatures": "utils.loaded",
+    "LocalServer": "server_process",
     "Model": "values.model",
     "ModelInfo": "values.records",
     "ModuleInfo": "values.records",
@@ -113,6 +117,7 @@ _HOMES = {
     "get_extractor_from_model": "library.own_network",
     "load_batches": "utils.data",
     "load_features": "utils.reading",
+    "local_server": "server_process",
     "merge_features": "utils.storing",
     "normalize_features": "core.features",
     "origin_of": "origins",

@@ -7,16 +7,29 @@ from importlib.metadata import version
 
 from .allocator import keep_freed_memory
 
+_OLDEST_PYTHON = (3, 11)
+
 
 def main() -> None:
-    """Run the server; if only the client is installed, say what is missing."""
+    """Run the server; say what is missing if only the client is installed, or Python is too old."""
     if sys.argv[1:] == ["--version"]:
         print(f"thingsvision-server {version('thingsvision-service')}")
         return
+    if sys.version_info < _OLDEST_PYTHON:
+        oldest, found = (".".join(map(str, v)) for v in (_OLDEST_PYTHON, sys.version_info[:2]))
+        sys.exit(
+            f"thingsvision-server: the server needs Python {oldest} or newer, and this is "
+            f"{found}: make an environment with a newer one, and there pip install "
+            "'thingsvision-service[server]'"
+        )
     try:
         from .settings import read_settings
 
         settings = read_settings()
+        if settings.parent:
+            from .parent import stop_with
+
+            stop_with(settings.parent)
         # Libraries start threads while they are imported: this must come before all of them.
         if settings.keep_freed_memory:
             keep_freed_memory()

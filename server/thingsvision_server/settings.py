@@ -159,6 +159,14 @@ class Settings(BaseSettings):
             "models is sent"
         ),
     ] = True
+    parent: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="id of a process that needs the server, which stops when that ends; 0: "
+            "none",
+        ),
+    ] = 0
     drain_seconds: Annotated[
         float, Field(ge=0, description="seconds that running calls have to finish after SIGTERM")
     ] = 30.0

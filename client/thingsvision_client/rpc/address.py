@@ -36,6 +36,18 @@ def set_default_address(address: str) -> str:
     return _default_address
 
 
+def replace_default_address(address: str, *, only_if: str | None = None) -> str:
+    """Make a checked address, or "" for none, the default, and return the default before.
+
+    Nothing is changed if the default is not `only_if`.
+    """
+    global _default_address
+    earlier = _default_address
+    if only_if is None or only_if == earlier:
+        _default_address = address
+    return earlier
+
+
 def resolve_address(server: str | None = None) -> str:
     """Return the address to call: the argument, else the process default, else the environment.
 

@@ -48,6 +48,11 @@ class Route:
         """Whether no proxy takes part."""
         return not self.variable or bool(self.excluded_by)
 
+    @property
+    def shown_url(self) -> str:
+        """The address of the proxy, without a password."""
+        return _without_password(self.url)
+
     def advice(self) -> str:
         """Return a sentence for a connection that failed; empty if the environment has no proxy."""
         if not self.variable:
@@ -56,7 +61,7 @@ class Route:
             return f"The proxy of {self.variable} was not used: {self.excluded_by}."
         excluded = ",".join(filter(None, (os.environ.get("no_proxy"), host_of(self.address))))
         return (
-            f"The connection goes through the proxy {_without_password(self.url)}, "
+            f"The connection goes through the proxy {self.shown_url}, "
             f"because the environment variable {self.variable} is set. If the server can be "
             "reached without it, call "
             f"thingsvision_client.connect({self.address!r}, proxy=False), which sets gRPC's option "
