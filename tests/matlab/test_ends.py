@@ -1,4 +1,4 @@
-"""What stays after the server, the helper or Octave is killed, or a call is interrupted: nothing."""
+"""Nothing stays after the server, the helper or Octave is killed, or a call is interrupted."""
 
 from __future__ import annotations
 
@@ -99,45 +99,56 @@ def begin_long_call(session: Session, server: ServerProcess) -> psutil.Process:
     return session.helper()
 
 
+def end_violently(session: Session, server: ServerProcess, photo: Path) -> psutil.Process:
+    """Interrupt a call, kill the helper, and then the server; return the last helper."""
+    session.say(f"addpath('{FOLDER}'); model = '{MODEL}';")
+    session.say(f"c = thingsvision.Client('{server.address}', 'Verbose', false);")
+    session.say(f"many = repmat({{'{photo}'}}, 1, {MANY});")
+    # Ctrl-C: the server's work ends, and the same helper takes the next call.
+    helper = begin_long_call(session, server)
+    os.kill(session.process.pid, signal.SIGINT)
+    wait_until(lambda: leases(server) == 0, "the end of the server's work")
+    session.say("m = c.models('torchvision', 'alexnet'); disp(['name ', m.name])")
+    session.wait_for("name alexnet")
+    assert session.helper() == helper
+    # The helper is killed: one sentence, and the next call has a new one.
+    helper = begin_long_call(session, server)
+    helper.kill()
+    told = session.wait_for("done")
+    assert "thingsvision:HelperEnded" in told
+    assert "call again" in told
+    wait_until(lambda: leases(server) == 0, "the end of the server's work")
+    session.say("m = c.models('torchvision', 'alexnet'); disp(['name ', m.name])")
+    session.wait_for("name alexnet")
+    assert session.helper() != helper
+    # A helper that dies between calls is replaced without a word.
+    session.helper().kill()
+    time.sleep(0.5)
+    session.say("m = c.models('torchvision', 'vgg11'); disp(['name ', m.name])")
+    assert "error" not in session.wait_for("name vgg11")
+    # The server is killed: its error, and nothing stays of the call.
+    helper = begin_long_call(session, server)
+    server.process.kill()
+    assert "thingsvision:Unavailable" in session.wait_for("done")
+    (folder,) = session.folders()
+    assert not list(folder.glob("*_[0-9]*"))
+    return helper
+
+
+def kill_all(session: Session, folder: Path, photo: Path) -> Iterator[psutil.Process]:
+    """Yield the helper that runs after its server was killed."""
+    with server_process(folder) as server:
+        yield end_violently(session, server, photo)
+
+
 def test_nothing_stays_after_a_violent_end(
     session: Session, tmp_path: Path, photos: list[Path]
 ) -> None:
     (tmp_path / "server").mkdir()
-    with (
-        pytest.raises(AssertionError, match="ended with -9"),
-        server_process(tmp_path / "server") as server,
-    ):
-        session.say(f"addpath('{FOLDER}'); model = '{MODEL}';")
-        session.say(f"c = thingsvision.Client('{server.address}', 'Verbose', false);")
-        session.say(f"many = repmat({{'{photos[0]}'}}, 1, {MANY});")
-        # Ctrl-C: the server's work ends, and the same helper takes the next call.
-        helper = begin_long_call(session, server)
-        os.kill(session.process.pid, signal.SIGINT)
-        wait_until(lambda: leases(server) == 0, "the end of the server's work")
-        session.say("m = c.models('torchvision', 'alexnet'); disp(['name ', m.name])")
-        session.wait_for("name alexnet")
-        assert session.helper() == helper
-        # The helper is killed: one sentence, and the next call has a new one.
-        helper = begin_long_call(session, server)
-        helper.kill()
-        told = session.wait_for("done")
-        assert "thingsvision:HelperEnded" in told
-        assert "call again" in told
-        wait_until(lambda: leases(server) == 0, "the end of the server's work")
-        session.say("m = c.models('torchvision', 'alexnet'); disp(['name ', m.name])")
-        session.wait_for("name alexnet")
-        assert session.helper() != helper
-        # A helper that dies between calls is replaced without a word.
-        session.helper().kill()
-        time.sleep(0.5)
-        session.say("m = c.models('torchvision', 'vgg11'); disp(['name ', m.name])")
-        assert "error" not in session.wait_for("name vgg11")
-        # The server is killed: its error, and nothing stays of the call.
-        helper = begin_long_call(session, server)
-        server.process.kill()
-        assert "thingsvision:Unavailable" in session.wait_for("done")
-        (folder,) = session.folders()
-        assert not list(folder.glob("*_[0-9]*"))
+    ends = kill_all(session, tmp_path / "server", photos[0])
+    helper = next(ends)
+    with pytest.raises(AssertionError, match="ended with -9"):
+        next(ends)
     # Octave is killed: the helper ends with it, and its folder is gone.
     session.process.kill()
     session.process.wait()

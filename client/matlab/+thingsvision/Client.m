@@ -1,5 +1,5 @@
 classdef Client < handle
-    %CLIENT  Activations of vision networks, from a server of THINGSvision.
+    % CLIENT  Activations of vision networks, from a server of THINGSvision.
     %
     %   c = thingsvision.Client('gpu:50051') calls the server at this address. Without an
     %   address it is the environment variable THINGSVISION_SERVER. Nothing is sent before the
@@ -49,6 +49,7 @@ classdef Client < handle
     end
 
     methods
+
         function obj = Client(server, varargin)
             if nargin < 1
                 server = '';
@@ -84,7 +85,7 @@ classdef Client < handle
         end
 
         function list = models(obj, source, pattern)
-            %MODELS  The models that the server can run.
+            % MODELS  The models that the server can run.
             %
             %   list = c.models() is a struct array with the fields source, name, pretrained
             %   (struct array of weights: tag, is_default, state), backend, task,
@@ -102,7 +103,7 @@ classdef Client < handle
         end
 
         function list = modules(obj, model)
-            %MODULES  The modules (layers) of a model, in order of execution.
+            % MODULES  The modules (layers) of a model, in order of execution.
             %
             %   list = c.modules('torchvision/alexnet') is a struct array with the fields name,
             %   type, attributes, output_shape (of one image, in the server's order),
@@ -113,7 +114,7 @@ classdef Client < handle
         end
 
         function [A, info] = activations(obj, model, images, modules, varargin)
-            %ACTIVATIONS  Activations of images.
+            % ACTIVATIONS  Activations of images.
             %
             %   A = c.activations('torchvision/alexnet', images, 'features.10') is single,
             %   H x W x C x N for maps, 1 x 1 x D x N for vectors, and T x D x N for tokens,
@@ -155,7 +156,7 @@ classdef Client < handle
         end
 
         function [A, info] = textActivations(obj, model, texts, modules, varargin)
-            %TEXTACTIVATIONS  Activations of texts, of models that see texts.
+            % TEXTACTIVATIONS  Activations of texts, of models that see texts.
             %
             %   A = c.textActivations('custom/clip/ViT-B-32', {'a cat', 'a rocket'}) is
             %   1 x 1 x D x N of the model's whole text tower, in the space of its activations
@@ -170,7 +171,7 @@ classdef Client < handle
         end
 
         function [D, info] = rdm(obj, model, images, modules, varargin)
-            %RDM  Representational dissimilarity matrices; activations stay on the server.
+            % RDM  Representational dissimilarity matrices; activations stay on the server.
             %
             %   D = c.rdm('torchvision/alexnet', images, 'features.10') is double, N x N,
             %   symmetric, with zeros on the diagonal. Several modules give a struct.
@@ -195,7 +196,7 @@ classdef Client < handle
         end
 
         function path = saveFeatures(obj, model, images, modules, path, varargin)
-            %SAVEFEATURES  Activations into a file, larger than memory; the same call resumes.
+            % SAVEFEATURES  Activations into a file, larger than memory; the same call resumes.
             %
             %   c.saveFeatures(model, images, modules, 'results/alexnet.mat') writes a .mat
             %   file of version 7.3 with the variables features (or one per module),
@@ -213,32 +214,32 @@ classdef Client < handle
         end
 
         function resident = load(obj, model)
-            %LOAD  Load a model before its first use; returns its device and bytes.
+            % LOAD  Load a model before its first use; returns its device and bytes.
             resident = obj.ask('load', obj.about(model));
         end
 
         function bytes = unload(obj, model)
-            %UNLOAD  Free a model's memory; returns the bytes that are free again.
+            % UNLOAD  Free a model's memory; returns the bytes that are free again.
             found = obj.ask('unload', obj.about(model));
             bytes = found.freed_bytes;
         end
 
         function resident = pin(obj, model, pinned)
-            %PIN  Keep a model in memory; c.pin(model, false) unpins it.
+            % PIN  Keep a model in memory; c.pin(model, false) unpins it.
             request = obj.about(model);
             request.pinned = nargin < 3 || logical(pinned);
             resident = obj.ask('pin', request);
         end
 
         function state = residency(obj)
-            %RESIDENCY  The models in memory, and the server's devices with their bytes.
+            % RESIDENCY  The models in memory, and the server's devices with their bytes.
             state = obj.ask('residency', struct());
             state.models = thingsvision.internal.records(state.models);
             state.devices = thingsvision.internal.records(state.devices);
         end
 
         function found = upload(obj, path, varargin)
-            %UPLOAD  Send weights, or a whole model of yours (.pt2, .onnx, .keras).
+            % UPLOAD  Send weights, or a whole model of yours (.pt2, .onnx, .keras).
             %
             %   found = c.upload('net.pth') has the field sha256: name a model with these
             %   weights ['torchvision/resnet50@sha256:' found.sha256].
@@ -251,12 +252,14 @@ classdef Client < handle
         end
 
         function versions = versions(obj)
-            %VERSIONS  The versions of the helper's Python and of its package.
+            % VERSIONS  The versions of the helper's Python and of its package.
             versions = obj.ask('hello', struct());
         end
+
     end
 
     methods (Access = private)
+
         function result = ask(obj, op, request)
             request.connection = obj.Connection;
             request.verbose = obj.Verbose;
@@ -281,5 +284,6 @@ classdef Client < handle
             request.connection = obj.Connection;
             request.verbose = obj.Verbose;
         end
+
     end
 end

@@ -86,7 +86,8 @@ class Helper:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             answer = self._try(request, exchange)
-        told = [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
+        said = (str(one.message) for one in caught if issubclass(one.category, UserWarning))
+        told = list(dict.fromkeys(said))  # a call that asks the server twice is warned twice
         exchange.reply({**answer, "warnings": told})
 
     def _try(self, request: dict[str, Any], exchange: Exchange) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 classdef Beat < handle
-    %BEAT  Notices that the helper has ended: it counts in a file, twice a second.
+    % BEAT  Notices that the helper has ended: it counts in a file, twice a second.
 
     properties (Access = private)
         Folder
@@ -9,6 +9,7 @@ classdef Beat < handle
     end
 
     methods
+
         function obj = Beat(folder)
             obj.Folder = folder;
             obj.Changed = tic();
@@ -16,7 +17,7 @@ classdef Beat < handle
         end
 
         function check(obj, isNeeded, request)
-            %CHECK  Raise an error if the helper is needed and has ended.
+            % CHECK  Raise an error if the helper is needed and has ended.
             if ~isNeeded || toc(obj.Looked) < 0.5
                 return
             end
@@ -42,5 +43,6 @@ classdef Beat < handle
                   ['The helper process ended in the middle of the call (%s): call again, a new ', ...
                    'one starts by itself.'], lines{end});
         end
+
     end
 end

@@ -1,5 +1,5 @@
 classdef Transport < handle
-    %TRANSPORT  Calls a helper process through files in a private folder.
+    % TRANSPORT  Calls a helper process through files in a private folder.
     %
     %   reply = t.call(op, request) is all that the client needs of a transport. reply has
     %   result (what the operation returned), arrays (a cell array) and columns (a cell array
@@ -20,6 +20,7 @@ classdef Transport < handle
     end
 
     methods
+
         function obj = Transport(kind, python)
             obj.Kind = thingsvision.internal.text(kind, 'Transport');
             if ~any(strcmp(obj.Kind, {'auto', 'system', 'py'}))
@@ -49,7 +50,7 @@ classdef Transport < handle
         end
 
         function stop(obj)
-            %STOP  End the helper; its folder goes with it.
+            % STOP  End the helper; its folder goes with it.
             if isempty(obj.Folder)
                 return
             end
@@ -69,9 +70,11 @@ classdef Transport < handle
         function delete(obj)
             obj.stop();
         end
+
     end
 
     methods (Access = private)
+
         function start(obj)
             if ~isempty(obj.Folder) && thingsvision.internal.isGone(obj.Folder)
                 obj.stop();
@@ -114,7 +117,7 @@ classdef Transport < handle
             isVerbose = isfield(request, 'verbose') && request.verbose;
             [answer, head, arrays] = receive(folder, path, isVerbose);
             state('open') = false;
-            clear watch
+            clear watch;
             thingsvision.internal.warnOf(answer.warnings);
             if ~answer.ok
                 error(struct('identifier', ['thingsvision:' answer.id], ...
@@ -125,71 +128,72 @@ classdef Transport < handle
                 reply.columns = num2cell(reshape(head.columns, 1, []));
             end
         end
+
     end
 end
 
 function [request, pixels] = takePixels(request)
-pixels = [];
-if isfield(request, 'images') && isfield(request.images, 'pixels')
-    pixels = request.images.pixels;
-    request.images = rmfield(request.images, 'pixels');
-end
+    pixels = [];
+    if isfield(request, 'images') && isfield(request.images, 'pixels')
+        pixels = request.images.pixels;
+        request.images = rmfield(request.images, 'pixels');
+    end
 end
 
 function cancelOpen(state, path)
-% Ctrl-C, or an error, ends the request before its reply: the server's work ends with it.
-if state('open') && exist(fileparts(path), 'dir')
-    thingsvision.internal.writeBytes(path, uint8([]));
-end
+    % Ctrl-C, or an error, ends the request before its reply: the server's work ends with it.
+    if state('open') && exist(fileparts(path), 'dir')
+        thingsvision.internal.writeBytes(path, uint8([]));
+    end
 end
 
 function [answer, head, arrays] = receive(folder, path, isVerbose)
-head = [];
-arrays = {};
-answer = [];
-done = 0;
-pieces = 0;
-shown = 0;
-wait = 0.001;
-beat = thingsvision.internal.Beat(folder);
-while true
-    isIdle = true;
-    if isempty(head) && isfile(path('head', '.json'))
-        head = thingsvision.internal.readJson(path('head', '.json'));
-        delete(path('head', '.json'));
-        arrays = thingsvision.internal.newArrays(head);
-        isIdle = false;
+    head = [];
+    arrays = {};
+    answer = [];
+    done = 0;
+    pieces = 0;
+    shown = 0;
+    wait = 0.001;
+    beat = thingsvision.internal.Beat(folder);
+    while true
+        isIdle = true;
+        if isempty(head) && isfile(path('head', '.json'))
+            head = thingsvision.internal.readJson(path('head', '.json'));
+            delete(path('head', '.json'));
+            arrays = thingsvision.internal.newArrays(head);
+            isIdle = false;
+        end
+        piece = path('piece', sprintf('_%d.bin', pieces));
+        if ~isempty(head) && isfile(piece)
+            [arrays, done] = thingsvision.internal.readPiece(piece, head, arrays, done);
+            delete(piece);
+            pieces = pieces + 1;
+            isIdle = false;
+        end
+        if isempty(answer) && isfile(path('reply', '.json'))
+            answer = thingsvision.internal.readJson(path('reply', '.json'));
+            delete(path('reply', '.json'));
+            isIdle = false;
+        end
+        if ~isempty(answer) && (~answer.ok || pieces == answer.piece_count)
+            break
+        end
+        if isVerbose
+            shown = thingsvision.internal.showProgress(path('progress', '.json'), shown);
+        end
+        if isIdle
+            beat.check(isempty(answer), path('request', '.go'));
+            pause(wait);
+            wait = min(1.5 * wait, 0.05);
+        else
+            wait = 0.001;
+        end
     end
-    piece = path('piece', sprintf('_%d.bin', pieces));
-    if ~isempty(head) && isfile(piece)
-        [arrays, done] = thingsvision.internal.readPiece(piece, head, arrays, done);
-        delete(piece);
-        pieces = pieces + 1;
-        isIdle = false;
+    if shown > 0
+        fprintf('\n');
     end
-    if isempty(answer) && isfile(path('reply', '.json'))
-        answer = thingsvision.internal.readJson(path('reply', '.json'));
-        delete(path('reply', '.json'));
-        isIdle = false;
+    if ~isempty(head) && answer.ok
+        arrays = thingsvision.internal.shapeArrays(head, arrays);
     end
-    if ~isempty(answer) && (~answer.ok || pieces == answer.piece_count)
-        break
-    end
-    if isVerbose
-        shown = thingsvision.internal.showProgress(path('progress', '.json'), shown);
-    end
-    if isIdle
-        beat.check(isempty(answer), path('request', '.go'));
-        pause(wait);
-        wait = min(1.5 * wait, 0.05);
-    else
-        wait = 0.001;
-    end
-end
-if shown > 0
-    fprintf('\n');
-end
-if ~isempty(head) && answer.ok
-    arrays = thingsvision.internal.shapeArrays(head, arrays);
-end
 end

@@ -1,4 +1,4 @@
 function text = quote(text)
-%QUOTE  A text in single quotes, for a shell of Unix.
-text = ['''' strrep(text, '''', '''"''"''') ''''];
+    % QUOTE  A text in single quotes, for a shell of Unix.
+    text = ['''' strrep(text, '''', '''"''"''') ''''];
 end

@@ -1,7 +1,7 @@
 function warnOf(messages)
-%WARNOF  Repeat the warnings of Python.
-messages = thingsvision.internal.list(messages);
-for k = 1:numel(messages)
-    warning('thingsvision:Warning', '%s', messages{k});
-end
+    % WARNOF  Repeat the warnings of Python.
+    messages = thingsvision.internal.list(messages);
+    for k = 1:numel(messages)
+        warning('thingsvision:Warning', '%s', messages{k});
+    end
 end
