@@ -7,6 +7,7 @@ from copy import copy
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
+from .errors import BadImagesError
 from .rpc.address import resolve_address, set_default_address
 from .rpc.connection import Connection
 from .rpc.listings import Listings
@@ -259,6 +260,7 @@ class Client:
         modules: str | Sequence[str],
         *,
         flatten: bool = False,
+        on_error: str = "raise",
         progress: Progress | None = None,
         **options: Unpack[ExtractArguments],
     ) -> Extraction:
@@ -272,16 +274,20 @@ class Client:
                 input's shape works too.
             modules: Name of a module, or a sequence of names, each once.
             flatten: Return images x (everything else, C order).
+            on_error: What to do about images that can't be read or decoded: `raise` an error once
+                the others are complete, or `skip` them with a warning. Other images' features
+                have the same bits either way.
             progress: Called with `extracting`, the images done, and their number (None if unknown).
             **options: Options of the forward pass, such as `batch_size`.
 
         Returns:
             The features (images x shape per module, float32 by default), the names of the images,
-            and the provenance.
+            and the provenance. Images that were skipped have no row; they are in `skipped`.
 
         Raises:
             UnknownModuleError: The model has no such module.
-            ImageError: An image can't be read or decoded; its name is in `subject`.
+            BadImagesError: Images can't be read or decoded: all of them are in its `bad`, and the
+                extraction of the others is its `result`.
             InvalidRequestError: Any other invalid argument.
             WeightsMissingError: The server does not have the pretrained weights.
 
@@ -297,7 +303,14 @@ class Client:
 
         """
         chosen = ExtractOptions.from_call("Client.extract", options)
-        result = self._features.extract(model, images, modules, chosen, progress=progress)
+        try:
+            result = self._features.extract(
+                model, images, modules, chosen, on_error=on_error, progress=progress
+            )
+        except BadImagesError as error:
+            if not flatten or error.result is None:
+                raise
+            raise error.with_result(error.result.flattened()) from None
         return result.flattened() if flatten else result
 
     def extract_texts(
@@ -348,6 +361,8 @@ class Client:
         model: Model | str,
         images: Images | ImageQueue,
         modules: str | Sequence[str],
+        *,
+        on_error: str = "raise",
         **options: Unpack[ExtractArguments],
     ) -> FeatureStream:
         """Return features as they arrive, in flat memory; the arrays are read-only.
@@ -358,6 +373,7 @@ class Client:
             model: A Model, or `source/name[@weights]`.
             images: As in `extract`.
             modules: Name of a module, or a sequence of names, each once.
+            on_error: As in `extract`; with `raise`, the error comes after the last row.
             **options: Options of the forward pass, such as `batch_size`.
 
         Returns:
@@ -379,7 +395,7 @@ class Client:
 
         """
         chosen = ExtractOptions.from_call("Client.stream", options)
-        return self._features.stream(model, images, modules, chosen)
+        return self._features.stream(model, images, modules, chosen, on_error=on_error)
 
     @shows_options(sends_features=False)
     def rdm(
@@ -390,6 +406,7 @@ class Client:
         *,
         metric: str = "correlation",
         dtype: str = "float32",
+        on_error: str = "raise",
         progress: Progress | None = None,
         **options: Unpack[ComputeArguments],
     ) -> RDMs:
@@ -401,6 +418,8 @@ class Client:
             modules: Name of a module, or a sequence of names, each once.
             metric: `correlation` (1 - Pearson's r), `cosine`, `euclidean` or `gaussian`.
             dtype: Element type of the RDM, which is computed in float64: `float32` or `float64`.
+            on_error: What to do about an image that can't be read or decoded: `raise` an error at
+                once, or `skip` it with a warning.
             progress: Called with `collecting` or `comparing`, the units done, and the total (None
                 if unknown).
             **options: Options of the forward pass, such as `batch_size`.
@@ -427,8 +446,9 @@ class Client:
         """
         chosen = ExtractOptions.from_call("Client.rdm", options, sends_features=False)
         return self._features.rdm(
-            model, images, modules, chosen, metric=metric, dtype=dtype, progress=progress
-        )
+            model, images, modules, chosen,
+            metric=metric, dtype=dtype, on_error=on_error, progress=progress,
+        )  # fmt: skip
 
     def rdm_of(
         self,
@@ -483,6 +503,7 @@ class Client:
         *,
         components: int,
         name: str = "",
+        on_error: str = "raise",
         progress: Progress | None = None,
         **options: Unpack[ComputeArguments],
     ) -> PCA:
@@ -500,6 +521,7 @@ class Client:
             components: Number of components: at most the number of a module's values, and less than
                 the number of images.
             name: Names the PCA, such as the set of images; PCAs of several models may share it.
+            on_error: As in `rdm`.
             progress: Called with `collecting` or `fitting`, the units done, and the total (None if
                 unknown).
             **options: Options of the forward pass, such as `batch_size`.
@@ -524,8 +546,9 @@ class Client:
         """
         chosen = ExtractOptions.from_call("Client.fit_pca", options, sends_features=False)
         return self._features.fit_pca(
-            model, images, modules, chosen, components=components, name=name, progress=progress
-        )
+            model, images, modules, chosen,
+            components=components, name=name, on_error=on_error, progress=progress,
+        )  # fmt: skip
 
     def pcas(self) -> list[PCA]:
         """Return the PCAs on the server.

@@ -6,6 +6,7 @@ ThingsvisionError
 │   ├── UnknownModuleError     the model has no such module
 │   ├── NotExtractableError    the module's output is not one row per image
 │   ├── ImageError             one image can't be used; names it
+│   │   └── BadImagesError     some images can't be used; has the features of the others
 │   ├── InvalidWeightsError    an uploaded file is broken, or needs code to be read
 │   ├── WeightsMismatchError   a state dict does not fit the model
 │   └── PCAMismatchError       a PCA was fitted on other features
@@ -39,6 +40,8 @@ Classes that the server raises as well have the same name there, which the reply
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 
 class ThingsvisionError(Exception):
@@ -111,6 +114,157 @@ class NotExtractableError(InvalidRequestError):
 
 class ImageError(InvalidRequestError):
     """One image can't be used."""
+
+
+REMOVED, LEFT_OUT = "was removed", "was left out"
+"""Reasons of images that are not in the list any more; in their batches they leave holes."""
+
+
+@dataclass(frozen=True)
+class BadImage:
+    """An image that can't be used.
+
+    Attributes:
+        place: Its place in the list of images as given, from 0.
+        name: Its name.
+        reason: What is wrong with it, such as `is broken: image file is truncated`.
+
+    """
+
+    place: int
+    name: str
+    reason: str
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the user knows: the image was removed since, or left out of its dataset."""
+        return self.reason.startswith((REMOVED, LEFT_OUT))
+
+    def __str__(self) -> str:
+        return f"image {self.place} ({self.name!r}) {self.reason}"
+
+
+class BadImagesError(ImageError):
+    """Some images can't be used. The call went on with the others, and ends with this error.
+
+    `bad` has a BadImage for each of them. `result` is what the call would have returned for the
+    others: features without the rows of bad images. It is None where features went to files, or no
+    image could be used.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        request_id: str = "",
+        field: str = "",
+        subject: str = "",
+        bad: Sequence[BadImage] = (),
+        result: Any = None,
+    ) -> None:
+        super().__init__(message, request_id=request_id, field=field, subject=subject)
+        self.bad = tuple(bad)
+        self.result = result
+
+    @classmethod
+    def of(
+        cls, bad: Sequence[BadImage], count: int | None, advice: str, result: Any = None
+    ) -> BadImagesError:
+        """Return the error of these images, of so many.
+
+        Args:
+            bad: The images.
+            count: Number of all images, or None.
+            advice: A sentence on what became of the others, and what can be done.
+            result: What the call would have returned for the others.
+
+        Returns:
+            The error, which names the first images with their places and reasons.
+
+        Example:
+            ```python
+            from thingsvision_client.errors import BadImage, BadImagesError
+
+            bad = [BadImage(3, "cat.jpg", "is empty (0 bytes)")]
+            print(BadImagesError.of(bad, 9, "Repair it."))
+            ```
+
+        """
+        return cls(f"{bad_text(bad, count)}. {advice}", subject=bad[0].name, bad=bad, result=result)
+
+    def with_text(self, text: str) -> BadImagesError:
+        """Do as in ThingsvisionError.
+
+        Args:
+            text: The sentence, with its full stop.
+
+        Returns:
+            An error with the same attributes.
+
+        Example:
+            ```python
+            from thingsvision_client.errors import BadImage, BadImagesError
+
+            bad = [BadImage(3, "cat.jpg", "is empty (0 bytes)")]
+            error = BadImagesError.of(bad, 9, "Repair it.")
+            print(error.with_text("This was the third folder."))
+            ```
+
+        """
+        error = BadImagesError(str(super().with_text(text)), subject=self.subject)
+        vars(error).update(vars(self))
+        return error
+
+    def with_result(self, result: Any) -> BadImagesError:
+        """Return the same error with another result.
+
+        Args:
+            result: What the call would have returned for the other images.
+
+        Returns:
+            An error with the same text.
+
+        Example:
+            ```python
+            from thingsvision_client.errors import BadImage, BadImagesError
+
+            bad = [BadImage(3, "cat.jpg", "is empty (0 bytes)")]
+            error = BadImagesError.of(bad, 9, "Repair it.")
+            print(error.with_result([0.5]).result)
+            ```
+
+        """
+        error = BadImagesError(str(self), subject=self.subject)
+        vars(error).update({**vars(self), "result": result})
+        return error
+
+
+_MOST_BAD = 10
+
+
+def bad_text(bad: Sequence[BadImage], count: int | None) -> str:
+    """Return a sentence that lists images that can't be used, without its full stop.
+
+    Args:
+        bad: The images.
+        count: Number of all images, or None.
+
+    Returns:
+        The first images with their places and reasons, and how many more there are.
+
+    Example:
+        ```python
+        from thingsvision_client.errors import BadImage, bad_text
+
+        print(bad_text([BadImage(3, "cat.jpg", "is empty (0 bytes)")], 9))
+        ```
+
+    """
+    number = f"{len(bad)} of {count}" if count is not None else f"{len(bad)}"
+    noun = "image" if len(bad) == 1 and count in (None, 1) else "images"
+    shown = "; ".join(map(str, bad[:_MOST_BAD]))
+    more = f"; and {len(bad) - _MOST_BAD} more" if len(bad) > _MOST_BAD else ""
+    return f"{number} {noun} can't be used: {shown}{more}"
 
 
 class InvalidWeightsError(InvalidRequestError):

@@ -5,14 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 from uuid import uuid4
 
+from .errors import BadImage
+
 CHUNK_BYTES = 1024 * 1024
+
+SKIPPED = "skipped.txt"
+"""The file that lists images without a row."""
 
 _FORBIDDEN_IN_FILES = frozenset('<>:"/\\|?*%')
 
@@ -74,3 +79,16 @@ def _sync(path: Path) -> None:
     """Wait until the disk has the content: after a power cut, no name may lack its content."""
     with path.open("rb+") as file:
         os.fsync(file.fileno())
+
+
+def write_skipped(path: Path, skipped: Sequence[BadImage]) -> None:
+    """Write a line per image: its place, its name and what is wrong with it, with tabs between."""
+    lines = "".join(
+        f"{one.place}\t{_in_line(one.name)}\t{_in_line(one.reason)}\n" for one in skipped
+    )
+    with atomic_file(path) as file:
+        file.write(lines.encode(errors="replace"))
+
+
+def _in_line(text: str) -> str:
+    return " ".join(text.split("\n")).replace("\t", " ")

@@ -10,6 +10,11 @@ Progress = Callable[[str, int, "int | None"], None]
 """Called with a stage of the work, the units done, and the total, None if unknown."""
 
 
+def say(line: str) -> None:
+    """Print a line on stderr, apart from results, where no filter of warnings hides it."""
+    print(line, file=sys.stderr, flush=True)
+
+
 @contextmanager
 def progress_bar() -> Iterator[Progress | None]:
     """Yield a callback that draws progress on stderr, or None if stderr is not a terminal."""

@@ -47,6 +47,14 @@ class ServerImage:
 
 
 @dataclass(frozen=True)
+class NoImage:
+    """The place of an image that its sender can't read."""
+
+    index: int
+    name: str
+
+
+@dataclass(frozen=True)
 class ImageLimits:
     """The maximum size of an image."""
 
@@ -123,7 +131,16 @@ class NumberedItem(Protocol):
 def image_error(image: NumberedItem, what: str) -> ImageError:
     """Return an error that names one image and says what is wrong with it."""
     return ImageError(
-        f"image {image.index} ({image.name!r}) {what}",
+        f"{_naming(image)}{what}",
         field=f"image[{image.index}]",
         subject=image.name,
     )
+
+
+def fault_of(image: NumberedItem, error: ImageError) -> str:
+    """Return what an error says is wrong with an image, without naming the image."""
+    return str(error).removeprefix(_naming(image))
+
+
+def _naming(image: NumberedItem) -> str:
+    return f"image {image.index} ({image.name!r}) "

@@ -1,4 +1,3 @@
-from collections import deque
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -6,6 +5,7 @@ import pytest
 
 from thingsvision_client.errors import ChecksumError, ImageError, IncompleteReplyError
 from thingsvision_client.rpc.replies import Reply, check_names, collect
+from thingsvision_client.rpc.unanswered import Unanswered
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_proto.wire import ColumnSpec, FeatureWriter
 
@@ -38,7 +38,7 @@ def reply_messages() -> Messages:
 
 def receive(messages, names=NAMES, expected_count=20):
     reply = Reply(messages)
-    return collect(reply, check_names(reply.batches(), deque(names)), expected_count)
+    return collect(reply, check_names(reply.batches(), Unanswered(names)), expected_count)
 
 
 @pytest.mark.parametrize("expected_count", [20, None, 3])

@@ -31,11 +31,11 @@ from thingsvision_client.verification.tally import DifferenceTally
 from thingsvision_client.verification.verdict import ModuleCheck, Verification
 
 
-def batches(sizes: list[int]) -> Iterator[tuple[list[str], dict[str, Any]]]:
+def batches(sizes: list[int]) -> Iterator[tuple[list[int], dict[str, Any]]]:
     row = 0
     for size in sizes:
         rows = np.arange(row, row + size, dtype=np.float32)
-        yield [f"{n:.0f}" for n in rows], {"a": rows[:, None], "b": -rows.reshape(-1, 1, 1)}
+        yield list(range(row, row + size)), {"a": rows[:, None], "b": -rows.reshape(-1, 1, 1)}
         row += size
 
 
@@ -77,8 +77,8 @@ def record(tmp_path: Path) -> Record:
     """Make the record of a job with two chunks."""
     record = Record(tmp_path / "job", {"batch_size": 2}, {"model": "m"}, ["a", "ü", "c", "d"])
     record.save()
-    record.add(Chunk(0, 2, {"fc": 10}), [Fingerprint("a", "1"), Fingerprint("ü", "2")])
-    record.add(Chunk(2, 3, {"fc": 5}), [Fingerprint("c", "3")])
+    record.add(Chunk(0, 2, {"fc": 10}, 2), [Fingerprint("a", "1"), Fingerprint("ü", "2")])
+    record.add(Chunk(2, 3, {"fc": 5}, 1), [Fingerprint("c", "3")])
     return record
 
 
@@ -105,7 +105,7 @@ def test_a_line_that_was_cut_off_counts_as_never_written(record: Record, torn: b
     read = read_record(record.path)
     assert read is not None
     assert read.done == 3
-    read.add(Chunk(3, 4, {"fc": 5}), [Fingerprint("d", "4")])
+    read.add(Chunk(3, 4, {"fc": 5}, 1), [Fingerprint("d", "4")])
     again = read_record(record.path)
     assert again is not None
     assert [image.name for image in again.images()] == ["a", "ü", "c", "d"]

@@ -63,12 +63,12 @@ OPTIONS = {
     "delete_upload": "sha256",
     "extract": (
         "model images modules batch_size token_extraction preprocessing precision dtype "
-        "deterministic reduction memory_format compiled flatten progress"
+        "deterministic reduction memory_format compiled flatten on_error progress"
     ),
     "extract_texts": "model texts modules batch_size flatten progress",
     "fit_pca": (
         "model images modules components name batch_size token_extraction preprocessing precision "
-        "deterministic reduction memory_format compiled progress"
+        "deterministic reduction memory_format compiled on_error progress"
     ),
     "load": "model progress",
     "models": "source name_glob",
@@ -77,13 +77,13 @@ OPTIONS = {
     "preprocessing": "model",
     "rdm": (
         "model images modules metric dtype batch_size token_extraction preprocessing precision "
-        "deterministic reduction memory_format compiled progress"
+        "deterministic reduction memory_format compiled on_error progress"
     ),
     "rdm_of": "features names metric dtype progress",
     "server_images": "folder",
     "stream": (
         "model images modules batch_size token_extraction preprocessing precision dtype "
-        "deterministic reduction memory_format compiled"
+        "deterministic reduction memory_format compiled on_error"
     ),
     "unload": "model",
     "upload_model": "path preprocessing",
@@ -99,13 +99,14 @@ COMMANDS = {
     ),
     "extract-features": (
         "--batch-size --crop --device --file-format --flatten-acts --image-root --model-name "
-        "--model-parameters --model-path --module-name --no-crop --no-pretrained --out-path "
-        "--output-type --pretrained --resize --server --source --token-extraction"
+        "--model-parameters --model-path --module-name --no-crop --no-pretrained --on-error "
+        "--out-path --output-type --pretrained --resize --server --source --token-extraction"
     ),
     "verify": "--image-root --sample --seed --server",
     "compute-rdm": (
         "--batch-size --crop --device --image-root --method --model-name --model-parameters "
-        "--model-path --module-name --no-crop --no-pretrained --out-path --plot --pretrained "
+        "--model-path --module-name --no-crop --no-pretrained --on-error --out-path --plot "
+        "--pretrained "
         "--resize --server --source --token-extraction"
     ),
     "rsa": (

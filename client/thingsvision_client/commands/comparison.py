@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ..client import shared_client
-from .opening import ImagePlace, dataset_of, open_extractor
+from .opening import ImagePlace, check_on_error, dataset_of, leave_out, open_extractor
 from .options import (
     BatchSize,
     Crop,
@@ -23,6 +23,7 @@ from .options import (
     ModelPath,
     ModuleName,
     NoCrop,
+    OnErrorStops,
     OutPath,
     Pretrained,
     Resize,
@@ -52,6 +53,7 @@ def compute_rdm(
     layout: Layout = None,
     method: Metric = "correlation",
     plot: Annotated[bool, typer.Option("--plot", help="Also draw each RDM, as .png.")] = False,
+    on_error: OnErrorStops = "raise",
     server: Server = None,
 ) -> None:
     """Compute the RDM of a folder of images, and write rdm.npy (N x N) to --out-path.
@@ -60,6 +62,7 @@ def compute_rdm(
     """
     from ..progress import progress_bar
 
+    check_on_error(on_error)
     client = shared_client(server)
     changes = overrides(resize, crop, no_crop)
     place = ImagePlace(image_root, hdf5_key, layout)
@@ -76,9 +79,11 @@ def compute_rdm(
             dataset.queue(),
             module_name,
             metric=method,
+            on_error=on_error,
             **replace(options, batch_size=batch_size, preprocessing=changes).without_dtype(),
             progress=progress,
         )
+    leave_out(dataset, result.skipped)
     _save_rdms(result.rdms, out_path, plot)
 
 

@@ -11,7 +11,15 @@ import typer
 from ..client import shared_client
 from ..errors import InvalidRequestError
 from .completion import complete_formats, complete_values
-from .opening import LIBRARY_SOURCE, ImagePlace, dataset_of, open_extractor, read_lines
+from .opening import (
+    LIBRARY_SOURCE,
+    ImagePlace,
+    check_on_error,
+    dataset_of,
+    leave_out,
+    open_extractor,
+    read_lines,
+)
 from .options import (
     BatchSize,
     Crop,
@@ -25,6 +33,7 @@ from .options import (
     ModelPath,
     ModuleName,
     NoCrop,
+    OnError,
     OutPath,
     Pretrained,
     Resize,
@@ -72,6 +81,7 @@ def extract_features(
             autocompletion=complete_formats,
         ),
     ] = None,
+    on_error: OnError = "raise",
     server: Server = None,
 ) -> None:
     """Extract features of a folder of images, and write them to one file in --out-path.
@@ -79,9 +89,11 @@ def extract_features(
     Run the same command again to resume an interrupted extraction. A JSON file beside the file
     records where the features came from; `verify` checks it.
     """
-    from ..jobs import Task, extract_to_file
+    from ..jobs import Task, extract_to_file, of_present, skipped_in
+    from ..origins import read_origin
     from ..progress import progress_bar
 
+    check_on_error(on_error)
     chosen = _file_format(file_format, output_type, len(module_name))
     changes = overrides(resize, crop, no_crop)
     place = ImagePlace(image_root, hdf5_key, layout)
@@ -101,7 +113,10 @@ def extract_features(
         root=dataset.root,
     )
     with progress_bar() as progress:
-        extract_to_file(client, task, out_path, file_format=chosen, progress=progress)
+        path = extract_to_file(
+            client, task, out_path, file_format=chosen, on_error=on_error, progress=progress
+        )
+    leave_out(dataset, of_present(skipped_in(read_origin(path))))
 
 
 def _file_format(file_format: str | None, output_type: str, module_count: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ..client import Client
-from ..errors import InvalidRequestError
+from ..errors import BadImage, InvalidRequestError
 from .naming import find_source
 
 if TYPE_CHECKING:
@@ -112,6 +113,20 @@ def dataset_of(place: ImagePlace, out_path: Path, backend: str, changes: Any) ->
         place.root, array.key, backend, transforms=transforms, out_path=out_path,
         layout=array.layout.axes,
     )  # fmt: skip
+
+
+def check_on_error(value: str) -> None:
+    """Check what `--on-error` was given. Raises InvalidRequestError before anything is sent."""
+    if value not in ("raise", "skip"):
+        raise InvalidRequestError(f"--on-error must be raise or skip, got {value!r}.")
+
+
+def leave_out(dataset: Any, skipped: Sequence[BadImage]) -> None:
+    """Leave images without a row out of file_names.txt, and list them in skipped.txt."""
+    from ..utils.data import ImageDataset
+
+    if isinstance(dataset, ImageDataset):
+        dataset.leave_out(skipped)
 
 
 def images_of(place: ImagePlace) -> Any:

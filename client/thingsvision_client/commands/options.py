@@ -122,6 +122,22 @@ TokenExtraction = Annotated[
         autocompletion=complete_values("cls_token", "avg_pool", "cls_token+avg_pool"),
     ),
 ]
+OnError = Annotated[
+    str,
+    typer.Option(
+        help="What to do about images that can't be read or decoded: raise an error once the "
+        "others are complete, or skip them and list them in skipped.txt.",
+        metavar="WHAT",
+    ),
+]
+OnErrorStops = Annotated[
+    str,
+    typer.Option(
+        help="What to do about an image that can't be read or decoded: raise an error at once, or "
+        "skip it.",
+        metavar="WHAT",
+    ),
+]
 Resize = Annotated[
     str | None,
     typer.Option(

@@ -9,7 +9,7 @@ import typer
 
 from ..client import shared_client
 from .completion import complete_pcas
-from .opening import ImagePlace, images_of, open_extractor
+from .opening import ImagePlace, check_on_error, images_of, open_extractor
 from .options import (
     AsJSON,
     BatchSize,
@@ -23,6 +23,7 @@ from .options import (
     ModelPath,
     ModuleName,
     NoCrop,
+    OnErrorStops,
     Pretrained,
     Resize,
     Server,
@@ -55,6 +56,7 @@ def fit_pca(
     no_crop: NoCrop = False,
     hdf5_key: HDF5Key = None,
     layout: Layout = None,
+    on_error: OnErrorStops = "raise",
     server: Server = None,
 ) -> None:
     """Fit a PCA of each module on a folder of images, and print its SHA-256.
@@ -64,6 +66,7 @@ def fit_pca(
     """
     from ..progress import progress_bar
 
+    check_on_error(on_error)
     client = shared_client(server)
     extractor = open_extractor(
         client, model_name, source, device=device, pretrained=pretrained,
@@ -80,6 +83,7 @@ def fit_pca(
             module_name,
             components=components,
             name=name,
+            on_error=on_error,
             **replace(options, batch_size=batch_size, preprocessing=changes).without_dtype(),
             progress=progress,
         )

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from ..errors import ImageError, InvalidRequestError
+from .headers import file_fault
 from .postscript import read_image
 
 MAX_IMAGE_BYTES = 63 * 1024 * 1024
@@ -43,13 +44,19 @@ class SentImage:
     `read` returns what `kind`, a field of the contract's Image, holds: the bytes of a file
     (`encoded`), the values of an array of `shape` (`tensor`), or a string (`text`,
     `server_path`). It raises OSError if a file can't be read, and InvalidRequestError if values
-    can't be sent.
+    can't be sent. `look` returns what the header of a file says is wrong, without reading it all.
     """
 
     name: str
     read: Callable[[], ImageContent]
     kind: str = "encoded"
     shape: tuple[int, ...] | None = None
+    look: Callable[[], str] | None = None
+
+    @property
+    def may_be_bad(self) -> bool:
+        """Whether this is an image that others can do without, unlike a text or an input."""
+        return self.kind in ("encoded", "server_path")
 
     def load(self) -> ImageContent:
         """Read the content, and check that it can be sent. Raises ImageError."""
@@ -70,7 +77,15 @@ class SentImage:
 
     def error(self, fault: str) -> ImageError:
         """Return an error that names this image and its fault."""
-        return ImageError(f"Image {self.name!r} {fault}.", subject=self.name)
+        return ImageError(f"{self._naming}{fault}.", subject=self.name)
+
+    def fault_in(self, error: ImageError) -> str:
+        """Return what an error of this image says is wrong, without naming the image."""
+        return str(error).removeprefix(self._naming).removesuffix(".")
+
+    @property
+    def _naming(self) -> str:
+        return f"Image {self.name!r} "
 
 
 class ImageName(str):
@@ -89,7 +104,18 @@ class ImageName(str):
 
 def file_image(name: str, path: Path) -> SentImage:
     """Return the image in a file, under a name."""
-    return SentImage(name, partial(_read_file, path))
+    return SentImage(
+        name, partial(_read_file, path), look=partial(file_fault, path, MAX_IMAGE_BYTES)
+    )
+
+
+def hole(name: str, fault: str) -> SentImage:
+    """Return an image that is known not to be usable: its place in its batch stays empty."""
+
+    def read() -> ImageContent:
+        raise InvalidRequestError(fault)
+
+    return SentImage(name, read)
 
 
 def server_image(path: str) -> SentImage:

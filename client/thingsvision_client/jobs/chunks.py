@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..arrays import Array, RowStore
-from ..files import atomic_path
+from ..files import atomic_path, metadata_path
 from ..formats import FEATURES, FORMATS, Column
 from ..origins import Content, Fingerprint, write_contents
 from .place import Place
@@ -30,28 +31,30 @@ def default_step(columns: Iterable[Column], batch_size: int) -> int:
 
 
 def chunk_rows(
-    batches: Iterable[tuple[list[str], dict[str, Array]]],
+    batches: Iterable[tuple[Sequence[int], dict[str, Array]]],
     columns: Mapping[str, Column],
-    row_count: int,
+    image_count: int,
 ) -> Iterator[dict[str, Array]]:
-    """Yield the rows of all modules, `row_count` images at a time; the last may be fewer.
+    """Yield the rows of all modules, of `image_count` images at a time; the last may be fewer.
 
-    Only one chunk is in memory at a time if the caller drops the chunks before it.
+    `batches` are rows with their places, counted from 0. Places without a row count as images: a
+    chunk may have fewer rows than images, or none. Only one chunk is in memory at a time if the
+    caller drops the chunks before it.
     """
     stores: dict[str, RowStore] = {}
-    count = 0
-    for names, rows in batches:
+    stop = image_count
+    for places, rows in batches:
         taken = 0
-        while taken < len(names):
-            stores = stores or _stores(columns, row_count)
-            more = min(row_count - count, len(names) - taken)
+        while taken < len(places):
+            stores = stores or _stores(columns, image_count)
+            more = bisect_left(places, stop, taken) - taken
             for module, store in stores.items():
                 store.append(rows[module][taken : taken + more])
-            taken, count = taken + more, count + more
-            if count == row_count:
+            taken += more
+            if taken < len(places) or places[-1] == stop - 1:
                 yield _finish(stores)
-                stores, count = {}, 0
-    if count:
+                stores, stop = {}, stop + image_count
+    if stores:
         yield _finish(stores)
 
 
@@ -74,14 +77,22 @@ def write_chunk(
     images: Sequence[Fingerprint],
     *,
     start: int,
+    first_row: int,
     origin: Mapping[str, Any],
 ) -> Chunk:
     """Write the files of images from `start` on; they appear once those of all modules exist.
 
-    `origin` is what `describe` returns. Raises OSError.
+    `images` include those without a row; if none has one, there are no files. `first_row` is the
+    number of rows before, `origin` is what `describe` returns. Raises OSError.
     """
     stop = start + len(images)
     paths = {module: place.chunk(module, start, stop) for module in rows}
+    row_count = sum(not one.fault for one in images)
+    if not row_count:
+        for path in paths.values():
+            path.unlink(missing_ok=True)
+            metadata_path(path).unlink(missing_ok=True)
+        return Chunk(start, stop, {}, 0)
     with ExitStack() as appearing:
         for module, array in rows.items():
             unfinished = appearing.enter_context(atomic_path(paths[module]))
@@ -91,8 +102,16 @@ def write_chunk(
                 writer.write([array])
     for module, array in rows.items():
         content = Content(array.shape, array.dtype.name, {"module": module})
-        write_metadata(paths[module], {FEATURES: content}, images, start=start, origin=origin)
-    return Chunk(start, stop, {module: path.stat().st_size for module, path in paths.items()})
+        write_metadata(
+            paths[module],
+            {FEATURES: content},
+            images,
+            start=start,
+            first_row=first_row,
+            origin=origin,
+        )
+    sizes = {module: path.stat().st_size for module, path in paths.items()}
+    return Chunk(start, stop, sizes, row_count)
 
 
 def write_metadata(
@@ -101,10 +120,23 @@ def write_metadata(
     images: Sequence[Fingerprint],
     *,
     start: int,
+    first_row: int,
     origin: Mapping[str, Any],
 ) -> None:
-    """Write a file's metadata; the origins in `arrays` have only the module."""
-    rows = {"rows": [start, start + len(images)], "images": [one.to_dict() for one in images]}
+    """Write a file's metadata; the origins in `arrays` have only the module.
+
+    The rest is as in `write_chunk`.
+    """
+    kept = [one.to_dict() for one in images if not one.fault]
+    rows: dict[str, Any] = {"rows": [first_row, first_row + len(kept)], "images": kept}
+    if start != first_row:
+        rows["first_place"] = start
+    if len(kept) < len(images):
+        rows["skipped"] = [
+            {"place": place, **one.to_dict(), "reason": one.fault}
+            for place, one in enumerate(images, start)
+            if one.fault
+        ]
     contents = {
         name: replace(array, origin={**origin, **rows, **(array.origin or {})})
         for name, array in arrays.items()

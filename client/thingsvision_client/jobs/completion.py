@@ -9,15 +9,19 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InvalidRequestError
+from ..errors import InvalidRequestError, bad_text
 from ..images.image import SentImage
+from ..images.inspection import inspect_headers
 from ..images.queue import ImageQueue
 from ..origins import describe, differences, recording_fingerprints
+from ..progress import say
+from .changes import Changes, find_changes, removed_places, with_removed
 from .chunks import default_step
 from .job import Job, Outcome
-from .notices import ratio, say, storage_errors
+from .notices import ratio, storage_errors
 from .place import Place
 from .record import Record, read_record
+from .revision import revise
 from .run import Run, extract
 from .task import Task
 
@@ -33,9 +37,10 @@ def resume_or_start(job: Job) -> Outcome:
     queue = job.task.images()
     record = read_record(job.place.record)
     if record is None or not record.chunks:
-        return _start(job, queue)
-    _compare_settings(job, record, queue)
-    return _resume(job, record, queue)
+        return _start(job, _look(queue))
+    removed = _compare_settings(job, record, queue)
+    queue = _look(with_removed(queue, record.names or (), removed))
+    return _resume(job, record, queue, removed)
 
 
 def facts_of(stream: FeatureStream) -> dict[str, Any]:
@@ -57,6 +62,14 @@ def origin_for(task: Task, stream: FeatureStream, queue: ImageQueue) -> dict[str
     return {**origin, "image_count": queue.count}
 
 
+def _look(queue: ImageQueue) -> ImageQueue:
+    """Look at the headers of all images, and say which are bad."""
+    checked, bad = inspect_headers(queue)
+    if bad:
+        say(f"{bad_text(bad, queue.count)}. The extraction goes on with the others.")
+    return checked
+
+
 # ---------------------------------------------------------------- a new job
 
 
@@ -67,7 +80,7 @@ def _start(job: Job, queue: ImageQueue) -> Outcome:
         with storage_errors(job.place.result):
             record.save()
         origin = origin_for(job.task, stream, queue)
-        extract(Run(job, record, origin=origin, seen=seen, count=queue.count), stream)
+        extract(Run(job, record, origin=origin, seen=seen, count=queue.count, first=0), stream)
     return Outcome(record, origin, was_complete=False)
 
 
@@ -93,36 +106,59 @@ def _settings(job: Job, queue: ImageQueue) -> dict[str, Any]:
 # ---------------------------------------------------------------- a resumed job
 
 
-def _compare_settings(job: Job, record: Record, queue: ImageQueue) -> None:
+def _compare_settings(job: Job, record: Record, queue: ImageQueue) -> frozenset[int]:
+    """Return the places of images that were removed. Raises InvalidRequestError."""
     step_size = job.step_size or record.settings["step_size"]
     now = {**_settings(job, queue), "step_size": step_size}
     _refuse(job, record, differences.of_values(record.settings, now))
-    _refuse(job, record, differences.of_names(record.names, job.task.names()))
+    names = job.task.names()
+    if record.names is None or names is None:
+        return frozenset()
+    removed = removed_places(record.names, names)
+    if removed is None:
+        _refuse(job, record, differences.of_names(record.names, names))
+    return removed or frozenset()
 
 
-def _resume(job: Job, record: Record, queue: ImageQueue) -> Outcome:
+def _resume(job: Job, record: Record, queue: ImageQueue, removed: frozenset[int]) -> Outcome:
     with closing(job.task.announcement(job.client, queue)) as announced:
         _compare_facts(job, record, announced)
         origin = origin_for(job.task, announced, queue)
     with storage_errors(job.place.result):
         _forget_lost_chunks(job, record)
     images = iter(queue.images)
-    _compare_images(job, record, images, queue.count)
+    changes = _compare_images(job, record, images, removed, queue.count)
+    if changes:
+        _say_changes(job, changes)
+        revise(job, record, queue, changes, origin=origin)
     if record.ended:
-        return Outcome(record, origin, was_complete=True)
-    first = next(images, None)
-    if first is None:
+        return Outcome(record, origin, was_complete=not changes)
+    following = next(images, None)
+    if following is None:
         with storage_errors(job.place.result):
             record.end()
         return Outcome(record, origin, was_complete=False)
     left = None if queue.count is None else queue.count - record.done
-    rest = replace(queue, images=chain([first], images), count=left)
+    rest = replace(queue, images=chain([following], images), count=left)
     say(f"Resuming at image {_position(record, queue)}: {job.place.result}")
     sent, seen = recording_fingerprints(rest)
     with closing(job.task.stream(job.client, sent)) as stream:
         _compare_facts(job, record, stream)
-        extract(Run(job, record, origin=origin, seen=seen, count=queue.count), stream)
+        first = record.done
+        extract(Run(job, record, origin=origin, seen=seen, count=queue.count, first=first), stream)
     return Outcome(record, origin, was_complete=False)
+
+
+def _say_changes(job: Job, changes: Changes) -> None:
+    done = [
+        f"{len(places)} {what}"
+        for what, places in (
+            ("images that can be used now are added", changes.repaired),
+            ("removed images are left out", changes.gone),
+        )
+        if places
+    ]
+    say(f"{'; '.join(done)}; all other rows stay: {job.place.result}")
 
 
 def _position(record: Record, queue: ImageQueue) -> str:
@@ -134,14 +170,20 @@ def _compare_facts(job: Job, record: Record, stream: FeatureStream) -> None:
 
 
 def _compare_images(
-    job: Job, record: Record, images: Iterator[SentImage], count: int | None
-) -> None:
+    job: Job,
+    record: Record,
+    images: Iterator[SentImage],
+    removed: frozenset[int],
+    count: int | None,
+) -> Changes:
     def on_progress(done: int) -> None:
         job.report("checking", done, count)
 
-    _refuse(job, record, differences.of_images(images, record.images(), on_progress))
+    changes, others = find_changes(images, record.images(), removed, on_progress)
+    _refuse(job, record, others)
     if record.ended and (extra := next(images, None)) is not None:
         _refuse(job, record, [f"there is an image {record.done} now, {extra.name!r}"])
+    return changes
 
 
 def _refuse(job: Job, record: Record, found: list[str]) -> None:

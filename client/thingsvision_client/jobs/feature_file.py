@@ -8,14 +8,19 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import BadImage
 from ..files import metadata_path
 from ..formats import Column, FileFormat, find_format
+from ..images.inspection import inspect_headers
 from ..origins import Fingerprint, differences, file_sha256, provenance_fields, read_origin
+from ..progress import say
+from .bad_images import refuse_bad_images, report_skipped
+from .changes import find_changes, removed_places, with_removed
 from .completion import facts_of, origin_for, resume_or_start
 from .job import Job
 from .joining import file_columns
 from .lock import hold_lock
-from .notices import say, storage_errors
+from .notices import storage_errors
 from .place import for_file
 from .task import Task
 
@@ -35,17 +40,20 @@ def extract_to_file(
     folder: Path,
     *,
     file_format: str,
+    on_error: str = "raise",
     progress: Progress | None = None,
 ) -> Path:
     """Write `{folder}/features.{ending}` in a format of FORMATS, and return its path.
 
     Rows wait in a hidden folder beside it until they are complete. The same call resumes one that
     ended early, as `extract_to_folder` does. A complete file of the same extraction stays; any
-    other is replaced. Raises InvalidRequestError if something has changed since, or for modules
-    that the format can't hold, and ThingsvisionError otherwise.
+    other is replaced. Images that can't be used are as in `extract_to_folder`; with an error for
+    them, the other rows wait until it is mended. Raises InvalidRequestError if something has
+    changed since, or for modules that the format can't hold, and ThingsvisionError otherwise.
     """
     form = find_format(file_format)
-    return write_file(client, task, folder / f"features.{form.suffix}", form, progress=progress)
+    path = folder / f"features.{form.suffix}"
+    return write_file(client, task, path, form, on_error=on_error, progress=progress)
 
 
 def write_file(
@@ -54,6 +62,7 @@ def write_file(
     path: Path,
     form: FileFormat,
     *,
+    on_error: str = "raise",
     progress: Progress | None = None,
 ) -> Path:
     """Write the file `path` in a format, as `extract_to_file` does, and return the path."""
@@ -62,15 +71,26 @@ def write_file(
     def check(columns: Mapping[str, Column]) -> None:
         form.check(file_columns(list(columns.values())))
 
-    job = Job(client, task, place, check=check, progress=progress)
+    job = Job(client, task, place, check=check, progress=progress, on_error=on_error)
     with hold_lock(path.with_name(f".{path.name}.lock"), path):
         if not place.folder.exists() and _is_made(job, path):
+            refuse_bad_images(skipped_in(read_origin(path)), on_error, path)
             return path
         outcome = resume_or_start(job)
+        skipped = outcome.skipped
+        refuse_bad_images(skipped, on_error, place.folder, outcome.record.done)
+        report_skipped(skipped, path.parent, outcome.record.done - len(skipped))
         with storage_errors(path):
             job.joiner(outcome).into(path, task.modules, form)
             shutil.rmtree(place.folder)
     return path
+
+
+def skipped_in(document: Mapping[str, Any]) -> list[BadImage]:
+    """Return the images without a row that a file's metadata name."""
+    return [
+        BadImage(one["place"], one["name"], one["reason"]) for one in document.get("skipped", [])
+    ]
 
 
 def _is_made(job: Job, path: Path) -> bool:
@@ -92,7 +112,7 @@ def _difference(job: Job, path: Path, document: Mapping[str, Any]) -> str | None
         wanted = _describe_task(job.task, announced, queue)
     found = differences.of_facts(_describe_document(document), wanted)
     if not found:
-        found = _image_differences(job, queue, document["images"])
+        found = _image_differences(job, queue, document)
     if not found and file_sha256(path) != document["file_sha256"]:
         found = ["it was changed since"]
     return found[0] if found else None
@@ -121,11 +141,27 @@ def _comparable(origin: Mapping[str, Any]) -> dict[str, Any]:
     return {key: origin[key] for key in compared if key in origin}
 
 
-def _image_differences(job: Job, queue: ImageQueue, told: list[dict[str, str]]) -> list[str]:
+def _image_differences(job: Job, queue: ImageQueue, document: Mapping[str, Any]) -> list[str]:
     def on_progress(done: int) -> None:
         job.report("checking", done, queue.count)
 
+    told = _all_images(document)
+    names, now = [one.name for one in told], job.task.names()
+    removed = frozenset[int]() if now is None else removed_places(names, now) or frozenset()
+    queue, _ = inspect_headers(with_removed(queue, names, removed))
     images = iter(queue.images)
-    found = differences.of_images(images, (Fingerprint(**image) for image in told), on_progress)
+    changes, found = find_changes(images, told, removed, on_progress)
+    if changes.repaired:
+        found = [f"{names[changes.repaired[0]]!r} can be used now"]
+    if lost := [place for place in changes.gone if not told[place].fault]:
+        found = [f"{names[lost[0]]!r} was removed"]
     extra = next(images, None) if not found else None
     return found if extra is None else [f"{extra.name!r} is new"]
+
+
+def _all_images(document: Mapping[str, Any]) -> list[Fingerprint]:
+    """Return the images of a file's rows, with those that were skipped among them."""
+    found = [Fingerprint(**image) for image in document["images"]]
+    for one in document.get("skipped", []):
+        found.insert(one["place"], Fingerprint(one["name"], one["sha256"], fault=one["reason"]))
+    return found

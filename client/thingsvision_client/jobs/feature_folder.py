@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..arguments import as_text, as_whole, choose
-from ..errors import InvalidRequestError
+from ..errors import BadImage, InvalidRequestError
 from ..formats import FORMATS
+from ..progress import say
+from .bad_images import refuse_bad_images, report_skipped
 from .completion import resume_or_start
 from .job import Job, Outcome
 from .lock import hold_lock, is_held
-from .notices import ratio, say, storage_errors
+from .notices import ratio, storage_errors
 from .place import Place, in_folder, neighbours
 from .record import Record, read_record
 from .task import Task
@@ -61,26 +63,33 @@ def extract_to_folder(
     folder: Path,
     *,
     options: FolderOptions | None = None,
+    on_error: str = "raise",
     progress: Progress | None = None,
-) -> None:
+) -> list[BadImage]:
     """Write `{folder}/{module}/features{suffix}_{start}-{end}.npy` (or .pt) as rows arrive.
 
     A file has images [start, end), images x shape, float32; its metadata lies beside it. With
     `in_one_file` the result is `features{suffix}.npy`. The same call resumes one that ended early,
     at a multiple of the batch size, so that the result is bit-identical to an uninterrupted one;
-    it says so on stderr. Raises InvalidRequestError if something has changed since, and
+    it says so on stderr. Images that can't be used, or were removed since the first call, have no
+    row; they are returned, and with `on_error='skip'` written to `skipped.txt`. Raises
+    BadImagesError for them otherwise, InvalidRequestError if something has changed since, and
     ThingsvisionError otherwise; what is complete stays.
     """
     chosen = options or FolderOptions()
     place = in_folder(folder, chosen.suffix, OUTPUT_FORMATS[chosen.output_type], task.modules)
     with hold_lock(_lock_of(place.record), folder), _claim_modules(place, task):
-        job = Job(client, task, place, chosen.step_size, progress=progress)
+        job = Job(client, task, place, chosen.step_size, progress=progress, on_error=on_error)
         outcome = resume_or_start(job)
+        skipped = outcome.skipped
+        refuse_bad_images(skipped, on_error, folder, outcome.record.done)
+        report_skipped(skipped, folder, outcome.record.done - len(skipped))
         if chosen.in_one_file and outcome.record.whole is None:
             with storage_errors(folder):
                 _join(job, outcome)
         elif outcome.was_complete:
             say(f"Already complete: {ratio(outcome.record.done)} in {folder}.")
+    return skipped
 
 
 def _join(job: Job, outcome: Outcome) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..errors import BadImage
 from ..formats import Column
 from .joining import ChunkJoiner
 from .place import Place
@@ -22,7 +23,10 @@ Check = Callable[[Mapping[str, Column]], None]
 
 @dataclass(frozen=True)
 class Job:
-    """A task and the place of its files. `step_size` is the number of batches in a chunk."""
+    """A task and the place of its files. `step_size` is the number of batches in a chunk.
+
+    `on_error` says what becomes of images that can't be used: `raise` or `skip`.
+    """
 
     client: Client
     task: Task
@@ -30,6 +34,7 @@ class Job:
     step_size: int | None = None
     check: Check = lambda columns: None
     progress: Progress | None = None
+    on_error: str = "raise"
 
     def report(self, stage: str, done: int, count: int | None) -> None:
         """Report the progress of the job."""
@@ -57,3 +62,8 @@ class Outcome:
     record: Record
     origin: Mapping[str, Any]
     was_complete: bool
+
+    @property
+    def skipped(self) -> list[BadImage]:
+        """Return the images without a row: bad ones, and those that were removed since."""
+        return self.record.skipped()

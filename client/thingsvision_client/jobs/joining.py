@@ -33,7 +33,8 @@ class ChunkJoiner:
         """Write all chunks of these modules into one file, with its metadata."""
         columns = file_columns([self.columns[module] for module in modules])
         images = list(self.record.images())
-        count, names = len(images), [image.name for image in images]
+        names = [image.name for image in images if not image.fault]
+        count = len(names)
         with (
             atomic_path(path) as unfinished,
             file_format.open_writer(unfinished, columns, count, names=names) as writer,
@@ -45,7 +46,7 @@ class ChunkJoiner:
             column.name: Content((count, *column.shape), column.dtype, {"module": module})
             for column, module in zip(columns, modules, strict=True)
         }
-        write_metadata(path, arrays, images, start=0, origin=self.origin)
+        write_metadata(path, arrays, images, start=0, first_row=0, origin=self.origin)
 
     def remove_chunks(self) -> None:
         """Remove the files of all chunks, and their metadata."""
@@ -58,6 +59,8 @@ class ChunkJoiner:
     def _chunks(self, modules: Sequence[str]) -> Iterator[tuple[int, list[Array]]]:
         read = FORMATS[self.place.file_format].read
         for chunk in self.record.chunks:
+            if not chunk.row_count:
+                continue
             paths = [self.place.chunk(module, chunk.start, chunk.stop) for module in modules]
             yield chunk.stop, [read(path)[FEATURES] for path in paths]
 

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import StorageError, ThingsvisionError
+from ..progress import say
 from .record import Record
-
-
-def say(line: str) -> None:
-    """Print a line on stderr, apart from results, where no filter of warnings hides it."""
-    print(line, file=sys.stderr, flush=True)
 
 
 def ratio(done: int, count: int | None = None) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import InvalidRequestError
+from ..errors import BadImage, InvalidRequestError
 from ..files import atomic_file
 from ..origins import Fingerprint
 
@@ -22,11 +22,15 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Chunk:
-    """Images [start, stop) of a job, and the length of the file of each module, bytes."""
+    """Images [start, stop) of a job, and the length of the file of each module, bytes.
+
+    `row_count` is the number of images that have a row.
+    """
 
     start: int
     stop: int
     sizes: Mapping[str, int]
+    row_count: int
 
 
 @dataclass
@@ -57,9 +61,21 @@ class Record:
 
     def add(self, chunk: Chunk, images: Sequence[Fingerprint]) -> None:
         """Record that the files of the next chunk exist."""
-        prints = [[image.name, image.sha256] for image in images]
-        self._append({"chunk": [chunk.start, chunk.stop], "sizes": chunk.sizes, "images": prints})
+        self._append(_entry(chunk, images))
         self.chunks.append(chunk)
+
+    def replace(self, number: int, chunk: Chunk, images: Sequence[Fingerprint]) -> None:
+        """Record that a complete chunk has other rows now; a file of all chunks is forgotten."""
+        lines = self._lines(len(self.chunks))
+        lines[number] = _line(_entry(chunk, images))
+        self.whole = None
+        self._write([*lines, *([_line({"ended": True})] if self.ended else [])])
+        self.chunks[number] = chunk
+
+    def forget_whole(self) -> None:
+        """Record that the files of all chunks are there again."""
+        self.whole = None
+        self._write([*self._lines(len(self.chunks)), _line({"ended": True})])
 
     def end(self) -> None:
         """Record that no chunk follows."""
@@ -73,18 +89,27 @@ class Record:
 
     def keep(self, count: int) -> None:
         """Forget all chunks but the first `count`."""
-        with self.path.open("rb") as file:
-            kept = [next(file) for _ in range(1 + count)][1:]
-        self._write(kept)
+        self._write(self._lines(count))
         del self.chunks[count:]
         self.ended, self.whole = False, None
+
+    def _lines(self, count: int) -> list[bytes]:
+        with self.path.open("rb") as file:
+            return [next(file) for _ in range(1 + count)][1:]
 
     def images(self) -> Iterator[Fingerprint]:
         """Yield the fingerprints of the images of complete chunks, in flat memory."""
         with self.path.open("rb") as file:
             next(file)
             for _, line in zip(self.chunks, file, strict=False):
-                yield from (Fingerprint(*image) for image in json.loads(line)["images"])
+                yield from map(_read_image, json.loads(line)["images"])
+
+    def skipped(self) -> list[BadImage]:
+        """Return the images of complete chunks that have no row."""
+        if all(chunk.row_count == chunk.stop - chunk.start for chunk in self.chunks):
+            return []
+        places = enumerate(self.images())
+        return [BadImage(place, one.name, one.fault) for place, one in places if one.fault]
 
     def take(self, line: bytes) -> bool:
         """Apply a further line; return False if it was not written completely."""
@@ -94,7 +119,8 @@ class Record:
             return False
         if "chunk" in entry:
             start, stop = entry["chunk"]
-            self.chunks.append(Chunk(start, stop, entry["sizes"]))
+            rows = sum(not _read_image(image).fault for image in entry["images"])
+            self.chunks.append(Chunk(start, stop, entry["sizes"], rows))
         self.ended = self.ended or "ended" in entry
         self.whole = entry.get("whole", self.whole)
         self.byte_count += len(line)
@@ -143,6 +169,17 @@ def _head(line: bytes, path: Path) -> dict[str, Any]:
     if not isinstance(head, dict) or head.get("format") != FORMAT:
         raise InvalidRequestError(f"{path} is not a record of an extraction (format {FORMAT}).")
     return head
+
+
+def _entry(chunk: Chunk, images: Sequence[Fingerprint]) -> dict[str, Any]:
+    prints = [[one.name, one.sha256, *([one.fault] if one.fault else [])] for one in images]
+    return {"chunk": [chunk.start, chunk.stop], "sizes": chunk.sizes, "images": prints}
+
+
+def _read_image(image: list[str]) -> Fingerprint:
+    """Return an entry of a chunk: name, SHA-256, and what is wrong if the image has no row."""
+    name, sha256, *fault = image
+    return Fingerprint(name, sha256, fault="".join(fault))
 
 
 def _line(entry: dict[str, Any]) -> bytes:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ..errors import ChecksumError
 from ..formats import Column
@@ -29,6 +31,8 @@ class Run:
     origin: Mapping[str, Any]
     seen: deque[Fingerprint]
     count: int | None
+    first: int
+    """Place of the first image of the call."""
 
 
 def extract(run: Run, stream: FeatureStream) -> None:
@@ -40,8 +44,11 @@ def extract(run: Run, stream: FeatureStream) -> None:
         try:
             for rows in chunk_rows(_reshape(run, stream, columns), columns, row_count):
                 with storage_errors(run.job.place.result):
-                    _write(run, rows)
+                    _write(run, rows, stream, row_count)
                 del rows  # else the next chunk would grow beside this one
+            while run.seen:  # images without a row behind the last row
+                with storage_errors(run.job.place.result):
+                    _write(run, _no_rows(columns), stream, row_count)
         except ChecksumError:
             # Any row of the call may be corrupt.
             record.keep(before)
@@ -50,22 +57,35 @@ def extract(run: Run, stream: FeatureStream) -> None:
             record.end()
 
 
-def _write(run: Run, rows: Mapping[str, Array]) -> None:
-    images = [run.seen.popleft() for _ in next(iter(rows.values()))]
-    start = run.record.done
-    chunk = write_chunk(run.job.place, rows, images, start=start, origin=run.origin)
-    run.record.add(chunk, images)
+def _write(run: Run, rows: Mapping[str, Array], stream: FeatureStream, image_count: int) -> None:
+    start, record = run.record.done, run.record
+    faults = {run.first + one.place: one.reason for one in stream.skipped}
+    left = len(next(iter(rows.values())))
+    images: list[Fingerprint] = []
+    while run.seen and len(images) < image_count:
+        fault = faults.get(start + len(images), "")
+        if not (left or fault):
+            break  # an image whose row has not come yet
+        left -= not fault
+        images.append(replace(run.seen.popleft(), fault=fault))
+    first_row = sum(chunk.row_count for chunk in record.chunks)
+    chunk = write_chunk(
+        run.job.place, rows, images, start=start, first_row=first_row, origin=run.origin
+    )
+    record.add(chunk, images)
+
+
+def _no_rows(columns: Mapping[str, Column]) -> dict[str, Array]:
+    return {name: np.empty((0, *one.shape), one.dtype) for name, one in columns.items()}
 
 
 def _reshape(
     run: Run, stream: FeatureStream, columns: Mapping[str, Column]
-) -> Iterator[tuple[list[str], dict[str, Array]]]:
-    done = run.record.done
+) -> Iterator[tuple[list[int], dict[str, Array]]]:
     for names, rows in stream:
-        done += len(names)
-        run.job.report("extracting", done, run.count)
+        run.job.report("extracting", run.first + stream.places[-1] + 1, run.count)
         shaped = {
             module: array.reshape(len(names), *columns[module].shape)
             for module, array in rows.items()
         }
-        yield names, shaped
+        yield stream.places, shaped

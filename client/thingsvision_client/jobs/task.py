@@ -66,7 +66,9 @@ class Task:
 
     def stream(self, client: Client, queue: ImageQueue) -> FeatureStream:
         """Return the features of these images as they arrive."""
-        return client.stream(self.model, queue, self.modules, **vars(self.options))
+        return client.stream(
+            self.model, queue, self.modules, on_error="quiet", **vars(self.options)
+        )
 
     def announcement(self, client: Client, queue: ImageQueue) -> FeatureStream:
         """Return a stream without images, whose header says what would compute the features."""

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..arguments import as_folder, as_text, as_texts
 from ..client import Client, shared_client
-from ..errors import InvalidRequestError
+from ..errors import BadImage, BadImagesError, InvalidRequestError
 from ..images.texts import queue_texts, text_tower
-from ..jobs import FolderOptions
+from ..jobs import FolderOptions, of_present
 from ..origins import recording_fingerprints, remember_extraction
 from ..signatures import checked
-from ..utils.data import ImageBatch
+from ..utils.data import DataLoader, ImageBatch, ImageDataset
 from ..utils.transforms import ServerTransforms
 from ..values.model import Model
 from ..values.preprocessing import PreprocessingOverrides
@@ -157,6 +157,7 @@ class Extractor(ServedAttributes):
         save_in_one_file: bool = False,
         *,
         clip: bool = False,
+        on_error: str = "raise",
         progress: Progress | None = None,
     ) -> Any:
         """Return the features of all images, in the order of the dataset's `file_names.txt`.
@@ -185,6 +186,10 @@ class Extractor(ServedAttributes):
             save_in_one_file: Join the files of a module at the end.
             clip: Has no effect, as in version 2.0 for networks that take images alone: the server
                 knows which models are CLIP's.
+            on_error: What to do about images that can't be read or decoded: `raise` an error once
+                the others are complete, or `skip` them: they are left out of the features, of the
+                dataset's `names` and `targets` and of its `file_names.txt`, and listed in
+                `skipped.txt`. Other images' features have the same bits either way.
             progress: Called with a stage, the images done, and their number (None if unknown).
 
         Returns:
@@ -192,6 +197,8 @@ class Extractor(ServedAttributes):
 
         Raises:
             UnknownModuleError: The model has no such module.
+            BadImagesError: Images can't be read or decoded: all of them are in its `bad`, and what
+                would have been returned for the others is its `result` (or in `output_dir`).
             InvalidRequestError: Any other invalid argument.
             TypeError: `batches` has something that is not a batch.
             MissingDependencyError: `tensor` without PyTorch.
@@ -212,7 +219,12 @@ class Extractor(ServedAttributes):
         convert = converter(output_type)
         images = batches_of(batches)
         request = FeatureRequest(
-            self._served, images, modules, flatten=flatten_acts, progress=progress
+            self._served,
+            images,
+            modules,
+            flatten=flatten_acts,
+            on_error=on_error,
+            progress=progress,
         )
         if output_dir is not None:
             options = FolderOptions(
@@ -221,10 +233,22 @@ class Extractor(ServedAttributes):
                 output_type=output_type,
                 in_one_file=save_in_one_file,
             )
-            request.to_folder(as_folder("output_dir", output_dir), options)
+            skipped = request.to_folder(as_folder("output_dir", output_dir), options)
+            _leave_out(batches, of_present(skipped))
             return None
-        features = {name: convert(array) for name, array in request.arrays().items()}
-        return features if module_name is None else features[modules[0]]
+
+        def finish(arrays: dict[str, Any]) -> Any:
+            features = {name: convert(array) for name, array in arrays.items()}
+            return features if module_name is None else features[modules[0]]
+
+        try:
+            arrays, left_out = request.arrays()
+        except BadImagesError as error:
+            if error.result is None:
+                raise
+            raise error.with_result(finish(error.result)) from None
+        _leave_out(batches, left_out)
+        return finish(arrays)
 
     def extract_batch(
         self,
@@ -536,6 +560,13 @@ class Extractor(ServedAttributes):
 
         """
         return list(OUTPUT_TYPES)
+
+
+def _leave_out(batches: Any, skipped: Sequence[BadImage]) -> None:
+    """Leave images without a row out of the dataset of a loader of this package."""
+    dataset = batches.dataset if isinstance(batches, DataLoader) else None
+    if isinstance(dataset, ImageDataset):
+        dataset.leave_out(skipped)
 
 
 def _upload_weights(client: Client, model_path: str | Path) -> str:

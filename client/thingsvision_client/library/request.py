@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..client import Client
-from ..errors import InvalidRequestError
+from ..errors import BadImage, BadImagesError, InvalidRequestError
 from ..jobs import FolderOptions, Task, extract_to_folder
-from ..origins import recording_fingerprints, remember_extraction
+from ..origins import Fingerprint, recording_fingerprints, remember_extraction
 from ..values.model import Model
 from ..values.options import ExtractOptions
 from .batches import Batches
@@ -20,6 +20,7 @@ from .outputs import flattener
 if TYPE_CHECKING:
     from ..arrays import Array
     from ..progress import Progress
+    from ..rpc.extraction import Extraction
 
 
 @dataclass(frozen=True)
@@ -62,28 +63,47 @@ class FeatureRequest:
     images: Batches
     modules: list[str]
     flatten: bool
+    on_error: str = "raise"
     progress: Progress | None = None
 
-    def arrays(self) -> dict[str, Array]:
-        """Return images x shape by module; their origin is remembered."""
+    def arrays(self) -> tuple[dict[str, Array], tuple[BadImage, ...]]:
+        """Return images x shape by module, and the images without a row; remember their origin.
+
+        Raises BadImagesError with the arrays as its `result`.
+        """
         queue, sent = recording_fingerprints(self.images.images())
-        flatten_fn = self._flatten_fn
-        result = self.served.client.extract(
-            self.served.model,
-            queue,
-            self.modules,
-            **vars(self._options),
-            flatten=self.flatten and flatten_fn is None,
-            progress=self.progress,
-        )
+        error: BadImagesError | None = None
+        try:
+            result = self.served.client.extract(
+                self.served.model,
+                queue,
+                self.modules,
+                **vars(self._options),
+                flatten=self.flatten and self._flatten_fn is None,
+                on_error=self.on_error,
+                progress=self.progress,
+            )
+        except BadImagesError as failure:
+            if failure.result is None:
+                raise
+            error, result = failure, failure.result
+        features = self._finish(result, sent)
+        if error is not None:
+            raise error.with_result(features)
+        return features, result.skipped
+
+    def _finish(self, result: Extraction, sent: Iterable[Fingerprint]) -> dict[str, Array]:
         remember_extraction(result, sent, options=self._options, root=self.images.root)
-        if flatten_fn is None:
+        if self._flatten_fn is None:
             return result.features
-        flatten = flattener(flatten_fn, self.served)
+        flatten = flattener(self._flatten_fn, self.served)
         return {name: flatten(array) for name, array in result.features.items()}
 
-    def to_folder(self, folder: Path, options: FolderOptions) -> None:
-        """Write files of rows as they arrive. Raises InvalidRequestError where that can't be."""
+    def to_folder(self, folder: Path, options: FolderOptions) -> list[BadImage]:
+        """Write files of rows as they arrive, and return the images without a row.
+
+        Raises InvalidRequestError where that can't be.
+        """
         if self._flatten_fn is not None:
             raise InvalidRequestError(
                 "`flatten_fn` needs all activations in memory: leave out output_dir, or "
@@ -97,8 +117,14 @@ class FeatureRequest:
             flatten=self.flatten,
             root=self.images.root,
         )
-        client = self.served.client
-        extract_to_folder(client, task, folder, options=options, progress=self.progress)
+        return extract_to_folder(
+            self.served.client,
+            task,
+            folder,
+            options=options,
+            on_error=self.on_error,
+            progress=self.progress,
+        )
 
     @property
     def _flatten_fn(self) -> Callable[..., Any] | None:

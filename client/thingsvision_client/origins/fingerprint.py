@@ -20,12 +20,14 @@ class Fingerprint:
     """An image as it was sent: its name and the SHA-256 (hex) of the bytes of its file.
 
     `kind` is as in SentImage: for a `tensor` the bytes are float32 values in C order, for a `text`
-    UTF-8.
+    UTF-8. `fault` is what is wrong with an image that can't be used, which has no row; `sha256` is
+    empty if it could not be read.
     """
 
     name: str
     sha256: str
     kind: str = "encoded"
+    fault: str = ""
 
     def to_dict(self) -> dict[str, str]:
         """Return the fields that metadata has for an image."""
@@ -40,7 +42,8 @@ def fingerprint_of(image: SentImage) -> Fingerprint:
 def recording_fingerprints(queue: ImageQueue) -> tuple[ImageQueue, deque[Fingerprint]]:
     """Return the same images, and a deque that gets their fingerprints as they are read, in order.
 
-    The deque is emptied when an iteration of the images starts anew.
+    Images that can't be read have one, too. The deque is emptied when an iteration of the images
+    starts anew.
     """
     recorder = _Recorder(queue.images)
     images = recorder if queue.is_reiterable else iter(recorder)
@@ -65,11 +68,14 @@ class _Recorder:
             yield replace(image, read=partial(self._read, image, turn))
 
     def _read(self, image: SentImage, turn: int) -> ImageContent:
-        content = image.read()
-        found = _fingerprint(image, content)
-        with self._lock:  # a call that ended may still be reading its next image
-            if turn == self._turn:
-                self.fingerprints.append(found)
+        found = Fingerprint(image.name, "", image.kind)
+        try:
+            content = image.read()
+            found = _fingerprint(image, content)
+        finally:
+            with self._lock:  # a call that ended may still be reading its next image
+                if turn == self._turn:
+                    self.fingerprints.append(found)
         return content
 
 

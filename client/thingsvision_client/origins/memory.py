@@ -76,9 +76,16 @@ def remember_extraction(
 
     The rest is as in `Request`.
     """
+    faults = {image.place: image.reason for image in extraction.skipped}
     sent = tuple(images)
     request = Request(extraction.batch_size, options, root)
     kind = sent[0].kind if sent else "encoded"
     origin = {**describe(extraction.provenance, request, kind), "image_count": len(sent)}
+    if faults:
+        origin["skipped"] = [
+            {"place": place, **sent[place].to_dict(), "reason": fault}
+            for place, fault in faults.items()
+        ]
+    kept = tuple(image for place, image in enumerate(sent) if place not in faults)
     for module, array in extraction.features.items():
-        remember(array, {**origin, "module": module, "images": sent})
+        remember(array, {**origin, "module": module, "images": kept})

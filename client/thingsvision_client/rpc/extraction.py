@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,7 +16,7 @@ from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from ..arguments import as_texts
 from ..arrays import Array
 from ..caller import warn_caller
-from ..errors import InvalidRequestError
+from ..errors import BadImage, InvalidRequestError
 from ..images.queue import ImageQueue
 from ..labels import are_counted, remember_rows
 from ..progress import Progress
@@ -28,10 +27,12 @@ from ..values.preprocessing import Preprocessing, PreprocessingOverrides
 from ..values.provenance import Provenance
 from ..values.records import Timings, to_record
 from ..values.tokens import TOKEN_NAMES
+from .bad_images import STOP, prepare, settle
 from .connection import Connection
 from .image_call import ImageCall
 from .inputs import set_preprocessing
 from .replies import DTYPES, Batch, Reply, check_names, collect
+from .unanswered import Unanswered
 
 _ONE_PROCESS = (
     "its rows come over a call of that process. Give other processes the client, and call its "
@@ -54,6 +55,7 @@ class Extraction:
         axes: Per module, what each axis after the first is: `channels`, `height`, `width`,
             `tokens`, `features`, or empty if it is not known. PyTorch's maps are mostly channels x
             height x width, Keras's height x width x channels.
+        skipped: Images that could not be used, which have no row: place, name and reason of each.
 
     Example:
         ```python
@@ -73,6 +75,7 @@ class Extraction:
     batch_size: int
     token_extraction: str | None = None
     axes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    skipped: tuple[BadImage, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return how the features were computed, as JSON values.
@@ -97,6 +100,7 @@ class Extraction:
             "token_extraction": self.token_extraction,
             "batch_size": self.batch_size,
             "image_count": len(self.images),
+            "skipped": [vars(image) for image in self.skipped],
         }
 
     def to_json(self) -> str:
@@ -179,19 +183,22 @@ def extract(
     header: pb.ExtractHeader,
     queue: ImageQueue,
     *,
+    on_error: str = STOP,
     progress: Progress | None = None,
 ) -> Extraction:
     """Return the features of all images in memory; each array is allocated once.
 
-    Raises ThingsvisionError.
+    Images that can't be used have no row; `on_error` is as in `bad_images`. Raises
+    ThingsvisionError.
     """
+    queue = prepare(header, queue, on_error)
 
     def on_count(count: int) -> None:
         if progress is not None:
             progress("extracting", count, queue.count)
 
-    def receive(messages: Iterator[Any], unanswered: deque[str]) -> Extraction:
-        reply = Reply(messages)
+    def receive(messages: Iterator[Any], unanswered: Unanswered) -> Extraction:
+        reply = Reply(messages, unanswered=unanswered)
         warn_of_choices(header, reply.header)
         batches = _batches(reply, unanswered)
         images, features = collect(reply, batches, queue.count, on_count)
@@ -204,9 +211,12 @@ def extract(
             batch_size=reply.header.batch_size,
             token_extraction=TOKEN_NAMES.get(header.token_extraction),
             axes=axes_of(reply.header),
+            skipped=unanswered.skipped(),
         )
 
-    return _call(connection, header).result(queue, receive)
+    result = _call(connection, header).result(queue, receive)
+    settle(result.skipped, len(result.images), on_error, result=result)
+    return result
 
 
 def _remember_names(
@@ -226,6 +236,9 @@ class FeatureStream:
     The arrays are read-only. Only a stream that was read to its end is proved complete. Nothing is
     sent before the first row, or an attribute, is requested; `close` ends the call.
 
+    Attributes:
+        places: Places of the rows returned last, in the list of images as given.
+
     Example:
         ```python
         from thingsvision_client import Client
@@ -239,13 +252,20 @@ class FeatureStream:
     """
 
     def __init__(
-        self, messages: Generator[Any, None, None], unanswered: deque[str], asked: pb.ExtractHeader
+        self,
+        messages: Generator[Any, None, None],
+        unanswered: Unanswered,
+        asked: pb.ExtractHeader,
+        on_error: str = STOP,
     ) -> None:
+        self.places: list[int] = []
+        self._on_error = on_error
         self._messages = messages
         self._unanswered = unanswered
         self._asked = asked
         self._batches: Iterator[Batch] | None = None
         self._process = os.getpid()
+        self._is_settled = False
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"A FeatureStream can't be copied or pickled: {_ONE_PROCESS}")
@@ -262,15 +282,29 @@ class FeatureStream:
             modules = self.row_shapes
             if self._batches is None:
                 self._batches = _batches(self._reply, self._unanswered)
-            names, rows = next(self._batches)
+            batch = next(self._batches, None)
+            if batch is None:
+                self._end()
         except BaseException:
             self.close()
             raise
+        if batch is None:
+            self.close()
+            raise StopIteration
+        names, rows = batch
+        self.places = self._unanswered.last_places(len(names))
         return names, dict(zip(modules, rows, strict=True))
+
+    def _end(self) -> None:
+        """Report the images that were skipped, once. Raises BadImagesError."""
+        if not self._is_settled:
+            self._is_settled = True
+            skipped = self.skipped
+            settle(skipped, self.place_count - len(skipped), self._on_error)
 
     @cached_property
     def _reply(self) -> Reply:
-        reply = Reply(self._messages)
+        reply = Reply(self._messages, unanswered=self._unanswered)
         warn_of_choices(self._asked, reply.header)
         return reply
 
@@ -301,6 +335,16 @@ class FeatureStream:
         """Number of images in a forward pass; 0 means as many as are ready."""
         return int(self._reply.header.batch_size)
 
+    @property
+    def skipped(self) -> tuple[BadImage, ...]:
+        """The images without a row, as far as is known by now: place, name and reason of each."""
+        return self._unanswered.skipped()
+
+    @property
+    def place_count(self) -> int:
+        """Number of images sent by now, skipped ones included."""
+        return self._unanswered.sent_count
+
     def close(self) -> None:
         """End the call, whose other rows are then lost.
 
@@ -318,13 +362,23 @@ class FeatureStream:
         self._messages.close()
 
 
-def stream(connection: Connection, header: pb.ExtractHeader, queue: ImageQueue) -> FeatureStream:
-    """Return the features of all images as they arrive. Its methods raise ThingsvisionError."""
+def stream(
+    connection: Connection,
+    header: pb.ExtractHeader,
+    queue: ImageQueue,
+    *,
+    on_error: str = STOP,
+) -> FeatureStream:
+    """Return the features of all images as they arrive. Its methods raise ThingsvisionError.
+
+    `on_error` is as in `bad_images`.
+    """
+    queue = prepare(header, queue, on_error)
     messages, unanswered = _call(connection, header).open(queue)
-    return FeatureStream(messages, unanswered, header)
+    return FeatureStream(messages, unanswered, header, on_error)
 
 
-def _batches(reply: Reply, unanswered: deque[str]) -> Iterator[Batch]:
+def _batches(reply: Reply, unanswered: Unanswered) -> Iterator[Batch]:
     """Yield the rows of a reply, checked by image; warn of values lost at the end."""
     yield from check_names(reply.batches(), unanswered)
     _warn_of_overflow(reply.trailer)
@@ -378,4 +432,5 @@ def _call(connection: Connection, header: pb.ExtractHeader) -> ImageCall:
         request=pb.ExtractRequest,
         header=header,
         model_id=model_id(header.model),
+        skips_bad=header.skip_bad_images,
     )

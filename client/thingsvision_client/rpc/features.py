@@ -12,6 +12,7 @@ from ..values.model import Model
 from ..values.options import ExtractOptions
 from ..values.pca import PCA
 from ..values.preprocessing import Preprocessing, PreprocessingOverrides
+from .bad_images import STOP, check_on_error
 from .connection import Connection
 from .extraction import Extraction, FeatureStream, extract, extract_header, stream
 from .inputs import Inputs, preprocess
@@ -33,12 +34,13 @@ class FeatureCalls:
         modules: str | Sequence[str],
         options: ExtractOptions,
         *,
+        on_error: str = STOP,
         progress: Progress | None = None,
     ) -> Extraction:
         """Return the features of all images in memory."""
-        queue = queue_images(images)
+        queue, on_error = queue_images(images), check_on_error(on_error)
         header = extract_header(model, modules, queue, options)
-        return extract(self._connection, header, queue, progress=progress)
+        return extract(self._connection, header, queue, on_error=on_error, progress=progress)
 
     def preprocess(
         self,
@@ -70,10 +72,13 @@ class FeatureCalls:
         images: Images | ImageQueue,
         modules: str | Sequence[str],
         options: ExtractOptions,
+        *,
+        on_error: str = STOP,
     ) -> FeatureStream:
         """Return the features of all images as they arrive."""
-        queue = queue_images(images)
-        return stream(self._connection, extract_header(model, modules, queue, options), queue)
+        queue, on_error = queue_images(images), check_on_error(on_error)
+        header = extract_header(model, modules, queue, options)
+        return stream(self._connection, header, queue, on_error=on_error)
 
     def rdm(
         self,
@@ -84,12 +89,13 @@ class FeatureCalls:
         *,
         metric: str,
         dtype: str,
+        on_error: str = STOP,
         progress: Progress | None = None,
     ) -> RDMs:
         """Return an RDM of the images per module."""
-        queue = queue_images(images)
+        queue, on_error = queue_images(images), check_on_error(on_error, stops=True)
         header = rdm_header(metric, dtype, extract_header(model, modules, queue, options))
-        return rdms_of_images(self._connection, header, queue, progress=progress)
+        return rdms_of_images(self._connection, header, queue, on_error=on_error, progress=progress)
 
     def rdm_of(
         self,
@@ -114,9 +120,10 @@ class FeatureCalls:
         *,
         components: int,
         name: str,
+        on_error: str = STOP,
         progress: Progress | None = None,
     ) -> PCA:
         """Fit a PCA of each module on the features of images."""
-        queue = queue_images(images)
+        queue, on_error = queue_images(images), check_on_error(on_error, stops=True)
         header = pca_header(extract_header(model, modules, queue, options), components, name)
-        return fit_pca(self._connection, header, queue, progress=progress)
+        return fit_pca(self._connection, header, queue, on_error=on_error, progress=progress)

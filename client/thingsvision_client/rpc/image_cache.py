@@ -20,6 +20,10 @@ _WORTH_ASKING_BYTES = 256 * 1024
 """Sending fewer bytes takes no longer than asking."""
 
 
+HOLE = "hole"
+"""The kind of an image that can't be sent."""
+
+
 @dataclass(frozen=True)
 class LoadedImage:
     """An image of a call whose content was read. `kind` is a field of the contract's Image."""
@@ -37,6 +41,9 @@ class LoadedImage:
     def to_message(self, *, keep: bool = False) -> pb.Image:
         """Return the message with the content, which the server is to cache if `keep`."""
         message = pb.Image(index=self.index, name=self.name)
+        if self.kind == HOLE:
+            message.hole = True
+            return message
         setattr(message, self.kind, self.content.value)
         if keep:
             message.keep = True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from ..errors import UnknownImageError
 from .connection import Connection
 from .image_cache import ImageCache
 from .image_stream import ImageStream
+from .unanswered import Unanswered
 
 if TYPE_CHECKING:  # it loads numpy
     from ..images.queue import ImageQueue
@@ -22,33 +22,37 @@ Replies = Generator[Any, None, None]
 
 @dataclass(frozen=True)
 class ImageCall:
-    """A method that takes `request` with the header, then with each image of a queue."""
+    """A method that takes `request` with the header, then with each image of a queue.
+
+    `skips_bad` has images that can't be read leave a hole.
+    """
 
     connection: Connection
     method: Any
     request: Callable[..., Any]
     header: Any
     model_id: str
+    skips_bad: bool = False
 
-    def open(self, queue: ImageQueue) -> tuple[Replies, deque[str]]:
-        """Return the replies, and the names of the images sent that they have not answered yet.
+    def open(self, queue: ImageQueue) -> tuple[Replies, Unanswered]:
+        """Return the replies, and the images sent that they have not answered yet.
 
         Nothing is sent before the first reply is asked for; closing the iterator ends the call.
         It raises ThingsvisionError. After an UnknownImageError of an image that was sent as a
         SHA-256, later calls send the files.
         """
-        images = ImageStream(queue, self.connection.image_cache, self.model_id)
+        images = self._images(queue, self.connection.image_cache)
         return self._replies(images), images.unanswered
 
-    def result(self, queue: ImageQueue, receive: Callable[[Replies, deque[str]], Result]) -> Result:
-        """Return what `receive` makes of the replies and the unanswered names of `open`.
+    def result(self, queue: ImageQueue, receive: Callable[[Replies, Unanswered], Result]) -> Result:
+        """Return what `receive` makes of the replies and the unanswered images of `open`.
 
         It is called once more, with all files sent from the first on, if the server dropped an
         image that it had and the images can be read again. Raises ThingsvisionError.
         """
         cache: ImageCache | None = self.connection.image_cache
         while True:
-            images = ImageStream(queue, cache, self.model_id)
+            images = self._images(queue, cache)
             try:
                 with closing(self._replies(images)) as replies:
                     return receive(replies, images.unanswered)
@@ -56,6 +60,9 @@ class ImageCall:
                 if not images.has_references or not queue.is_reiterable:
                     raise
             cache = None
+
+    def _images(self, queue: ImageQueue, cache: ImageCache | None) -> ImageStream:
+        return ImageStream(queue, cache, self.model_id, skips_bad=self.skips_bad)
 
     def _replies(self, images: ImageStream) -> Replies:
         caller = self.connection.caller

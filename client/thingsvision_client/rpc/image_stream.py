@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
-from .image_cache import ImageCache, LoadedImage
+from ..errors import ImageError
+from ..images.image import ImageContent
+from .image_cache import HOLE, ImageCache, LoadedImage
+from .unanswered import Unanswered
 
 if TYPE_CHECKING:  # it loads numpy
     from ..images.queue import ImageQueue
@@ -18,11 +20,19 @@ class ImageStream:
     """Reads the images of a queue one by one as they are sent.
 
     `unanswered` has the names of the images that were read and await their rows. `cache` None
-    sends all files.
+    sends all files. `skips_bad` has images that can't be read leave a hole.
     """
 
-    def __init__(self, queue: ImageQueue, cache: ImageCache | None, model_id: str) -> None:
-        self.unanswered: deque[str] = deque()
+    def __init__(
+        self,
+        queue: ImageQueue,
+        cache: ImageCache | None,
+        model_id: str,
+        *,
+        skips_bad: bool = False,
+    ) -> None:
+        self.unanswered = Unanswered()
+        self._skips_bad = skips_bad
         self.has_references = False
         self._queue = queue
         self._model_id = model_id
@@ -48,9 +58,21 @@ class ImageStream:
             if image.shape != shape:
                 found, first = _describe_shape(image.shape), _describe_shape(shape)
                 raise image.error(f"is {found}, but the first is {first}: all must be alike")
-            content = image.load()
-            self.unanswered.append(image.name)
+            try:
+                content = image.load()
+            except ImageError as error:
+                if not (self._skips_bad and image.may_be_bad):
+                    raise
+                self.unanswered.add_hole(image.name, image.fault_in(error))
+                yield LoadedImage(index, _utf8(image.name), HOLE, ImageContent(b""))
+                continue
+            self.unanswered.add(image.name)
             yield LoadedImage(index, image.name, image.kind, content)
+
+
+def _utf8(name: str) -> str:
+    """Return a name that can be sent; that of a hole never comes back."""
+    return name.encode(errors="replace").decode()
 
 
 def _describe_shape(shape: tuple[int, ...] | None) -> str:

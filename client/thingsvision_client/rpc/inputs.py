@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
@@ -21,6 +20,7 @@ from ..values.preprocessing import Preprocessing, PreprocessingOverrides
 from ..values.records import to_record
 from .connection import Connection
 from .image_call import ImageCall
+from .unanswered import Unanswered
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def preprocess(
             "files, PIL images, or uint8 arrays of height x width x 3."
         )
 
-    def receive(replies: Iterator[Any], unanswered: deque[str]) -> Inputs:
+    def receive(replies: Iterator[Any], unanswered: Unanswered) -> Inputs:
         first = next(replies, None)
         if first is None or first.WhichOneof("part") != "header":
             raise IncompleteReplyError("The server's reply has no header: repeat the call.")
@@ -89,11 +89,11 @@ def preprocess(
         rows = RowStore(shape, np.float32, queue.count)
         images = []
         for values in _inputs(replies, shape):
-            images.append(unanswered.popleft())
+            images.append(unanswered.pop() or "")
             rows.append(values[None])
-        if unanswered:
+        if unanswered.pop() is not None or len(images) != unanswered.sent_count:
             raise IncompleteReplyError(
-                f"The server sent {len(images)} inputs of {len(images) + len(unanswered)} images: "
+                f"The server sent {len(images)} inputs of {unanswered.sent_count} images: "
                 "repeat the call."
             )
         return Inputs(rows.finish(), images, to_record(first.header.preprocessing))

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from thingsvision_proto.model_id import model_id
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
-from ..errors import IncompleteReplyError, InvalidRequestError
+from ..errors import BadImage, IncompleteReplyError, InvalidRequestError
 from ..progress import Progress
 from ..values.pca import PCA
 from ..values.records import to_record
+from .bad_images import STOP, prepare, settle
 from .call import Caller
 from .connection import Connection
 from .extraction import warn_of_batch_size
 from .image_call import ImageCall
+from .replies import note_skipped
+from .unanswered import Unanswered
 
 if TYPE_CHECKING:  # it loads numpy
     from ..images.queue import ImageQueue
@@ -36,26 +38,41 @@ def fit_pca(
     header: pb.FitPCAHeader,
     queue: ImageQueue,
     *,
+    on_error: str = STOP,
     progress: Progress | None = None,
 ) -> PCA:
     """Fit a PCA on the features of all images, and return it. Raises ThingsvisionError."""
+    queue = prepare(header.extraction, queue, on_error)
+    skipped: list[BadImage] = []
 
-    def receive(replies: Iterator[Any], unanswered: deque[str]) -> PCA:
+    def receive(replies: Iterator[Any], unanswered: Unanswered) -> PCA:
         fitted = None
         for reply in replies:
             if reply.WhichOneof("part") == "pca":
                 fitted = to_record(reply.pca)
+            elif reply.WhichOneof("part") == "skipped":
+                note_skipped(reply.skipped, unanswered)
             elif progress is not None and reply.progress.stage in _STAGES:
                 state = reply.progress
                 progress(_STAGES[state.stage], state.done_count, state.total_count or None)
-        if not isinstance(fitted, PCA) or fitted.image_count != len(unanswered):
+        skipped[:] = unanswered.skipped()
+        if not isinstance(fitted, PCA) or fitted.image_count != len(list(unanswered)):
             raise IncompleteReplyError("The server did not confirm the PCA: fit it again.")
         warn_of_batch_size(header.extraction.batch_size, fitted.batch_size)
         return fitted
 
     method, model = connection.stubs.pcas.FitPCA, model_id(header.extraction.model)
-    call = ImageCall(connection, method, request=pb.FitPCARequest, header=header, model_id=model)
-    return call.result(queue, receive)
+    call = ImageCall(
+        connection,
+        method,
+        request=pb.FitPCARequest,
+        header=header,
+        model_id=model,
+        skips_bad=header.extraction.skip_bad_images,
+    )
+    fitted = call.result(queue, receive)
+    settle(skipped, fitted.image_count, on_error, result=fitted)
+    return fitted
 
 
 class PCACalls:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from thingsvision_proto.wire import ColumnSpec, FeatureWriter
 from ..arguments import choose
 from ..arrays import Array, as_numbers
 from ..caller import warn_caller
-from ..errors import IncompleteReplyError, InvalidRequestError, UndefinedDistanceWarning
+from ..errors import BadImage, IncompleteReplyError, InvalidRequestError, UndefinedDistanceWarning
 from ..images.queue import ImageQueue
 from ..labels import (
     are_counted,
@@ -31,10 +30,12 @@ from ..labels import (
 from ..progress import Progress
 from ..values.provenance import Provenance
 from ..values.records import Timings, to_record
+from .bad_images import STOP, prepare, settle
 from .connection import Connection
 from .extraction import warn_of_choices
 from .image_call import ImageCall
 from .replies import Reply, check_names, collect
+from .unanswered import Unanswered
 
 METRICS = {
     name.removeprefix("METRIC_").lower(): number for name, number in pb.Metric.items() if number
@@ -59,6 +60,7 @@ class RDMs:
             columns are NaN.
         provenance: What computed the features; None for uploaded features.
         timings: Where the server spent its time, in seconds.
+        skipped: Images that could not be used, which have no row: place, name and reason of each.
 
     Example:
         ```python
@@ -78,6 +80,7 @@ class RDMs:
     undefined: dict[str, list[str]]
     provenance: Provenance | None
     timings: Timings
+    skipped: tuple[BadImage, ...] = ()
 
 
 def rdm_header(
@@ -97,21 +100,26 @@ def rdms_of_images(
     header: pb.ComputeRDMHeader,
     queue: ImageQueue,
     *,
+    on_error: str = STOP,
     progress: Progress | None = None,
 ) -> RDMs:
     """Return an RDM per module of the extraction in `header`. Raises ThingsvisionError."""
+    queue = prepare(header.extraction, queue, on_error)
     call = ImageCall(
         connection,
         connection.stubs.features.ComputeRDM,
         request=pb.ComputeRDMRequest,
         header=header,
         model_id=model_id(header.extraction.model),
+        skips_bad=header.extraction.skip_bad_images,
     )
 
-    def receive(messages: Iterator[Any], names: deque[str]) -> RDMs:
+    def receive(messages: Iterator[Any], names: Unanswered) -> RDMs:
         return _receive(messages, names, progress, header.extraction)
 
-    return call.result(queue, receive)
+    result = call.result(queue, receive)
+    settle(result.skipped, len(result.images), on_error, result=result)
+    return result
 
 
 def rdms_of_features(
@@ -132,7 +140,7 @@ def rdms_of_features(
     method = connection.stubs.features.ComputeRDM
     messages = connection.caller.exchange(method, requests(), ANY_MODEL)
     with closing(messages):
-        return _receive(messages, deque(names), progress)
+        return _receive(messages, Unanswered(names), progress)
 
 
 def prepare_features(
@@ -209,7 +217,7 @@ def _frames(features: Mapping[str, Array], names: Sequence[str]) -> Iterator[byt
 
 def _receive(
     messages: Iterator[Any],
-    names: deque[str],
+    names: Unanswered,
     progress: Progress | None,
     asked: pb.ExtractHeader | None = None,
 ) -> RDMs:
@@ -217,9 +225,9 @@ def _receive(
         if progress is not None and message.stage in _STAGES:
             progress(_STAGES[message.stage], message.done_count, message.total_count or None)
 
-    reply = Reply(messages, on_progress)
+    reply = Reply(messages, on_progress, names)
     batches = check_names(reply.batches(), names)
-    images, rdms = collect(reply, batches, expected_count=len(names))
+    images, rdms = collect(reply, batches, expected_count=len(list(names)))
     if any(rdm.shape != (len(images), len(images)) for rdm in rdms.values()):
         raise IncompleteReplyError("The RDMs of the reply are not images x images.")
     if not are_counted(images):
@@ -238,6 +246,7 @@ def _receive(
         undefined=undefined,
         provenance=to_record(reply.header.provenance) if has_model else None,
         timings=to_record(reply.trailer.timings),
+        skipped=names.skipped(),
     )
 
 

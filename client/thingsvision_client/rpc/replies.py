@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -13,6 +12,7 @@ from thingsvision_proto.wire import FeatureReader, WireError
 
 from ..arrays import Array, RowStore
 from ..errors import ChecksumError, IncompleteReplyError
+from .unanswered import Unanswered
 
 Batch = tuple[list[str], list[Array]]
 """Names of images, and an array of rows x shape per column, in the order of the header."""
@@ -25,11 +25,16 @@ class Reply:
     """
 
     def __init__(
-        self, messages: Iterable[Any], on_progress: Callable[[Any], None] | None = None
+        self,
+        messages: Iterable[Any],
+        on_progress: Callable[[Any], None] | None = None,
+        unanswered: Unanswered | None = None,
     ) -> None:
         self.trailer: Any = None
+        self.skipped_count = 0
+        self._unanswered = Unanswered() if unanswered is None else unanswered
         self.frame_count = self.byte_count = self.crc32 = 0
-        self._parts = _parts(messages, on_progress)
+        self._parts = self._read_parts(messages, on_progress)
         kind, header = next(self._parts, ("nothing", None))
         self.header: Any = header
         if kind != "header":
@@ -91,26 +96,46 @@ class Reply:
             raise ChecksumError(
                 "The reply was corrupted in transit (its CRC-32 differs): try again."
             )
+        skipped = getattr(self.trailer, "skipped_count", self.skipped_count)
+        if skipped != self.skipped_count:
+            raise IncompleteReplyError(
+                f"The reply names {self.skipped_count} skipped images, but the server skipped "
+                f"{skipped}: try again."
+            )
+
+    def _read_parts(
+        self, messages: Iterable[Any], on_progress: Callable[[Any], None] | None
+    ) -> Iterator[tuple[str, Any]]:
+        for message in messages:
+            if isinstance(message, Frame):
+                yield "frame", message
+                continue
+            kind = message.WhichOneof("part")
+            if kind == "progress":
+                if on_progress is not None:
+                    on_progress(message.progress)
+            elif kind == "skipped":
+                self.skipped_count += note_skipped(message.skipped, self._unanswered)
+            elif kind is None:
+                raise IncompleteReplyError("The reply has an unknown part: update this client.")
+            else:
+                yield kind, getattr(message, kind)
 
 
-def _parts(
-    messages: Iterable[Any], on_progress: Callable[[Any], None] | None
-) -> Iterator[tuple[str, Any]]:
-    for message in messages:
-        if isinstance(message, Frame):
-            yield "frame", message
-            continue
-        kind = message.WhichOneof("part")
-        if kind == "progress":
-            if on_progress is not None:
-                on_progress(message.progress)
-        elif kind is None:
-            raise IncompleteReplyError("The reply has an unknown part: update this client.")
-        else:
-            yield kind, getattr(message, kind)
+def note_skipped(skipped: Any, unanswered: Unanswered) -> int:
+    """Note the images that a server skipped, and return their number.
+
+    Raises IncompleteReplyError for one that was not sent, or has its row already.
+    """
+    for image in skipped.images:
+        if not unanswered.skip(image.index, image.reason):
+            raise IncompleteReplyError(
+                f"The reply skips image {image.index}, which does not await its row: try again."
+            )
+    return len(skipped.images)
 
 
-def check_names(batches: Iterable[Batch], unanswered: deque[str]) -> Iterator[Batch]:
+def check_names(batches: Iterable[Batch], unanswered: Unanswered) -> Iterator[Batch]:
     """Yield the batches as long as their names are the next of `unanswered`, which may grow.
 
     A name is removed when its row arrives, so a stream of any length is checked in flat memory.
@@ -120,16 +145,15 @@ def check_names(batches: Iterable[Batch], unanswered: deque[str]) -> Iterator[Ba
     done = 0
     for names, rows in batches:
         for name in names:
-            if not unanswered or unanswered.popleft() != name:
+            if unanswered.pop() != name:
                 raise IncompleteReplyError(
                     f"Row {done} of the reply is for {name!r}, not for the image sent: try again."
                 )
             done += 1
         yield names, rows
-    if unanswered:
+    if (missing := unanswered.pop()) is not None:
         raise IncompleteReplyError(
-            f"The reply ended after {done} images; the row of {unanswered[0]!r} is missing: "
-            "try again."
+            f"The reply ended after {done} images; the row of {missing!r} is missing: try again."
         )
 
 

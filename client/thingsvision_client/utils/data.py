@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 from ..arguments import as_folder, as_path
+from ..errors import LEFT_OUT, BadImage
+from ..files import SKIPPED, write_skipped
 from ..images.folder import class_folders, class_of, class_paths, image_names
-from ..images.image import file_image
-from ..images.queue import ImageQueue, queue_files
+from ..images.image import SentImage, file_image
+from ..images.inspection import with_holes
+from ..images.queue import ImageQueue, Reiterable, queue_files
 from ..old_paths import add_old_paths
 from ..signatures import checked
 from .data_loader import DataLoader, ImageBatch
@@ -85,10 +89,50 @@ class ImageDataset(FixedAttributes):
         self.classes: list[str] = _classes(self.root, class_names, self.names)
         self._numbers: dict[str, int] = {}
         self._numbered: list[str] | None = None  # the classes of these numbers
-        write_lines(as_folder("out_path", out_path) / FILE_NAMES, self.names)
+        self._out_path = as_folder("out_path", out_path)
+        self._given = self.names
+        self._skipped: dict[int, BadImage] = {}
+        write_lines(self._out_path / FILE_NAMES, self.names)
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def skipped(self) -> tuple[BadImage, ...]:
+        """The images that were left out, which have no row: place, name and reason of each."""
+        return tuple(one for _, one in sorted(self._skipped.items()))
+
+    def leave_out(self, skipped: Sequence[BadImage]) -> None:
+        """Leave images that can't be used out of the rows: of `names`, `targets` and the files.
+
+        `file_names.txt` is written anew, and `skipped.txt` beside it. Batches keep their places:
+        the features of the other images have the same bits. `extract_features(on_error="skip")`
+        does so.
+
+        Args:
+            skipped: The images; their places are in the list of images as the dataset was made.
+
+        Example:
+            ```python
+            from thingsvision_client import ImageDataset
+            from thingsvision_client.errors import BadImage
+
+            dataset = ImageDataset("photos", "results", "pt")
+            dataset.leave_out([BadImage(0, dataset.names[0], "is a duplicate")])
+            print(len(dataset), dataset.skipped)
+            ```
+
+        """
+        found = self._skipped | {one.place: one for one in skipped if not one.is_known}
+        if found == self._skipped:
+            return
+        self._skipped = found
+        kept = [name for place, name in enumerate(self._given) if place not in found]
+        vars(self)["names"] = kept
+        if not any("/" in name for name in self._given):
+            vars(self)["classes"] = list(dict.fromkeys(kept))
+        write_lines(self._out_path / FILE_NAMES, kept)
+        write_skipped(self._out_path / SKIPPED, self.skipped)
 
     @overload
     def __getitem__(self, row: int) -> DatasetImage: ...
@@ -163,7 +207,72 @@ class ImageDataset(FixedAttributes):
             ```
 
         """
-        return queue_files(self.root, self.names[rows])
+        if rows != _ALL or not self._skipped:
+            return queue_files(self.root, self.names[rows])
+        return self.place_queue(_ALL)
+
+    @property
+    def place_count(self) -> int:
+        """The number of images as the dataset was made, with those left out since."""
+        return len(self._given)
+
+    def place_rows(self, places: slice) -> list[DatasetImage]:
+        """Return the rows at some places; images that were left out have none.
+
+        Args:
+            places: Places in the list of images as the dataset was made.
+
+        Returns:
+            The rows.
+
+        Example:
+            ```python
+            from thingsvision_client import ImageDataset
+
+            print(ImageDataset("photos", "results", "pt").place_rows(slice(0, 2)))
+            ```
+
+        """
+        numbers = range(self.place_count)
+        row_of = {
+            place: row
+            for row, place in enumerate(place for place in numbers if place not in self._skipped)
+        }
+        return [self[row_of[place]] for place in numbers[places] if place in row_of]
+
+    def place_queue(self, places: slice) -> ImageQueue:
+        """Return the images at some places, to be sent, with holes for those that were left out.
+
+        Args:
+            places: Places in the list of images as the dataset was made.
+
+        Returns:
+            The images.
+
+        Example:
+            ```python
+            from thingsvision_client import Client, ImageDataset
+
+            images = ImageDataset("photos", "results", "pt").place_queue(slice(0, 2))
+            print(Client().extract("torchvision/alexnet", images, "features.10").images)
+            ```
+
+        """
+        numbers = range(self.place_count)[places]
+
+        def images() -> Iterator[SentImage]:
+            for place in numbers:
+                name = self._given[place]
+                yield file_image(name, self.root / name)
+
+        left_out = {
+            at: replace(
+                self._skipped[place], reason=f"{LEFT_OUT}: it {self._skipped[place].reason}"
+            )
+            for at, place in enumerate(numbers)
+            if place in self._skipped
+        }
+        return with_holes(ImageQueue(Reiterable(images), len(numbers)), left_out)
 
 
 @checked

@@ -28,10 +28,10 @@ _ALL = slice(None)
 class ImageBatch(list[DatasetImage]):
     """The image names of one forward pass; `queue` returns the images, to be sent."""
 
-    def __init__(self, dataset: Dataset, rows: slice) -> None:
-        super().__init__(dataset[rows])
+    def __init__(self, dataset: Dataset, places: slice) -> None:
+        super().__init__(dataset.place_rows(places))
         self.dataset = dataset
-        self._rows = rows
+        self._places = places
 
     @property
     def transforms(self) -> ServerTransforms:
@@ -45,7 +45,7 @@ class ImageBatch(list[DatasetImage]):
 
     def queue(self) -> ImageQueue:
         """Return the images to send."""
-        return self.dataset.queue(self._rows)
+        return self.dataset.place_queue(self._places)
 
 
 @checked
@@ -141,10 +141,15 @@ class DataLoader(FixedAttributes):
         return queue_rows(self._rows)
 
     def __len__(self) -> int:
-        return -(-len(self.dataset) // self.batch_size)
+        return -(-self._place_count // self.batch_size)
+
+    @property
+    def _place_count(self) -> int:
+        """The number of places: images that were left out leave holes in their batches."""
+        return self.dataset.place_count if self._rows is None else len(self._rows)
 
     def __iter__(self) -> Iterator[list[DatasetImage]]:
-        for start in range(0, len(self.dataset), self.batch_size):
+        for start in range(0, self._place_count, self.batch_size):
             rows = slice(start, start + self.batch_size)
             if self._rows is None:
                 yield ImageBatch(self.dataset, rows)

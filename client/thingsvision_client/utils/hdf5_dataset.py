@@ -140,3 +140,54 @@ class HDF5Dataset(FixedAttributes):
 
         """
         return self._array.queue(self.indices[rows])
+
+    @property
+    def place_count(self) -> int:
+        """The number of images: none is ever left out."""
+        return len(self)
+
+    def place_rows(self, places: slice) -> list[DatasetImage]:
+        """Return the rows at some places, which are those of the same numbers.
+
+        Args:
+            places: The places.
+
+        Returns:
+            The rows.
+
+        Example:
+            ```python
+            import h5py
+            import numpy as np
+            from thingsvision_client import HDF5Dataset
+
+            with h5py.File("images.h5", "w") as file:
+                file["imgBrick"] = np.zeros((5, 32, 32, 3), np.uint8)
+            print(HDF5Dataset("images.h5", "imgBrick", "pt").place_rows(slice(0, 2)))
+            ```
+
+        """
+        return self[places]
+
+    def place_queue(self, places: slice) -> ImageQueue:
+        """Return the images at some places, to be sent, as `queue` does.
+
+        Args:
+            places: The places.
+
+        Returns:
+            The images.
+
+        Example:
+            ```python
+            import h5py
+            import numpy as np
+            from thingsvision_client import HDF5Dataset
+
+            with h5py.File("images.h5", "w") as file:
+                file["imgBrick"] = np.zeros((5, 32, 32, 3), np.uint8)
+            print(HDF5Dataset("images.h5", "imgBrick", "pt").place_queue(slice(0, 2)).count)
+            ```
+
+        """
+        return self.queue(places)

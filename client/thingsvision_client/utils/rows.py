@@ -56,6 +56,16 @@ class Dataset(Protocol):
     def queue(self, rows: slice = ...) -> ImageQueue:
         """Return the images of some rows, to be sent."""
 
+    @property
+    def place_count(self) -> int:
+        """The number of images as the dataset was made, with those left out since."""
+
+    def place_rows(self, places: slice) -> list[DatasetImage]:
+        """Return the rows at some places; images that were left out have none."""
+
+    def place_queue(self, places: slice) -> ImageQueue:
+        """Return the images at some places, to be sent, with holes for those left out."""
+
 
 class DatasetImage(ImageName):
     """The name of a dataset's image, which also knows the image and its class number.

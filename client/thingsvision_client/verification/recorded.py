@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ class RecordedArray:
 class Recorded:
     """One extraction: what computed it, the arrays of the file, and the images of their rows.
 
-    The first image is row `start` of the extraction.
+    The first image is row `start` of the extraction. Images without a row had places in its
+    batches, too.
     """
 
     facts: Mapping[str, Any]
@@ -59,6 +61,20 @@ class Recorded:
             "preprocessing": self.facts["preprocessing_changes"],
         }
         return ExtractOptions.from_json(told | self.facts["choices"])
+
+    @property
+    def holes(self) -> frozenset[int]:
+        """The places of images without a row, as far as the file tells."""
+        return frozenset(one["place"] for one in self.facts.get("skipped", ()))
+
+    def places(self) -> tuple[int, list[int]]:
+        """Return the first place, and that of each row's image, in the list as first given."""
+        first = self.facts.get("first_place")
+        known: Iterator[int] = (place for place in count(first or 0) if place not in self.holes)
+        if first is None and self.start:
+            known = islice(known, self.start, None)
+        found = list(islice(known, len(self.images)))
+        return (found[0] if found and self.start else 0) if first is None else first, found
 
     def sent_images(self, root: Path | None) -> list[SentImage]:
         """Return the images to send again, from `root` or from where they were.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from ..client import Client, shared_client
 from ..errors import ImageError, InvalidRequestError, listed
 from ..formats import BY_ENDING, FEATURES
-from ..images.image import SentImage
+from ..images.image import SentImage, hole
 from ..images.queue import ImageQueue
 from ..origins import differences, file_sha256, fingerprint_of, provenance_fields, read_origin
 from ..signatures import checked
@@ -194,13 +195,20 @@ def _recompute(
 ) -> Iterator[ModuleCheck]:
     images = recorded.sent_images(root)
     unusable = _check_images(run, recorded, images)
-    stop = recorded.start + len(images)
     facts = recorded.facts
-    rows = Rows(recorded.start, stop, facts["batch_size"], facts["image_count"])
+    start, places = recorded.places()
+    row_at = dict(zip(places, count(recorded.start)))
+    stop = start + len(places) + sum(place >= start for place in recorded.holes)
+    rows = Rows(start, stop, facts["batch_size"], facts["image_count"])
+    unusable = {places[row - recorded.start] for row in unusable}
     drawn = rows.sample(run.sample.count, run.sample.seed, unusable)
     tallies = {array.name: DifferenceTally() for array in recorded.arrays}
     if drawn:
-        again = [images[row - recorded.start] for row in drawn]
+        again = [
+            images[row_at[place] - recorded.start] if place in row_at else hole("", "has no row")
+            for place in drawn
+        ]
+        drawn = [row_at.get(place, -1) for place in drawn]
         with closing(_stream(run, recorded, again)) as stream:
             _compare_facts(run, recorded, stream)
             _compare_rows(run, _StoredRows(recorded, arrays, tallies), drawn, stream)
@@ -245,6 +253,7 @@ def _stream(run: _Run, recorded: Recorded, images: Sequence[SentImage]) -> Featu
         recorded.model,
         ImageQueue(images, len(images)),
         recorded.modules,
+        on_error="quiet",
         **vars(recorded.options),
     )
 
@@ -277,10 +286,8 @@ class _StoredRows:
 def _compare_rows(
     run: _Run, stored: _StoredRows, drawn: Sequence[int], stream: FeatureStream
 ) -> None:
-    done = 0
-    for names, fresh in stream:
-        rows = drawn[done : done + len(names)]
+    for _, fresh in stream:
+        rows = [drawn[place] for place in stream.places]
         for array in stored.recorded.arrays:
             stored.compare(array, rows, fresh[array.module])
-        done += len(names)
-        run.report("recomputing", done, len(drawn))
+        run.report("recomputing", stream.places[-1] + 1, len(drawn))

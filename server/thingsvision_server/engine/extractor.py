@@ -39,6 +39,8 @@ class Extraction:
     """The limit that lowered it; empty if none did."""
     preparation: Preparation = field(default_factory=Preparation)
     deterministic: bool = False
+    skipped_count: int = 0
+    """Images that could not be used."""
     overflow_count: int = 0
     """Finite values that are infinite in the features' element type."""
     wait_seconds: float = 0.0
@@ -102,7 +104,16 @@ class Extractor:
             size = 1 if spec.deterministic else min(spec.batch_size, most)
             if spec.options.compiled:
                 planned = planned.with_pass_size(size)
-            yield Extraction(loaded, planned, facts, size, limit, deterministic=spec.deterministic)
+            preparation = Preparation(skips_bad_images=spec.skips_bad_images)
+            yield Extraction(
+                loaded,
+                planned,
+                facts,
+                size,
+                limit,
+                preparation,
+                deterministic=spec.deterministic,
+            )
 
     def _with_pca(self, planned: Plan, wanted: str, facts: FeatureFacts) -> Plan:
         pca = self._pcas.find(wanted, facts, planned.forward.shapes_before_pca)
@@ -124,6 +135,7 @@ class Extractor:
                 async with aclosing(stream.results()) as results:
                     async for rows in results:
                         extraction.overflow_count += rows.overflow_count
+                        extraction.skipped_count += len(rows.skipped)
                         yield rows
             except NetworkError as error:
                 shape = error.shape or extraction.plan.transform.spec.shape

@@ -54,6 +54,8 @@ class ExtractSpec:
     reduction: Reduction = NO_REDUCTION
     pca: str = ""
     """SHA-256 or name of a PCA that reduces the features further; empty: none."""
+    skips_bad_images: bool = False
+    """Whether images that can't be used are left out, in the place of an error."""
 
     def facts(self, key: ModelKey, model_sha256: str, plan: Plan) -> FeatureFacts:
         """Return what the features depend on, for a PCA."""

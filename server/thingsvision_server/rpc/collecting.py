@@ -15,8 +15,9 @@ import numpy.typing as npt
 from thingsvision_proto.wire import ColumnSpec
 
 from ..engine.extractor import Extraction
-from ..engine.passes.stream import FeatureRows
+from ..engine.passes.stream import FeatureRows, Hole
 from ..engine.rows.spool import FeatureSpool, SpoolColumn
+from ..errors import ImageError
 
 _PROGRESS_SECONDS = 1.0
 
@@ -36,6 +37,7 @@ class RowCollection:
     spool: FeatureSpool
     columns: Sequence[ColumnSpec]
     images: list[str] = field(default_factory=list)
+    skipped: list[Hole] = field(default_factory=list)
     extraction: Extraction | None = None
     reported_at: float = field(default_factory=time.monotonic)
 
@@ -70,5 +72,10 @@ async def collect_rows(
     """Collect rows as they are extracted, and yield the collection after each batch."""
     async with aclosing(rows) as batches:
         async for batch in batches:
-            await collected.append(batch.images, batch.arrays, check)
+            collected.skipped += batch.skipped
+            if batch.images:
+                await collected.append(batch.images, batch.arrays, check)
             yield collected
+    if not collected.images:
+        reasons = [f"image {hole.index} {hole.reason}" for hole in collected.skipped[:1]]
+        raise ImageError("; ".join(["no image can be used", *reasons]), field="image")

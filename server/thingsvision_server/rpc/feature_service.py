@@ -17,7 +17,7 @@ from thingsvision_proto.v1.thingsvision_pb2_grpc import FeatureServiceServicer
 from ..engine.extractor import Extractor
 from ..metrics import Metrics
 from ..sources import Sources
-from .messages.extraction import extract_spec, preprocess_spec, timings
+from .messages.extraction import extract_spec, preprocess_spec, skipped_message, timings
 from .messages.inputs import input_parts, preprocess_reply_header
 from .messages.models import model_key, model_message, module_message
 from .rdm_reply import RDMReply
@@ -83,6 +83,8 @@ class FeatureServicer(FeatureServiceServicer):
                 rows = self._extractor.rows(extraction, request.images())
                 async with aclosing(rows) as batches:
                     async for batch in batches:
+                        if batch.skipped:
+                            yield pb.ExtractResponse(skipped=skipped_message(batch.skipped))
                         for response in reply.rows(batch.images, batch.arrays):
                             yield response
                 for response in reply.end():
@@ -93,7 +95,10 @@ class FeatureServicer(FeatureServiceServicer):
         taken = timings(extraction, reply.send_seconds)
         yield pb.ExtractResponse(
             trailer=pb.ExtractTrailer(
-                **reply.totals(), timings=taken, overflow_count=extraction.overflow_count
+                **reply.totals(),
+                timings=taken,
+                overflow_count=extraction.overflow_count,
+                skipped_count=extraction.skipped_count,
             )
         )
 

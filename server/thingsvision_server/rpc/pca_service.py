@@ -24,7 +24,13 @@ from ..engine.progress import Progress
 from ..errors import InvalidRequestError
 from ..rdm.pca import Components
 from .collecting import Arrays, RowCollection, collect_rows, open_collection
-from .messages.extraction import COMPARED_DTYPES, element_type, extract_spec, server_version
+from .messages.extraction import (
+    COMPARED_DTYPES,
+    element_type,
+    extract_spec,
+    server_version,
+    skipped_message,
+)
 from .messages.reductions import pca_message
 from .replies import feature_columns, log_extraction
 from .requests import RequestStream, check_model_metadata
@@ -64,6 +70,8 @@ class PCAServicer(PCAServiceServicer):
                     else:
                         components = result
         record = await asyncio.to_thread(self._keep, header, collected, components)
+        if collected.skipped:
+            yield pb.FitPCAResponse(skipped=skipped_message(collected.skipped))
         yield pb.FitPCAResponse(pca=pca_message(record))
 
     async def _collect(
@@ -97,8 +105,9 @@ class PCAServicer(PCAServiceServicer):
         extraction = collected.extraction
         if extraction is None or extraction.preparation.digests is None:
             raise ValueError("a PCA must be fitted on images")
-        digests = extraction.preparation.digests
-        lines = (f"{digests[place]}  {name}\n" for place, name in enumerate(collected.images))
+        by_index = sorted(extraction.preparation.digests.items())
+        rows = zip(by_index, collected.images, strict=True)
+        lines = (f"{digest}  {name}\n" for (_, digest), name in rows)
         images = "".join(lines)
         description = _description(header, extraction)
         pairs = list(zip(description.modules, components, strict=True))

@@ -27,6 +27,7 @@ from .messages.extraction import (
     element_type,
     extract_spec,
     provenance,
+    skipped_message,
     timings,
 )
 from .messages.models import decode_enum
@@ -148,6 +149,8 @@ class RDMReply:
         if extraction is not None:
             header.provenance.CopyFrom(provenance(extraction))
             header.batch_size, header.batch_limit = extraction.batch_size, extraction.batch_limit
+        if collected.skipped:
+            yield pb.ComputeRDMResponse(skipped=skipped_message(collected.skipped))
         yield pb.ComputeRDMResponse(header=header)
         for start in range(0, len(images), _ROWS_AT_ONCE):
             rows = slice(start, start + _ROWS_AT_ONCE)

@@ -107,21 +107,6 @@ def test_errors_of_the_disk_keep_complete_files(
     assert_chunks(tmp_path, expected)
 
 
-def test_an_image_that_is_broken_is_named_and_can_be_mended(
-    client: Client, images: Path, expected: dict[str, Any], tmp_path: Path
-) -> None:
-    broken = images / image_names(images)[70]
-    content = broken.read_bytes()
-    broken.unlink()
-    broken.write_bytes(b"no image")
-    with pytest.raises(errors.ImageError, match=r"broken\. \d\d of 100 images are") as failed:
-        extract_to_folder(client, task_of(images), tmp_path / "out", options=CHUNKS)
-    assert failed.value.subject == broken.name
-    broken.write_bytes(content)
-    extract_to_folder(client, task_of(images), tmp_path / "out", options=CHUNKS)
-    assert_chunks(tmp_path / "out", expected)
-
-
 def test_lost_chunks_are_extracted_again(
     client: Client,
     originals: Path,

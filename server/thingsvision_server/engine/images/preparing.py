@@ -17,14 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import InvalidRequestError
-from ...images import EncodedImage, ImageDecoder
+from ...errors import ImageError, InvalidRequestError
+from ...images import EncodedImage, ImageDecoder, KeptImage, NoImage, ServerImage, fault_of
 from ...inputs import InputTransform, RequestItem, TensorImage, read_tensor
 from ...metrics import Metrics
-from ..passes.stream import BatchStream, PreparedImage
+from ..passes.stream import BatchStream, Hole, Prepared, PreparedImage
 from .server_images import SentItem, ServerImages
 
-_Pending = asyncio.Queue[asyncio.Future[PreparedImage] | None]
+_Pending = asyncio.Queue[asyncio.Future[Prepared] | None]
 
 
 @dataclass
@@ -34,8 +34,10 @@ class Preparation:
     image_count: int = 0
     byte_count: int = 0
     decode_seconds: float = 0.0
+    skips_bad_images: bool = False
+    """Whether an image that can't be used leaves a hole, in the place of an error."""
     digests: dict[int, str] | None = None
-    """SHA-256 (hex) of the content of each image, by its index; None if they are not needed."""
+    """SHA-256 (hex) of the content of each image with a row, by its index; None if not needed."""
 
 
 class ImagePreparer:
@@ -64,7 +66,8 @@ class ImagePreparer:
     ) -> None:
         """Read images, prepare them in parallel, and put them into the stream in order.
 
-        Raises ImageError, or what reading raises. Cancelling drops images that have not started.
+        Raises ImageError unless `preparation` skips bad images, or what reading raises. Cancelling
+        drops images that have not started.
         """
         pending: _Pending = asyncio.Queue()  # at most as long as the stream has room
         reading = self._read(
@@ -100,7 +103,7 @@ class ImagePreparer:
             async for image in images:
                 preparation.image_count += 1
                 preparation.byte_count += _byte_count(image)
-                work = partial(self._prepare, image, transform, preparation)
+                work = partial(self._prepare_place, image, transform, preparation)
                 pending.put_nowait(loop.run_in_executor(self._pool, work))
                 await stream.room.acquire()
         finally:
@@ -115,13 +118,33 @@ class ImagePreparer:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     def _make_input(self, sent: SentItem, transform: InputTransform) -> Any:
+        if isinstance(sent, NoImage):
+            raise InvalidRequestError(f"`hole` must be left out, got it for image {sent.index}")
         prepared = self._prepare(sent, transform, Preparation())
         values = np.asarray(prepared.tensor)
         values = values if transform.finish is None else transform.finish(values)
         return np.ascontiguousarray(values, np.float32)
 
-    def _prepare(
+    def _prepare_place(
         self, sent: SentItem, transform: InputTransform, preparation: Preparation
+    ) -> Prepared:
+        """Return an image as input, or a hole where there is none or it can't be used."""
+        if isinstance(sent, NoImage):
+            return Hole(sent.index, time.monotonic())
+        try:
+            return self._prepare(sent, transform, preparation)
+        except ImageError as error:
+            if not preparation.skips_bad_images:
+                raise
+            if preparation.digests is not None:
+                preparation.digests.pop(sent.index, None)
+            return Hole(sent.index, time.monotonic(), fault_of(sent, error))
+
+    def _prepare(
+        self,
+        sent: RequestItem | KeptImage | ServerImage,
+        transform: InputTransform,
+        preparation: Preparation,
     ) -> PreparedImage:
         started = time.monotonic()
         item = self._images.fetch(sent)
@@ -162,7 +185,7 @@ def _bytes(item: RequestItem) -> bytes:
     return item.values if isinstance(item, TensorImage) else item.text.encode()
 
 
-def _drop(future: asyncio.Future[PreparedImage] | None) -> None:
+def _drop(future: asyncio.Future[Prepared] | None) -> None:
     """Cancel a pending future; read the error of a finished future, so that it is not logged."""
     if future is not None and not future.cancel() and not future.cancelled():
         future.exception()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import InvalidRequestError, UnknownImageError
-from ...images import EncodedImage, KeptImage, ServerImage, image_error
+from ...images import EncodedImage, KeptImage, NoImage, ServerImage, image_error
 from ...inputs import RequestItem
 from .store import ImageStore
 
@@ -24,8 +24,8 @@ _TOOL_FOLDERS = frozenset(
 )  # fmt: skip
 """Folders that storage servers and operating systems put beside images, in lower case."""
 
-SentItem = RequestItem | KeptImage | ServerImage
-"""What a request sends: content, or a reference to an image on the server."""
+SentItem = RequestItem | KeptImage | ServerImage | NoImage
+"""What a request sends: content, a reference to an image on the server, or an empty place."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class ServerImages:
     store: ImageStore
     root: Path | None = None
 
-    def fetch(self, item: SentItem) -> RequestItem:
+    def fetch(self, item: RequestItem | KeptImage | ServerImage) -> RequestItem:
         """Return the image that an item refers to, with its file; other items as they are.
 
         Raises UnknownImageError if the image is not cached, ImageError if it is not below the root.

@@ -12,16 +12,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import structlog
 
-from ...backends.base import BatchRun, OutOfDeviceMemoryError, RunnableModel
+from ...backends.base import BatchRun, OutOfDeviceMemoryError, Rows, RunnableModel
 from ...backends.taps import Tap
 from ...errors import DeviceMemoryError
 from ...metrics import Metrics
 from .forward import ForwardSpec, Overflows
 from .lanes import DeviceLanes, Turn
-from .stream import BatchStream, FeatureRows, PreparedImage, Share
+from .stream import BatchStream, FeatureRows, Hole, Prepared, PreparedImage, Share
 
 _log = structlog.get_logger(__name__)
 
@@ -158,7 +159,11 @@ class Batcher:
         try:
             self._observe_wait(batch)
             images = [image for share in batch for image in share.images]
-            result = await self._run_pass(images, batch[0].stream.forward, turn) if batch else []
+            filler = next((one for one in images if isinstance(one, PreparedImage)), None)
+            result: list[_Piece] | BaseException = []
+            if filler is not None:
+                inputs = [(filler if isinstance(one, Hole) else one).tensor for one in images]
+                result = await self._run_pass(inputs, batch[0].stream.forward, turn)
         finally:
             turn.end()
         if not isinstance(result, BaseException):
@@ -168,16 +173,15 @@ class Batcher:
             share.stream.deliver(share.place, _as_error(result, share.stream.forward))
 
     async def _run_pass(
-        self, images: list[PreparedImage], forward: ForwardSpec, turn: Turn
+        self, inputs: list[Any], forward: ForwardSpec, turn: Turn
     ) -> list[_Piece] | BaseException:
         """Run a pass; halve it while the device has no room. Return the rows, or the error."""
         runs: list[_Piece] = []
-        pieces = [images]
+        pieces = [inputs]
         while pieces:
             piece = pieces.pop(0)
-            inputs = [image.tensor for image in piece]
             # Reassigning `run` frees a failed run, which holds the memory of its batch.
-            run = turn.run(partial(forward.run, self._model, inputs))
+            run = turn.run(partial(forward.run, self._model, piece))
             await asyncio.wait({run})
             # A compiled pass has a fixed number of images.
             can_halve = len(piece) > 1 and not forward.pass_size
@@ -221,16 +225,35 @@ class Batcher:
 
 def _rows(share: Share, pieces: list[_Piece], start: int) -> Iterator[FeatureRows]:
     """Yield the rows of a share, piece by piece; its first row is row `start` of the batch."""
-    names, begin = [image.name for image in share.images], 0
+    begin, stop = 0, start + len(share.images)
+    if not pieces and share.images:  # nothing but holes
+        yield FeatureRows([], [], skipped=_skipped(share.images))
     for run, overflows in pieces:
         end = begin + len(overflows)
-        first, last = max(start, begin), min(start + len(names), end)
+        first, last = max(start, begin), min(stop, end)
         if first < last:
-            taken = slice(first - begin, last - begin)
-            arrays = [array[taken] for array in run.rows]
-            lost = int(overflows[taken].sum())
-            yield FeatureRows(names[first - start : last - start], arrays, lost)
+            yield _piece_rows(
+                share.images[first - start : last - start],
+                [array[first - begin : last - begin] for array in run.rows],
+                overflows[first - begin : last - begin],
+            )
         begin = end
+
+
+def _piece_rows(
+    images: Sequence[Prepared], arrays: list[Rows], overflows: Overflows
+) -> FeatureRows:
+    """Return the rows of images, without those of holes."""
+    names = [image.name for image in images if isinstance(image, PreparedImage)]
+    if len(names) < len(images):
+        kept = [row for row, image in enumerate(images) if isinstance(image, PreparedImage)]
+        arrays, overflows = [array[kept] for array in arrays], overflows[kept]
+    return FeatureRows(names, arrays, int(overflows.sum()), _skipped(images))
+
+
+def _skipped(images: Sequence[Prepared]) -> list[Hole]:
+    """Return the holes of images that were sent, which their sender does not know of."""
+    return [image for image in images if isinstance(image, Hole) and image.reason]
 
 
 def _as_error(error: BaseException, forward: ForwardSpec) -> BaseException:

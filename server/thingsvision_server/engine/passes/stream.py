@@ -27,13 +27,33 @@ class PreparedImage:
 
 
 @dataclass(frozen=True)
+class Hole:
+    """The place of an image that can't be used.
+
+    Its batch keeps its size and order, so that the rows of the other images keep their bits.
+    """
+
+    index: int
+    ready_at: float
+    reason: str = ""
+    """What is wrong with the image; empty: none was sent."""
+
+
+Prepared = PreparedImage | Hole
+
+
+@dataclass(frozen=True)
 class FeatureRows:
-    """Features of consecutive images of one stream: per module, images x shape."""
+    """Features of consecutive images of one stream: per module, images x shape.
+
+    Images that were skipped among them have no row.
+    """
 
     images: list[str]
     arrays: list[Rows]
     overflow_count: int = 0
     """Finite values that are infinite in the element type."""
+    skipped: list[Hole] = field(default_factory=list)
 
 
 _Result = FeatureRows | BaseException | None
@@ -57,7 +77,7 @@ class BatchStream:
     """Counts images that wait for the device, of all streams."""
     max_batches: int = 2
     """Most batches that run or whose rows wait for the reader."""
-    ready: deque[PreparedImage] = field(default_factory=deque)
+    ready: deque[Prepared] = field(default_factory=deque)
     ended: bool = False
     closed: bool = False
     wait_seconds: float = 0.0
@@ -69,8 +89,8 @@ class BatchStream:
         self._taken_count = self._delivered_count = self._reading_count = 0
         self._early: dict[int, list[FeatureRows] | BaseException] = {}
 
-    def put(self, image: PreparedImage) -> None:
-        """Add the next image; acquire `room` for it first."""
+    def put(self, image: Prepared) -> None:
+        """Add the next image or hole; acquire `room` for it first."""
         self.ready.append(image)
         self.depth.inc()
         self.changed.set()
@@ -144,4 +164,4 @@ class Share:
 
     stream: BatchStream
     place: int
-    images: list[PreparedImage]
+    images: list[Prepared]

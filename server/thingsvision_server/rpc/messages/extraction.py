@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
@@ -16,9 +16,10 @@ from ...backends.modules import Axes
 from ...backends.taps import TokenExtraction
 from ...engine.extractor import Extraction
 from ...engine.images.server_images import SentItem
+from ...engine.passes.stream import Hole
 from ...engine.planning import ExtractSpec
 from ...errors import InvalidRequestError
-from ...images import EncodedImage, KeptImage, ServerImage
+from ...images import EncodedImage, KeptImage, NoImage, ServerImage
 from ...inputs import PreprocessingOverrides, TensorImage, Text
 from .axes import axis_words
 from .compute_options import compute_options
@@ -45,7 +46,7 @@ _TOKENS: Mapping[pb.TokenExtraction, TokenExtraction] = {
     pb.TOKEN_EXTRACTION_CLS_TOKEN_AVG_POOL: TokenExtraction.CLS_TOKEN_AVG_POOL,
 }
 
-_ITEMS: Mapping[str, type[SentItem]] = {
+_ITEMS: Mapping[str, Callable[..., SentItem]] = {
     "encoded": EncodedImage,
     "kept_sha256": KeptImage,
     "server_path": ServerImage,
@@ -70,6 +71,7 @@ def extract_spec(header: pb.ExtractHeader) -> ExtractSpec:
         deterministic=header.deterministic,
         reduction=read_reduction(header.reduction),
         pca=header.reduction.pca,
+        skips_bad_images=header.skip_bad_images,
     )
 
 
@@ -125,10 +127,18 @@ def request_item(image: pb.Image, expected_index: int, sender: str) -> SentItem:
     if kind is None:
         sentence = f"image {image.index} ({image.name!r}) must have content; set `encoded`"
         raise InvalidRequestError(sentence, field=f"image[{image.index}]", subject=image.name)
+    if kind == "hole":
+        return NoImage(expected_index, image.name)
     item = _ITEMS[kind](expected_index, image.name, getattr(image, kind))
     if image.keep and isinstance(item, EncodedImage):
         return replace(item, keep_for=sender)
     return item
+
+
+def skipped_message(holes: Sequence[Hole]) -> pb.SkippedImages:
+    """Return the message of images that could not be used."""
+    images = [pb.SkippedImage(index=hole.index, reason=hole.reason) for hole in holes]
+    return pb.SkippedImages(images=images)
 
 
 FEATURE_DTYPES = ("float32", "float16")
