@@ -170,8 +170,8 @@ ORIGINAL_LIBRARY = {"core", "model_class", "utils", "vision"}
 """Paths of the original library, which its users' scripts name."""
 
 ROOMS = {
-    "analysis", "commands", "figures", "formats", "images", "jobs", "labels", "library", "origins",
-    "matlab", "paper", "rpc", "values", "verification",
+    "analysis", "citations", "commands", "figures", "formats", "images", "jobs", "labels", "library",
+    "origins", "matlab", "paper", "rpc", "values", "verification",
 }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ..errors import InvalidRequestError
+from .methods_text import cited_works, write_paragraph
 from .model import Model
 from .options import ComputeOptions
 from .preprocessing import Preprocessing
@@ -117,6 +118,47 @@ class Provenance(ComputeOptions):
             return Provenance(**known)
         except (TypeError, LookupError, AttributeError) as error:
             raise InvalidRequestError(f"This is not the provenance of features: {error}.") from None
+
+    def methods_text(self, *, bibtex: bool = True) -> str:
+        """Return a paragraph for the methods section of a paper, and the works that it cites.
+
+        Works are cited for the model, the weights and the libraries, if a source of theirs names
+        them; else it says "no citation known". Entries have the authors where the source has them.
+
+        Args:
+            bibtex: Append the BibTeX entries of the works, after an empty line.
+
+        Returns:
+            The paragraph, with citations as in Pandoc, such as `[@arxiv-1512.03385]`.
+
+        Example:
+            ```python
+            from thingsvision_client import Client
+
+            extraction = Client().extract("torchvision/alexnet", "photos", "features.10")
+            print(extraction.provenance.methods_text())
+            ```
+
+        """
+        paragraph = write_paragraph(self.to_dict())
+        return f"{paragraph}\n\n{self.bibtex()}" if bibtex else paragraph
+
+    def bibtex(self) -> str:
+        """Return the BibTeX entries of the works that `methods_text` cites.
+
+        Returns:
+            The entries, with an empty line between two.
+
+        Example:
+            ```python
+            from thingsvision_client import Client
+
+            extraction = Client().extract("torchvision/alexnet", "photos", "features.10")
+            print(extraction.provenance.bibtex())
+            ```
+
+        """
+        return "\n\n".join(work.to_bibtex() for work in cited_works(self.model))
 
     def to_json(self) -> str:
         """Return the fields as JSON text, for the methods section of a paper.
