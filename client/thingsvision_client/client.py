@@ -12,7 +12,6 @@ from .rpc.address import resolve_address, set_default_address
 from .rpc.connection import Connection
 from .rpc.listings import Listings
 from .rpc.models import LoadProgress, ModelCalls
-from .rpc.pcas import PCACalls
 from .rpc.proxies import may_use_proxy, set_proxy
 from .signatures import checked
 from .values.model import Model
@@ -34,6 +33,7 @@ if TYPE_CHECKING:  # they load numpy and pyarrow, which listing models does not 
     from .rpc.extraction import Extraction, FeatureStream
     from .rpc.features import FeatureCalls
     from .rpc.inputs import Inputs
+    from .rpc.pcas import PCACalls
     from .rpc.rdms import RDMs
 
 
@@ -80,7 +80,6 @@ class Client:
         self._connection = connection
         self._listings = Listings(connection)
         self._models = ModelCalls(connection)
-        self._pcas = PCACalls(connection)
 
     def __getstate__(self) -> Connection:
         return self._connection
@@ -113,6 +112,13 @@ class Client:
 
         """
         self._connection.close()
+
+    @cached_property
+    def _pcas(self) -> PCACalls:
+        """The calls about PCAs, whose replies are read with numpy."""
+        from .rpc.pcas import PCACalls
+
+        return PCACalls(self._connection)
 
     @cached_property
     def _features(self) -> FeatureCalls:

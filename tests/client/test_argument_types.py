@@ -56,6 +56,7 @@ WRONG: dict[str, list[Any]] = {
     "Sequence[int] | Sequence[bool] | Any": [object()],
     "Sequence[float]": LIST,
     "Sequence[Score]": LIST,
+    "Sequence[BadImage]": LIST,
     "Sequence[str | Path]": LIST,
     "bool | Sequence[bool]": [None, 3, "x", {"x": 1}],
     "int | Sequence[int]": [None, 2.5, "x", {"x": 1}],
@@ -144,7 +145,7 @@ UNUSED = {"core.cka.get_cka.device"}
 
 RECORDS = re.compile(
     r"errors\.|values\.(records|provenance|pca)\.|rpc\.|analysis\.(score|result\.RSAResult$)|"
-    r"verification\.verdict|library\.batch_extraction|.*\.(from_spec)$"
+    r"verification\.verdict|library\.batch_extraction|server_process\.LocalServer$|utils\.loaded\.|.*\.(from_spec)$"
 )
 """Classes that users get, but never make, and what reads messages."""
 

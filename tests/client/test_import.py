@@ -90,13 +90,14 @@ def test_every_name_of_the_library_has_its_parameters_in_their_order() -> None:
 def test_the_api_is_this() -> None:
     assert thingsvision_client.__all__ == [
         "Client", "DataLoader", "Extraction", "Extractor", "FeatureStream", "HDF5Dataset",
-        "ImageDataset", "LoadedFeatures", "Model", "ModelInfo", "ModuleInfo", "Preprocessing",
-        "PreprocessingOverrides", "Provenance", "RDMs", "RSAResult", "Reduction", "Verification",
-        "center_features", "compare_rdms", "compress_features", "compute_rdm", "connect",
-        "correlate_rdms", "errors", "get_cka", "get_extractor", "get_extractor_from_model",
-        "load_batches", "load_features", "merge_features", "normalize_features", "origin_of",
-        "plot_rdm", "plot_rdms", "read_origin", "rsa", "save_features", "split_features", "to_dataset",
-        "to_rdms", "to_xarray", "verify",
+        "ImageDataset", "LoadedFeatures", "LocalServer", "Model", "ModelInfo", "ModuleInfo",
+        "Preprocessing", "PreprocessingOverrides", "Provenance", "RDMs", "RSAResult", "Reduction",
+        "Verification", "center_features", "compare_rdms", "compress_features", "compute_rdm",
+        "connect", "correlate_rdms", "errors", "get_cka", "get_extractor",
+        "get_extractor_from_model", "load_batches", "load_features", "local_server",
+        "merge_features", "normalize_features", "origin_of", "plot_rdm", "plot_rdms",
+        "read_origin", "rsa", "save_features", "split_features", "to_dataset", "to_rdms",
+        "to_xarray", "verify",
     ]  # fmt: skip
     for name in thingsvision_client.__all__:
         assert getattr(thingsvision_client, name) is not None

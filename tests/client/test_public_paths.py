@@ -164,14 +164,14 @@ FIELDS = """
 
 TOP_LEVEL = {
     *("arguments", "arrays", "caller", "cli", "client", "errors", "files", "old_paths", "progress"),
-    "signatures",
+    *("server_process", "signatures"),
 }
 ORIGINAL_LIBRARY = {"core", "model_class", "utils", "vision"}
 """Paths of the original library, which its users' scripts name."""
 
 ROOMS = {
-    "analysis", "citations", "commands", "figures", "formats", "images", "jobs", "labels", "library",
-    "origins", "matlab", "paper", "rpc", "values", "verification",
+    "analysis", "citations", "commands", "figures", "formats", "images", "jobs", "labels",
+    "library", "origins", "matlab", "paper", "rpc", "values", "verification",
 }  # fmt: skip
 
 
