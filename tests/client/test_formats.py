@@ -7,6 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -196,6 +197,8 @@ def test_parquet_has_tensors_with_their_shapes_and_the_images(tmp_path: Path) ->
     tensors = table.column("block/conv").combine_chunks().to_numpy_ndarray()
     np.testing.assert_array_equal(tensors, MAPS)
     assert pq.ParquetFile(tmp_path / "all.parquet").num_row_groups == 4  # one per write of rows
+    attributes = pd.read_parquet(tmp_path / "all.parquet").attrs
+    assert attributes == {"shapes": {name: list(a.shape[1:]) for name, a in SEVERAL.items()}}
 
 
 def test_nulls_of_parquet_are_nan_where_there_is_one(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """Parquet: a column of tensors per module, and one of image names.
 
 The types are those of the server's Arrow streams: `arrow.fixed_shape_tensor`, one row per image.
+pandas flattens these rows, and finds their shapes in `DataFrame.attrs["shapes"]`.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,8 @@ from ..errors import InvalidRequestError
 from .base import NUMBERS, Column, FileFormat, Layout, Writer
 
 _NAMES = "image"
+_ATTRS_OF_PANDAS = "PANDAS_ATTRS"
+"""Where pandas 2.1 and newer read `DataFrame.attrs` from."""
 
 
 class _RowGroups:
@@ -53,8 +57,10 @@ def _schema(layout: Layout) -> Any:
     import pyarrow as pa
 
     names = [] if layout.names is None else [pa.field(_NAMES, pa.utf8(), nullable=False)]
+    shapes = {column.name: list(column.shape) for column in layout.columns}
     return pa.schema(
-        [*names, *(pa.field(c.name, _arrow_type(c), nullable=False) for c in layout.columns)]
+        [*names, *(pa.field(c.name, _arrow_type(c), nullable=False) for c in layout.columns)],
+        metadata={_ATTRS_OF_PANDAS: json.dumps({"shapes": shapes})},
     )
 
 
