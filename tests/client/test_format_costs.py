@@ -134,7 +134,7 @@ except MissingDependencyError as error:
 """
     assert without("h5py", code).splitlines() == [
         "6.0",
-        "mat files of 2 GB and more need h5py: pip install 'thingsvision-service[hdf5]'",
+        "mat files of version 7.3 need h5py: pip install 'thingsvision-service[hdf5]'",
     ]
 
 

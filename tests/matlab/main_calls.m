@@ -101,5 +101,26 @@ function main_calls(server, photos, odd, keras)
     end
     results.failures = failures;
     results.ok = thingsvision.setup(server);
+    results.not_ok = thingsvision.setup('127.0.0.1:1');
+    addpath(fullfile(fileparts(mfilename('fullpath')), 'py_double'));
+    p = thingsvision.Client(server, 'Transport', 'py', 'Verbose', false);
+    results.by_py = p.activations(torch, photos, 'features.5', 'BatchSize', 2);
+    clear p;
+    py_problems = struct('id', {}, 'message', {});
+    settings = {'DOUBLE_PYTHON_VERSION', '3.8'; ...
+                'DOUBLE_PYTHON_PROBLEM', 'Unable to resolve the name py.thingsvision_client'};
+    for k = 1:2
+        setenv(settings{k, :});
+        try
+            thingsvision.Client(server, 'Transport', 'py').residency();
+        catch problem
+            py_problems(k) = struct('id', problem.identifier, 'message', problem.message);
+        end
+        setenv(settings{k, 1}, '');
+    end
+    results.py_problems = py_problems;
+    h = thingsvision.Client(server, 'Transport', ...
+                            @(op, request) struct('result', struct('freed_bytes', [op request.model])));
+    results.by_handle = h.unload('x/y');
     save('-v7', 'results.mat', '-struct', 'results');
 end

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+import sys
+import zipfile
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+import tomllib
 
+from support.checkout import CHECKOUT
 from support.octave import FOLDER, SCRIPTS
 
-FILES = sorted(FOLDER.rglob("*.m"))
+FILES = sorted((FOLDER / "+thingsvision").rglob("*.m"))
 
 R2021A = frozenset((SCRIPTS / "r2021a.txt").read_text().split())
 """Functions that the M code calls; each has its page in the documentation of R2021a."""
@@ -61,3 +66,19 @@ def test_every_file_has_a_help_text() -> None:
     for path in FILES:
         second = path.read_text().splitlines()[1].strip()
         assert re.match(rf"% ?{path.stem.upper()}\s+\w", second), path
+
+
+def test_the_archive_has_the_folder_and_the_wheel_has_not(tmp_path: Path) -> None:
+    sys.path.insert(0, str(CHECKOUT / "scripts"))
+    try:
+        archive = import_module("matlab_archive").write_archive(tmp_path)
+    finally:
+        sys.path.pop(0)
+    with zipfile.ZipFile(archive) as opened:
+        names = set(opened.namelist())
+    assert {"thingsvision-matlab/+thingsvision/Client.m", "thingsvision-matlab/LICENSE"} <= names
+    assert len([name for name in names if "+internal" in name]) == len(FILES) - 2
+    packages = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
+    built = packages["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert not any((CHECKOUT / package / "+thingsvision").exists() for package in built)
+    assert "client/thingsvision_client" in built

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from hashlib import sha256
 from pathlib import Path
@@ -218,6 +219,28 @@ def test_errors_keep_their_meaning(found: dict[str, Any], place: int) -> None:
     failure, (name, part) = found["failures"][place], FAILURES[place]
     assert failure["id"] == f"thingsvision:{name}", failure
     assert part in failure["message"]
+
+
+def test_the_setup_says_what_is_missing(found: dict[str, Any]) -> None:
+    assert found["not_ok"] == 0
+    assert re.search(r"Server: .*127\.0\.0\.1:1.*Start one with", found["printed"])
+
+
+def test_matlabs_own_python_starts_the_same_helper(
+    found: dict[str, Any], references: dict[str, Extraction]
+) -> None:
+    """Of `py`, this is what can be tested without MATLAB: functions of the test stand for it."""
+    sent = found["several"]["features_5"]
+    np.testing.assert_array_equal(found["by_py"], sent)
+    old, missing = found["py_problems"]
+    assert old["id"] == "thingsvision:PythonTooOld"
+    assert "is Python 3.8" in old["message"]
+    assert missing["id"] == "thingsvision:PackageNotInstalled"
+    assert "-m pip install --upgrade thingsvision-service" in missing["message"]
+
+
+def test_a_function_can_be_the_transport(found: dict[str, Any]) -> None:
+    assert found["by_handle"] == "unloadx/y"
 
 
 def test_nothing_stays(found: dict[str, Any], folder: Path) -> None:

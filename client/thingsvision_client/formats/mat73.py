@@ -17,7 +17,7 @@ import numpy as np
 from ..arrays import Array
 from .hdf5_file import NewFile, h5py_for, new_file
 
-_WHAT = "mat files of 2 GB and more"
+_WHAT = "mat files of version 7.3"
 _USER_BLOCK_BYTES = 512
 _CHUNK_BYTES = 1024 * 1024
 _CACHE_BYTES = 16 * 1024 * 1024
