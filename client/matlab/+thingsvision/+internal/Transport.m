@@ -166,7 +166,16 @@ function [answer, head, arrays] = receive(folder, path, isVerbose)
         end
         piece = path('piece', sprintf('_%d.bin', pieces));
         if ~isempty(head) && isfile(piece)
-            [arrays, done] = thingsvision.internal.readPiece(piece, head, arrays, done);
+            [values, count] = thingsvision.internal.readPiece(piece, head);
+            % Here, not in a function of its own, which would copy the arrays for each piece.
+            for k = 1:numel(values)
+                if head.columns(k).images_first
+                    arrays{k}(done + 1:done + count, :) = values{k}.';
+                else
+                    arrays{k}(:, done + 1:done + count) = values{k};
+                end
+            end
+            done = done + count;
             delete(piece);
             pieces = pieces + 1;
             isIdle = false;

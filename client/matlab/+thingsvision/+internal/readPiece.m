@@ -1,22 +1,18 @@
-function [arrays, done] = readPiece(path, head, arrays, done)
-    % READPIECE  Read the next rows of all arrays.
+function [values, count] = readPiece(path, head)
+    % READPIECE  Read the next rows: for each array, values x rows; and the number of rows.
     id = fopen(path, 'r', 'ieee-le');
     if id < 0
         error('thingsvision:NoFolder', 'The file %s can''t be read.', path);
     end
     closing = onCleanup(@() fclose(id));
     count = fread(id, 1, 'uint64');
-    for k = 1:numel(head.columns)
+    values = cell(1, numel(head.columns));
+    for k = 1:numel(values)
         column = head.columns(k);
-        values = fread(id, [column.unit_count, count], ['*' column.class]);
-        if size(values, 2) < count || size(values, 1) < column.unit_count
+        found = fread(id, column.unit_count * count, ['*' column.class]);
+        if numel(found) < column.unit_count * count
             error('thingsvision:IncompleteReply', 'The file %s is shorter than announced.', path);
         end
-        if column.images_first
-            arrays{k}(done + 1:done + count, :) = values.';
-        else
-            arrays{k}(:, done + 1:done + count) = values;
-        end
+        values{k} = reshape(found, column.unit_count, count);
     end
-    done = done + count;
 end
