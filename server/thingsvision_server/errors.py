@@ -145,6 +145,9 @@ class ChecksumError(ThingsvisionError):
     """Data was corrupted in transit."""
 
 
+_IMAGE_AXES = 3
+
+
 def format_shape(shape: Iterable[int | None]) -> str:
     """Return a shape as text: `3 x 224 x 224`; None becomes `any`."""
     return " x ".join("any" if size is None else str(size) for size in shape)
@@ -152,7 +155,10 @@ def format_shape(shape: Iterable[int | None]) -> str:
 
 def input_shape_error(model: object, shape: Iterable[int], reason: object) -> InvalidRequestError:
     """Return the error for a model whose own code fails for an input shape."""
-    sentence = f"{model} can't take inputs of {format_shape(shape)}: {reason}"
+    sizes = tuple(shape)
+    sentence = f"{model} can't take inputs of {format_shape(sizes)}: {reason}"
+    if len(sizes) == _IMAGE_AXES - 1:  # an image in the place of a batch
+        sentence += ". A batch is images x one input's shape: of one image it is image[None]"
     return InvalidRequestError(sentence, field="input")
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torchvision import models, transforms
-from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms import InterpolationMode, functional, v2
 
 from thingsvision_client.errors import InvalidRequestError
 from thingsvision_client.utils.transforms import ServerTransforms, as_transforms
@@ -93,6 +93,10 @@ def test_other_orders_and_kinds_stay_steps() -> None:
     assert ExtractOptions(preprocessing=changes_of(found.to_changes())).preprocessing == found
 
 
+class OwnResize(transforms.Resize):
+    """A step of a user, which may do anything."""
+
+
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
@@ -104,13 +108,18 @@ def test_other_orders_and_kinds_stay_steps() -> None:
         (transforms.Compose([*END, transforms.Lambda(lambda x: 2 * x)]),
          r"step Lambda\(.*which is code of yours"),
         (transforms.Compose([lambda image: image, *END]), "<function.*which is code of yours"),
-        (transforms.Compose([partial(str), *END]), "which is not torchvision's but functools's"),
+        (transforms.Compose([partial(str), *END]), "which is code of yours"),
+        (transforms.Compose([OwnResize(9), *END]), "class is not torchvision's but of the module"),
+        (transforms.Compose([functional.to_grayscale, *END]), "function: use the class of that"),
+        ([transforms.Resize(9), *END], r"list of 3: give torchvision.transforms.Compose\(steps\)"),
+        (models.AlexNet_Weights.DEFAULT.transforms, r"call weights.transforms\(\)"),
+        (models.AlexNet_Weights.DEFAULT, r"give AlexNet_Weights.IMAGENET1K_V1.transforms\(\)"),
         (transforms.Compose([transforms.FiveCrop(9), *END]),
          r"step FiveCrop\(.*which is not one of Resize, CenterCrop"),
         (nn.Sequential(nn.Conv2d(3, 3, 1)), "step Conv2d.*which is not one of Resize"),
         (transforms.Compose([transforms.Resize(9)]),
-         "steps that end with a Pillow image, but inputs must be float32 values"),
-        (v2.Compose([v2.RGB(), v2.ToImage()]), "steps that end with uint8 values"),
+         "must end with float32 values, got a Pillow image at the end.*add.*ToTensor"),
+        (v2.Compose([v2.RGB(), v2.ToImage()]), "got uint8 values at the end.*add.*ToDtype"),
         (v2.Compose([v2.ToImage(), v2.ToDtype(torch.float16, scale=True)]),
          "ToDtype.*but inputs must be float32"),
         (transforms.Compose([transforms.Normalize(MEAN, STD), transforms.ToTensor()]),

@@ -163,19 +163,33 @@ def test_a_pipeline_of_unknown_length_is_read_once(
 def test_values_that_are_not_batches_are_refused(
     extractor: Extractor, inputs: torch.Tensor
 ) -> None:
-    with pytest.raises(TypeError, match=r"got dict of 'pixel_values'"):
+    with pytest.raises(TypeError, match=r"got dict of 'pixel_values': send \(batch\['pixel_val"):
         extractor.extract_features([{"pixel_values": inputs}], "features.5")
     for wrong in ("photos", 3, {"a": inputs}):
         with pytest.raises(TypeError, match="iterable of arrays"):
             extractor.extract_features(wrong, "features.5")
-    with pytest.raises(TypeError, match="got str"):
+    with pytest.raises(TypeError, match=r"got str: for files, use load_batches\("):
         extractor.extract_features(["a.png"], "features.5")
+    with pytest.raises(TypeError, match="got an empty list"):
+        extractor.extract_features([[]], "features.5")
     with pytest.raises(InvalidRequestError, match=r"got \(5,\)"):
         extractor.extract_features([np.zeros(5)], "features.5")
     with pytest.raises(InvalidRequestError, match="no batches"):
         extractor.extract_features([], "features.5")
-    with pytest.raises(InvalidRequestError, match="can't take inputs of 96 x 96"):
+    with pytest.raises(InvalidRequestError, match=r"can't take inputs of 96 x 96.*image\[None\]"):
         extractor.extract_features(list(inputs), "features.5")  # images, not batches of them
+
+
+@pytest.mark.parametrize("length", [3, 4])
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_several_arrays_in_a_batch_are_not_silently_left_out(
+    extractor: Extractor, inputs: torch.Tensor, kind: Any, length: int
+) -> None:
+    batch = kind(inputs if length == 3 else inputs[:, None])
+    with pytest.raises(InvalidRequestError, match=rf"got {len(inputs)} arrays.*np.stack.*batch.0"):
+        extractor.extract_batch(batch, "features.5")
+    with_targets = extractor.extract_batch(kind([inputs[:2], torch.arange(2)]), "features.5")
+    np.testing.assert_array_equal(with_targets, extractor.extract_batch(inputs[:2], "features.5"))
 
 
 def test_wrong_arguments_are_refused_before_the_loop(extractor: Extractor) -> None:

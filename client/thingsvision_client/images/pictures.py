@@ -44,8 +44,9 @@ def picture(name: str, value: Any) -> SentImage:
     pixels = _channels_last(value)
     if pixels is None:
         fault = (
-            f"is uint8 of shape {tuple(value.shape)}, but images must be height x width x 3: move "
-            "the channels to the end, or, for a model's input, convert it with astype('float32')"
+            f"is uint8 of shape {tuple(value.shape)}, but images must be height x width x 3, or x "
+            "1 (grey), or x 4 (with alpha): change its axes, as with np.moveaxis(array, 0, -1) if "
+            "channels come first, or, if it is a model's input, convert it with astype('float32')"
         )
         raise SentImage(name, partial(_encode, as_array(value))).error(fault)
     return SentImage(name, partial(_encode, pixels))

@@ -130,10 +130,17 @@ def _as_image(image: Any, number: int) -> SentImage:
         if hasattr(content, "__array__"):
             return _as_tensor(name, content)
     raise TypeError(
-        f"{type(image).__name__} is not an image: give the path of an image file, a Pillow image, "
-        "a uint8 array of height x width x 3, a pair (name, bytes of an image file), or a pair "
-        "(name, array) if the array is the model's input already, of floats."
+        f"{_kind(image)} is not an image: give the path of an image file, a Pillow image, a uint8 "
+        "array of height x width x 3, a pair (name, bytes of an image file), or a pair (name, "
+        "array) if the array is the model's input already, of floats."
     )
+
+
+def _kind(image: Any) -> str:
+    if not hasattr(image, "__array__"):
+        return type(image).__name__
+    shape = " x ".join(map(str, image.shape))
+    return f"{type(image).__name__} of {image.dtype}, {shape or 'a single value'},"
 
 
 def _dataset_image(image: ImageName) -> SentImage:

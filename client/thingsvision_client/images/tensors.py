@@ -19,9 +19,14 @@ def tensor_bytes(value: Any) -> bytes:
     Raises InvalidRequestError if float32 can't represent the values exactly.
     """
     array = as_array(value)
+    if array.dtype.kind not in "fiub":
+        raise InvalidRequestError(
+            f"has values of type {array.dtype}, but a model's input must be real numbers, such as "
+            "float32"
+        )
     with np.errstate(all="ignore"):  # an overflow makes values unequal
-        values = array.astype("<f4", copy=False) if array.dtype.kind in "fiub" else None
-    if values is None or not _is_exact(array, values):
+        values = array.astype("<f4", copy=False)
+    if not _is_exact(array, values):
         raise InvalidRequestError(
             f"has values of type {array.dtype} that float32 can't represent exactly: round them "
             "with astype('float32')"

@@ -131,12 +131,12 @@ def array_of(batch: Any) -> Array:
     """Return a user's batch as an array of images x one input's shape. Raises TypeError."""
     images = batch[0] if isinstance(batch, (tuple, list)) and batch else batch
     if not hasattr(images, "__array__"):
-        keys = f" of {', '.join(map(repr, images))}" if isinstance(images, Mapping) else ""
         raise TypeError(
             "A batch (`batch`) must be an array or tensor of images x one input's shape, a list of "
-            "Pillow "
-            f"images, or a tuple that begins with either, got {type(images).__name__}{keys}."
+            "Pillow images, or a tuple that begins with either, got "
+            f"{_kind_of(batch, images)}: {_advice_for(images)}."
         )
+    _refuse_alike(batch)
     array = as_array(images)
     if array.ndim < 2 or not len(array):
         raise InvalidRequestError(
@@ -144,3 +144,37 @@ def array_of(batch: Any) -> Array:
             f"{array.shape}."
         )
     return array
+
+
+def _kind_of(batch: Any, first: Any) -> str:
+    if isinstance(first, Mapping):
+        return f"{type(first).__name__} of {', '.join(map(repr, first))}"
+    kind = type(batch).__name__
+    if first is batch:
+        return f"an empty {kind}" if isinstance(batch, (tuple, list)) else kind
+    return f"a {kind} that begins with {type(first).__name__}"
+
+
+def _advice_for(first: Any) -> str:
+    if isinstance(first, Mapping) and first:
+        return f"send (batch[{next(iter(first))!r}] for batch in batches), with the key of images"
+    if isinstance(first, (str, Path)):
+        return "for files, use load_batches(root, out_path, backend, batch_size, file_names=...)"
+    return "preprocess the images, and stack them with np.stack or torch.stack"
+
+
+def _refuse_alike(batch: Any) -> None:
+    """Raise InvalidRequestError for a list of arrays of one shape, of which any may be images.
+
+    Of (images, targets) the first is taken, so the others would be left out silently.
+    """
+    if not isinstance(batch, (tuple, list)) or len(batch) < 2:
+        return
+    shapes = {tuple(one.shape) if hasattr(one, "__array__") else None for one in batch}
+    shape = shapes.pop()
+    if not shapes and shape is not None and len(shape) > 1:
+        raise InvalidRequestError(
+            f"A batch must be one array of images x one input's shape, got {len(batch)} arrays of "
+            f"shape {shape}: stack single inputs with np.stack or torch.stack, join batches with "
+            "np.concatenate or torch.cat, or send batch[0] if the others are not images."
+        )

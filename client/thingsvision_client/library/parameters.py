@@ -53,7 +53,9 @@ def weights_of(parameters: Mapping[str, Any], *, pretrained: bool, own_file: boo
     unknown = sorted(set(parameters) - set(PARAMETERS))
     if unknown:
         raise InvalidRequestError(
-            f"model_parameters has unknown keys {unknown}; valid: {', '.join(PARAMETERS)}."
+            f"`model_parameters` must have keys of {', '.join(PARAMETERS)}, got {unknown}. A "
+            "network with other layers or settings, such as num_classes=10, is made in your "
+            "process and sent with get_extractor_from_model(network, device, backend)."
         )
     given = [key for key in _WEIGHTS if parameters.get(key) is not None]
     if own_file:

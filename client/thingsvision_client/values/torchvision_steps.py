@@ -34,11 +34,42 @@ def read_transforms(given: Any, called: str = "preprocess") -> Preprocessing | N
         record: Preprocessing = to_record(declaration(given))
         return record
     reading = _Reading(called)
-    for step in _flat(given):
+    for step in _flat(_called(given, called)):
         _read(reading, step)
     if reading.kind != _FLOATS:
-        reading.refuse(f"steps that end with {reading.kind}, but inputs must be float32 values")
+        raise InvalidRequestError(
+            f"`{called}` must end with float32 values, got {reading.kind} at the end of "
+            f"{_shown(given)}: {_TO_FLOATS[reading.kind]}."
+        )
     return preprocessing_of(reading.steps, " ".join(repr(given).split()))
+
+
+def _called(given: Any, called: str) -> Any:
+    """Return the argument; raise InvalidRequestError for what stands for steps but is none."""
+    if isinstance(given, (list, tuple)):
+        raise InvalidRequestError(
+            f"`{called}` must be a Compose of steps, got a {type(given).__name__} of "
+            f"{len(given)}: give torchvision.transforms.Compose(steps)."
+        )
+    maker = getattr(given, "func", None)  # of `weights.transforms`, which makes a preset
+    if maker is not None and (maker.__module__, maker.__name__) in _PRESETS:
+        raise InvalidRequestError(
+            f"`{called}` must be a preset, got the function that makes it: call "
+            "weights.transforms()."
+        )
+    if _library(given) == "torchvision" and callable(getattr(given, "transforms", None)):
+        raise InvalidRequestError(
+            f"`{called}` must be the preset of weights, got the weights {given}: give "
+            f"{given}.transforms()."
+        )
+    return given
+
+
+_TO_FLOATS = {
+    _PILLOW: "add torchvision.transforms.ToTensor()",
+    _BYTES: "add torchvision.transforms.v2.ToDtype(torch.float32, scale=True)",
+}
+"""The step that is missing, by what an image is after the others."""
 
 
 @dataclass
@@ -113,10 +144,12 @@ def _why_not(step: Any) -> str:
     name = type(step).__name__
     if name in _RANDOM or name.startswith("Random"):
         return "which is random, whereas features are of the images as they are"
-    if name == "Lambda" or hasattr(step, "__name__"):
+    if hasattr(step, "__name__") and str(step.__module__).startswith("torchvision."):
+        return "which is a function: use the class of that step"
+    if name in ("Lambda", "partial") or hasattr(step, "__name__"):
         return "which is code of yours"
     if _library(step) not in _LIBRARIES:
-        return f"which is not torchvision's but {type(step).__module__}'s"
+        return f"whose class is not torchvision's but of the module {type(step).__module__}"
     return f"which is not one of {', '.join(STEPS)}"
 
 
@@ -310,8 +343,8 @@ STEPS: Mapping[str, Callable[[_Reading, Any], None]] = {
 """How a step is read, by the name of its class."""
 
 _RANDOM = frozenset(
-    {"AugMix", "AutoAugment", "ColorJitter", "ElasticTransform", "GaussianNoise", "GaussianBlur",
-     "RandAugment", "ScaleJitter", "TrivialAugmentWide"}
+    {"AugMix", "AutoAugment", "ColorJitter", "ElasticTransform", "GaussianNoise", "RandAugment",
+     "ScaleJitter", "TrivialAugmentWide"}
 )  # fmt: skip
 
 _TO_RGB = frozenset({"_convert_to_rgb", "_convert_image_to_rgb"})

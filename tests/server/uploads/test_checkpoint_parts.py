@@ -58,6 +58,10 @@ ONE_FITS: dict[str, tuple[Any, str]] = {
         {name.replace("features.3.", "features.3._orig_mod."): t for name, t in OWN.items()},
         "*_orig_mod.",
     ),
+    "compiled inside DataParallel": (
+        {f"module.{name.replace('.3.', '.3._orig_mod.')}": t for name, t in OWN.items()},
+        "module.*_orig_mod.",
+    ),
     "other prefix": (prefixed("student.net.", OWN) | HEAD, "student.net."),
     "model_state_dict": ({"model_state_dict": OWN, "optimizer_state_dict": optimiser()}, ""),
     "a key of one's own": ({"params": OWN, "step": 3}, ""),
@@ -143,6 +147,15 @@ def test_what_fits_twice_is_refused_until_the_user_chooses(
         extract(part="ema")
 
 
+@pytest.mark.parametrize("part", ["online", "nets/online", "nets/online."])
+def test_the_last_dot_of_a_prefix_may_be_left_out(
+    client: Client, photos: list[Path], saved: Any, expected: Any, part: str
+) -> None:
+    path = saved({"nets": prefixed("online.", OWN) | prefixed("target.", OTHER)})
+    model = f"torchvision/{NAME}@sha256:{client.upload_weights(path)}:{part}"
+    assert_close(features(client, model, photos)[0], expected[0])
+
+
 def test_two_prefixes_that_fit_are_named(client: Client, photos: list[Path], saved: Any) -> None:
     path = saved(prefixed("online.", OWN) | prefixed("target.", OTHER))
     model = f"torchvision/{NAME}@sha256:{client.upload_weights(path)}"
@@ -176,6 +189,42 @@ def test_a_last_layer_for_other_classes_is_told_by_its_shapes(
         "get_extractor_from_model",
     ):
         assert word in str(refused.value), word
+
+
+KEY = "classifier.1.weight"
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "part", "said", "unsaid"),
+    [
+        (OWN | HEAD, "", r"unexpected keys: projection.*get_extractor_from_model", "part"),
+        (models.shufflenet_v2_x0_5(), "", "It has the prefixes 'conv1.'.*'stage4.'", "part"),
+        (
+            {"student": prefixed("module.net.", OWN), "teacher": prefixed("net.", OTHER)},
+            "teacher",
+            r"part 'teacher' of my checkpoint.pth does not fit.*The part 'teacher/net.' fits",
+            "student/",
+        ),
+        (OWN | {KEY: OWN[KEY].to_sparse()}, "", rf"{KEY} is sparse .*Save dense tensors", "part"),
+        (OWN | {KEY: OWN[KEY].to("meta")}, "", rf"{KEY} is on the meta device", "part"),
+    ],
+    ids=["more", "another network", "a part of a part", "sparse", "meta"],
+)  # fmt: skip
+def test_advice_is_of_use(
+    client: Client,
+    photos: list[Path],
+    saved: Any,
+    checkpoint: Any,
+    part: str,
+    said: str,
+    unsaid: str,
+) -> None:
+    state = checkpoint.state_dict() if isinstance(checkpoint, torch.nn.Module) else checkpoint
+    sha256 = client.upload_weights(saved(state))
+    model = f"torchvision/{NAME}@sha256:{sha256}" + (f":{part}" if part else "")
+    with pytest.raises(WeightsMismatchError, match=said) as refused:
+        features(client, model, photos)
+    assert unsaid not in str(refused.value)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from ...errors import InvalidWeightsError, WeightsMismatchError
 from ..base import ModelKey, Uploaded
 from ..uploads.records import read_record
 from ..weights.folder import WeightsFolder
-from ..weights.key_mismatches import key_mismatches
+from ..weights.key_mismatches import key_mismatches, unassignable
 from ..weights.loading import load_network
 from ..weights.parts import Fit, Part, closest_part, named_part, parts_that_fit, seen
 from ..weights.state_dicts import (
@@ -29,6 +29,13 @@ from ..weights.state_dicts import (
 
 _NETWORK_ERRORS = (LookupError, NotImplementedError, RuntimeError, TypeError, ValueError)
 """What a conversion or a network raises for a state dict of another layout."""
+
+_OWN_NETWORK = (
+    "A network with other layers, such as a last layer for other classes, can be sent with "
+    "get_extractor_from_model"
+)
+
+_DENSE = "Save dense tensors of floats, in memory"
 
 _OPTIONAL = "num_batches_tracked"
 """A buffer that files of old versions lack; PyTorch fills it in."""
@@ -65,7 +72,7 @@ def load_uploaded(
         return upload.load(None), ""
     except WeightsMismatchError:
         part = upload.choose()
-        if part is None:
+        if part is None or not str(part):
             raise
     return upload.load(part), str(part)
 
@@ -118,32 +125,43 @@ class _Upload:
 
         if self.recipe.fill is not None:
             return self.recipe.fill(read(), self.called)
-        return load_network(self._build, read)
+        return load_network(lambda state: self._build(state, part), read)
 
-    def _build(self, state: StateDict) -> nn.Module:
+    def _build(self, state: StateDict, part: Part | None) -> nn.Module:
         network = self.recipe.build(state)
         try:
             return load_state(network, state)
         except RuntimeError as error:
             # PyTorch's own message lists all missing keys first, which leaves no room for the rest.
-            why = key_mismatches(network, state) or "PyTorch can't assign its tensors"
-            hint = seen(self._checkpoint(), network.state_dict())
-            choice = "Choose with model_parameters={'part': ...} of get_extractor" if hint else ""
-            advice = ". ".join(one for one in (choice, self._advice(network)) if one)
+            why = key_mismatches(network, state)
+            advice = (
+                self._advice(network, state, part) if why else f"{unassignable(state)}. {_DENSE}"
+            )
+            which = (
+                f"The part {str(part)!r} of {self.called}" if part and str(part) else self.called
+            )
             raise WeightsMismatchError(
-                f"{self.called} does not fit {self._model}: {why}. {hint} {advice}".strip(),
+                f"{which} does not fit {self._model}: {why}{'. ' if why else ''}{advice}",
                 field="model.weights_sha256",
             ) from error
 
-    def _advice(self, network: nn.Module) -> str:
-        """Return what keeps the part that comes closest from fitting; empty if there is none."""
-        part = closest_part(self._checkpoint(), network.state_dict())
-        if part is None or not (why := key_mismatches(network, part.state)):
-            return ""
-        return (
-            f"Closest is the part {str(part)!r}: {why}. A network with other layers, such as a "
-            "last layer for other classes, can be sent with get_extractor_from_model"
-        )
+    def _advice(self, network: nn.Module, state: StateDict, part: Part | None) -> str:
+        """Return what else the file has, and what the user can do."""
+        checkpoint, names = self._checkpoint(), network.state_dict()
+        if 2 * sum(name in state for name in names) > len(names):  # a wrong head, say
+            return _OWN_NETWORK
+        closest = closest_part(checkpoint, names, part)
+        sentences = [seen(checkpoint, names).removesuffix(".")]
+        if closest is not None or (part is None and self.has_choice()):
+            sentences.append("Choose with model_parameters={'part': ...} of get_extractor")
+        if closest is not None:
+            why = key_mismatches(network, closest.state)
+            sentences += (
+                [f"Closest is the part {str(closest)!r}: {why}", _OWN_NETWORK]
+                if why
+                else [f"The part {str(closest)!r} fits"]
+            )
+        return ". ".join(filter(None, sentences))
 
     def _fits(self, state: StateDict) -> bool:
         try:

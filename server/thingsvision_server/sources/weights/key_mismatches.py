@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
@@ -25,6 +26,20 @@ def key_mismatches(network: nn.Module, state: StateDict) -> str:
         ("wrong shapes:", shapes),
     )
     return "; ".join(f"{what} {_abbreviate(names)}" for what, names in parts if names)
+
+
+def unassignable(state: StateDict) -> str:
+    """Return which tensors of a state dict can't be copied into those of a network, and why."""
+    kinds = {name: _kind(tensor) for name, tensor in state.items()}
+    return _abbreviate([f"{name} is {kind}" for name, kind in kinds.items() if kind])
+
+
+def _kind(tensor: Any) -> str:
+    if tensor.is_meta:
+        return "on the meta device, without values"
+    if tensor.is_quantized:
+        return f"quantized ({tensor.dtype})"
+    return "" if str(tensor.layout) == "torch.strided" else f"sparse ({tensor.layout})"
 
 
 def _abbreviate(names: Sequence[str]) -> str:

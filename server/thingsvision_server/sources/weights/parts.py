@@ -63,10 +63,18 @@ def parts_that_fit(checkpoint: Mapping[str, Any], fit: Fit) -> list[Part]:
     return found
 
 
-def closest_part(checkpoint: Mapping[str, Any], names: Collection[str]) -> Part | None:
-    """Return the prefixed part with most of a network's names; None if none has half of them."""
+def closest_part(
+    checkpoint: Mapping[str, Any], names: Collection[str], within: Part | None = None
+) -> Part | None:
+    """Return the prefixed part with most of a network's names; None if none has half of them.
+
+    It is looked for under the keys of the part `within`.
+    """
     best, most = None, len(names) / 2
+    inside = within.keys if within else ()
     for keys, state in state_dicts_in(checkpoint).items():
+        if keys[: len(inside)] != inside:
+            continue
         for prefix in _prefixes(state, names):
             part = Part(keys, prefix, _with_prefix(state, prefix))
             count = sum(name in part.state for name in names)
@@ -76,14 +84,15 @@ def closest_part(checkpoint: Mapping[str, Any], names: Collection[str]) -> Part 
 
 
 def named_part(checkpoint: Mapping[str, Any], name: str, called: str) -> Part:
-    """Return the part that a user names; raise WeightsMismatchError if there is none."""
-    keys = tuple(name.split("/"))
-    prefix = keys[-1] if keys[-1].endswith(".") else ""
-    keys = keys[:-1] if prefix else keys
-    states = state_dicts_in(checkpoint)
-    inside = [one for one in states if one[: len(keys)] == keys]
-    state = states[inside[0]] if len(inside) == 1 else states.get(keys, {})
-    part = Part(keys, prefix, _with_prefix(state, prefix))
+    """Return the part that a user names; raise WeightsMismatchError if there is none.
+
+    A prefix may be named without its last dot.
+    """
+    keys = tuple(name.split("/")) if name else ()
+    prefix = keys[-1] if keys and keys[-1].endswith(".") else ""
+    part = _part_at(checkpoint, keys[:-1] if prefix else keys, prefix)
+    if not part.state and keys and not prefix:
+        part = _part_at(checkpoint, keys[:-1], f"{keys[-1]}.")
     if not part.state:
         raise WeightsMismatchError(
             f"{called} has no part {name!r}. {seen(checkpoint, ())}",
@@ -91,6 +100,14 @@ def named_part(checkpoint: Mapping[str, Any], name: str, called: str) -> Part:
             subject=name,
         )
     return part
+
+
+def _part_at(checkpoint: Mapping[str, Any], keys: tuple[str, ...], prefix: str) -> Part:
+    """Return the part under some keys, or the first of them if the rest leads to only one."""
+    states = state_dicts_in(checkpoint)
+    inside = [one for one in states if one[: len(keys)] == keys]
+    state = states[inside[0]] if len(inside) == 1 else states.get(keys, {})
+    return Part(keys, prefix, _with_prefix(state, prefix))
 
 
 def seen(checkpoint: Mapping[str, Any], names: Collection[str]) -> str:
@@ -119,8 +136,11 @@ def _prefixes(state: StateDict, names: Collection[str]) -> Iterator[str]:
     first = next(iter(names), "")
     of_network = [name.removesuffix(first) for name in state if name.endswith(f".{first}")]
     of_wrappers = [prefix for name in state for prefix in _wrapper_prefixes(name)]
-    yield from sorted({*of_network, *of_wrappers}, key=lambda one: (one.count("."), one))
-    yield from (f"*{one}" for one in _INSIDE if any(f".{one}" in name for name in state))
+    around = sorted({*of_network, *of_wrappers}, key=lambda one: (one.count("."), one))
+    inside = [f"*{one}" for one in _INSIDE if any(f".{one}" in name for name in state)]
+    yield from around
+    yield from inside
+    yield from (f"{outer}{inner}" for inner in inside for outer in around if inner[1:] not in outer)
 
 
 def _wrapper_prefixes(name: str) -> Iterator[str]:
@@ -134,12 +154,11 @@ def _wrapper_prefixes(name: str) -> Iterator[str]:
 
 
 def _with_prefix(state: StateDict, prefix: str) -> StateDict:
-    """Return the tensors with a prefix, without it; `*` stands for any place in the name."""
-    if prefix.startswith("*"):
-        return {name.replace(prefix[1:], ""): tensor for name, tensor in state.items()}
+    """Return the tensors with a prefix, without it; after `*` it is anywhere in the name."""
+    if not prefix:
+        return state
+    outer, _, inner = prefix.partition("*")
     chosen = {
-        name.removeprefix(prefix): tensor
-        for name, tensor in state.items()
-        if name.startswith(prefix)
+        name.removeprefix(outer): tensor for name, tensor in state.items() if name.startswith(outer)
     }
-    return chosen if prefix else state
+    return {name.replace(inner, ""): one for name, one in chosen.items()} if inner else chosen
