@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,8 @@ def as_array(value: Any) -> Array:
             f"An array must not have masked values, got {int(np.sum(value.mask)):,}: fill them "
             "with array.filled(numpy.nan), or leave out their rows."
         )
+    if hasattr(value, "toarray") and hasattr(value, "nnz"):  # a sparse matrix of scipy
+        value = value.toarray()
     if isinstance(value, (list, tuple)) and any(hasattr(one, "detach") for one in value):
         value = [as_array(one) for one in value]
     try:
@@ -53,6 +56,10 @@ def as_numbers(value: Any, what: str) -> Array:
 
     Raises InvalidRequestError, which calls the value `what`.
     """
+    if value is None or isinstance(value, Mapping):
+        keys = ", ".join(map(repr, value or ()))
+        kind = type(value).__name__ + (f" of {keys}: give one of its values" if keys else "")
+        raise InvalidRequestError(f"{what} must be an array of real numbers, got {kind}.")
     try:
         array = as_array(value)
         if array.dtype.kind in "fiub":
@@ -63,8 +70,18 @@ def as_numbers(value: Any, what: str) -> Array:
     except InvalidRequestError as error:
         raise InvalidRequestError(f"{what} can't be used: {error}") from error
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InvalidRequestError(f"{what} must be an array of real numbers: {error}.") from error
+        why = str(error).rstrip(".")
+        raise InvalidRequestError(f"{what} must be an array of real numbers: {why}.") from error
     raise InvalidRequestError(f"{what} must be real numbers, got values of type {array.dtype}.")
+
+
+def shape_advice(shape: tuple[int, ...]) -> str:
+    """Return how an array of a shape that is not images x units becomes so."""
+    if 0 in shape or not shape:
+        return "give a row for each image"
+    if len(shape) == 1:
+        return "features[None] is one image, and features[:, None] is one unit of each image"
+    return "flatten them with features.reshape(len(features), -1)"
 
 
 def as_floats(value: Any, what: str) -> Float64Array:

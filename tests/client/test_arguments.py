@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 import torch
 
 from thingsvision_client import (
@@ -44,6 +45,7 @@ SAME: dict[str, tuple[Any, Any]] = {
     "both": (ROUNDED.clone().requires_grad_(), ROUNDED.float().numpy()),
     "float16": (ROWS.astype("f2"), ROWS.astype("f2")),
     "sparse": (torch.tensor(ROWS).to_sparse(), ROWS),
+    "sparse of scipy": (scipy.sparse.csr_matrix(ROWS), ROWS),
     "a list of tensors": (list(torch.tensor(ROWS, requires_grad=True)), ROWS),
     "lists": (ROWS.tolist(), ROWS),
     "objects": (ROWS.astype(object), ROWS),
@@ -268,7 +270,7 @@ def test_names_of_modules_that_are_not_texts_are_refused(
         ({"module_names": [float("nan")]}, "`module_names` must be texts, got nan"),
         ({"module_names": [b"features.3"]}, "`module_names` must be texts, got b'features.3'"),
         ({"module_names": 3}, "`module_names` must be a list"),
-        ({"module_names": np.array([])}, "must name at least one module"),
+        ({"module_names": np.array([])}, "must be at least one, each named once"),
         ({"module_name": ["features.3"]}, "`module_name` must be a text"),
         ({"module_name": float("nan")}, "`module_name` must be a text"),
         ({"module_name": "features.3", "output_dir": 3}, "`output_dir` must be a path"),
@@ -283,6 +285,23 @@ def test_names_of_modules_that_are_not_texts_are_refused(
     for size in (2.0, "2", True, float("nan")):
         with pytest.raises(InvalidRequestError, match="`batch_size` must be a whole number"):
             client.extract(MODEL, photos[:1], "features.3", batch_size=size)
+
+
+@pytest.mark.parametrize(
+    ("features", "advice"),
+    [
+        (ROWS[0], r"features\[None\] is one image, and features\[:, None\] is one unit"),
+        (ROWS.reshape(6, 2, 2, 2), r"flatten them with features.reshape\(len\(features\), -1\)"),
+        (ROWS[:0], "give a row for each image|at least one image"),
+        ({"a": ROWS}, "array of real numbers, got dict of 'a': give one of its values"),
+        (None, "array of real numbers, got NoneType"),
+    ],
+)
+def test_the_advice_fits_the_shape(features: Any, advice: str) -> None:
+    with pytest.raises(InvalidRequestError, match=advice):
+        compute_rdm(features)
+    with pytest.raises(InvalidRequestError, match=advice):
+        compress_features(features)
 
 
 @pytest.mark.parametrize("names", [[float("nan")], [b"x.png"], [None], [3], "x.png", 3])

@@ -120,6 +120,7 @@ def hdf5(tmp_path: Path) -> Path:
         file["grey"] = PIXELS[..., 0]
         file["flat"] = PIXELS[:, :5, :5].reshape(6, 75)
         file["floats"] = PIXELS / 255
+        file["none"] = PIXELS[:0]
         file["odd"] = PIXELS.reshape(6, -1)
         file["group/inner"] = PIXELS
     return path
@@ -160,6 +161,7 @@ def test_img_indices_give_exactly_their_order(
     [
         ("imgbrick", None, r"no array 'imgbrick'; it has .*imgBrick"),
         ("group", None, "no array 'group'"),
+        ("none", None, r"has no values: its shape is \(0, 5, 7, 3\)"),
         ("floats", None, r"must be uint8 images, .* got float64 of shape \(6, 5, 7, 3\)"),
         ("odd", None, r"choose by layout= .* 'HW': 1 grey image of 6 x 105"),
         ("imgBrick", [0, 6, -1], r"`img_indices` must be from 0 to 5, .* got \[6, -1\]"),
@@ -175,8 +177,8 @@ def test_arrays_of_no_images_are_refused(
 
 def test_files_that_are_not_hdf5_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.h5").write_text("text")
-    for name in ("text.h5", "missing.h5"):
-        with pytest.raises(InvalidRequestError, match=f"Can't read .*{name} as HDF5"):
+    for name, why in (("text.h5", "of another format"), ("missing.h5", "No such file")):
+        with pytest.raises(InvalidRequestError, match=f"Can't read .*{name} as HDF5: .*{why}"):
             HDF5Dataset(tmp_path / name, "imgBrick", "pt")
 
 

@@ -116,6 +116,7 @@ def test_class_names_may_be_spelled_too(root: Path) -> None:
         ({"file_names": [True, False, True]}, r"must be names .* got True"),
         ({"file_names": "cat/1.jpg"}, r"must be a list or None, got 'cat/1.jpg'"),
         ({"file_names": 3}, "must be a list or None, got 3"),
+        ({"file_names": []}, "must have at least one name, got none: leave it out for all images"),
         ({"class_names": "cat"}, "`class_names` must be a list"),
         ({"class_names": ["cat", "./cat"]}, "must be unique, got 'cat' twice"),
         ({"class_names": ["."]}, "must be folders below"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from collections import deque
 from functools import partial
 from types import SimpleNamespace
@@ -14,6 +15,8 @@ from script_outcome import ARRAYS, SAID, refusal, run
 from torch import nn
 
 from thingsvision_client import get_extractor_from_model
+
+warnings.filterwarnings("error", "The tensor attribute")  # PyTorch's, on what a network stores
 
 SEEN: dict[str, Any] = {}
 LOG: list[Any] = []

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Array, as_numbers
+from ..arrays import Array, as_numbers, shape_advice
 from ..caller import warn_caller
 from ..errors import InvalidRequestError, UndefinedDistanceWarning
 from ..labels import keep_rows
@@ -155,6 +155,6 @@ def _rows(values: Any) -> Array:
     if features.ndim != 2 or 0 in features.shape:
         raise InvalidRequestError(
             f"Features must be images x units here, got shape {features.shape}: "
-            "flatten them with features.reshape(len(features), -1)."
+            f"{shape_advice(features.shape)}."
         )
     return features

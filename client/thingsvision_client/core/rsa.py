@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arguments import as_folder, choose
-from ..arrays import Array, Float64Array, as_floats
+from ..arrays import Array, Float64Array, as_floats, shape_advice
 from ..caller import warn_caller
 from ..errors import InvalidRequestError, UndefinedDistanceWarning
 from ..figures.canvas import check_colormap, check_format, new_figure, use_style, write_figure
@@ -64,7 +64,7 @@ def compute_rdm(
     if x.ndim != 2 or 0 in x.shape:
         raise InvalidRequestError(
             f"Features must be images x units for an RDM, got shape {x.shape}: "
-            "flatten them with features.reshape(len(features), -1)."
+            f"{shape_advice(x.shape)}."
         )
     return keep_rows(X, _among_defined(x, METRICS[method]))
 

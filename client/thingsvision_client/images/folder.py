@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 
 from ..errors import InvalidRequestError, listed
-from .names import names_below
+from .names import check_names, names_below
 
 SUFFIXES = frozenset({".bmp", ".eps", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """Suffixes of image files, in lower case; any case is accepted."""
@@ -47,6 +47,10 @@ def image_names(
     if not root.is_dir():
         raise InvalidRequestError(f"There is no folder {str(root)!r}.")
     class_names = None if class_names is None else class_paths(root, class_names)
+    if file_names is not None and not len(file_names := check_names("file_names", file_names)):
+        raise InvalidRequestError(
+            "`file_names` must have at least one name, got none: leave it out for all images."
+        )
     names = (
         _select_files(root, class_names, file_names)
         if file_names is not None

@@ -73,9 +73,8 @@ class PixelArray:
     def _dataset(self, file: Any) -> Any:
         found = file.get(self.key)
         if not hasattr(found, "shape"):
-            raise InvalidRequestError(
-                f"{self._path} has no array {self.key!r}; it has {listed(_array_keys(file))}."
-            )
+            has = listed(_array_keys(file)) or "no arrays"
+            raise InvalidRequestError(f"{self._path} has no array {self.key!r}; it has {has}.")
         return found
 
 
@@ -118,7 +117,8 @@ def _open(path: Path) -> Any:
     try:
         return h5py.File(path, "r")
     except OSError as error:
-        raise InvalidRequestError(f"Can't read {path} as HDF5: {error}") from error
+        why = error.strerror if error.errno and not path.is_file() else "it is of another format"
+        raise InvalidRequestError(f"Can't read {path} as HDF5: {why}.") from error
 
 
 def _check_pixels(dataset: Any, called: str) -> None:
@@ -128,6 +128,8 @@ def _check_pixels(dataset: Any, called: str) -> None:
         raise InvalidRequestError(
             f"{called} is a cell array of MATLAB: save one array instead, cat(4, images{{:}})."
         )
+    if dataset.shape and not dataset.size:
+        raise InvalidRequestError(f"{called} has no values: its shape is {dataset.shape}.")
     if str(dataset.dtype) != "uint8" or matlab == "logical" or not dataset.size:
         what = "logical" if matlab == "logical" else dataset.dtype
         raise InvalidRequestError(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -210,7 +211,10 @@ def _quiet() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        yield
+        with warnings.catch_warnings():
+            # The network is left as it was, so it does not matter what it stores.
+            warnings.filterwarnings("ignore", "The tensor attributes? .* assigned during export")
+            yield
     finally:
         logging.disable(before)
 

@@ -153,7 +153,7 @@ def extract_header(
     names = [str(modules)] if isinstance(modules, str) else as_texts("modules", modules)
     if not names or len(set(names)) != len(names):
         raise InvalidRequestError(
-            f"`modules` must name at least one module, and each once, got {names}."
+            f"The modules must be at least one, each named once, got {names}."
         )
     header = pb.ExtractHeader(
         model=as_model(model).to_spec(), modules=names, **options.header_fields()

@@ -19,7 +19,7 @@ from ..signatures import checked
 from .data_loader import DataLoader, ImageBatch
 from .file_names import FILE_NAMES, write_lines
 from .hdf5_dataset import HDF5Dataset
-from .rows import DatasetImage, FixedAttributes, dataset_image, row_number
+from .rows import DatasetImage, FixedAttributes, dataset_image, row_at
 from .transforms import as_transforms, check_backend
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class ImageDataset(FixedAttributes):
         """Return the name of a row's image, which knows the image and its class number."""
         if isinstance(row, slice):
             return [self[place] for place in range(len(self))[row]]
-        name = self.names[row_number(row)]
+        name = row_at(self.names, row)
         return dataset_image(
             file_image(name, self.root / name),
             target=self.class_number(name),

@@ -112,6 +112,15 @@ def row_number(row: Any) -> int:
     )
 
 
+def row_at(rows: Sequence[Any], number: Any) -> Any:
+    """Return a row by its number. Raises InvalidRequestError, and IndexError, which ends loops."""
+    place = row_number(number)
+    try:
+        return rows[place]
+    except IndexError:
+        raise IndexError(f"A row must be from 0 to {len(rows) - 1}, got {place}.") from None
+
+
 def rows_in(batch: Any) -> list[DatasetImage] | None:
     """Return the rows that a loader made a batch of, or of (rows, ...); None for other batches."""
     if isinstance(batch, DatasetImage):
