@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,10 +55,6 @@ def as_numbers(value: Any, what: str) -> Array:
 
     Raises InvalidRequestError, which calls the value `what`.
     """
-    if value is None or isinstance(value, Mapping):
-        keys = ", ".join(map(repr, value or ()))
-        kind = type(value).__name__ + (f" of {keys}: give one of its values" if keys else "")
-        raise InvalidRequestError(f"{what} must be an array of real numbers, got {kind}.")
     try:
         array = as_array(value)
         if array.dtype.kind in "fiub":
