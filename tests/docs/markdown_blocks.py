@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
 
-_FENCE = re.compile(r"^( *)```(\w*)\s*$")
+_FENCE = re.compile(r"^( *)```(\w*)(?: title=\"[^\"]*\")?\s*$")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ DOCS = CHECKOUT / "docs"
 RUN = {"python", "sh"}
 """Languages of blocks that are run."""
 
-SHOWN = {"bash", "pycon", "text"}
+SHOWN = {"bash", "pycon", "text", "js", "r", "go", "java"}
 """Languages of blocks that are not run: installing, starting servers, prompts, what is printed."""
 
 PAGES = ["../README.md", *sorted(p.relative_to(DOCS).as_posix() for p in DOCS.rglob("*.md"))]
