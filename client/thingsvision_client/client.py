@@ -8,6 +8,7 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from .errors import BadImagesError
+from .progress import saying_nothing_kept, shown
 from .rpc.address import resolve_address, set_default_address
 from .rpc.connection import Connection
 from .rpc.listings import Listings
@@ -29,7 +30,7 @@ if TYPE_CHECKING:  # they load numpy and pyarrow, which listing models does not 
     from .images.image import SentImage
     from .images.queue import ImageQueue, Images
     from .images.texts import Texts
-    from .progress import Progress
+    from .progress import ProgressChoice
     from .rpc.extraction import Extraction, FeatureStream
     from .rpc.features import FeatureCalls
     from .rpc.inputs import Inputs
@@ -267,7 +268,7 @@ class Client:
         *,
         flatten: bool = False,
         on_error: str = "raise",
-        progress: Progress | None = None,
+        progress: ProgressChoice = None,
         **options: Unpack[ExtractArguments],
     ) -> Extraction:
         """Return the features of all images, one forward pass for all modules.
@@ -283,7 +284,9 @@ class Client:
             on_error: What to do about images that can't be read or decoded: `raise` an error once
                 the others are complete, or `skip` them with a warning. Other images' features
                 have the same bits either way.
-            progress: Called with `extracting`, the images done, and their number (None if unknown).
+            progress: True for a bar, False for none; by default there is a bar in terminals and in
+                Jupyter. A function is called with a stage (`loading MODEL`, `extracting`), the
+                images done, and their number (None if unknown).
             **options: Options of the forward pass, such as `batch_size`.
 
         Returns:
@@ -310,9 +313,10 @@ class Client:
         """
         chosen = ExtractOptions.from_call("Client.extract", options)
         try:
-            result = self._features.extract(
-                model, images, modules, chosen, on_error=on_error, progress=progress
-            )
+            with shown(progress) as report, saying_nothing_kept():
+                result = self._features.extract(
+                    model, images, modules, chosen, on_error=on_error, progress=report
+                )
         except BadImagesError as error:
             if not flatten or error.result is None:
                 raise
@@ -327,7 +331,7 @@ class Client:
         *,
         batch_size: int | None = None,
         flatten: bool = False,
-        progress: Progress | None = None,
+        progress: ProgressChoice = None,
     ) -> Extraction:
         """Return the features of texts; the result's `images` are the names of the texts.
 
@@ -338,7 +342,7 @@ class Client:
                 width, in the same space as its features of images.
             batch_size: Texts in a forward pass; None lets the server merge texts as they come.
             flatten: Return texts x (everything else, C order).
-            progress: Called with `extracting`, the texts done, and their number.
+            progress: As in `extract`.
 
         Returns:
             The features (texts x shape per module, float32), the names, and the provenance.
@@ -358,7 +362,8 @@ class Client:
 
         """
         options = ExtractOptions(batch_size=batch_size)
-        result = self._features.extract_texts(model, texts, modules, options, progress=progress)
+        with shown(progress) as report, saying_nothing_kept():
+            result = self._features.extract_texts(model, texts, modules, options, progress=report)
         return result.flattened() if flatten else result
 
     @shows_options()
@@ -413,7 +418,7 @@ class Client:
         metric: str = "correlation",
         dtype: str = "float32",
         on_error: str = "raise",
-        progress: Progress | None = None,
+        progress: ProgressChoice = None,
         **options: Unpack[ComputeArguments],
     ) -> RDMs:
         """Return an RDM of the images per module; features stay on the server.
@@ -426,8 +431,8 @@ class Client:
             dtype: Element type of the RDM, which is computed in float64: `float32` or `float64`.
             on_error: What to do about an image that can't be read or decoded: `raise` an error at
                 once, or `skip` it with a warning.
-            progress: Called with `collecting` or `comparing`, the units done, and the total (None
-                if unknown).
+            progress: As in `extract`; the stages are `loading MODEL`, `collecting` and
+                `comparing`.
             **options: Options of the forward pass, such as `batch_size`.
 
         Returns:
@@ -451,10 +456,11 @@ class Client:
 
         """
         chosen = ExtractOptions.from_call("Client.rdm", options, sends_features=False)
-        return self._features.rdm(
-            model, images, modules, chosen,
-            metric=metric, dtype=dtype, on_error=on_error, progress=progress,
-        )  # fmt: skip
+        with shown(progress) as report, saying_nothing_kept():
+            return self._features.rdm(
+                model, images, modules, chosen,
+                metric=metric, dtype=dtype, on_error=on_error, progress=report,
+            )  # fmt: skip
 
     def rdm_of(
         self,
@@ -463,7 +469,7 @@ class Client:
         *,
         metric: str = "correlation",
         dtype: str = "float32",
-        progress: Progress | None = None,
+        progress: ProgressChoice = None,
     ) -> RDMs:
         """Return an RDM per array of your own features, which are uploaded.
 
@@ -475,8 +481,8 @@ class Client:
                 ...
             metric: `correlation` (1 - Pearson's r), `cosine`, `euclidean` or `gaussian`.
             dtype: Element type of the RDM, which is computed in float64: `float32` or `float64`.
-            progress: Called with `collecting` or `comparing`, the units done, and the total (None
-                if unknown).
+            progress: As in `extract`; the stages are `loading MODEL`, `collecting` and
+                `comparing`.
 
         Returns:
             The RDMs (images x images per array); their `provenance` is None.
@@ -498,7 +504,10 @@ class Client:
             ```
 
         """
-        return self._features.rdm_of(features, names, metric=metric, dtype=dtype, progress=progress)
+        with shown(progress) as report, saying_nothing_kept():
+            return self._features.rdm_of(
+                features, names, metric=metric, dtype=dtype, progress=report
+            )
 
     @shows_options(sends_features=False)
     def fit_pca(
@@ -510,7 +519,7 @@ class Client:
         components: int,
         name: str = "",
         on_error: str = "raise",
-        progress: Progress | None = None,
+        progress: ProgressChoice = None,
         **options: Unpack[ComputeArguments],
     ) -> PCA:
         """Fit a PCA of each module on the features of images, which stay on the server.
@@ -528,8 +537,7 @@ class Client:
                 the number of images.
             name: Names the PCA, such as the set of images; PCAs of several models may share it.
             on_error: As in `rdm`.
-            progress: Called with `collecting` or `fitting`, the units done, and the total (None if
-                unknown).
+            progress: As in `extract`; the stages are `loading MODEL`, `collecting` and `fitting`.
             **options: Options of the forward pass, such as `batch_size`.
 
         Returns:
@@ -551,10 +559,11 @@ class Client:
 
         """
         chosen = ExtractOptions.from_call("Client.fit_pca", options, sends_features=False)
-        return self._features.fit_pca(
-            model, images, modules, chosen,
-            components=components, name=name, on_error=on_error, progress=progress,
-        )  # fmt: skip
+        with shown(progress) as report, saying_nothing_kept():
+            return self._features.fit_pca(
+                model, images, modules, chosen,
+                components=components, name=name, on_error=on_error, progress=report,
+            )  # fmt: skip
 
     def pcas(self) -> list[PCA]:
         """Return the PCAs on the server.

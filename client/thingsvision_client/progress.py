@@ -1,37 +1,165 @@
-"""Progress of long calls: the type of callbacks, and a bar for terminals."""
+"""Progress of long calls: the type of callbacks, bars of tqdm, and lines on stderr."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
 
 Progress = Callable[[str, int, "int | None"], None]
 """Called with a stage of the work, the units done, and the total, None if unknown."""
 
+ProgressChoice = Progress | bool | None
+"""A callback; True for a bar, False for none; None for a bar in terminals and in Jupyter."""
+
+_LOADING = "loading"
+_UNITS = {"comparing": " blocks", "fitting": " blocks", "repairing": " batches"}
+"""What is counted in a stage, if not images."""
+
+
+def loading(model: str) -> str:
+    """Return the stage in which a server loads a model, by the model's name."""
+    return f"{_LOADING} {model}"
+
 
 def say(line: str) -> None:
     """Print a line on stderr, apart from results, where no filter of warnings hides it."""
-    print(line, file=sys.stderr, flush=True)
+    tqdm = sys.modules.get("tqdm")
+    if tqdm is None:
+        print(line, file=sys.stderr, flush=True)
+    else:  # above a bar, if there is one
+        tqdm.tqdm.write(line, file=sys.stderr)
+        sys.stderr.flush()
 
 
 @contextmanager
-def progress_bar() -> Iterator[Progress | None]:
-    """Yield a callback that draws progress on stderr, or None if stderr is not a terminal."""
-    if not sys.stderr.isatty():
+def shown(choice: ProgressChoice) -> Iterator[Progress | None]:
+    """Yield the callback that a user chose: their own, or a bar; None for none."""
+    if callable(choice):
+        yield choice
+        return
+    wanted = (_is_notebook() or _is_terminal()) if choice is None else bool(choice)
+    if not wanted:
         yield None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
+    bar = Bar()
+    try:
+        yield bar
+    finally:
+        bar.close()
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Bar(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-        tasks = {}
 
-        def show(stage: str, done: int, total: int | None) -> None:
-            if stage not in tasks:
-                tasks[stage] = bar.add_task(stage, total=total)
-            bar.update(tasks[stage], completed=done, total=total)
+@contextmanager
+def saying_nothing_kept() -> Iterator[None]:
+    """Say, where Ctrl-C ends a call whose result is in memory alone, that nothing was kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(
+            "Interrupted: nothing was kept, since this call's result is in memory. With "
+            "output_dir, or on the command line, complete rows of features stay, and the same call "
+            "goes on."
+        )
+        raise
 
-        yield show
+
+def note(progress: Progress | None, text: str) -> None:
+    """Show a text beside a bar; anything else but a bar is not told."""
+    if isinstance(progress, (Bar, Lines)):
+        progress.note(text)
+
+
+class Bar:
+    """A bar of tqdm for each stage: units done, units/s, time left."""
+
+    def __init__(self) -> None:
+        self._tqdm = _tqdm()
+        self._bar: Any = None
+        self._stage = self._note = ""
+
+    def __call__(self, stage: str, done: int, total: int | None) -> None:
+        """Show the progress of a stage."""
+        if stage != self._stage:
+            self.close()
+            self._bar, self._stage = self._open(stage, done, total), stage
+        if total != self._bar.total and total is not None:
+            self._bar.total = total
+        self._bar.update(done - self._bar.n)
+
+    def note(self, text: str) -> None:
+        """Show a text beside the bar."""
+        self._note = text
+        if self._bar is not None and not self._stage.startswith(_LOADING):
+            self._bar.set_postfix_str(text)
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar, self._stage = None, ""
+
+    def _open(self, stage: str, done: int, total: int | None) -> Any:
+        is_loading = stage.startswith(_LOADING)
+        bar = self._tqdm(
+            desc=stage,
+            total=total,
+            initial=done,
+            unit=_UNITS.get(stage, " images"),
+            leave=not is_loading,
+            file=sys.stderr,
+            **({"bar_format": "{desc} ..."} if is_loading else {}),
+        )
+        if self._note and not is_loading:
+            bar.set_postfix_str(self._note)
+        return bar
+
+
+class Lines:
+    """A line on stderr for each stage, for a command whose output goes to a file or a pipe."""
+
+    def __init__(self) -> None:
+        self._stage = ""
+
+    def __call__(self, stage: str, done: int, total: int | None) -> None:
+        """Say which stage begins."""
+        if stage != self._stage:
+            self._stage = stage
+            count = (
+                "" if stage.startswith(_LOADING) else f" {done}/{'?' if total is None else total}"
+            )
+            say(f"{stage}{count}")
+
+    def note(self, text: str) -> None:
+        """Say how large the result will be."""
+        say(text)
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """Yield a callback for a command: a bar if stderr is a terminal, else lines."""
+    if not _is_terminal():
+        yield Lines()
+        return
+    with shown(True) as progress:
+        if progress is not None:
+            yield progress
+
+
+def _is_terminal() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
+def _is_notebook() -> bool:
+    """Whether this is a kernel of Jupyter, whose stderr is shown below the cell."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return type(shell).__name__ == "ZMQInteractiveShell"
+
+
+def _tqdm() -> Any:
+    """Return tqdm's bar: a widget in Jupyter where ipywidgets is installed, else text."""
+    is_widget = _is_notebook() and find_spec("ipywidgets") is not None
+    return import_module("tqdm.notebook" if is_widget else "tqdm").tqdm

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +12,13 @@ from types import FunctionType
 from typing import Any, TypeVar, cast
 
 from .arguments import expand_home, is_path, is_text, is_whole, told
-from .errors import InvalidRequestError
+from .errors import InvalidRequestError, ThingsvisionError
 
 T = TypeVar("T")
+E = TypeVar("E", bound=BaseException)
+
+FULL_TRACEBACKS = "THINGSVISION_TRACEBACKS"
+"""The environment variable with which errors show every line of this package, for its authors."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +67,24 @@ def _checked_function(function: Any, described: Any = None) -> Any:
     def call(*args: Any, **kwargs: Any) -> Any:
         # Python itself refuses too many arguments, and unknown ones, at the call.
         more = args[len(positional) :]
-        taken = [take(*one) for one in zip(positional, args)]  # noqa: B905
-        named = {name: take(name, value) for name, value in kwargs.items()}
-        return function(*taken, *more, **named)
+        __tracebackhide__ = True
+        try:
+            taken = [take(*one) for one in zip(positional, args)]  # noqa: B905
+            named = {name: take(name, value) for name, value in kwargs.items()}
+            return function(*taken, *more, **named)
+        except (ThingsvisionError, KeyboardInterrupt) as error:
+            if FULL_TRACEBACKS in os.environ:
+                raise
+            failure = shorten(error)
+        raise failure
 
     return call
+
+
+def shorten(error: E) -> E:
+    """Return an error without the lines of this package, and without the errors before it."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 def _explain(name: str, described: Any, positional: Sequence[str]) -> str:
@@ -190,6 +208,10 @@ _KINDS: dict[str, Kind] = {
     "dict": _MAPPING,
     "Callable": _CALLABLE,
     "Progress": _CALLABLE,
+    "ProgressChoice": Kind(
+        "True, False, None or a function",
+        lambda value: value is None or isinstance(value, bool) or callable(value),
+    ),
     "LoadProgress": _CALLABLE,
     "Array": _ARRAY,
     "ArrayLike": _ARRAY,

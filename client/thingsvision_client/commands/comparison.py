@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ..client import shared_client
-from .opening import ImagePlace, check_on_error, dataset_of, leave_out, open_extractor
+from .opening import ImagePlace, check_on_error, dataset_of, leave_out, open_extractor, say_written
 from .options import (
     BatchSize,
     Crop,
@@ -97,5 +97,6 @@ def _save_rdms(rdms: dict[str, Any], folder: Path, plot: bool) -> None:
         name = "rdm" if len(rdms) == 1 else f"rdm_{file_stem(module)}"
         with atomic_file(folder / f"{name}.npy") as file:
             np.save(file, rdm, allow_pickle=False)
+        say_written(folder / f"{name}.npy")
         if plot:
             draw_rdm(folder / f"{name}.png", rdm)

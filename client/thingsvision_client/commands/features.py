@@ -19,6 +19,7 @@ from .opening import (
     leave_out,
     open_extractor,
     read_lines,
+    say_written,
 )
 from .options import (
     BatchSize,
@@ -116,6 +117,7 @@ def extract_features(
         path = extract_to_file(
             client, task, out_path, file_format=chosen, on_error=on_error, progress=progress
         )
+    say_written(path)
     leave_out(dataset, of_present(skipped_in(read_origin(path))))
 
 
@@ -168,3 +170,4 @@ def extract_texts(
     features = extractor.extract_text_features(wanted, module_name, batch_size=batch_size)
     write_lines(out_path / "texts.txt", wanted)
     save_features(features, out_path, "npy")
+    say_written(out_path / "features.npy")

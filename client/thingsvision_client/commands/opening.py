@@ -129,6 +129,13 @@ def leave_out(dataset: Any, skipped: Sequence[BadImage]) -> None:
         dataset.leave_out(skipped)
 
 
+def say_written(path: Path) -> None:
+    """Say on stderr which file a command wrote, and how large it is."""
+    from ..memory import size_text
+
+    typer.echo(f"Wrote {path} ({size_text(path.stat().st_size)})", err=True)
+
+
 def images_of(place: ImagePlace) -> Any:
     """Return the images of a folder or an HDF5 file, to be sent by a method of `Client`."""
     if not place.is_file:

@@ -7,18 +7,20 @@ from contextlib import closing
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from shutil import disk_usage
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidRequestError, bad_text
 from ..images.image import SentImage
 from ..images.inspection import inspect_headers
 from ..images.queue import ImageQueue
+from ..memory import size_text
 from ..origins import describe, differences, recording_fingerprints
-from ..progress import say
+from ..progress import loading, note, say
 from .changes import Changes, find_changes, removed_places, with_removed
 from .chunks import default_step
 from .job import Job, Outcome
-from .notices import ratio, storage_errors
+from .notices import ratio, saying_how_to_resume, storage_errors
 from .place import Place
 from .record import Record, read_record
 from .revision import revise
@@ -34,8 +36,14 @@ def resume_or_start(job: Job) -> Outcome:
 
     InvalidRequestError says what has changed since the job began.
     """
+    with saying_how_to_resume(job.place.record, job.place.result):
+        return _resume_or_start(job)
+
+
+def _resume_or_start(job: Job) -> Outcome:
     queue = job.task.images()
     record = read_record(job.place.record)
+    job.report(loading(job.task.model.name), 0, None)
     if record is None or not record.chunks:
         return _start(job, _look(queue))
     removed = _compare_settings(job, record, queue)
@@ -77,6 +85,8 @@ def _start(job: Job, queue: ImageQueue) -> Outcome:
     sent, seen = recording_fingerprints(queue)
     with closing(job.task.stream(job.client, sent)) as stream:
         record = _new_record(job, stream, queue)
+        _show_size(job, record, queue.count)
+        job.report("extracting", 0, queue.count)
         with storage_errors(job.place.result):
             record.save()
         origin = origin_for(job.task, stream, queue)
@@ -123,6 +133,7 @@ def _compare_settings(job: Job, record: Record, queue: ImageQueue) -> frozenset[
 def _resume(job: Job, record: Record, queue: ImageQueue, removed: frozenset[int]) -> Outcome:
     with closing(job.task.announcement(job.client, queue)) as announced:
         _compare_facts(job, record, announced)
+        _show_size(job, record, queue.count)
         origin = origin_for(job.task, announced, queue)
     with storage_errors(job.place.result):
         _forget_lost_chunks(job, record)
@@ -147,6 +158,22 @@ def _resume(job: Job, record: Record, queue: ImageQueue, removed: frozenset[int]
         first = record.done
         extract(Run(job, record, origin=origin, seen=seen, count=queue.count, first=first), stream)
     return Outcome(record, origin, was_complete=False)
+
+
+def _show_size(job: Job, record: Record, count: int | None) -> None:
+    """Show how large the features will be, and warn if the disk has less room."""
+    if count is None:
+        return
+    columns = job.task.columns(record.facts["columns"]).values()
+    size = count * sum(column.row_bytes for column in columns)
+    folder = next(one for one in (job.place.folder, *job.place.folder.parents) if one.exists())
+    free = disk_usage(folder).free
+    note(job.progress, f"{size_text(size)} in {job.place.result}")
+    if (1 - record.done / count) * size > free:
+        say(
+            f"The features have {size_text(size)}, but only {size_text(free)} are free on the disk "
+            f"of {folder}: choose another folder, or make them smaller with reduction."
+        )
 
 
 def _say_changes(job: Job, changes: Changes) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import StorageError, ThingsvisionError
 from ..progress import say
-from .record import Record
+from .record import Record, read_record
 
 
 def ratio(done: int, count: int | None = None) -> str:
@@ -19,7 +19,7 @@ def ratio(done: int, count: int | None = None) -> str:
 
 @dataclass(frozen=True)
 class ResumeHint:
-    """Tells how to resume a job that ends early: how many of `count` images are complete."""
+    """Tells how to resume a job that fails: how many of `count` images are complete."""
 
     where: Path
     count: int | None
@@ -36,16 +36,31 @@ class ResumeHint:
 
     @contextmanager
     def on_failure(self) -> Iterator[None]:
-        """Add the hint to the error if the block fails, and print it if it is interrupted."""
+        """Add the hint to the error if the block fails."""
         try:
             yield
         except ThingsvisionError as error:
             if not self.record.done:
                 raise
             raise error.with_text(self.text) from error
-        except KeyboardInterrupt:
-            say(f"Interrupted. {self.text}".rstrip())
-            raise
+
+
+@contextmanager
+def saying_how_to_resume(record: Path, where: Path) -> Iterator[None]:
+    """Say, where Ctrl-C ends a job, what is complete and that the same call goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        found = read_record(record)
+        text = "" if found is None else ResumeHint(where, _count(found), found).text
+        say(f"Interrupted. {text or 'No rows are complete yet: the same call starts again.'}")
+        raise
+
+
+def _count(record: Record) -> int | None:
+    """Return the number of all images of a job, if known."""
+    known: int | None = record.settings.get("image_count")
+    return known if record.names is None else len(record.names)
 
 
 @contextmanager

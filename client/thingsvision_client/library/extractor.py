@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ..images.texts import Texts
-    from ..progress import Progress
+    from ..progress import ProgressChoice
 
 
 @checked
@@ -158,7 +158,7 @@ class Extractor(ServedAttributes):
         *,
         clip: bool = False,
         on_error: str = "raise",
-        progress: Progress | None = None,
+        progress: ProgressChoice = None,
     ) -> Any:
         """Return the features of all images, in the order of the dataset's `file_names.txt`.
 
@@ -190,7 +190,9 @@ class Extractor(ServedAttributes):
                 the others are complete, or `skip` them: they are left out of the features, of the
                 dataset's `names` and `targets` and of its `file_names.txt`, and listed in
                 `skipped.txt`. Other images' features have the same bits either way.
-            progress: Called with a stage, the images done, and their number (None if unknown).
+            progress: True for a bar, False for none; by default there is a bar in terminals and in
+                Jupyter. A function is called with a stage (`loading MODEL`, `extracting`), the
+                images done, and their number (None if unknown).
 
         Returns:
             Images x shape, float32, or a dict of such arrays by module; None with `output_dir`.

@@ -12,6 +12,7 @@ from ..client import Client
 from ..errors import BadImage, BadImagesError, InvalidRequestError
 from ..jobs import FolderOptions, Task, extract_to_folder
 from ..origins import Fingerprint, recording_fingerprints, remember_extraction
+from ..progress import shown
 from ..values.model import Model
 from ..values.options import ExtractOptions
 from .batches import Batches
@@ -19,7 +20,7 @@ from .outputs import flattener
 
 if TYPE_CHECKING:
     from ..arrays import Array
-    from ..progress import Progress
+    from ..progress import ProgressChoice
     from ..rpc.extraction import Extraction
 
 
@@ -64,7 +65,7 @@ class FeatureRequest:
     modules: list[str]
     flatten: bool
     on_error: str = "raise"
-    progress: Progress | None = None
+    progress: ProgressChoice = None
 
     def arrays(self) -> tuple[dict[str, Array], tuple[BadImage, ...]]:
         """Return images x shape by module, and the images without a row; remember their origin.
@@ -117,14 +118,15 @@ class FeatureRequest:
             flatten=self.flatten,
             root=self.images.root,
         )
-        return extract_to_folder(
-            self.served.client,
-            task,
-            folder,
-            options=options,
-            on_error=self.on_error,
-            progress=self.progress,
-        )
+        with shown(self.progress) as progress:
+            return extract_to_folder(
+                self.served.client,
+                task,
+                folder,
+                options=options,
+                on_error=self.on_error,
+                progress=progress,
+            )
 
     @property
     def _flatten_fn(self) -> Callable[..., Any] | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..arguments import choose
 from ..errors import BadImage, BadImagesError, bad_text
-from ..images.inspection import inspect_headers
-from ..images.queue import ImageQueue
 from ..progress import say
+
+if TYPE_CHECKING:
+    from ..images.queue import ImageQueue
 
 RAISE, SKIP = "raise", "skip"
 ON_ERROR = (RAISE, SKIP)
@@ -51,6 +52,8 @@ def prepare(header: Any, queue: ImageQueue, on_error: str) -> ImageQueue:
     header.skip_bad_images = on_error != STOP
     if on_error == QUIET:
         return queue
+    from ..images.inspection import inspect_headers  # it loads numpy
+
     checked, bad = inspect_headers(queue)
     if not bad:
         return queue

@@ -10,6 +10,8 @@ from functools import cached_property
 from math import prod
 from typing import Any, NoReturn
 
+import numpy as np
+
 from thingsvision_proto.model_id import model_id
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
@@ -19,7 +21,8 @@ from ..caller import warn_caller
 from ..errors import BadImage, InvalidRequestError
 from ..images.queue import ImageQueue
 from ..labels import are_counted, remember_rows
-from ..progress import Progress
+from ..memory import check_fits, size_text
+from ..progress import Progress, loading, note
 from ..values.axes import FEATURES, axis_names
 from ..values.model import Model, as_model
 from ..values.options import ExtractOptions
@@ -198,8 +201,15 @@ def extract(
             progress("extracting", count, queue.count)
 
     def receive(messages: Iterator[Any], unanswered: Unanswered) -> Extraction:
+        if progress is not None:
+            progress(loading(header.model.name), 0, None)
         reply = Reply(messages, unanswered=unanswered)
         warn_of_choices(header, reply.header)
+        if queue.count is not None:
+            size = queue.count * _row_bytes(reply.header)
+            check_fits(size, f"Features of {queue.count:,} images")
+            note(progress, size_text(size))
+        on_count(0)
         batches = _batches(reply, unanswered)
         images, features = collect(reply, batches, queue.count, on_count)
         _remember_names(features, images, are_inputs=queue.tensor_shape is not None)
@@ -217,6 +227,14 @@ def extract(
     result = _call(connection, header).result(queue, receive)
     settle(result.skipped, len(result.images), on_error, result=result)
     return result
+
+
+def _row_bytes(header: pb.ExtractReplyHeader) -> int:
+    """Return the bytes of all modules' rows of an image."""
+    return sum(
+        prod(column.shape) * np.dtype(DTYPES[column.element_type]).itemsize
+        for column in header.columns
+    )
 
 
 def _remember_names(

@@ -9,7 +9,7 @@ from thingsvision_proto.model_id import model_id
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
 from ..errors import BadImage, IncompleteReplyError, InvalidRequestError
-from ..progress import Progress
+from ..progress import Progress, loading
 from ..values.pca import PCA
 from ..values.records import to_record
 from .bad_images import STOP, prepare, settle
@@ -17,8 +17,7 @@ from .call import Caller
 from .connection import Connection
 from .extraction import warn_of_batch_size
 from .image_call import ImageCall
-from .replies import note_skipped
-from .unanswered import Unanswered
+from .unanswered import Unanswered, note_skipped
 
 if TYPE_CHECKING:  # it loads numpy
     from ..images.queue import ImageQueue
@@ -47,6 +46,8 @@ def fit_pca(
 
     def receive(replies: Iterator[Any], unanswered: Unanswered) -> PCA:
         fitted = None
+        if progress is not None:
+            progress(loading(header.extraction.model.name), 0, None)
         for reply in replies:
             if reply.WhichOneof("part") == "pca":
                 fitted = to_record(reply.pca)

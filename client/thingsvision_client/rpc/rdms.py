@@ -27,7 +27,7 @@ from ..labels import (
     row_names,
     texts_of,
 )
-from ..progress import Progress
+from ..progress import Progress, loading
 from ..values.provenance import Provenance
 from ..values.records import Timings, to_record
 from .bad_images import STOP, prepare, settle
@@ -115,6 +115,8 @@ def rdms_of_images(
     )
 
     def receive(messages: Iterator[Any], names: Unanswered) -> RDMs:
+        if progress is not None:
+            progress(loading(header.extraction.model.name), 0, None)
         return _receive(messages, names, progress, header.extraction)
 
     result = call.result(queue, receive)

@@ -12,7 +12,7 @@ from thingsvision_proto.wire import FeatureReader, WireError
 
 from ..arrays import Array, RowStore
 from ..errors import ChecksumError, IncompleteReplyError
-from .unanswered import Unanswered
+from .unanswered import Unanswered, note_skipped
 
 Batch = tuple[list[str], list[Array]]
 """Names of images, and an array of rows x shape per column, in the order of the header."""
@@ -120,19 +120,6 @@ class Reply:
                 raise IncompleteReplyError("The reply has an unknown part: update this client.")
             else:
                 yield kind, getattr(message, kind)
-
-
-def note_skipped(skipped: Any, unanswered: Unanswered) -> int:
-    """Note the images that a server skipped, and return their number.
-
-    Raises IncompleteReplyError for one that was not sent, or has its row already.
-    """
-    for image in skipped.images:
-        if not unanswered.skip(image.index, image.reason):
-            raise IncompleteReplyError(
-                f"The reply skips image {image.index}, which does not await its row: try again."
-            )
-    return len(skipped.images)
 
 
 def check_names(batches: Iterable[Batch], unanswered: Unanswered) -> Iterator[Batch]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from typing import Any
 
-from ..errors import BadImage
+from ..errors import BadImage, IncompleteReplyError
 
 
 class Unanswered:
@@ -74,3 +75,16 @@ class Unanswered:
     def skipped(self) -> tuple[BadImage, ...]:
         """Return the images that were skipped, in their order."""
         return tuple(one for _, one in sorted(self.bad.copy().items()))
+
+
+def note_skipped(skipped: Any, unanswered: Unanswered) -> int:
+    """Note the images that a server skipped, and return their number.
+
+    Raises IncompleteReplyError for one that was not sent, or has its row already.
+    """
+    for image in skipped.images:
+        if not unanswered.skip(image.index, image.reason):
+            raise IncompleteReplyError(
+                f"The reply skips image {image.index}, which does not await its row: try again."
+            )
+    return len(skipped.images)

@@ -17,6 +17,7 @@ from ..formats import BY_ENDING, FEATURES
 from ..images.image import SentImage, hole
 from ..images.queue import ImageQueue
 from ..origins import differences, file_sha256, fingerprint_of, provenance_fields, read_origin
+from ..progress import shown
 from ..signatures import checked
 from .recorded import Recorded, RecordedArray, read_recorded
 from .sampling import Rows
@@ -25,7 +26,7 @@ from .verdict import ModuleCheck, Verification, rounding_limit
 
 if TYPE_CHECKING:
     from ..arrays import Array
-    from ..progress import Progress
+    from ..progress import Progress, ProgressChoice
     from ..rpc.extraction import FeatureStream
 
 _MOST_NAMED = 5
@@ -71,7 +72,7 @@ def verify(
     server: str | None = None,
     sample: Sample | None = None,
     image_root: str | Path | None = None,
-    progress: Progress | None = None,
+    progress: ProgressChoice = None,
 ) -> Verification:
     """Check a file of features: itself, its images, its model, and a recomputed sample of its rows.
 
@@ -83,7 +84,8 @@ def verify(
         server: Address, host:port; by default that of `Client()`.
         sample: Which images to recompute; the batches of 8 images by default.
         image_root: Folder of the images, if they moved.
-        progress: Called with stage, units done and total.
+        progress: True for a bar, False for none, or a function that is called with stage, units
+            done and total; by default there is a bar in terminals and in Jupyter.
 
     Returns:
         A verdict per module, what is wrong, and what is worth knowing.
@@ -106,7 +108,18 @@ def verify(
     file = Path(path)
     document = read_origin(file)
     extractions = read_recorded(document)
-    run = _Run(shared_client(server), sample or Sample(), progress)
+    with shown(progress) as report:
+        run = _Run(shared_client(server), sample or Sample(), report)
+        return _verify(run, file, document, extractions, image_root)
+
+
+def _verify(
+    run: _Run,
+    file: Path,
+    document: Mapping[str, Any],
+    extractions: Sequence[Recorded],
+    image_root: str | Path | None,
+) -> Verification:
     arrays = _arrays(file, document, run.faults)
     root = None if image_root is None else Path(image_root)
     checks = [
