@@ -22,6 +22,7 @@ HOMES: Mapping[str, str] = {
     "core.cka.helpers.get_cka": "core.cka.get_cka",
     "core.extraction.base.BaseExtractor": _EXTRACTOR,
     "core.extraction.helpers.center_features": "core.features.center_features",
+    "core.extraction.helpers.compress_features": "core.features.compress_features",
     "core.extraction.helpers.get_extractor": "library.extractor.get_extractor",
     "core.extraction.helpers.get_extractor_from_model": (
         "library.own_network.get_extractor_from_model"
@@ -29,11 +30,15 @@ HOMES: Mapping[str, str] = {
     "core.extraction.helpers.normalize_features": "core.features.normalize_features",
     "core.extraction.tensorflow.TensorFlowExtractor": _EXTRACTOR,
     "core.extraction.torch.BatchExtraction": "library.batch_extraction.BatchExtraction",
+    "core.extraction.torch.ImageOnlyDataloaderModifier": (
+        "utils.images_only.ImageOnlyDataloaderModifier"
+    ),
     "core.extraction.torch.PyTorchExtractor": _EXTRACTOR,
     **{f"core.rsa.helpers.{name}": f"core.rsa.{name}" for name in _RSA},
     **{f"core.rsa.helpers.{name}": f"core.similarities.{name}" for name in _SIMILARITIES},
     "dataloader.DataLoader": "utils.data.DataLoader",
     "dataset.ImageDataset": "paper.loading.image_dataset",
+    "utils.checkpointing.get_torch_home": "utils.torch_home.get_torch_home",
     "utils.data.data_loader.DataLoader": "utils.data.DataLoader",
     "utils.data.dataset.HDF5Dataset": "utils.data.HDF5Dataset",
     "utils.data.dataset.ImageDataset": "utils.data.ImageDataset",

@@ -26,8 +26,15 @@ from .paper.many_models import (
     get_features,
     get_module_names,
 )
-from .paper.spellings import compute_rdm, merge_features, plot_rdm, split_features, store_features
-from .utils.storing import save_features, save_targets, slices2tensor, tensor2slices
+from .paper.spellings import (
+    compute_rdm,
+    merge_features,
+    plot_rdm,
+    save_features,
+    split_features,
+    store_features,
+)
+from .utils.storing import save_targets, slices2tensor, tensor2slices
 
 __all__ = [
     "center_features",

@@ -57,7 +57,7 @@ def test_targets_are_places_in_the_sorted_classes(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert (dataset.targets.dtype, dataset.targets.shape) == (np.int64, (4, 1))
     assert dataset.images[0] == str(root / "Cat/1.png")
-    assert dataset[-1] == "dog/a/z.png"
+    assert dataset[-1].name == "dog/a/z.png"
 
 
 def test_targets_follow_file_names_but_classes_stay_those_of_the_folder(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_load_batches_is_a_dataset_and_its_loader(tmp_path: Path) -> None:
     root = fill(tmp_path / "images", *(f"{i}.png" for i in range(5)))
     batches = load_batches(root, tmp_path / "out", "pt", 2, file_names=["3.png", "0.png", "4.png"])
     assert isinstance(batches, DataLoader)
-    assert list(batches) == [["3.png", "0.png"], ["4.png"]]
+    assert [batch.names for batch in batches] == [["3.png", "0.png"], ["4.png"]]
     assert (tmp_path / "out/file_names.txt").read_text() == "3.png\n0.png\n4.png\n"
 
 

@@ -57,7 +57,9 @@ def test_every_spelling_names_the_same_rows_and_classes(
     assert found.names == asked
     assert found.classes == ["cat", "dog"]
     assert found.targets.ravel().tolist() == [1, 0, 0, 0]
-    assert (root.parent / "out/file_names.txt").read_text().splitlines() == asked
+    lines = (root.parent / "out/file_names.txt").read_text().splitlines()
+    assert lines == [os.path.join(root, name) for name in asked]  # noqa: PTH118
+    assert dataset(root, lines).names == asked
 
 
 def test_a_relative_root_and_absolute_names_agree(

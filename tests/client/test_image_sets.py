@@ -46,7 +46,8 @@ def loader(**choices: Any) -> DataLoader:
 
 def rows(found: DataLoader) -> dict[str, int]:
     """Return names and targets of rows; the names are read from the file written for the user."""
-    written = Path("out/file_names.txt").read_text(encoding="utf-8").splitlines()
+    lines = Path("out/file_names.txt").read_text(encoding="utf-8").splitlines()
+    written = [line.removeprefix("images/") for line in lines]
     assert written == found.dataset.names
     assert found.dataset.targets.shape == (len(written), 1)
     assert found.dataset.targets.dtype == np.int64

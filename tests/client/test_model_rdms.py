@@ -133,5 +133,5 @@ def test_formats_can_be_written_as_endings(ending: str, tmp_path: Path) -> None:
     rows = known(FEATURES, ORDER)
     save_features(rows, tmp_path, ending)
     assert [path.suffix for path in tmp_path.glob("features.*[!n]")] == [
-        ".npy" if "npy" in ending else ".h5"
+        {"h5": ".h5"}.get(ending, ending)
     ]

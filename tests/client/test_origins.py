@@ -117,7 +117,7 @@ def test_an_origin_lies_beside_the_file(remembered: Remembered, tmp_path: Path) 
 
 
 def test_pieces_share_the_images_that_they_span(remembered: Remembered, tmp_path: Path) -> None:
-    path = tmp_path / "features.h5"
+    path = tmp_path / "features.hdf5"
     path.write_bytes(b"pieces")
     array = remembered("fc", 5)
     write_origin(path, {"late": array[3:5], "early": array[1:3], "both": array[1:4]})

@@ -88,7 +88,7 @@ FILES: dict[str, tuple[str, Callable[[Path, np.ndarray], object]]] = {
     "npz": ("it.npz", lambda path, rdm: np.savez(path, rdm=rdm, names=OTHERS)),
     "npz of subjects": ("it.npz", lambda path, rdm: np.savez(
         path, kinds=list("aabbb"), rdms=np.stack([rdm, rdm]), stimuli=STEMS)),
-    "our hdf5": ("features.h5", lambda path, rdm: save_features(
+    "our hdf5": ("features.hdf5", lambda path, rdm: save_features(
         rdm, path.parent, "hdf5", names=OTHERS)),
     "hdf5": ("it.hdf5", lambda path, rdm: write_hdf5(path, rdm, labels=OTHERS)),
     "hdf5 of bytes": ("it.h5", lambda path, rdm: write_hdf5(path, rdm, x=np.array(OTHERS, "S"))),

@@ -116,10 +116,10 @@ KNOWN: dict[str, tuple[Callable[[Any], Any], list[str]]] = {
 def test_rows_that_are_not_known_are_numbered(what: str, tmp_path: Path) -> None:
     (tmp_path / "file_names.txt").write_text("".join(f"{name}\n" for name in NAMES))
     features = UNKNOWN[what](make())
-    with pytest.warns(UnnamedRowsWarning, match="features.h5 are, .* names="):
+    with pytest.warns(UnnamedRowsWarning, match="features.hdf5 are, .* names="):
         save_features(features, tmp_path, "hdf5")
     assert names_in(tmp_path) == [f"row_{row:06d}" for row in range(len(features))]
-    with h5py.File(tmp_path / "features.h5") as file:
+    with h5py.File(tmp_path / "features.hdf5") as file:
         np.testing.assert_array_equal(file["features"][()], features)
 
 
@@ -139,7 +139,7 @@ def test_names_are_where_other_programs_read_them(file_format: str, tmp_path: Pa
             return [cell[0][0] for cell in cells]
         if file_format == "parquet":
             return list(pq.read_table(tmp_path / "features.parquet")["image"].to_pylist())
-        with h5py.File(tmp_path / "features.h5") as file:
+        with h5py.File(tmp_path / "features.hdf5") as file:
             return list(file["file_names"].asstr()[()])
 
     features = make()
@@ -345,10 +345,10 @@ def test_a_command_converts_files_with_their_names(tmp_path: Path) -> None:
     assert convert(tmp_path / "own.npy", *target, "--names", names).exit_code == 0
     assert names_in(out) == NAMES[::-1]
     np.testing.assert_array_equal(merge_features(out, "hdf5"), features[::-1])
-    again = convert(out / "features.h5", "--out-path", tmp_path / "mat", "--file-format", "mat")
+    again = convert(out / "features.hdf5", "--out-path", tmp_path / "mat", "--file-format", "mat")
     assert again.exit_code == 0
     assert names_in(tmp_path / "mat", "mat") == NAMES[::-1]
-    assert "another folder" in str(convert(out / "features.h5", *target).exception)
+    assert "another folder" in str(convert(out / "features.hdf5", *target).exception)
     names.write_text("one\n")
     wrong = convert(tmp_path / "own.npy", *target, "--names", names)
     assert "a name per row (7), got 1" in str(wrong.exception)

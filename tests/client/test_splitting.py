@@ -90,14 +90,14 @@ def test_modules_have_folders_where_a_file_holds_one(tmp_path: Path) -> None:
 
 def test_hdf5_has_pieces_as_datasets(tmp_path: Path) -> None:
     split_features(MAPS, tmp_path, "hdf5", 4, names=NAMES)
-    assert files(tmp_path) == ["features.h5"]
-    with h5py.File(tmp_path / "features.h5") as file:
+    assert files(tmp_path) == ["features.hdf5"]
+    with h5py.File(tmp_path / "features.hdf5") as file:
         assert set(file) == {"file_names", *(f"features_0{number}" for number in range(1, 5))}
         for number, part in enumerate(np.array_split(MAPS, 4), 1):
             np.testing.assert_array_equal(file[f"features_0{number}"][()], part)
         assert file["file_names"].asstr()[()].tolist() == NAMES
     split_features(SEVERAL, tmp_path, "hdf5", 2)
-    with h5py.File(tmp_path / "features.h5") as file:
+    with h5py.File(tmp_path / "features.hdf5") as file:
         assert set(file) == {"file_names", "block%2Fconv", "fc.2", "(model)"}
         np.testing.assert_array_equal(file["fc.2/features_02"][()], FLAT[12:])
 

@@ -193,13 +193,13 @@ def test_rows_keep_the_names_of_their_images_whatever_another_dataset_left(tmp_p
     ImageDataset(root, tmp_path, "pt")  # a second one of the same out_path
     with pytest.warns(UserWarning, match="other images than these features have"):
         save_features(first, tmp_path, "hdf5")
-    assert names_of_rows(tmp_path / "features.h5") == ["a/1.png", "a/2.png"]
+    assert names_of_rows(tmp_path / "features.hdf5") == ["a/1.png", "a/2.png"]
     with pytest.warns(UserWarning, match="other images"):
         split_features(first, tmp_path, "mat", 2)
     cell = scipy.io.loadmat(tmp_path / "features_02.mat")["file_names"]
     assert cell[0, 0][0] == "a/2.png"
     save_features(extracted(["b/1.png", "b/2.png"]), tmp_path, "hdf5")  # without a warning
-    assert names_of_rows(tmp_path / "features.h5") == ["b/1.png", "b/2.png"]
+    assert names_of_rows(tmp_path / "features.hdf5") == ["b/1.png", "b/2.png"]
 
 
 def test_a_list_of_names_is_replaced_as_a_whole(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_an_origin_lies_beside_every_file(tmp_path: Path) -> None:
     split_features(FLAT, tmp_path, "hdf5", 2)
     tensor2slices(tmp_path, "slices.txt", MAPS)
     beside = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.json")}
-    expected = {"features.npy.json", "features.h5.json", "slices.txt.json"}
+    expected = {"features.npy.json", "features.hdf5.json", "slices.txt.json"}
     assert beside - {"split/features.npy.pieces.json"} == expected | {
         f"split/{module}/features_0{number}.npy.json"
         for module in ("block%2Fconv", "fc.2", "(model)")
@@ -264,7 +264,8 @@ def test_targets(file_format: str, tmp_path: Path) -> None:
     targets = np.array([[0], [0], [1], [2]])
     save_targets(targets, tmp_path / "new", file_format)
     kind = FORMATS[file_format]
-    read = kind.read(tmp_path / f"new/targets.{kind.suffix}")
+    suffix = "h5" if file_format == "hdf5" else kind.suffix
+    read = kind.read(tmp_path / f"new/targets.{suffix}")
     np.testing.assert_array_equal(next(iter(read.values())), targets)
     assert len(list((tmp_path / "new").iterdir())) == 1
 

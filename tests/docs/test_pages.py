@@ -37,7 +37,7 @@ PRINTS = {
     "long-extractions.md": [
         "(5, 256, 13, 13)",
         "Already complete",
-        "features.h5 passes the check.",
+        "features.hdf5 passes the check.",
         "(5, 3) photos",
     ],
     "paper.md": ["(5, 43264) (5, 1)"],

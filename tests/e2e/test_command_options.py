@@ -86,7 +86,7 @@ def test_features_come_in_the_format_asked_for(
     asked = ["extract-features", *RESNET, *places, "--module-name", "layer4"]
     both = [*asked, "--module-name", "fc"]
     for options, ending in (
-        (["--file-format", "hdf5"], "h5"),
+        (["--file-format", "hdf5"], "hdf5"),
         (["--file-format", "parquet", "--output-type", "tensor"], "parquet"),
         (["--output-type", "tensor"], "pt"),
         ([], "npz"),

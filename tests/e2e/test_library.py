@@ -73,6 +73,7 @@ def test_rows_are_the_images_of_file_names_txt(
     batches = DataLoader(dataset=dataset, batch_size=1, backend=extractor.get_backend())
     features = extractor.extract_features(batches=batches, module_names=MODULES)
     names = (tmp_path / "file_names.txt").read_text().splitlines()
+    names = [name.removeprefix(f"{root}/") for name in names]
     classes = [name.partition("/")[0] for name in names]
     assert classes == sorted(classes)
     assert set(classes) == {"ape", "zebra"}
@@ -89,7 +90,8 @@ def test_file_names_give_their_own_order(
     dataset = ImageDataset(root, tmp_path, extractor.get_backend(), file_names=asked)
     batches = DataLoader(dataset, 1, extractor.get_backend())
     features = extractor.extract_features(batches, "classifier.3", flatten_acts=True)
-    assert (tmp_path / "file_names.txt").read_text().splitlines() == asked
+    lines = (tmp_path / "file_names.txt").read_text().splitlines()
+    assert lines == [f"{root}/{name}" for name in asked]
     assert features.shape == (4, 1000)
     for name, row in zip(asked, features, strict=True):
         np.testing.assert_array_equal(row, alone(server, root / name, "classifier.3").ravel())
@@ -199,7 +201,8 @@ def test_interleaved_nested_and_spelled_out_names_are_the_rows(
     asked = [names[0], names[2], names[3], names[1], names[4], names[0]]
     dataset = ImageDataset(root, tmp_path, "pt", file_names=asked)
     features = extractor.extract_features(DataLoader(dataset, 1, "pt"), "features.5")
-    assert (tmp_path / "file_names.txt").read_text(encoding="utf-8").splitlines() == asked
+    lines = (tmp_path / "file_names.txt").read_text(encoding="utf-8").splitlines()
+    assert lines == [f"{root}/{name}" for name in asked]
     assert dataset.targets.ravel().tolist() == [1, 0, 1, 2, 0, 1]
     for name, row in zip(asked, features, strict=True):
         np.testing.assert_array_equal(row, alone(server, root / name, "features.5"))
@@ -231,7 +234,8 @@ def test_ten_thousand_images_are_their_rows(client: Client, tmp_path: Path) -> N
     for asked in (None, names):
         dataset = ImageDataset(root, tmp_path / "out", "pt", file_names=asked)
         features = extractor.extract_features(DataLoader(dataset, 32, "pt"), "twice")
-        rows = (tmp_path / "out/file_names.txt").read_text(encoding="utf-8").splitlines()
+        lines = (tmp_path / "out/file_names.txt").read_text(encoding="utf-8").splitlines()
+        rows = [line.removeprefix(f"{root}/") for line in lines]
         assert sorted(rows) == sorted(names)
         assert asked is None or rows == names
         order = [places[name] for name in rows]

@@ -243,12 +243,26 @@ def imagenets_size() -> None:
     extractor = get_extractor_from_model(net, None, "pt")
     found = extractor.extract_batch(batch, module_names=["patches", "head"])
     keep("ImageNet's size", found, hooked(net, batch, ["patches", "head"]))
-    SAID["other size"] = refusal(lambda: extractor.extract_batch(SMALL, "head"))
+    found = extractor.extract_batch(SMALL, module_names=["patches", "head"])
+    keep("other size", found, hooked(net, SMALL, ["patches", "head"]))
+    found = extractor.extract_batch(batch, module_names=["patches", "head"])
+    keep("ImageNet's size again", found, hooked(net, batch, ["patches", "head"]))
 
 
 def input_shape() -> None:
     net = made(Flat)
-    SAID["input shape"] = refusal(lambda: get_extractor_from_model(net, None, "pt"))
+    waiting = get_extractor_from_model(net, None, "pt")
+    SAID["waiting"] = {
+        "is mine": waiting.model is net,
+        "modules": waiting.get_module_names(),
+        "images": refusal(lambda: waiting.extract_features(images(None), "head")),
+    }
+    waiting.model = waiting.model.to("cpu")
+    found = waiting.extract_features([SMALL[:2], SMALL[2:]], "head")
+    keep("waiting", {"head": found}, hooked(net, SMALL, ["head"]))
+    SAID["waiting"]["source"] = str(waiting.model).partition("/")[0]
+    wrong = get_extractor_from_model
+    SAID["input shape"] = refusal(lambda: wrong(net, None, "pt", input_shape=(3, 16, 15)))
     extractor = get_extractor_from_model(net, None, "pt", input_shape=(3, 16, 16))
     found = extractor.extract_batch(SMALL, "head", output_type="tensor")
     keep("input shape", {"head": found}, hooked(net, SMALL, ["head"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,9 @@ def environment(server: TestServer) -> dict[str, str]:
 
 
 def names_in(folder: Path) -> list[str]:
-    return (folder / "file_names.txt").read_text(encoding="utf-8").splitlines()
+    """Return the names that a folder's file lists, without the root of the tests' images."""
+    lines = (folder / "file_names.txt").read_text(encoding="utf-8").splitlines()
+    return [re.sub(r"^(.*/)?images/", "", line) for line in lines]
 
 
 def alone(server: TestServer, model: str, root: Path, names: list[str], module: str) -> np.ndarray:

@@ -37,7 +37,7 @@ def read_rdms(path: Path) -> dict[str, Any]:
     ending = path.suffix.lower()
     if ending in TABLE_ENDINGS:
         return {path.stem: read_table(path)}
-    file_format = BY_ENDING.get(".h5" if ending == ".hdf5" else ending)
+    file_format = BY_ENDING.get(ending)
     if file_format is None:
         advice = f"; {_ADVICE[ending]}" if ending in _ADVICE else ""
         raise InvalidRequestError(

@@ -14,7 +14,8 @@ from .opening import read_lines
 
 def convert_features(
     file: Annotated[
-        Path, typer.Argument(help="Features: .npy, .npz, .h5, .mat, .txt, .pt or .parquet.")
+        Path,
+        typer.Argument(help="Features: .npy, .npz, .hdf5 or .h5, .mat, .txt, .pt or .parquet."),
     ],
     file_format: Annotated[
         str,
@@ -37,7 +38,7 @@ def convert_features(
     from ..formats import BY_ENDING, FEATURES, find_format
     from ..utils.storing import read_features, save_features
 
-    form = BY_ENDING.get(".h5" if file.suffix.lower() == ".hdf5" else file.suffix.lower())
+    form = BY_ENDING.get(file.suffix.lower())
     if form is None:
         raise InvalidRequestError(
             f"{file} is not a file of features: its ending must be one of {', '.join(BY_ENDING)}."

@@ -72,7 +72,7 @@ class CKA:
                 f"`m` must be at least {_MIN_IMAGES[self.unbiased]} images, got {self.m}."
             )
 
-    def compare(self, X: npt.ArrayLike, Y: npt.ArrayLike) -> float:  # noqa: N803
+    def compare(self, X: npt.ArrayLike, Y: npt.ArrayLike) -> np.float64:  # noqa: N803
         """Return HSIC(X, Y) / sqrt(HSIC(X, X) HSIC(Y, Y)), where HSIC is trace(K H L H).
 
         K and L are the Gram matrices of X and Y, so the numbers of units may differ.
@@ -83,7 +83,7 @@ class CKA:
                 (tables of pandas, arrays of xarray); otherwise they must be in the same order.
 
         Returns:
-            The similarity; NaN if `X` or `Y` has no variance.
+            The similarity, a float that also has `item()`; NaN if `X` or `Y` has no variance.
 
         Raises:
             InvalidRequestError: An array that is not m images x units.
@@ -102,7 +102,7 @@ class CKA:
         x, y = align_rows(X, Y, axes=1, what="X and Y")
         first, second = self._center_gram("X", x), self._center_gram("Y", y)
         scale = np.sum(first * first) * np.sum(second * second)
-        return float(np.sum(first * second) / sqrt(scale)) if scale > 0 else float("nan")
+        return np.float64(np.sum(first * second) / sqrt(scale) if scale > 0 else np.nan)
 
     def _center_gram(self, name: str, features: Any) -> Float64Array:
         x = as_floats(features, name)

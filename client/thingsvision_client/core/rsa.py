@@ -91,7 +91,7 @@ def _symmetric(rdm: Float64Array) -> Float64Array:
 @checked
 def correlate_rdms(
     rdm_1: npt.ArrayLike, rdm_2: npt.ArrayLike, correlation: str = "pearson"
-) -> float:
+) -> np.float64:
     """Return the correlation of two RDMs over their pairs of images (the upper triangles).
 
     Args:
@@ -102,7 +102,7 @@ def correlate_rdms(
         correlation: `pearson` or `spearman`.
 
     Returns:
-        A value from -1 to 1; NaN if an RDM has NaN or no variance.
+        A float from -1 to 1, which also has `item()`; NaN if an RDM has NaN or no variance.
 
     Raises:
         InvalidRequestError: An unknown correlation, or RDMs of different sizes or images.
@@ -136,7 +136,9 @@ def check_correlation(correlation: str) -> None:
     choose("correlation", correlation, CORRELATIONS)
 
 
-def correlate(first: Float64Array, second: Float64Array, correlation: str = "pearson") -> float:
+def correlate(
+    first: Float64Array, second: Float64Array, correlation: str = "pearson"
+) -> np.float64:
     """Return Pearson's or Spearman's correlation of two equally long lists of dissimilarities.
 
     NaN if a list has NaN or no variance. Raises InvalidRequestError.
@@ -147,7 +149,7 @@ def correlate(first: Float64Array, second: Float64Array, correlation: str = "pea
     first, second = first - first.mean(), second - second.mean()
     with np.errstate(invalid="ignore"):
         scale = np.linalg.norm(first) * np.linalg.norm(second)
-        return float(np.clip(np.dot(first, second) / scale, -1.0, 1.0))
+        return np.float64(np.clip(np.dot(first, second) / scale, -1.0, 1.0))
 
 
 @checked

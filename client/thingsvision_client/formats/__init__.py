@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..arguments import choose
 from .base import ALONE, FEATURES, Column, FileFormat, Layout, Writer
-from .hdf5 import HDF5
+from .hdf5 import HDF5, HDF5_OF_PAPER
 from .mat import MAT
 from .npy import NPY
 from .npz import NPZ
@@ -17,6 +17,7 @@ __all__ = [
     "BY_ENDING",
     "FEATURES",
     "FORMATS",
+    "HDF5_OF_PAPER",
     "Column",
     "FileFormat",
     "Layout",
@@ -29,7 +30,9 @@ FORMATS: dict[str, FileFormat] = {
 }
 """Formats of feature files, by name."""
 
-BY_ENDING: dict[str, FileFormat] = {f".{one.suffix}": one for one in FORMATS.values()}
+BY_ENDING: dict[str, FileFormat] = {
+    f".{one.suffix}": one for one in (*FORMATS.values(), HDF5_OF_PAPER)
+}
 """Formats by the ending of files, with its dot."""
 
 

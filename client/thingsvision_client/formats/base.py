@@ -103,7 +103,8 @@ PiecesOpener = Callable[[Path, Layout, Sequence[int]], AbstractContextManager[Wr
 class FileFormat:
     """One row of FORMATS.
 
-    `suffix` is the ending of files, without a dot. `require` raises MissingDependencyError if a
+    `suffix` is the ending of files, without a dot, and `other_suffixes` are endings of files that
+    are read as well. `require` raises MissingDependencyError if a
     package is missing. `dtypes` are the types of values that the format can hold, `max_dims` is
     the largest number of dimensions of an array, rows included, `reserved` are names that a column
     can't have. `pieces_opener` is for formats whose splits are one file, `image_writer` for formats
@@ -126,6 +127,15 @@ class FileFormat:
     image_writer: Callable[[Path, Array, Sequence[str]], None] | None = None
     names_key: str = ""
     texts_reader: Callable[[Path], dict[str, list[str]]] | None = None
+    other_suffixes: tuple[str, ...] = ()
+
+    def existing_file(self, folder: Path, stem: str) -> Path:
+        """Return the file of that stem in a folder, with the first ending that there is.
+
+        If there is none, the path is the one of `suffix`.
+        """
+        names = [folder / f"{stem}.{ending}" for ending in (self.suffix, *self.other_suffixes)]
+        return next((path for path in names if path.is_file()), names[0])
 
     @contextmanager
     def open_writer(

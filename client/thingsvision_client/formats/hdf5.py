@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +179,7 @@ def _array(entry: Any) -> Array:
 
 HDF5 = FileFormat(
     "hdf5",
-    "h5",
+    "hdf5",
     holds_several=True,
     opener=_open,
     reader=_read,
@@ -187,4 +188,8 @@ HDF5 = FileFormat(
     pieces_opener=_open_pieces,
     names_key=_NAMES,
     texts_reader=_texts,
+    other_suffixes=("h5",),
 )
+
+HDF5_OF_PAPER = replace(HDF5, suffix="h5", other_suffixes=("hdf5",))
+"""The same files, with the ending that the paper's library gives them."""

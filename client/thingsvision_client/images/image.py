@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -88,11 +88,8 @@ class SentImage:
         return f"Image {self.name!r} "
 
 
-class ImageName(str):
-    """The name of an image that also knows the image itself.
-
-    A plain name would be a path to open; this one may be relative to a dataset's folder.
-    """
+class ImageOfDataset:
+    """What stands for an image of a dataset, and knows the image to send."""
 
     sent: SentImage
 
@@ -100,6 +97,12 @@ class ImageName(str):
     def needs_preprocessing(self) -> bool:
         """Whether its dataset asks for other preprocessing than the model's own."""
         return False
+
+
+class ImagesOfDataset:
+    """What stands for several images of a dataset."""
+
+    rows: Sequence[ImageOfDataset]
 
 
 def file_image(name: str, path: Path) -> SentImage:

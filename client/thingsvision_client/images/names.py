@@ -57,7 +57,23 @@ def _name_below(root: Path, name: str) -> str | None:
         here = _below(root, Path(name).absolute())  # as glob("images/*/*.jpg") spells it
         if here is not None and (root / here).exists():
             return here
+        elsewhere = _without_root(root, name)
+        if elsewhere is not None:
+            return elsewhere
     return at_root
+
+
+def _without_root(root: Path, name: str) -> str | None:
+    """Return the path below the root of a name that begins with the last folders of the root.
+
+    So `images/cats/1.png`, as a script in /data wrote it, is found below /data/images.
+    """
+    parts, folders = Path(plain_name(name)).parts, root.absolute().parts
+    for count in range(len(parts) - 1, 0, -1):
+        below = "/".join(parts[count:])
+        if parts[:count] == folders[-count:] and (root / below).exists():
+            return below
+    return None
 
 
 def _is_plain(name: str) -> bool:

@@ -14,7 +14,7 @@ from ..arguments import expand_home, told
 from ..arrays import Array, as_array
 from ..errors import InvalidRequestError
 from .folder import image_names
-from .image import ImageContent, ImageName, SentImage, file_image
+from .image import ImageContent, ImageOfDataset, ImagesOfDataset, SentImage, file_image
 from .pictures import are_pictures, is_picture, picture
 from .tensors import tensor_bytes
 
@@ -67,7 +67,9 @@ def queue_images(images: Images | ImageQueue) -> ImageQueue:
         return images
     if isinstance(images, (str, Path)):
         return _queue_path(Path(expand_home(images)), str(expand_home(images)))
-    if is_picture(images):
+    if isinstance(images, ImagesOfDataset):
+        images = images.rows
+    elif isinstance(images, ImageOfDataset) or is_picture(images):
         images = [images]
     elif hasattr(images, "__array__"):
         images = _array_rows(images)
@@ -114,7 +116,7 @@ def _array_rows(images: Any) -> list[tuple[str, Any]]:
 def _as_image(image: Any, number: int) -> SentImage:
     if isinstance(image, SentImage):
         return image
-    if isinstance(image, ImageName):
+    if isinstance(image, ImageOfDataset):
         return _dataset_image(image)
     if isinstance(image, (str, Path)):
         image = expand_home(image)
@@ -143,13 +145,14 @@ def _kind(image: Any) -> str:
     return f"{type(image).__name__} of {image.dtype}, {shape or 'a single value'},"
 
 
-def _dataset_image(image: ImageName) -> SentImage:
+def _dataset_image(image: ImageOfDataset) -> SentImage:
     """Return a dataset's image. Raises InvalidRequestError if its preprocessing would be lost."""
     if image.needs_preprocessing:
         raise InvalidRequestError(
-            f"Image {str(image)!r} is of a dataset with `transforms`, which this call can't see: "
-            "use an extractor (get_extractor), or send dataset.queue() and pass `preprocessing`.",
-            subject=str(image),
+            f"Image {image.sent.name!r} is of a dataset with `transforms`, which this call "
+            "can't see: use an extractor (get_extractor), or send dataset.queue() and pass "
+            "`preprocessing`.",
+            subject=image.sent.name,
         )
     return image.sent
 

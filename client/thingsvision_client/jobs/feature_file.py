@@ -52,7 +52,7 @@ def extract_to_file(
     changed since, or for modules that the format can't hold, and ThingsvisionError otherwise.
     """
     form = find_format(file_format)
-    path = folder / f"features.{form.suffix}"
+    path = _path_in(folder, form)
     return write_file(client, task, path, form, on_error=on_error, progress=progress)
 
 
@@ -91,6 +91,12 @@ def skipped_in(document: Mapping[str, Any]) -> list[BadImage]:
     return [
         BadImage(one["place"], one["name"], one["reason"]) for one in document.get("skipped", [])
     ]
+
+
+def _path_in(folder: Path, form: FileFormat) -> Path:
+    """Return the path of the file: of an unfinished job of an earlier version, with its ending."""
+    paths = [folder / f"features.{ending}" for ending in (form.suffix, *form.other_suffixes)]
+    return next((path for path in paths if for_file(path).folder.is_dir()), paths[0])
 
 
 def _is_made(job: Job, path: Path) -> bool:

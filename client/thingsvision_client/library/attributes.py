@@ -20,6 +20,7 @@ from .devices import check_device
 from .listing import find_listing
 from .module_view import ModuleView
 from .network import Network
+from .own_programs import WAITING
 from .request import ServedModel
 from .untrained import is_of_library
 
@@ -28,15 +29,27 @@ class ServedAttributes(CheckedAttributes):
     """The attributes of `Extractor`; assigning one works as in the library, or raises."""
 
     def __init__(self, served: ServedModel) -> None:
+        self._show(served)
+
+    def _show(self, served: ServedModel) -> None:
+        """Take a served model; a network of yours stands for itself until it is sent."""
         self._served = served
-        self._network = Network(served.client, served.model, served.backend)
+        self._network: Any = (
+            served.network.given
+            if served.network is not None and self._is_waiting
+            else Network(served.client, served.model, served.backend)
+        )
 
     @property
-    def model(self) -> Network:
+    def _is_waiting(self) -> bool:
+        return self._served.model == WAITING
+
+    @property
+    def model(self) -> Any:
         """The model as `Client` takes it, and a read-only view of its modules.
 
         A network of yours that you assign is sent to the server and takes its place; images are
-        preprocessed as before.
+        preprocessed as before. It stands for itself until the shape of its inputs is known.
         """
         return self._network
 
@@ -53,8 +66,7 @@ class ServedAttributes(CheckedAttributes):
             )
         else:
             served = self._send(network)
-        self._served = replace(served, choices=self._served.choices)
-        self._network = Network(served.client, served.model, served.backend)
+        self._show(replace(served, choices=self._served.choices))
 
     def _serve(self, model: Model) -> ServedModel:
         info = find_listing(self.client, model)
@@ -70,13 +82,16 @@ class ServedAttributes(CheckedAttributes):
             network, None, self.backend, preprocess=self._preprocessing(), server=self.client.server
         )
         options = replace(self.options, preprocessing=sent.changes)
-        return ServedModel(self.client, as_model(sent.model), self.backend, options)
+        sent_as: ServedModel = sent._served  # noqa: SLF001 - of this class
+        return replace(sent_as, client=self.client, options=options)
 
     def _preprocessing(self) -> Preprocessing | None:
         """Return what the library would go on to apply; None stands for ImageNet's."""
         if isinstance(self.changes, Preprocessing):
             return self.changes
         model = self._served.model
+        if self._is_waiting:
+            return None
         found = self.client.preprocessing(model)
         if found is None and model.source not in ("torchvision", "own"):
             found = self.client.preprocessing(replace(model, weights=None))
@@ -91,6 +106,14 @@ class ServedAttributes(CheckedAttributes):
     def backend(self) -> str:
         """`pt` or `tf`: the framework that runs the model on the server."""
         return self._served.backend
+
+    @backend.setter
+    def backend(self, backend: str) -> None:
+        if backend != self.backend:
+            raise AttributeError(
+                f"`backend` must stay {self.backend!r}, got {backend!r}: make a new one, such as "
+                "get_extractor_from_model(network, device, backend)."
+            )
 
     @property
     def options(self) -> ExtractOptions:
@@ -137,7 +160,7 @@ class ServedAttributes(CheckedAttributes):
     @property
     def source(self) -> str:
         """The source of the model."""
-        return self._network.source
+        return self._served.model.source
 
     @property
     def pretrained(self) -> bool:
@@ -161,9 +184,11 @@ class ServedAttributes(CheckedAttributes):
         return transforms
 
     @property
-    def layers(self) -> list[ModuleView]:
+    def layers(self) -> list[Any]:
         """The outermost modules of the model."""
-        return self._network.layers
+        found = self._network.children() if self._is_waiting else self._network.layers
+        return list(found)
 
     def _module_list(self) -> list[ModuleInfo]:
-        return self._network._all_infos()  # noqa: SLF001 - public names are those of modules
+        infos: list[ModuleInfo] = self._network._all_infos()  # noqa: SLF001 - not of a module
+        return infos

@@ -25,16 +25,21 @@ if TYPE_CHECKING:
 class Batches:
     """Images in the order of their rows, and how many make a forward pass.
 
-    `images` opens them anew; a second time it refuses what can be read only once. `are_inputs` says
-    that they are preprocessed already. `transforms` is the dataset's preprocessing, `root` is the
-    folder of the images' names, if they are files.
+    `images` opens them anew; a second time it refuses what can be read only once. `input_shape` is
+    the shape of the first input, if they are preprocessed already. `transforms` is the dataset's
+    preprocessing, `root` is the folder of the images' names, if they are files.
     """
 
     images: Callable[[], ImageQueue]
     batch_size: int
-    are_inputs: bool = False
+    input_shape: tuple[int, ...] | None = None
     transforms: ServerTransforms = field(default_factory=ServerTransforms)
     root: Path | None = None
+
+    @property
+    def are_inputs(self) -> bool:
+        """Whether the images are preprocessed already."""
+        return self.input_shape is not None
 
 
 def batches_of(given: Any) -> Batches:
@@ -46,7 +51,7 @@ def batches_of(given: Any) -> Batches:
     are named 0, 1, ... Forward passes have as many images as the first batch. Raises TypeError, and
     InvalidRequestError for no batches.
     """
-    if isinstance(given, (DataLoader, ImageBatch)):
+    if isinstance(given, ImageBatch) or (isinstance(given, DataLoader) and given.has_rows):
         return _of_loader(given)
     if not isinstance(given, Iterable) or isinstance(given, (str, bytes, Mapping)):
         raise TypeError(
@@ -67,7 +72,7 @@ def dataset_batches(given: Any) -> Batches | None:
     The loader may be torch's. Raises TypeError for batches of which only the first are of a
     dataset.
     """
-    if isinstance(given, (DataLoader, ImageBatch)):
+    if isinstance(given, ImageBatch) or (isinstance(given, DataLoader) and given.has_rows):
         return _of_loader(given)
     if not isinstance(given, Iterable) or isinstance(given, (str, bytes, Iterator)):
         return None
@@ -99,8 +104,10 @@ def _of_arrays(given: Iterable[Any], first: Any, remaining: Iterator[Any]) -> Ba
         return queue_images(_rows(given if again is None else again))
 
     pictures = pictures_in(first)
-    size = len(array_of(first)) if pictures is None else len(pictures)
-    return Batches(images, size, are_inputs=pictures is None)
+    if pictures is not None:
+        return Batches(images, len(pictures))
+    inputs = array_of(first)
+    return Batches(images, len(inputs), input_shape=inputs.shape[1:])
 
 
 def _rows(batches: Iterable[Any]) -> Iterator[tuple[str, Any]]:

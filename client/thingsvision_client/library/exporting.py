@@ -39,6 +39,11 @@ _EXPORT_ERRORS = (
 )
 """Errors of a network's own code and of PyTorch if it can't be traced."""
 
+
+class OtherInputsError(InvalidRequestError):
+    """A network does not run with inputs of the shape that was tried, before anything is traced."""
+
+
 _OLDEST_TORCH = "2.9"
 """Servers don't read the files of earlier versions of torch.export."""
 
@@ -56,8 +61,9 @@ def export_torch(
 
     If that fails, the program takes one image at a time, with a warning. `forward_fn` is called
     with (object, batch) in place of its `forward`; the object's `model` is the network.
-    Raises InvalidRequestError with PyTorch's reason, and MissingDependencyError without a PyTorch
-    whose programs servers read.
+    Raises InvalidRequestError with PyTorch's reason (OtherInputsError if the network itself does
+    not run with such inputs), and MissingDependencyError without a PyTorch whose programs servers
+    read.
     """
     try:
         import torch
@@ -145,12 +151,24 @@ def _export(torch: Any, traced: _Traced, input_shape: InputShape) -> Any:
     try:
         program = _program(torch, traced, input_shape, image_count=1)
     except _EXPORT_ERRORS:
-        raise _not_exportable(traced.kind, input_shape, reason) from reason
+        kind = InvalidRequestError if _runs(torch, traced, input_shape) else OtherInputsError
+        raise kind(_not_exportable(traced.kind, input_shape, reason)) from reason
     warn_caller(
         f"{traced.kind} runs one image at a time on the server, as torch.export can't "
         f"make a program for any number of images: {_first_line(reason)}",
     )
     return program
+
+
+def _runs(torch: Any, traced: _Traced, input_shape: InputShape) -> bool:
+    """Whether the network itself takes one or two inputs of that shape."""
+    for image_count in (1, 2):
+        try:
+            traced.run(_zeros(torch, traced.network, input_shape, image_count))
+        except _EXPORT_ERRORS:
+            continue
+        return True
+    return False
 
 
 def _program(torch: Any, traced: _Traced, input_shape: InputShape, *, image_count: int) -> Any:
@@ -172,12 +190,13 @@ def _zeros(torch: Any, network: Any, input_shape: InputShape, image_count: int) 
     return torch.zeros((image_count, *sizes), dtype=torch.float32, device=device)
 
 
-def _not_exportable(kind: str, shape: InputShape, reason: Exception) -> InvalidRequestError:
+def _not_exportable(kind: str, shape: InputShape, reason: Exception) -> str:
     sides = " x ".join(str(size or "any") for size in shape)
-    return InvalidRequestError(
+    return (
         f"torch.export can't make a program of {kind} for inputs of {sides}, and a server does not "
         f"run its users' Python code: {_first_line(reason)}. If its inputs have another shape, "
-        "give preprocess, or input_shape=(channels, height, width). Otherwise upload its weights "
+        "give preprocess, input_shape=(channels, height, width), or arrays that are its inputs. "
+        "Otherwise upload its weights "
         "if the server has the architecture (model_path of get_extractor), or an ONNX file of it "
         "(Client.upload_model)."
     )

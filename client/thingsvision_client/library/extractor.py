@@ -220,6 +220,7 @@ class Extractor(ServedAttributes):
         modules = _module_names(module_name, module_names)
         convert = converter(output_type)
         images = batches_of(batches)
+        self._fit(images.input_shape)
         request = FeatureRequest(
             self._served,
             images,
@@ -251,6 +252,12 @@ class Extractor(ServedAttributes):
             raise error.with_result(finish(error.result)) from None
         _leave_out(batches, left_out)
         return finish(arrays)
+
+    def _fit(self, input_shape: tuple[int, ...] | None) -> None:
+        """Send a network of the user's for inputs of that shape, if the server does not have it."""
+        served = self._served.for_inputs(input_shape)
+        if served.model != self._served.model:
+            self._show(served)
 
     def extract_batch(
         self,
@@ -405,7 +412,7 @@ class Extractor(ServedAttributes):
             ```
 
         """
-        print(outline(self._module_list()))
+        print(self.model if self._is_waiting else outline(self._module_list()))
 
     def show(self) -> None:
         """Do as `show_model`, under the library's earlier name.
@@ -436,6 +443,8 @@ class Extractor(ServedAttributes):
             ```
 
         """
+        if self._is_waiting:
+            return [name for name, _ in self.model.named_modules() if name]
         return [module.name for module in self._module_list() if module.name]
 
     def extract_text_features(
@@ -525,6 +534,8 @@ class Extractor(ServedAttributes):
             change = resized if self.pretrained else partial(with_sizes, self._served.model)
             crop = crop_dim if apply_center_crop or self.backend == "tf" else False
             changes = change(changes, PreprocessingOverrides(resize=resize_dim, crop=crop))
+        if self._is_waiting:
+            return ServerTransforms(changes, client=self.client, backend=self.backend)
         model = self._served.model
         own = self.client.preprocessing(model)
         return ServerTransforms(changes, own, model, self.client, backend=self.backend)

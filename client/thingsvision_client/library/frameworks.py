@@ -15,20 +15,31 @@ _BASES: Mapping[str, Sequence[tuple[str, str]]] = {
 }
 """Modules of Python and their class from which all modules or layers derive, by backend."""
 
+_KERAS_MODULES = ("layers", "models", "src.models.functional", "src.engine.functional")
+"""Modules of Python with classes of layers, in Keras 2 and 3."""
+
 
 def class_of(module: ModuleInfo | None, backend: str) -> type | None:
     """Return the class of a module, or the nearest one above, that is loaded; nothing is imported.
 
-    It is `torch.nn.Module` or `keras.layers.Layer` if no other is known, and None if the framework
-    is not loaded.
+    It has the name of the module's class, and derives from the nearest one if that is not loaded.
+    It is `torch.nn.Module` or `keras.layers.Layer` for no module, and None if the framework is not
+    loaded.
     """
     bases = list(_loaded_bases(backend))
     if not bases or module is None:
         return bases[0] if bases else None
     if not module.classes:
-        return _layer_of(module.type, tuple(bases))
+        return _named(module.type, _layer_of(module.type, tuple(bases)))
     loaded = (_find_loaded(*name.rpartition(".")[::2]) for name in module.classes)
-    return next((kind for kind in loaded if kind and issubclass(kind, bases[0])), bases[0])
+    nearest = next((kind for kind in loaded if kind and issubclass(kind, bases[0])), bases[0])
+    return _named(module.type, nearest)
+
+
+@cache
+def _named(name: str, kind: type) -> type:
+    """Return a class of that name: the given one, or one that derives from it without a change."""
+    return kind if kind.__name__ == name else type(name, (kind,), {})
 
 
 def is_framework_class(kind: Any) -> bool:
@@ -53,7 +64,8 @@ def _find_loaded(module: str, name: str) -> type | None:
 def _layer_of(name: str, bases: Sequence[type]) -> type:
     """Return Keras's own class of that name, whose module depends on the version of Keras."""
     for base in bases:
-        found = getattr(sys.modules[f"{base.__module__.partition('.')[0]}.layers"], name, None)
-        if isinstance(found, type):
-            return found
+        library = base.__module__.partition(".")[0]
+        for place in _KERAS_MODULES:
+            if found := _find_loaded(f"{library}.{place}", name):
+                return found
     return bases[0]

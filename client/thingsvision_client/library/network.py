@@ -43,8 +43,12 @@ class Network(ModuleView, Model):
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
         """The class of the framework that isinstance() compares with, if it is loaded."""
-        info = self._info if "_fetched" in vars(self) else None  # isinstance() fetches nothing
-        return class_of(info, self._backend) or type(self)
+        if class_of(None, self._backend) is None:  # the framework is not loaded
+            return type(self)
+        try:
+            return class_of(self._info, self._backend) or type(self)
+        except ThingsvisionError:  # isinstance() must not fail
+            return class_of(None, self._backend)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Model):

@@ -18,9 +18,10 @@ from ..values.options import ExtractOptions
 from ..values.preprocessing import Preprocessing, PreprocessingOverrides
 from ..values.torchvision_steps import read_transforms
 from .devices import DeviceName, check_device
-from .exporting import OPEN_SIZE, InputShape, export_torch, save_keras
+from .exporting import OPEN_SIZE, InputShape, OtherInputsError, export_torch, save_keras
 from .extractor import Extractor
 from .module_view import ModuleView
+from .own_programs import WAITING, OwnNetwork
 from .request import OWN_NETWORK, ServedModel
 
 _Changes: TypeAlias = "PreprocessingOverrides | Preprocessing | None"
@@ -50,7 +51,9 @@ def get_extractor_from_model(
 ) -> Extractor:
     """Return an extractor of a network of yours: it is sent to the server, which keeps it.
 
-    Modules keep their names.
+    Modules keep their names. A PyTorch network that does not run with images of `preprocess` is
+    sent when its first inputs show their shape; one that gets inputs of another shape later is sent
+    again for these, as it is then.
 
     Args:
         model: A `torch.nn.Module`, sent as a `torch.export` program, or a Keras model, sent as
@@ -108,10 +111,18 @@ def get_extractor_from_model(
     client = shared_client(server)
     check_device(client, device)
     network = _Network(model, forward_fn, preprocessing, input_shape)
-    sent, changes = _KINDS[backend](client, network)
-    options = ExtractOptions(preprocessing=changes)
+    sent = _KINDS[backend](client, network)
+    options = ExtractOptions(preprocessing=sent.changes)
     choices = replace(OWN_NETWORK, device=device)
-    served = ServedModel(client, sent, backend, options, flatten_fn=flatten_fn, choices=choices)
+    served = ServedModel(
+        client,
+        sent.model,
+        backend,
+        options,
+        flatten_fn=flatten_fn,
+        choices=choices,
+        network=sent.network,
+    )
     return Extractor(served)
 
 
@@ -144,24 +155,42 @@ class _Network:
             yield 3, OPEN_SIZE, OPEN_SIZE
 
 
-def _send_torch(client: Client, network: _Network) -> tuple[Model, _Changes]:
-    changes = _IMAGENET if network.preprocessing is None else None
+@dataclass(frozen=True)
+class _Sent:
+    """The model of a network on the server, and the preprocessing that requests must carry."""
+
+    model: Model
+    changes: _Changes
+    network: OwnNetwork | None = None
+
+
+def _send_torch(client: Client, network: _Network) -> _Sent:
+    changes: _Changes = _IMAGENET if network.preprocessing is None else network.preprocessing
+    kept = OwnNetwork(network.model, network.forward_fn)
     shapes = list(network.input_shapes())
     with TemporaryDirectory() as folder:
         path = Path(folder) / f"{network.file_stem}.pt2"
         for shape in shapes:
-            export_torch(network.model, path, input_shape=shape, forward_fn=network.forward_fn)
             try:
-                sent, own = _upload(client, path, network.preprocessing)
+                export_torch(network.model, path, input_shape=shape, forward_fn=network.forward_fn)
+                sent, changes = _upload(client, path, network.preprocessing)
+            except OtherInputsError as error:
+                if network.input_shape is not None:
+                    raise
+                kept.refusal = str(error)  # the first inputs show which shape it takes
+                return _Sent(WAITING, changes, kept)
             except InvalidWeightsError:
                 if shape == shapes[-1]:
                     raise
             else:
+                kept.for_images, kept.image_shape = sent, shape
                 break
-    return sent, own or changes
+    if network.preprocessing is None:
+        changes = _IMAGENET
+    return _Sent(sent, changes, kept)
 
 
-def _send_keras(client: Client, network: _Network) -> tuple[Model, _Changes]:
+def _send_keras(client: Client, network: _Network) -> _Sent:
     if network.forward_fn is not None:
         raise InvalidRequestError(
             "`forward_fn` is for PyTorch. Make a Keras model whose call does the same: "
@@ -170,7 +199,24 @@ def _send_keras(client: Client, network: _Network) -> tuple[Model, _Changes]:
     with TemporaryDirectory() as folder:
         path = Path(folder) / f"{network.file_stem}.keras"
         save_keras(network.model, path)
-        return _upload(client, path, network.preprocessing)
+        if not _takes_images_of(network.model, network.preprocessing):
+            return _Sent(client.upload_model(path), network.preprocessing)
+        return _Sent(*_upload(client, path, network.preprocessing))
+
+
+def _takes_images_of(network: Any, preprocessing: Preprocessing | None) -> bool:
+    """Whether a Keras model may take what a preprocessing gives: its inputs may be no images."""
+    own = getattr(network, "input_shape", None)
+    shape = None if preprocessing is None else shape_of_inputs(preprocessing)
+    if not isinstance(own, tuple) or shape is None:  # several inputs, or of any size
+        return True
+    channels, height, width = shape
+    wanted = {(height, width, channels), (channels, height, width)}
+    return any(
+        len(own) == 1 + len(sizes)
+        and all(size in (None, one) for size, one in zip(own[1:], sizes, strict=True))
+        for sizes in wanted
+    )
 
 
 def _upload(

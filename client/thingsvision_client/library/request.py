@@ -17,6 +17,7 @@ from ..values.model import Model
 from ..values.options import ExtractOptions
 from .batches import Batches
 from .outputs import flattener
+from .own_programs import OwnNetwork
 
 if TYPE_CHECKING:
     from ..arrays import Array
@@ -45,7 +46,8 @@ class ServedModel:
 
     `backend` is `pt` or `tf`. `options` are those of each call; a dataset's own preprocessing
     comes before theirs. `flatten_fn` flattens activations on this machine, see
-    `outputs.flattener`.
+    `outputs.flattener`. `network` is a network of this process, which was sent for some shapes of
+    inputs.
     """
 
     client: Client
@@ -54,6 +56,17 @@ class ServedModel:
     options: ExtractOptions = field(default_factory=ExtractOptions)
     flatten_fn: Callable[..., Any] | None = None
     choices: Choices = OWN_NETWORK
+    network: OwnNetwork | None = field(default=None, compare=False, repr=False)
+
+    def for_inputs(self, shape: tuple[int, ...] | None) -> ServedModel:
+        """Return this for ready inputs of a shape, or with None for images to be preprocessed.
+
+        A network of this process is sent for that shape if it was not yet. Raises
+        InvalidRequestError if it can't be.
+        """
+        if self.network is None:
+            return self
+        return replace(self, model=self.network.send(self.client, shape))
 
 
 @dataclass(frozen=True)

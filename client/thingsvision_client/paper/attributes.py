@@ -10,7 +10,6 @@ from typing import Any
 from ..library.assignment import CheckedAttributes
 from ..library.devices import check_device
 from ..library.extractor import Extractor
-from ..library.network import Network
 from ..library.request import Choices
 
 
@@ -37,7 +36,7 @@ class ModelAttributes(CheckedAttributes):
         self._extractor = extractor
 
     @property
-    def model(self) -> Network:
+    def model(self) -> Any:
         """The model as `Client` takes it, and a read-only view of its modules.
 
         A network of yours that you assign is sent to the server and takes its place; images are
@@ -96,3 +95,11 @@ class ModelAttributes(CheckedAttributes):
     def backend(self) -> str:
         """`pt` or `tf`: the framework of the model."""
         return self._backend
+
+    @backend.setter
+    def backend(self, backend: str) -> None:
+        if backend != self._backend:
+            raise AttributeError(
+                f"`backend` must stay {self._backend!r}, got {backend!r}: make a new one, such as "
+                "Model(model_name, pretrained, device, backend=...)."
+            )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..arrays import as_array
 from ..errors import InvalidRequestError
 from ..utils.data import DataLoader
-from ..utils.rows import DatasetImage, read_batches, rows_of
+from ..utils.rows import DatasetImage, ImageBatch, read_batches, rows_of, targets_of
 
 if TYPE_CHECKING:
     from ..arrays import Array
@@ -29,8 +29,8 @@ def labelled_images(data_loader: Any) -> LabelledImages:
 
     Raises TypeError for anything else, and InvalidRequestError for images without targets.
     """
-    if isinstance(data_loader, DataLoader):
-        return LabelledImages(data_loader, partial(_targets_of, data_loader.rows))
+    if isinstance(data_loader, DataLoader) and data_loader.has_rows:
+        return LabelledImages(data_loader, partial(targets_of, data_loader.rows))
     if not isinstance(data_loader, Iterable) or isinstance(data_loader, (str, bytes, Mapping)):
         raise TypeError(
             "`data_loader` must be what vision.load_dl returns or an iterable of (images, "
@@ -44,24 +44,13 @@ def labelled_images(data_loader: Any) -> LabelledImages:
         labels: list[Array] = []
         rows = list(_note_targets(batches, labels))
         return LabelledImages(rows, partial(_join, labels))
-    return LabelledImages(batches, partial(_targets_of, rows_of(batches)))
+    return LabelledImages(batches, partial(targets_of, rows_of(batches)))
 
 
 def _has_labels(batch: Any) -> bool:
     """Whether a batch of rows is a pair (rows, targets)."""
-    return not isinstance(batch, DatasetImage) and not isinstance(batch[0], DatasetImage)
-
-
-def _targets_of(rows: Sequence[DatasetImage]) -> Array:
-    """Return the class numbers of rows, images x 1. Raises InvalidRequestError for no classes."""
-    import numpy as np
-
-    if any(row.target is None for row in rows):
-        raise InvalidRequestError(
-            "An HDF5Dataset has no classes for targets: use get_extractor(...).extract_features, "
-            "which returns features only."
-        )
-    return np.array([[row.target] for row in rows], np.int64)
+    rows = (DatasetImage, ImageBatch)
+    return not isinstance(batch, rows) and not isinstance(batch[0], DatasetImage)
 
 
 def _note_targets(batches: Iterable[Any], seen: list[Array]) -> Iterator[Any]:
@@ -73,10 +62,12 @@ def _note_targets(batches: Iterable[Any], seen: list[Array]) -> Iterator[Any]:
                 "get_extractor(...).extract_features."
             )
         images, targets = batch[0], as_array(batch[1])
-        if targets.shape[:1] != as_array(images).shape[:1]:
+        is_lazy = isinstance(images, ImageBatch)
+        shape = (len(images),) if is_lazy else as_array(images).shape
+        if targets.shape[:1] != shape[:1]:
             raise InvalidRequestError(
                 "Images and targets of a batch must have the same length, got shapes "
-                f"{as_array(images).shape} and {targets.shape}."
+                f"{shape} and {targets.shape}."
             )
         seen.append(targets.reshape(len(targets), -1))
         yield images

@@ -4,15 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidRequestError
+from ..images.queue import ImageQueue
 from ..signatures import checked
 from ..utils.data import DataLoader, ImageDataset
+from ..utils.rows import DatasetImage, ImageBatch, targets_of
 from .image_sets import IMAGE_SETS, ImageSet
 
+if TYPE_CHECKING:
+    from ..arrays import Array
 
-class NumberedImages(ImageDataset):
+
+class LabelledDataset(ImageDataset):
+    """Images and their class numbers: its items, and the batches of its loader, are pairs."""
+
+    def __getitem__(self, row: Any) -> Any:
+        """Return the input of a row's image and its class number, an array of one; see `row`."""
+        found = super().__getitem__(row)
+        return found if isinstance(row, slice) else (found, targets_of([found])[0])
+
+    def make_batch(
+        self, rows: Sequence[DatasetImage], queue: ImageQueue | None = None
+    ) -> tuple[ImageBatch, Array]:
+        """Return the inputs of rows and their class numbers, images x 1."""
+        return ImageBatch(rows, queue), targets_of(rows)
+
+
+class NumberedImages(LabelledDataset):
     """Images whose classes are in a table instead of folders; `numbers` are by image name."""
 
     numbers: Mapping[str, int]
@@ -143,7 +163,7 @@ def image_dataset(
         "things_behavior": things_behavior,
     }
     image_set = _image_set(flags, Path(root), file_names)
-    kind = ImageDataset if image_set.numbers is None else NumberedImages
+    kind = LabelledDataset if image_set.numbers is None else NumberedImages
     dataset = kind(
         root,
         out_path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,9 +80,59 @@ def plot_rdm(
     rsa.plot_rdm(out_path, F, method=method, format=format, colormap=colormap, show_plot=show_plot)
 
 
+def paper_format(file_format: str) -> str:
+    """Return a format of files under the name that gives them the endings of the paper's library.
+
+    Today's library calls hdf5 files `features.hdf5`, the paper's `features.h5`.
+    """
+    return "h5" if file_format in ("hdf5", ".hdf5") else file_format
+
+
+@checked
+def save_features(
+    features: Features,
+    out_path: str | Path,
+    file_format: str,
+    n_splits: int = 10,
+    *,
+    by_image: bool = False,
+    names: Sequence[str] | None = None,
+) -> None:
+    """Write the file `features.{suffix}` (`features.h5` for hdf5), as `storing.save_features` does.
+
+    Args:
+        features: An array (or tensor) of images x any shape, or a dict of them by module name.
+        out_path: Folder for the file, created if missing.
+        file_format: `npy`, `npz`, `hdf5`, `mat`, `txt`, `pt` or `parquet`.
+        n_splits: Has no effect.
+        by_image: In mat, write a variable per image, named after it.
+        names: A name per row, as in `utils.storing.save_features`.
+
+    Raises:
+        InvalidRequestError: An unknown format, or features that it can't hold.
+        MissingDependencyError: The format needs a package that is not installed.
+
+    Warns:
+        UnnamedRowsWarning: Says that rows are only numbered.
+
+    Example:
+        ```python
+        import numpy as np
+        from thingsvision_client import vision
+
+        features = np.random.default_rng(0).normal(size=(10, 50))
+        vision.save_features(features, "results", file_format="npy")
+        ```
+
+    """
+    storing.save_features(
+        features, out_path, paper_format(file_format), n_splits, by_image=by_image, names=names
+    )
+
+
 @checked
 def store_features(PATH: str | Path, features: Features, file_format: str) -> None:  # noqa: N803
-    """Write the file `features.{suffix}`, as `utils.storing.store_features` does.
+    """Write the file `features.{suffix}` (`features.h5` for hdf5), a variable per image in mat.
 
     Args:
         PATH: Folder for the file, created if missing.
@@ -102,7 +153,7 @@ def store_features(PATH: str | Path, features: Features, file_format: str) -> No
         ```
 
     """
-    storing.store_features(PATH, features, file_format)
+    storing.store_features(PATH, features, paper_format(file_format))
 
 
 @checked
@@ -134,7 +185,7 @@ def split_features(
         ```
 
     """
-    storing.split_features(PATH, features, file_format, n_splits)
+    storing.split_features(PATH, features, paper_format(file_format), n_splits)
 
 
 @checked
@@ -162,4 +213,4 @@ def merge_features(PATH: str | Path, file_format: str) -> Array | dict[str, Arra
         ```
 
     """
-    return storing.merge_features(PATH, file_format)
+    return storing.merge_features(PATH, paper_format(file_format))

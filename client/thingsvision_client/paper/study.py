@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from ..arguments import expand_home
 from ..errors import InvalidRequestError
 from ..files import file_stem
-from ..formats import FORMATS, Column
-from ..utils.storing import check_format, save_features
+from ..formats import Column, find_format
+from ..utils.storing import check_format
 from .loading import load_dl
 from .model import Model
 from .prompt import find_module
+from .spellings import save_features
 
 if TYPE_CHECKING:
     from ..arrays import Array
@@ -120,7 +121,7 @@ class Study:
             )
         for module in usable:
             shape = (1,) if self.flatten else module.output_shape
-            FORMATS[file_format].check([Column(module.name, shape, "float32")])
+            find_format(file_format).check([Column(module.name, shape, "float32")])
             yield module.name if is_pattern else name
 
 

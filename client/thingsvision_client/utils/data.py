@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
-from ..arguments import as_folder, as_path
+from ..arguments import as_folder, as_path, expand_home
 from ..errors import LEFT_OUT, BadImage
 from ..files import SKIPPED, write_skipped
 from ..images.folder import class_folders, class_of, class_paths, image_names
@@ -16,10 +16,10 @@ from ..images.inspection import with_holes
 from ..images.queue import ImageQueue, Reiterable, queue_files
 from ..old_paths import add_old_paths
 from ..signatures import checked
-from .data_loader import DataLoader, ImageBatch
-from .file_names import FILE_NAMES, write_lines
+from .data_loader import DataLoader
+from .file_names import FILE_NAMES, file_names_of, write_lines
 from .hdf5_dataset import HDF5Dataset
-from .rows import DatasetImage, FixedAttributes, dataset_image, row_at
+from .rows import DatasetImage, FixedAttributes, ImageBatch, row_at
 from .transforms import as_transforms, check_backend
 
 if TYPE_CHECKING:
@@ -43,11 +43,13 @@ class ImageDataset(FixedAttributes):
 
     Args:
         root: Folder of images, or of class folders.
-        out_path: Folder for `file_names.txt`, which has the name of each row's image.
+        out_path: Folder for `file_names.txt`, which has the name of each row's image: of images in
+            class folders the path, `root` included.
         backend: `pt` or `tf`: the framework of the model, as the extractor's `get_backend()` says.
         class_names: Class folders to use, in this order; all of them, sorted, by default.
         file_names: Images below `root`, in exactly this order; all, sorted, by default. Absolute
-            paths, `..` and backslashes are spellings of the same names.
+            paths, `..`, backslashes and the lines of a `file_names.txt` are spellings of the same
+            names.
         transforms: What an extractor's `get_transformations` returned, of this model or another, or
             a Compose of torchvision's steps; None means the model's own preprocessing. The server
             applies it.
@@ -90,9 +92,13 @@ class ImageDataset(FixedAttributes):
         self._numbers: dict[str, int] = {}
         self._numbered: list[str] | None = None  # the classes of these numbers
         self._out_path = as_folder("out_path", out_path)
+        self._given_root = expand_home(root)
         self._given = self.names
         self._skipped: dict[int, BadImage] = {}
-        write_lines(self._out_path / FILE_NAMES, self.names)
+        self._write_names()
+
+    def _write_names(self) -> None:
+        write_lines(self._out_path / FILE_NAMES, file_names_of(self._given_root, self.names))
 
     def __len__(self) -> int:
         return len(self.names)
@@ -131,7 +137,7 @@ class ImageDataset(FixedAttributes):
         vars(self)["names"] = kept
         if not any("/" in name for name in self._given):
             vars(self)["classes"] = list(dict.fromkeys(kept))
-        write_lines(self._out_path / FILE_NAMES, kept)
+        self._write_names()
         write_skipped(self._out_path / SKIPPED, self.skipped)
 
     @overload
@@ -141,15 +147,38 @@ class ImageDataset(FixedAttributes):
     def __getitem__(self, row: slice) -> list[DatasetImage]: ...
 
     def __getitem__(self, row: int | slice) -> DatasetImage | list[DatasetImage]:
-        """Return the name of a row's image, which knows the image and its class number."""
+        """Return the input of a row's image, which knows the image and its class number."""
         if isinstance(row, slice):
-            return [self[place] for place in range(len(self))[row]]
+            return [self.row(place) for place in range(len(self))[row]]
+        return self.row(row)
+
+    def row(self, row: int) -> DatasetImage:
+        """Return the input of a row's image, made by the server when its values are used.
+
+        Args:
+            row: Number of the row.
+
+        Returns:
+            The input, which knows its `name`, its `target`, and the image to send.
+
+        Example:
+            ```python
+            from thingsvision_client import ImageDataset, get_extractor
+
+            extractor = get_extractor("alexnet", pretrained=True, device=None, source="torchvision")
+            transforms = extractor.get_transformations()
+            dataset = ImageDataset("images", "results", "pt", transforms=transforms)
+            print(dataset.row(0).name, dataset.row(0).target, dataset[0].shape)
+            ```
+
+        """
         name = row_at(self.names, row)
-        return dataset_image(
+        return DatasetImage(
             file_image(name, self.root / name),
             target=self.class_number(name),
             transforms=self.transforms,
             root=self.root,
+            backend=self.backend,
         )
 
     @property
@@ -238,7 +267,7 @@ class ImageDataset(FixedAttributes):
             place: row
             for row, place in enumerate(place for place in numbers if place not in self._skipped)
         }
-        return [self[row_of[place]] for place in numbers[places] if place in row_of]
+        return [self.row(row_of[place]) for place in numbers[places] if place in row_of]
 
     def place_queue(self, places: slice) -> ImageQueue:
         """Return the images at some places, to be sent, with holes for those that were left out.

@@ -11,10 +11,12 @@ from ..arguments import as_whole
 from ..errors import InvalidRequestError
 from ..images.queue import ImageQueue
 from ..signatures import checked
+from .item_batches import is_indexed, stack_items
 from .rows import (
     Dataset,
     DatasetImage,
     FixedAttributes,
+    ImageBatch,
     all_rows,
     queue_rows,
     root_of,
@@ -25,44 +27,24 @@ from .transforms import ServerTransforms, check_backend
 _ALL = slice(None)
 
 
-class ImageBatch(list[DatasetImage]):
-    """The image names of one forward pass; `queue` returns the images, to be sent."""
-
-    def __init__(self, dataset: Dataset, places: slice) -> None:
-        super().__init__(dataset.place_rows(places))
-        self.dataset = dataset
-        self._places = places
-
-    @property
-    def transforms(self) -> ServerTransforms:
-        """The preprocessing of the dataset."""
-        return self.dataset.transforms
-
-    @property
-    def root(self) -> Path | None:
-        """The folder of the names, if the images are files."""
-        return self.dataset.root
-
-    def queue(self) -> ImageQueue:
-        """Return the images to send."""
-        return self.dataset.place_queue(self._places)
-
-
 @checked
 class DataLoader(FixedAttributes):
     """A dataset, split into batches: one batch is one forward pass, for reproducible bits.
 
-    `len()` is the number of batches. Iterating yields the image names of each batch, which
-    `Extractor.extract_batch` takes.
+    `len()` is the number of batches. Iterating yields batches that `Extractor.extract_batch` takes:
+    they are used as arrays or tensors of preprocessed inputs, which the server makes when it is
+    asked for their values, whereas extractors send the images themselves.
 
     Args:
-        dataset: An ImageDataset or HDF5Dataset, or torch's `Subset` or `ConcatDataset` of them.
+        dataset: An ImageDataset or HDF5Dataset, torch's `Subset` or `ConcatDataset` of them, or a
+            dataset of your own: anything with `len()` whose items, by number, are preprocessed
+            inputs or images (of pairs, the first is taken).
         batch_size: Images in a batch, at least 1; the last batch may have fewer.
         backend: `pt` or `tf`, as in the dataset.
 
     Raises:
         InvalidRequestError: A batch size below 1, or another backend than the dataset's.
-        TypeError: Another kind of dataset.
+        TypeError: What is not a dataset, or is empty.
 
     Example:
         ```python
@@ -81,13 +63,13 @@ class DataLoader(FixedAttributes):
 
     def __init__(self, dataset: Any, batch_size: int, backend: str) -> None:
         is_own = isinstance(dataset, Dataset)
-        rows = None if is_own else all_rows(dataset)
-        if not is_own and not rows:
+        if not is_own and not (is_indexed(dataset) and len(dataset)):
             raise TypeError(
-                "`dataset` must be an ImageDataset or HDF5Dataset, or a subset of these that is "
-                f"not empty, got {type(dataset).__name__}; pass batches of your own dataset to "
-                "extract_features directly"
+                "`dataset` must be an ImageDataset or HDF5Dataset, or have len() and items by "
+                f"number and not be empty, got {type(dataset).__name__}: batches of your own can "
+                "be passed to extract_features directly."
             )
+        rows = None if is_own else all_rows(dataset)
         batch_size = as_whole("batch_size", batch_size, smallest=1)
         expected = getattr(dataset, "backend", backend)
         if check_backend(backend) != expected:
@@ -98,17 +80,23 @@ class DataLoader(FixedAttributes):
         self.batch_size = batch_size
         self.backend = backend
         self._rows = rows
+        self._is_own = is_own
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether the images are of datasets of this package."""
+        return self._is_own or self._rows is not None
 
     @property
     def rows(self) -> Sequence[DatasetImage]:
         """The images' names, in order; each knows the image and its class number."""
-        return self.dataset[_ALL] if self._rows is None else self._rows
+        return self._all_rows() if self._rows is None else self._rows
 
     @property
     def transforms(self) -> ServerTransforms:
         """The preprocessing of the images. Raises InvalidRequestError if they differ in it."""
         if self._rows is None:
-            transforms: ServerTransforms = self.dataset.transforms
+            transforms: ServerTransforms = self._own_dataset().transforms
             return transforms
         return transforms_of(self._rows)
 
@@ -116,7 +104,7 @@ class DataLoader(FixedAttributes):
     def root(self) -> Path | None:
         """The folder of the names; None if there are several, or the images are not files."""
         if self._rows is None:
-            root: Path | None = self.dataset.root
+            root: Path | None = self._own_dataset().root
             return root
         return root_of(self._rows)
 
@@ -136,9 +124,21 @@ class DataLoader(FixedAttributes):
 
         """
         if self._rows is None:
-            images: ImageQueue = self.dataset.queue()
+            images: ImageQueue = self._own_dataset().queue()
             return images
         return queue_rows(self._rows)
+
+    def _own_dataset(self) -> Dataset:
+        if not self._is_own:
+            raise TypeError(
+                f"The images of {type(self.dataset).__name__} are known only by their values: pass "
+                "this loader to extract_features."
+            )
+        dataset: Dataset = self.dataset
+        return dataset
+
+    def _all_rows(self) -> list[DatasetImage]:
+        return self._own_dataset()[_ALL]
 
     def __len__(self) -> int:
         return -(-self._place_count // self.batch_size)
@@ -146,12 +146,22 @@ class DataLoader(FixedAttributes):
     @property
     def _place_count(self) -> int:
         """The number of places: images that were left out leave holes in their batches."""
-        return self.dataset.place_count if self._rows is None else len(self._rows)
+        if self._is_own:
+            return int(self.dataset.place_count)
+        return len(self.dataset if self._rows is None else self._rows)
 
-    def __iter__(self) -> Iterator[list[DatasetImage]]:
+    def __iter__(self) -> Iterator[Any]:
         for start in range(0, self._place_count, self.batch_size):
-            rows = slice(start, start + self.batch_size)
-            if self._rows is None:
-                yield ImageBatch(self.dataset, rows)
+            places = slice(start, start + self.batch_size)
+            if self._is_own:
+                queue = self.dataset.place_queue(places)
+                yield self._batch(self.dataset.place_rows(places), queue)
+            elif self._rows is not None:
+                yield self._batch(self._rows[places])
             else:
-                yield self._rows[rows]
+                numbers = range(start, min(start + self.batch_size, self._place_count))
+                yield stack_items([self.dataset[number] for number in numbers])
+
+    def _batch(self, rows: Sequence[DatasetImage], queue: ImageQueue | None = None) -> Any:
+        make = getattr(self.dataset, "make_batch", ImageBatch)
+        return make(rows, queue)

@@ -1,14 +1,35 @@
-"""The file `file_names.txt`, which has the name of each row's image."""
+"""The file `file_names.txt`, which has the name of each row's image.
+
+As in the library, images in class folders are named by their path with the dataset's root, images
+of a flat folder by their file name.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import InvalidRequestError
 from ..files import atomic_file
+from ..labels import plain_name
 
 FILE_NAMES = "file_names.txt"
+
+
+def file_names_of(root: str | Path, names: Sequence[str]) -> list[str]:
+    """Return the lines for images of these names below `root`, whose spelling is kept."""
+    if not any("/" in name for name in names):
+        return list(names)
+    return [os.path.join(os.fspath(root), *name.split("/")) for name in names]  # noqa: PTH118
+
+
+def are_lines_of(lines: Sequence[str], names: Sequence[str]) -> bool:
+    """Tell whether lines name these images in this order, with their root or without it."""
+    paths = map(plain_name, lines)
+    return len(lines) == len(names) and all(
+        f"/{path}".endswith(f"/{plain_name(name)}") for path, name in zip(paths, names, strict=True)
+    )
 
 
 def write_lines(path: Path, names: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from ..images.pixel_array import PixelArray
 from ..images.queue import ImageQueue
 from ..signatures import checked
 from .file_names import FILE_NAMES, write_lines
-from .rows import DatasetImage, FixedAttributes, dataset_image, row_at
+from .rows import DatasetImage, FixedAttributes, row_at
 from .transforms import as_transforms, check_backend
 
 _ALL = slice(None)
@@ -106,11 +106,13 @@ class HDF5Dataset(FixedAttributes):
     def __getitem__(self, row: slice) -> list[DatasetImage]: ...
 
     def __getitem__(self, row: int | slice) -> DatasetImage | list[DatasetImage]:
-        """Return the name of a row's image, which knows the image."""
+        """Return the input of a row's image, which knows the image."""
         if isinstance(row, slice):
             return [self[place] for place in range(len(self))[row]]
         sent = self._array.image(row_at(self.indices, row))
-        return dataset_image(sent, target=None, transforms=self.transforms, root=None)
+        return DatasetImage(
+            sent, target=None, transforms=self.transforms, root=None, backend=self.backend
+        )
 
     @property
     def names(self) -> list[str]:

@@ -14,7 +14,7 @@ from ..errors import InvalidRequestError, UnnamedRowsWarning, listed
 from ..files import metadata_path
 from ..formats import FileFormat
 from ..labels import are_counted, has_only_positions, list_names, names_in, numbered_names, texts_of
-from .file_names import FILE_NAMES, read_names
+from .file_names import FILE_NAMES, are_lines_of, read_names
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ def name_rows(
     if known is None and file_format.names_key:
         _warn_of_numbers(path, may_be_listed=listed_names is not None)
         return RowNames(None, numbered_names(count))
-    if given is None and known is not None and listed_names not in (None, known):
+    is_other = listed_names and known and not are_lines_of(listed_names, known)
+    if given is None and is_other:
         warn_caller(
             f"{path.with_name(FILE_NAMES)} lists other images than these features have, or another "
             "order, since a sampler chose the rows, or another dataset was created for that folder "

@@ -1,7 +1,7 @@
 """Rows of datasets, as torch's samplers, subsets and loaders hand them on.
 
-A row is the name of its image, which knows the image and its class number: whatever order a
-sampler chooses, names, pixels and targets stay together.
+A row stands for the input of its image, and knows the image, its name and class number: whatever
+order a sampler chooses, names, pixels and targets stay together.
 """
 
 from __future__ import annotations
@@ -10,13 +10,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from operator import index
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from ..errors import InvalidRequestError
-from ..images.image import ImageName, SentImage
+from ..images.image import ImageOfDataset, ImagesOfDataset, SentImage
 from ..images.indices import is_truth
 from ..images.queue import ImageQueue, Reiterable
+from .lazy_inputs import LazyInputs, collate_as
 from .transforms import ServerTransforms
+
+if TYPE_CHECKING:
+    from ..arrays import Array
 
 
 class FixedAttributes:
@@ -67,10 +71,14 @@ class Dataset(Protocol):
         """Return the images at some places, to be sent, with holes for those left out."""
 
 
-class DatasetImage(ImageName):
-    """The name of a dataset's image, which also knows the image and its class number.
+class DatasetImage(LazyInputs, ImageOfDataset):
+    """An image of a dataset: the preprocessed input, which also knows the image itself.
+
+    It is used as the array or tensor that the server makes of the image when it is asked for,
+    channels x height x width for PyTorch; `str()` gives the name. Extractors send the image.
 
     Attributes:
+        name: Name of the image.
         sent: The image, to send.
         target: Class number; None if the dataset has no classes.
         transforms: The dataset's preprocessing.
@@ -78,23 +86,123 @@ class DatasetImage(ImageName):
 
     """
 
-    target: int | None
-    transforms: ServerTransforms
-    root: Path | None
+    def __init__(
+        self,
+        sent: SentImage,
+        *,
+        target: int | None,
+        transforms: ServerTransforms,
+        root: Path | None,
+        backend: str,
+    ) -> None:
+        self.sent = sent
+        self.target = target
+        self.transforms = transforms
+        self.root = root
+        self._backend = backend
+        collate_as(DatasetImage, ImageBatch)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = (self.sent, self.target, self.transforms, self.root, self._backend)
+        return _read_row, state
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __repr__(self) -> str:
+        return f"DatasetImage({self.name!r})"
+
+    @property
+    def name(self) -> str:
+        """The name of the image."""
+        return self.sent.name
 
     @property
     def needs_preprocessing(self) -> bool:
         """Whether the dataset asks for other preprocessing than the model's own."""
         return not self.transforms.is_plain
 
+    def _make(self) -> Any:
+        return self.transforms.inputs_of([self.sent], self._backend)[0]
 
-def dataset_image(
-    sent: SentImage, *, target: int | None, transforms: ServerTransforms, root: Path | None
+
+def _read_row(
+    sent: SentImage,
+    target: int | None,
+    transforms: ServerTransforms,
+    root: Path | None,
+    backend: str,
 ) -> DatasetImage:
-    """Return the row of an image."""
-    row = DatasetImage(sent.name)
-    row.sent, row.target, row.transforms, row.root = sent, target, transforms, root
-    return row
+    return DatasetImage(sent, target=target, transforms=transforms, root=root, backend=backend)
+
+
+class ImageBatch(LazyInputs, ImagesOfDataset):
+    """The images of one forward pass: their inputs, of which extractors send the images instead.
+
+    `len()` is the number of images, and iterating yields them. Otherwise it is used as the array or
+    tensor of their inputs, images x one input's shape; `str()` gives the names.
+
+    Attributes:
+        rows: The images; each knows its class number.
+
+    """
+
+    rows: list[DatasetImage]
+
+    def __init__(self, rows: Sequence[DatasetImage], queue: ImageQueue | None = None) -> None:
+        self.rows = list(rows)
+        self._queue = queue
+        self._backend = self.rows[0]._backend if self.rows else "pt"  # noqa: SLF001 - of this file
+        collate_as(DatasetImage, ImageBatch)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ImageBatch, (self.rows, self._queue)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[DatasetImage]:
+        return iter(self.rows)
+
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, int) and not is_truth(place):
+            return self.rows[place]
+        if isinstance(place, slice):
+            return ImageBatch(self.rows[place])
+        return self.values[place]
+
+    def __str__(self) -> str:
+        return str(self.names)
+
+    def __repr__(self) -> str:
+        return f"ImageBatch({self.names})"
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the images."""
+        return [row.name for row in self.rows]
+
+    @property
+    def targets(self) -> Any:
+        """The class numbers, images x 1. Raises InvalidRequestError for images without classes."""
+        return targets_of(self.rows)
+
+    @property
+    def transforms(self) -> ServerTransforms:
+        """The preprocessing of the images. Raises InvalidRequestError if they differ in it."""
+        return transforms_of(self.rows)
+
+    @property
+    def root(self) -> Path | None:
+        """The folder of the names; None if there are several, or the images are not files."""
+        return root_of(self.rows)
+
+    def queue(self) -> ImageQueue:
+        """Return the images to send, with holes for those that the dataset left out."""
+        return queue_rows(self.rows) if self._queue is None else self._queue
+
+    def _make(self) -> Any:
+        return self.transforms.inputs_of([row.sent for row in self.rows], self._backend)
 
 
 def row_number(row: Any) -> int:
@@ -125,11 +233,13 @@ def rows_in(batch: Any) -> list[DatasetImage] | None:
     """Return the rows that a loader made a batch of, or of (rows, ...); None for other batches."""
     if isinstance(batch, DatasetImage):
         return [batch]
+    if isinstance(batch, ImageBatch):
+        return batch.rows
     if not isinstance(batch, (tuple, list)) or not batch:
         return None
     if all(isinstance(row, DatasetImage) for row in batch):
         return list(batch)
-    return rows_in(batch[0]) if isinstance(batch[0], (tuple, list)) else None
+    return rows_in(batch[0]) if isinstance(batch[0], (tuple, list, ImageBatch)) else None
 
 
 def all_rows(dataset: Any) -> list[DatasetImage] | None:
@@ -138,7 +248,9 @@ def all_rows(dataset: Any) -> list[DatasetImage] | None:
         return None
     rows = []
     for place in range(len(dataset)):
-        if not isinstance(row := dataset[place], DatasetImage):
+        item = dataset[place]
+        row = item[0] if type(item) is tuple and item else item  # of (image, target)
+        if not isinstance(row, DatasetImage):
             return None
         rows.append(row)
     return rows
@@ -172,6 +284,18 @@ def rows_of(batches: Iterable[Any]) -> list[DatasetImage]:
 def queue_rows(rows: Sequence[DatasetImage]) -> ImageQueue:
     """Return the images of rows, to be sent in their order."""
     return ImageQueue(Reiterable(lambda: (row.sent for row in rows)), len(rows))
+
+
+def targets_of(rows: Sequence[DatasetImage]) -> Array:
+    """Return the class numbers of rows, images x 1. Raises InvalidRequestError for no classes."""
+    import numpy as np
+
+    if any(row.target is None for row in rows):
+        raise InvalidRequestError(
+            "An HDF5Dataset has no classes for targets: use get_extractor(...).extract_features, "
+            "which returns features only."
+        )
+    return np.array([[row.target] for row in rows], np.int64)
 
 
 def root_of(rows: Sequence[DatasetImage]) -> Path | None:

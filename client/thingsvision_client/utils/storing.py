@@ -10,7 +10,7 @@ from ..arguments import as_folder, as_path
 from ..arrays import Array
 from ..errors import InvalidRequestError
 from ..files import atomic_file, file_stem
-from ..formats import FEATURES, FORMATS, FileFormat, find_format
+from ..formats import FEATURES, FORMATS, HDF5_OF_PAPER, FileFormat, find_format
 from ..formats.whole import layout_of, write_whole
 from ..old_paths import add_old_paths
 from ..signatures import checked
@@ -61,7 +61,7 @@ def save_features(
     Args:
         features: An array (or tensor) of images x any shape, or a dict of them by module name.
         out_path: Folder for the file, created if missing.
-        file_format: `npy`, `npz`, `hdf5` (suffix h5), `mat`, `txt`, `pt` or `parquet`. npy and txt
+        file_format: `npy`, `npz`, `hdf5`, `mat`, `txt`, `pt` or `parquet`. npy and txt
             hold a single array, txt of at most two dimensions.
         n_splits: Has no effect: the library splits files when memory runs out, this client writes
             in flat memory.
@@ -132,7 +132,7 @@ def store_features(
 
 @checked
 def save_targets(targets: Array, PATH: str | Path, file_format: str) -> None:  # noqa: N803
-    """Write class numbers to the file `targets.{suffix}`.
+    """Write class numbers to the file `targets.{suffix}` (`targets.h5` for hdf5).
 
     Args:
         targets: Class numbers, images x 1.
@@ -154,6 +154,8 @@ def save_targets(targets: Array, PATH: str | Path, file_format: str) -> None:  #
 
     """
     kind = _format(file_format, 1)
+    if kind.name == HDF5_OF_PAPER.name:  # only the paper's library has targets
+        kind = HDF5_OF_PAPER
     arrays = {_TARGETS: savable_array(targets, _TARGETS)}
     write_whole(as_folder("PATH", PATH) / f"{_TARGETS}.{kind.suffix}", arrays, kind)
 
@@ -251,7 +253,7 @@ def merge_features(root: str | Path, file_format: str) -> Array | dict[str, Arra
     from .splitting import join
 
     folder, kind = as_path("root", root), _format(file_format, 1)
-    whole = folder / f"{FEATURES}.{kind.suffix}"
+    whole = kind.existing_file(folder, FEATURES)
     pieces = find_pieces(folder, kind.suffix)
     if not pieces and not whole.is_file():
         raise InvalidRequestError(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from ..arguments import choose
+from ..arrays import as_array
 from ..errors import ImageError, InvalidRequestError
+from ..images.image import SentImage
 from ..images.png import png_of
 from ..values.model import Model, as_model
 from ..values.preprocessing import Preprocessing, PreprocessingOverrides
@@ -19,6 +24,12 @@ if TYPE_CHECKING:
 
 BACKENDS = ("pt", "tf")
 
+_LIBRARYS_CLASSES = {
+    "pt": ("torchvision.transforms", "Compose"),
+    "tf": ("keras", "Sequential"),
+}
+"""Module of Python and class of the library's transforms, by backend."""
+
 _TOLERANCE = 1e-5
 """Share of the largest value by which inputs made from data may differ: their last digits, since
 a library may multiply where the data divide."""
@@ -28,7 +39,7 @@ _PROBE_SIDES = ((331, 331), (250, 333))
 They are larger than common inputs, so that interpolations differ."""
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class ServerTransforms:
     """A preprocessing that the server applies: a model's own with changes to it, or a user's.
 
@@ -40,6 +51,7 @@ class ServerTransforms:
         model: Whose it is; None means the model that the images are sent to.
         client: The client of the server that runs the model.
         backend: `pt` or `tf`: the framework of the model.
+        given: The user's own steps that this was read from, or None.
 
     Example:
         ```python
@@ -56,8 +68,9 @@ class ServerTransforms:
     overrides: PreprocessingOverrides | Preprocessing | None = None
     own: Preprocessing | None = None
     model: Model | None = None
-    client: Client | None = field(default=None, compare=False)
+    client: Client | None = None
     backend: str = "pt"
+    given: Any = None
 
     def __repr__(self) -> str:
         if isinstance(self.overrides, Preprocessing):
@@ -76,13 +89,45 @@ class ServerTransforms:
         torch is installed, else an array. Raises ThingsvisionError, and TypeError for anything
         that is not an image.
         """
-        if self.client is None or self.model is None:
+        return self.inputs_of([image], self.backend)[0]
+
+    def inputs_of(self, images: Sequence[Any], backend: str) -> Any:
+        """Return the inputs of images, images x one input's shape; otherwise as for one image.
+
+        A user's own steps are applied to the images of a dataset here.
+        """
+        if self.client is not None and self.model is not None:
+            values = self.client.preprocess(self.model, list(images), self.overrides).inputs
+        elif callable(self.given) and all(isinstance(image, SentImage) for image in images):
+            values = _stack([as_array(self.given(_open(image))) for image in images])
+        else:
             raise InvalidRequestError(
                 "These transforms are not of a model, so no server can apply them to an image: use "
                 "extractor.get_transformations()."
             )
-        (values,) = self.client.preprocess(self.model, [image], self.overrides).inputs
-        return values if self.backend == "tf" else _as_tensor(values)
+        return values if backend == "tf" else _as_tensor(values)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        """The class that isinstance() compares with: the library's, if its framework is loaded."""
+        module, name = _LIBRARYS_CLASSES[self.backend]
+        found = getattr(sys.modules.get(module), name, None)
+        return found if isinstance(found, type) else type(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made_of, tuple(getattr(self, one.name) for one in fields(ServerTransforms))
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not ServerTransforms:
+            return NotImplemented
+        return self._compared == other._compared
+
+    def __hash__(self) -> int:
+        return hash((self.model, self.backend))
+
+    @property
+    def _compared(self) -> tuple[Any, ...]:
+        return self.overrides, self.own, self.model, self.backend
 
     @property
     def is_plain(self) -> bool:
@@ -143,8 +188,25 @@ class ServerTransforms:
         )
 
 
+def _made_of(*values: Any) -> ServerTransforms:
+    return ServerTransforms(*values)
+
+
 def _is_same(first: Model, second: Model) -> bool:
     return first.to_spec() == second.to_spec()
+
+
+def _open(image: SentImage) -> Any:
+    """Return an image as Pillow opens it, in RGB."""
+    from PIL import Image
+
+    return Image.open(BytesIO(image.load().data)).convert("RGB")
+
+
+def _stack(inputs: list[Any]) -> Any:
+    import numpy as np
+
+    return np.stack(inputs)
 
 
 def _as_tensor(values: Any) -> Any:
@@ -163,7 +225,7 @@ def as_transforms(transforms: Any) -> ServerTransforms:
         return transforms
     if isinstance(transforms, PreprocessingOverrides):
         return ServerTransforms(transforms)
-    return ServerTransforms(read_transforms(transforms, "transforms"))
+    return ServerTransforms(read_transforms(transforms, "transforms"), given=transforms)
 
 
 def check_backend(backend: Any) -> str:

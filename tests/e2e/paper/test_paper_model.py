@@ -153,7 +153,7 @@ def test_probabilities_come_from_the_same_forward_pass(
     assert_same(probabilities, torch.softmax(torch.tensor(scores), 1).numpy())
     Path("classes.txt").write_text("".join(f"class {number}\n" for number in range(1000)))
     best = vision.get_class_probabilities(probabilities, "out", "classes.txt", 1, False)
-    assert list(best) == names
+    assert list(best) == [f"images/{name}" for name in names]
     assert [[int(k[6:]) for k in one] for one in best.values()] == (
         scores.argmax(1)[:, None].tolist()
     )
