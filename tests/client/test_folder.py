@@ -97,7 +97,7 @@ def test_dataset_writes_a_line_per_row(tmp_path: Path) -> None:
 def test_loader_has_every_image_once(tmp_path: Path) -> None:
     dataset = ImageDataset(fill(tmp_path, *(f"{i}.png" for i in range(5))), tmp_path, "pt")
     loader = DataLoader(dataset, 2, "pt")
-    assert list(loader) == [["0.png", "1.png"], ["2.png", "3.png"], ["4.png"]]
+    assert [batch.names for batch in loader] == [["0.png", "1.png"], ["2.png", "3.png"], ["4.png"]]
     assert len(loader) == 3
 
 

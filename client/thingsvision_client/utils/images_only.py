@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from ..caller import warn_caller
 
 
 class ImageOnlyDataloaderModifier:
@@ -56,10 +57,9 @@ class ImageOnlyDataloaderModifier:
     def __enter__(self) -> Any:
         self.should_replace = self._check_dataloader_format()
         if self.should_replace:
-            warnings.warn(
+            warn_caller(
                 "The dataloader is not in the correct format, since its batches are pairs: only "
-                "their images are used.",
-                stacklevel=2,
+                "their images are used."
             )
             self.original_collate_fn = self.dataloader.collate_fn
             self.dataloader.collate_fn = self.new_collate_fn
