@@ -7,6 +7,7 @@ from copy import copy
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
+from .cards import Shown, Table
 from .errors import BadImagesError
 from .progress import saying_nothing_kept, shown
 from .rpc.address import resolve_address, set_default_address
@@ -39,7 +40,7 @@ if TYPE_CHECKING:  # they load numpy and pyarrow, which listing models does not 
 
 
 @checked
-class Client:
+class Client(Shown):
     """Calls one server. Threads may share it; close it, or use it in a `with` statement.
 
     Nothing is sent before the first call. A copy, or a process that gets the client by fork or
@@ -81,6 +82,11 @@ class Client:
         self._connection = connection
         self._listings = Listings(connection)
         self._models = ModelCalls(connection)
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "server": self.server,
+        }
 
     def __getstate__(self) -> Connection:
         return self._connection
@@ -128,7 +134,7 @@ class Client:
 
         return FeatureCalls(self._connection)
 
-    def models(self, source: str = "", name_glob: str = "") -> list[ModelInfo]:
+    def models(self, source: str = "", name_glob: str = "") -> Table[ModelInfo]:
         """Return the models that the server can run, by source and a glob on their names.
 
         Args:
@@ -136,7 +142,7 @@ class Client:
             name_glob: A pattern for names, such as `resnet*`; empty means all names.
 
         Returns:
-            A record per model, with its pretrained weights.
+            A record per model, with its pretrained weights; `to_dataframe()` makes a table.
 
         Raises:
             UnknownSourceError: The server has no such source.
@@ -152,7 +158,7 @@ class Client:
         """
         return self._listings.models(source, name_glob)
 
-    def modules(self, model: Model | str) -> list[ModuleInfo]:
+    def modules(self, model: Model | str) -> Table[ModuleInfo]:
         """Return the modules of a model in order of execution; its weights are not needed.
 
         Args:
@@ -160,7 +166,7 @@ class Client:
 
         Returns:
             A record per module: name, type, output shape for one image, and whether it can be
-            extracted.
+            extracted; `to_dataframe()` makes a table.
 
         Raises:
             UnknownModelError: The source has no such model; near matches are named.

@@ -164,7 +164,7 @@ FIELDS = """
 
 TOP_LEVEL = {
     *("arguments", "arrays", "caller", "cli", "client", "errors", "files", "old_paths", "progress"),
-    *("memory", "server_process", "signatures"),
+    *("cards", "memory", "server_process", "signatures"),
 }
 ORIGINAL_LIBRARY = {"core", "model_class", "utils", "vision"}
 """Paths of the original library, which its users' scripts name."""

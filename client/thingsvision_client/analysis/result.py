@@ -12,6 +12,7 @@ from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..cards import Shown
 from ..errors import InvalidRequestError, MissingDependencyError
 from ..files import atomic_file
 from ..signatures import checked
@@ -28,8 +29,8 @@ _COLUMNS = tuple(one.name for one in fields(Score) if one.name != "by_subject")
 
 
 @checked
-@dataclass(frozen=True)
-class RSAResult:
+@dataclass(frozen=True, repr=False)
+class RSAResult(Shown):
     """Scores of all modules with all references, and what they depend on; `print` shows a table.
 
     Attributes:
@@ -59,6 +60,15 @@ class RSAResult:
     bootstrap: Bootstrap | None
     references: Mapping[str, Mapping[str, Any]]
     origin: Mapping[str, Any] = field(default_factory=dict)
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "correlation": self.correlation,
+            "images": len(self.rdms.images),
+            "scores": {
+                f"{one.module} with {one.reference}": f"{one.score:.3f}" for one in self.scores
+            },
+        }
 
     @property
     def modules(self) -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..arguments import as_folder, as_text, as_texts
+from ..cards import Shown
 from ..client import Client, shared_client
 from ..errors import BadImage, BadImagesError, InvalidRequestError
 from ..images.texts import queue_texts, text_tower
@@ -123,7 +124,7 @@ def get_extractor(
 
 
 @checked
-class Extractor(ServedAttributes):
+class Extractor(Shown, ServedAttributes):
     """A model on a server, ready to give features; made by `get_extractor`, or by its arguments.
 
     Example:
@@ -143,6 +144,14 @@ class Extractor(ServedAttributes):
         if not isinstance(served, ServedModel):  # as `Extractor` of version 2.0 was called
             served = get_extractor(*arguments, **options)._served  # noqa: SLF001 - of this class
         super().__init__(served)
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "model": self._served.model,
+            "backend": self._served.backend,
+            "server": self._served.client.server,
+            "tokens": self._served.options.token_extraction,
+        }
 
     def extract_features(
         self,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..arguments import choose
 from ..caller import warn_caller
+from ..cards import Shown
 from ..client import shared_client
 from ..errors import InvalidRequestError
 from ..library.devices import DeviceName, check_device
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @checked
-class Model(ModelAttributes):
+class Model(Shown, ModelAttributes):
     """A model on the server, with the names and calls of the THINGSvision paper.
 
     Args:
@@ -133,8 +134,8 @@ class Model(ModelAttributes):
             )
         self.extractor = extractor
 
-    def __repr__(self) -> str:
-        return f"Model({self.extractor.model})"
+    def _facts(self) -> dict[str, Any]:
+        return {"model": str(self.extractor.model), "backend": self.backend}
 
     def show(self) -> str:
         """Print the modules, ask for the name of one, and return it.

@@ -18,6 +18,7 @@ from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from ..arguments import as_texts
 from ..arrays import Array
 from ..caller import warn_caller
+from ..cards import Shown, array_texts
 from ..errors import BadImage, InvalidRequestError
 from ..images.queue import ImageQueue
 from ..labels import are_counted, remember_rows
@@ -43,8 +44,8 @@ _ONE_PROCESS = (
 )
 
 
-@dataclass(frozen=True)
-class Extraction:
+@dataclass(frozen=True, repr=False)
+class Extraction(Shown):
     """Features of images, and how they were computed.
 
     Attributes:
@@ -79,6 +80,16 @@ class Extraction:
     token_extraction: str | None = None
     axes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     skipped: tuple[BadImage, ...] = ()
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "images": len(self.images),
+            **array_texts(self.features),
+            "model": self.provenance.model,
+            "batch size": self.batch_size or None,
+            "tokens": self.token_extraction,
+            "skipped": len(self.skipped) or None,
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Return how the features were computed, as JSON values.
@@ -248,7 +259,7 @@ def _remember_names(
             remember_rows(array, images)
 
 
-class FeatureStream:
+class FeatureStream(Shown):
     """Features as they arrive: an iterator of (image names, {module: rows x shape}).
 
     The arrays are read-only. Only a stream that was read to its end is proved complete. Nothing is
@@ -268,6 +279,9 @@ class FeatureStream:
         ```
 
     """
+
+    def _facts(self) -> dict[str, Any]:
+        return {"model": model_id(self._asked.model), "modules": list(self._asked.modules)}
 
     def __init__(
         self,

@@ -13,6 +13,7 @@ from thingsvision_proto.model_id import model_id
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
 from ..arrays import Array, RowStore
+from ..cards import Shown, shape_text
 from ..errors import IncompleteReplyError, InvalidRequestError
 from ..images.queue import ImageQueue
 from ..values.model import Model, as_model
@@ -23,8 +24,8 @@ from .image_call import ImageCall
 from .unanswered import Unanswered
 
 
-@dataclass(frozen=True)
-class Inputs:
+@dataclass(frozen=True, repr=False)
+class Inputs(Shown):
     """Images as a model's inputs.
 
     Attributes:
@@ -46,6 +47,13 @@ class Inputs:
     inputs: Array
     images: list[str]
     preprocessing: Preprocessing
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "inputs": shape_text(self.inputs.shape, self.inputs.dtype),
+            "images": len(self.images),
+            "preprocessing": str(self.preprocessing),
+        }
 
 
 def set_preprocessing(

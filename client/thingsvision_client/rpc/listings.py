@@ -7,10 +7,11 @@ from glob import escape
 from thingsvision_proto.model_id import model_id
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
+from ..cards import Table
 from ..images.image import SentImage, server_image
 from ..values.model import Model, as_model
 from ..values.preprocessing import Preprocessing
-from ..values.records import ModelInfo, ModuleInfo, to_record
+from ..values.records import MODEL_COLUMNS, MODULE_COLUMNS, ModelInfo, ModuleInfo, to_record
 from .call import Caller
 from .connection import Connection
 
@@ -21,17 +22,18 @@ class Listings:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def models(self, source: str = "", name_glob: str = "") -> list[ModelInfo]:
+    def models(self, source: str = "", name_glob: str = "") -> Table[ModelInfo]:
         """Return the models of one source, or of all, whose names match a glob."""
         request = pb.ListModelsRequest(source=source, name_glob=name_glob)
         replies = self._caller.listen(self._connection.stubs.features.ListModels, request)
-        return [to_record(message) for message in replies]
+        return Table((to_record(message) for message in replies), MODEL_COLUMNS)
 
-    def modules(self, model: Model | str) -> list[ModuleInfo]:
+    def modules(self, model: Model | str) -> Table[ModuleInfo]:
         """Return the modules of a model in order of execution."""
         request = pb.ListModulesRequest(model=as_model(model).to_spec())
         method, key = self._connection.stubs.features.ListModules, model_id(request.model)
-        return [to_record(message) for message in self._caller.listen(method, request, key)]
+        replies = self._caller.listen(method, request, key)
+        return Table((to_record(message) for message in replies), MODULE_COLUMNS)
 
     def preprocessing(self, model: Model | str) -> Preprocessing | None:
         """Return the preprocessing of a model's pretrained weights, if it is listed."""

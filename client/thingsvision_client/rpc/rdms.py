@@ -15,6 +15,7 @@ from thingsvision_proto.wire import ColumnSpec, FeatureWriter
 from ..arguments import choose
 from ..arrays import Array, as_numbers
 from ..caller import warn_caller
+from ..cards import Shown, array_texts
 from ..errors import BadImage, IncompleteReplyError, InvalidRequestError, UndefinedDistanceWarning
 from ..images.queue import ImageQueue
 from ..labels import (
@@ -47,8 +48,8 @@ ELEMENT_TYPES = {
 _STAGES = {pb.RDM_STAGE_COLLECTING: "collecting", pb.RDM_STAGE_COMPARING: "comparing"}
 
 
-@dataclass(frozen=True)
-class RDMs:
+@dataclass(frozen=True, repr=False)
+class RDMs(Shown):
     """RDMs of the same images, and how they were computed.
 
     Attributes:
@@ -81,6 +82,15 @@ class RDMs:
     provenance: Provenance | None
     timings: Timings
     skipped: tuple[BadImage, ...] = ()
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "images": len(self.images),
+            "metric": self.metric,
+            **array_texts(self.rdms),
+            "model": None if self.provenance is None else self.provenance.model,
+            "undefined": {name: len(found) for name, found in self.undefined.items()},
+        }
 
 
 def rdm_header(

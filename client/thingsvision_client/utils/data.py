@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 from ..arguments import as_folder, as_path, expand_home
+from ..cards import Shown
 from ..errors import LEFT_OUT, BadImage
 from ..files import SKIPPED, write_skipped
 from ..images.folder import class_folders, class_of, class_paths, image_names
@@ -38,7 +39,7 @@ _ALL = slice(None)
 
 
 @checked
-class ImageDataset(FixedAttributes):
+class ImageDataset(Shown, FixedAttributes):
     """The images below a folder, in a fixed order that is written to `file_names.txt`.
 
     Args:
@@ -99,6 +100,15 @@ class ImageDataset(FixedAttributes):
 
     def _write_names(self) -> None:
         write_lines(self._out_path / FILE_NAMES, file_names_of(self._given_root, self.names))
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "images": len(self),
+            "classes": len(self.classes) if self.classes != self.names else None,
+            "root": str(self.root),
+            "backend": self.backend,
+            "first": self.names[0] if self.names else None,
+        }
 
     def __len__(self) -> int:
         return len(self.names)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..arguments import as_whole
+from ..cards import Shown
 from ..errors import InvalidRequestError
 from ..images.queue import ImageQueue
 from ..signatures import checked
@@ -28,7 +29,7 @@ _ALL = slice(None)
 
 
 @checked
-class DataLoader(FixedAttributes):
+class DataLoader(Shown, FixedAttributes):
     """A dataset, split into batches: one batch is one forward pass, for reproducible bits.
 
     `len()` is the number of batches. Iterating yields batches that `Extractor.extract_batch` takes:
@@ -86,6 +87,13 @@ class DataLoader(FixedAttributes):
     def has_rows(self) -> bool:
         """Whether the images are of datasets of this package."""
         return self._is_own or self._rows is not None
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "batches": len(self),
+            "batch size": self.batch_size,
+            "dataset": repr(self.dataset),
+        }
 
     @property
     def rows(self) -> Sequence[DatasetImage]:

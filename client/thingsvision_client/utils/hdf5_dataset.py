@@ -8,6 +8,7 @@ from typing import Any, ClassVar, overload
 
 from ..arguments import as_folder, as_path, as_text
 from ..caller import warn_caller
+from ..cards import Shown
 from ..images.pixel_array import PixelArray
 from ..images.queue import ImageQueue
 from ..signatures import checked
@@ -21,7 +22,7 @@ _USUAL = "NHWC"
 
 
 @checked
-class HDF5Dataset(FixedAttributes):
+class HDF5Dataset(Shown, FixedAttributes):
     """Images in an array of an HDF5 file, such as NSD's `imgBrick`; an image's name is its index.
 
     Args:
@@ -93,8 +94,8 @@ class HDF5Dataset(FixedAttributes):
         if out_path is not None:
             write_lines(as_folder("out_path", out_path) / FILE_NAMES, self.names)
 
-    def __repr__(self) -> str:
-        return f"HDF5Dataset({self._array}; {len(self):,} rows)"
+    def _facts(self) -> dict[str, Any]:
+        return {"images": len(self), "array": str(self._array), "backend": self.backend}
 
     def __len__(self) -> int:
         return len(self.indices)

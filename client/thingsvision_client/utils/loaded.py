@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..arrays import Array
+from ..cards import Shown, array_texts, shape_text
 from ..errors import InvalidRequestError
 from ..values.provenance import Provenance
 
 
-@dataclass(frozen=True)
-class LoadedFeatures:
+@dataclass(frozen=True, repr=False)
+class LoadedFeatures(Shown):
     """Features that `load_features` read, with what is known of their rows.
 
     Attributes:
@@ -43,8 +44,18 @@ class LoadedFeatures:
     names: list[str] | None
     targets: Array | None
     provenances: Mapping[str, Provenance]
-    metadata: Mapping[str, Mapping[str, Any]] = field(repr=False)
+    metadata: Mapping[str, Mapping[str, Any]]
     path: Path
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "rows": len(self),
+            **array_texts(self.features),
+            "names": None if self.names is None else f"{self.names[0]} ... {self.names[-1]}",
+            "targets": None if self.targets is None else shape_text(self.targets.shape),
+            "model": next((str(one.model) for one in self.provenances.values()), None),
+            "path": str(self.path),
+        }
 
     @property
     def array(self) -> Array:

@@ -8,6 +8,7 @@ from typing import Any
 
 from thingsvision_proto.model_id import model_id
 
+from ..cards import Shown, shape_text
 from .preprocessing import Preprocessing
 from .provenance import Provenance
 
@@ -31,8 +32,8 @@ class PCAModule:
     explained_variance_ratio: tuple[float, ...]
 
 
-@dataclass(frozen=True)
-class PCA:
+@dataclass(frozen=True, repr=False)
+class PCA(Shown):
     """A PCA on a server, and what it was fitted on: `Reduction(pca=...)` takes `sha256` or `name`.
 
     The largest value of each axis by magnitude is positive.
@@ -65,6 +66,16 @@ class PCA:
     batch_size: int
     size_bytes: int
     fitted_unix_seconds: float
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "components": self.component_count,
+            "images": self.image_count,
+            "modules": {one.name: shape_text(one.shape) for one in self.modules},
+            "model": self.provenance.model,
+            "SHA-256": self.sha256,
+        }
 
     @property
     def explained_variance_ratio(self) -> dict[str, tuple[float, ...]]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from ..cards import Shown
 from ..errors import InvalidRequestError
 from .methods_text import cited_works, write_paragraph
 from .model import Model
@@ -35,8 +36,8 @@ class UsedPCA:
     images_sha256: str
 
 
-@dataclass(frozen=True)
-class Provenance(ComputeOptions):
+@dataclass(frozen=True, repr=False)
+class Provenance(Shown, ComputeOptions):
     """What computed the features and how: all that a methods section needs.
 
     Its other fields are the options of the forward pass.
@@ -61,6 +62,17 @@ class Provenance(ComputeOptions):
     server_version: str
     reduction: Mapping[str, Any] | None = None
     pca: UsedPCA | None = None
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "precision": self.precision,
+            "device": self.device,
+            "framework": self.framework,
+            "server": self.server_version,
+            "preprocessing": str(self.preprocessing),
+            "SHA-256": self.model_sha256,
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values.

@@ -9,6 +9,7 @@ from google.protobuf.json_format import MessageToDict
 
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
+from ..cards import Shown, shape_text
 from .axes import axis_names
 from .model import Model
 from .pca import PCA, PCAModule
@@ -17,8 +18,8 @@ from .preprocessing_step import PreprocessingStep
 from .provenance import Provenance, UsedPCA
 
 
-@dataclass(frozen=True)
-class PretrainedWeights:
+@dataclass(frozen=True, repr=False)
+class PretrainedWeights(Shown):
     """Pretrained weights of a model.
 
     Attributes:
@@ -34,9 +35,17 @@ class PretrainedWeights:
     state: str
     preprocessing: Preprocessing | None
 
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "tag": self.tag,
+            "default": True if self.is_default else None,
+            "state": self.state,
+            "preprocessing": None if self.preprocessing is None else str(self.preprocessing),
+        }
 
-@dataclass(frozen=True)
-class ModelInfo:
+
+@dataclass(frozen=True, repr=False)
+class ModelInfo(Shown):
     """A model that a server can run.
 
     Attributes:
@@ -59,9 +68,24 @@ class ModelInfo:
     parameter_count: int
     input_shape: tuple[int, ...]
 
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Tags of its pretrained weights, the default ones first."""
+        return tuple(one.tag for one in self.pretrained)
 
-@dataclass(frozen=True)
-class ModuleInfo:
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "name": f"{self.source}/{self.name}",
+            "weights": [one.tag for one in self.pretrained],
+            "parameters": self.parameter_count or None,
+            "input": self.input_shape,
+            "backend": self.backend,
+            "task": self.task,
+        }
+
+
+@dataclass(frozen=True, repr=False)
+class ModuleInfo(Shown):
     """A module of a model.
 
     Attributes:
@@ -105,6 +129,33 @@ class ModuleInfo:
     classes: tuple[str, ...] = ()
     output_axes: tuple[str, ...] = ()
 
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "name": self.name or "(the whole model)",
+            "type": self.type,
+            "output": shape_text(self.output_shape, self.output_dtype)
+            if self.output_shape
+            else None,
+            "parameters": self.parameter_count or None,
+            "calls": self.call_count if self.call_count != 1 else None,
+            "not extractable": None if self.extractable else self.reason,
+        }
+
+
+def _output(module: ModuleInfo) -> str | None:
+    shape = module.output_shape
+    return shape_text(shape, module.output_dtype) if shape else None
+
+
+MODEL_COLUMNS = ("source", "name", "tags", "parameter_count", "input_shape", "backend", "task")
+"""Columns of a table of models."""
+
+MODULE_COLUMNS = (
+    *("name", "type", "output_shape", "output_dtype", "parameter_count", "call_count"),
+    *("extractable", "reason"),
+)
+"""Columns of a table of modules."""
+
 
 @dataclass(frozen=True)
 class Timings:
@@ -124,8 +175,8 @@ class Timings:
     send_seconds: float
 
 
-@dataclass(frozen=True)
-class ResidentModel:
+@dataclass(frozen=True, repr=False)
+class ResidentModel(Shown):
     """A model in a device's memory.
 
     Attributes:
@@ -150,6 +201,15 @@ class ResidentModel:
     lease_count: int
     pinned: bool
     load_seconds: float
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "model": self.model_id,
+            "device": self.device,
+            "bytes": self.resident_bytes,
+            "pinned": True if self.pinned else None,
+            "idle seconds": round(self.idle_seconds),
+        }
 
 
 @dataclass(frozen=True)
@@ -194,8 +254,8 @@ class Upload:
     is_model: bool
 
 
-@dataclass(frozen=True)
-class Residency:
+@dataclass(frozen=True, repr=False)
+class Residency(Shown):
     """What is in a server's memory.
 
     Attributes:
@@ -206,6 +266,15 @@ class Residency:
 
     models: tuple[ResidentModel, ...]
     devices: tuple[Device, ...]
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "models": [one.model_id for one in self.models],
+            "devices": {
+                one.name: f"{one.used_bytes:,} of {one.budget_bytes:,} bytes"
+                for one in self.devices
+            },
+        }
 
 
 _WEIGHTS_STATES = {

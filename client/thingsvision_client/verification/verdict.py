@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from ..cards import Shown
 
 ROUNDING = {"float32": 1e-4, "tf32": 1e-2, "float16": 1e-2, "bfloat16": 5e-2}
 """Largest difference that counts as rounding, relative to the largest activation, by number type:
@@ -73,8 +76,8 @@ class ModuleCheck:
         )
 
 
-@dataclass(frozen=True)
-class Verification:
+@dataclass(frozen=True, repr=False)
+class Verification(Shown):
     """What `verify` found out about a file.
 
     Attributes:
@@ -100,6 +103,14 @@ class Verification:
     modules: tuple[ModuleCheck, ...]
     faults: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "path": str(self.path),
+            "modules": {one.name: "equal" if one.is_equal else "different" for one in self.modules},
+            "faults": list(self.faults),
+            "notes": list(self.notes),
+        }
 
     @property
     def holds(self) -> bool:
