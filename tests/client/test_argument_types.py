@@ -86,6 +86,7 @@ WRONG: dict[str, list[Any]] = {
     "PreprocessingOverrides | Preprocessing": [3, "x", ["x"]],
     "Preprocessing | Mapping[str, Any]": [3, "x", ["x"]],
     "Callable[..., Any]": CALLABLE,
+    "ProgressChoice": ["x", ["x"], 2.5],
     "Progress": ["x", ["x"], 2.5],
     "LoadProgress": ["x", ["x"], 2.5],
     "slice": OTHER,
