@@ -18,8 +18,11 @@ DOCS = CHECKOUT / "docs"
 RUN = {"python", "sh"}
 """Languages of blocks that are run."""
 
-SHOWN = {"bash", "pycon", "text", "js", "r", "go", "java"}
-"""Languages of blocks that are not run: installing, starting servers, prompts, what is printed."""
+SHOWN = {"bash", "matlab", "pycon", "text", "js", "r", "go", "java"}
+"""Languages of blocks that are not run here: installing, servers, prompts, what is printed.
+
+Those of MATLAB run in Octave (tests/matlab/test_page.py).
+"""
 
 PAGES = ["../README.md", *sorted(p.relative_to(DOCS).as_posix() for p in DOCS.rglob("*.md"))]
 RUNNABLE = [page for page in PAGES if any(block.language in RUN for block in blocks(DOCS / page))]

@@ -100,6 +100,8 @@ function main_calls(server, photos, odd, keras)
         end
     end
     results.failures = failures;
+    loud = thingsvision.Client(server); %#ok<NASGU> in evalc
+    results.progress = evalc('loud.activations(torch, repmat({odd}, 1, 300), ''classifier.1'');');
     results.ok = thingsvision.setup(server);
     results.not_ok = thingsvision.setup('127.0.0.1:1');
     addpath(fullfile(fileparts(mfilename('fullpath')), 'py_double'));

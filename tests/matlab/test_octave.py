@@ -197,7 +197,7 @@ FAILURES = [
     ("UnknownModel", "Did you mean 'squeezenet1_"),
     ("UnknownModule", "'features.5'"),
     ("InvalidRequest", "There are no images"),
-    ("Image", "no such folder/x.png"),
+    ("BadImages", "no such folder/x.png"),
     ("InvalidRequest", "uint8 pixels of height x width x 3"),
     ("InvalidRequest", "'BatchSise' is unknown; the valid names are BatchSize"),
     ("InvalidRequest", "`OutputAs` must be one of channels, rows, native, got 'rowz'"),
@@ -237,6 +237,10 @@ def test_matlabs_own_python_starts_the_same_helper(
     assert "is Python 3.8" in old["message"]
     assert missing["id"] == "thingsvision:PackageNotInstalled"
     assert "-m pip install --upgrade thingsvision-service" in missing["message"]
+
+
+def test_progress_is_shown(found: dict[str, Any]) -> None:
+    assert re.search(r"extracting \d+/300", str(found["progress"]))
 
 
 def test_a_function_can_be_the_transport(found: dict[str, Any]) -> None:
