@@ -47,6 +47,16 @@ function main_calls(server, photos, odd, keras)
     results.named = info.images;
     [~, info] = c.activations(torch, photos, 'features.3');
     results.folder_images = info.images;
+    broken = fullfile(pwd, 'broken.png');
+    fclose(fopen(broken, 'w'));
+    files = {odd, broken, odd};
+    results.all_good = c.activations(torch, {odd, odd}, 'features.3', 'BatchSize', 1);
+    [results.skipping, info] = c.activations(torch, files, 'features.3', 'BatchSize', 1, 'OnError', 'skip');
+    results.skipped = info.skipped;
+    results.skipping_rows = c.activations(torch, files, 'features.3', 'BatchSize', 1, ...
+                                          'OnError', 'skip', 'OutputAs', 'native');
+    [results.skipping_rdm, info] = c.rdm(torch, files, 'features.3', 'OnError', 'skip');
+    results.skipping_names = info.images;
     results.pooled = c.activations(torch, odd, 'features.5', 'Reduction', ...
                                    struct('Pool', 'mean', 'PoolAxes', {{'height', 'width'}}));
     results.pooled_by_place = c.activations(torch, odd, 'features.5', 'Reduction', ...
@@ -90,7 +100,8 @@ function main_calls(server, photos, odd, keras)
            @() thingsvision.Client(server, 'Timeoutt', 3).residency(), ...
            @() thingsvision.Client(server, 'Python', '/no/such/python').residency(), ...
            @() thingsvision.Client(server, 'Transport', 'java'), ...
-           @() c.rdm(torch, photos, 'features.5', 'Metric')};
+           @() c.rdm(torch, photos, 'features.5', 'Metric'), ...
+           @() c.activations(torch, files, 'features.3')};
     for k = 1:numel(bad)
         try
             bad{k}();

@@ -128,6 +128,16 @@ def test_pixels_are_the_file_of_these_pixels(found: dict[str, Any], folder: Path
     assert list(found["folder_images"]) == NAMES
 
 
+def test_bad_images_can_be_skipped(found: dict[str, Any]) -> None:
+    np.testing.assert_array_equal(found["skipping"], found["all_good"])
+    moved = np.moveaxis(found["all_good"], (3, 2), (0, 1))
+    np.testing.assert_array_equal(found["skipping_rows"], moved)
+    assert found["skipped"]["place"] == 2
+    assert found["skipped"]["name"].endswith("broken.png")
+    assert found["skipping_rdm"].shape == (2, 2)
+    assert [Path(name).name for name in found["skipping_names"]] == [NAMES[0]] * 2
+
+
 def test_reductions_count_from_one(found: dict[str, Any], client: Client, folder: Path) -> None:
     rows = client.extract(TORCH, folder / NAMES[0], "features.5").features["features.5"][0]
     np.testing.assert_allclose(found["pooled"].ravel(), rows.mean((1, 2)), rtol=1e-5)
@@ -211,6 +221,7 @@ FAILURES = [
     ("PythonNotFound", "/no/such/python"),
     ("InvalidRequest", "got 'java'"),
     ("InvalidRequest", "pairs of a name and a value"),
+    ("BadImages", "broken.png"),
 ]
 
 

@@ -40,15 +40,16 @@ def test_the_page_runs(shared_data: Path, photos: list[Path], tmp_path: Path) ->
         shutil.copy(photo, reader / "photos")
     (reader / "rsa92").symlink_to(shared_data / "rsa92")
     code = "\n".join(block.code for block in blocks(PAGE) if block.language == "matlab")
-    (reader / "page.m").write_text(f"1;\n{code}")
+    of_a_folder = folder_of(shared_data / "photos78")
+    (reader / "page.m").write_text(f"1;\n{code}\n{of_a_folder}\n")
     with serving(tmp_path / "weights", drain_seconds=1.0) as server:
-        done = run_octave(f"run('{reader / 'page.m'}')", reader, THINGSVISION_SERVER=server.address)
+        done = run_octave("page", reader, THINGSVISION_SERVER=server.address)
     printed = done["printed"]
     assert "13    13   512     5" in printed
     assert "features.12    0.3727" in printed
     assert "classifier.3   0.3081" in printed
     assert "1     1   512     5" in printed
     last = max(path.name for path in (shared_data / "photos78").iterdir())
-    assert f"78 rows, 78 names, last {last}" in printed
+    assert f"78 rows, 78 names, last {last}" in printed, printed[-600:]
     with h5py.File(reader / "results" / "squeezenet.mat") as file:
         assert file["features"].shape == (5, 512, 13, 13)

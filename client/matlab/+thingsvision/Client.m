@@ -146,6 +146,8 @@ classdef Client < handle
             %                  'width'}, or places in the server's order, from 1), Units
             %                  (places in the server's order, from 1), Components and Seed (a
             %                  random projection), Pca (its name or SHA-256)
+            %     'OnError'    'raise' (default), or 'skip' images that can't be read: they have no
+            %                  row, and info.skipped says which (place, name, reason)
             %     'BatchSize', 'TokenExtraction', 'Preprocessing', 'Deterministic',
             %     'MemoryFormat', 'Compiled', 'Dtype': as in Python's Client.extract
             %

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 
 from ..arguments import choose
 from ..client import Client
-from ..errors import InvalidRequestError
+from ..errors import BadImage, InvalidRequestError
 from ..images.queue import ImageQueue
 from ..images.texts import text_tower
 from ..origins.document import client_version
@@ -23,11 +23,14 @@ from ..values.options import ExtractOptions
 from ..values.preprocessing import Preprocessing
 from .exchange import Exchange
 from .orders import find_order
-from .request import by_python_name, needs_axes, read_images, read_options
+from .request import by_python_name, is_same, needs_axes, read_images, read_options
 from .saving import save_features
 from .streaming import PieceSender, send_matrices
 
 _MODEL_ENDINGS = (".pt2", ".onnx", ".keras")
+
+ON_ERROR = "OnError"
+RAISE, SKIP = "raise", "skip"
 
 Asked = Mapping[str, Any]
 
@@ -51,9 +54,19 @@ class Operation:
             return [text_tower(self.client.modules(self.asked["model"]))]
         return modules
 
+    @property
+    def on_error(self) -> str:
+        """What happens to images that can't be used: `raise` or `skip`."""
+        found = [value for name, value in self._given.items() if is_same(name, ON_ERROR)]
+        return choose("OnError", found[0], (RAISE, SKIP)) if found else RAISE
+
+    @property
+    def _given(self) -> Asked:
+        return self.asked.get("options") or {}
+
     def options(self, modules: list[str]) -> ExtractOptions:
         """Return the options of the forward pass."""
-        given = self.asked.get("options") or {}
+        given = {name: one for name, one in self._given.items() if not is_same(name, ON_ERROR)}
         if not needs_axes(given):
             return read_options(given, None)
         listed = self.client.modules(self.asked["model"])
@@ -81,7 +94,9 @@ def activations(operation: Operation) -> Any:
     """Send activations as they arrive, each in its order; return names and provenance."""
     queue, names = operation.images(), operation.modules()
     options, asked = operation.options(names), operation.asked
-    stream = operation.client.stream(asked["model"], queue, names, **vars(options))
+    stream = operation.client.stream(
+        asked["model"], queue, names, on_error=operation.on_error, **vars(options)
+    )
     with closing(stream):
         orders = {
             name: find_order(
@@ -99,6 +114,7 @@ def activations(operation: Operation) -> Any:
         sender.finish()
         return {
             "images": images,
+            "skipped": _bad(stream.skipped),
             "batch_size": stream.batch_size,
             "token_extraction": options.token_extraction or "",
             "axes": [" ".join(axis or "unknown" for axis in stream.axes[one]) for one in orders],
@@ -118,6 +134,7 @@ def rdm(operation: Operation) -> Any:
         metric=asked["metric"],
         dtype="float64",
         progress=operation.exchange.report,
+        on_error=operation.on_error,
         **options.without_dtype(),
     )
     if form == "vector":
@@ -129,6 +146,7 @@ def rdm(operation: Operation) -> Any:
     known = {} if found.provenance is None else found.provenance.to_dict()
     return {
         "images": found.images,
+        "skipped": _bad(found.skipped),
         "metric": found.metric,
         "undefined": ["\n".join(found.undefined.get(name, [])) for name in found.rdms],
         "provenance": _as_text(known),
@@ -188,6 +206,7 @@ def save(operation: Operation) -> Any:
         modules=tuple(names),
         options=operation.options(names),
         exchange=operation.exchange,
+        on_error=operation.on_error,
     )
 
 
@@ -218,6 +237,11 @@ def to_json(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [to_json(one) for one in value]
     return [] if value is None else value
+
+
+def _bad(skipped: Sequence[BadImage]) -> list[dict[str, Any]]:
+    """Return images without a row, with their places from 1."""
+    return [{"place": 1 + one.place, "name": one.name, "reason": one.reason} for one in skipped]
 
 
 def _as_text(values: Mapping[str, Any]) -> str:

@@ -39,6 +39,11 @@ def by_python_name(
     return {names[_bare(name)]: _value(value) for name, value in given.items()}
 
 
+def is_same(name: str, other: str) -> bool:
+    """Tell whether two names, of MATLAB or of Python, are the same option's."""
+    return _bare(name) == _bare(other)
+
+
 def _bare(name: str) -> str:
     return name.replace("_", "").lower()
 

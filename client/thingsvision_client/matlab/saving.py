@@ -43,6 +43,7 @@ def save_features(
     modules: Sequence[str],
     options: ExtractOptions,
     exchange: Exchange,
+    on_error: str = "raise",
 ) -> dict[str, Any]:
     """Write features to `asked["path"]`: a .mat file, or else a folder of chunks as in Python.
 
@@ -61,7 +62,14 @@ def save_features(
     )
     if path.suffix.lower() != _ENDING:
         _check_folder(asked)
-        extract_to_folder(client, task, path, options=FolderOptions(), progress=exchange.report)
+        extract_to_folder(
+            client,
+            task,
+            path,
+            options=FolderOptions(),
+            on_error=on_error,
+            progress=exchange.report,
+        )
         return {"path": str(path)}
     orders, provenance = _announce(client, task, asked)
     output = f"{asked['output_as']}{', flat' if asked['flatten'] else ''}"
@@ -75,7 +83,7 @@ def save_features(
         reader=MAT.reader,
         dtypes=frozenset(DTYPES),
     )
-    write_file(client, task, path, form, progress=exchange.report)
+    write_file(client, task, path, form, on_error=on_error, progress=exchange.report)
     return {"path": str(path)}
 
 

@@ -203,6 +203,6 @@ function [answer, head, arrays] = receive(folder, path, isVerbose)
         fprintf('\n');
     end
     if ~isempty(head) && answer.ok
-        arrays = thingsvision.internal.shapeArrays(head, arrays);
+        arrays = thingsvision.internal.shapeArrays(head, arrays, done);
     end
 end

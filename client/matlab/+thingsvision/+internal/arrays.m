@@ -4,6 +4,7 @@ function [A, info] = arrays(reply)
     count = numel(columns);
     info = struct();
     info.images = thingsvision.internal.list(reply.result.images);
+    info.skipped = thingsvision.internal.records(reply.result.skipped);
     info.modules = cellfun(@(column) column.module, columns(:), 'UniformOutput', false);
     info.fields = cellfun(@(column) column.field, columns(:), 'UniformOutput', false);
     info.provenanceText = reply.result.provenance;

@@ -1,12 +1,15 @@
-function arrays = shapeArrays(head, arrays)
-    % SHAPEARRAYS  Give arrays the dimensions that a head announces.
+function arrays = shapeArrays(head, arrays, done)
+    % SHAPEARRAYS  Give arrays the dimensions that a head announces; done rows of them came.
     for k = 1:numel(arrays)
         column = head.columns(k);
         dims = reshape(column.dims, 1, []);
         if column.images_first
-            arrays{k} = reshape(arrays{k}, [head.count, dims, ones(1, isempty(dims))]);
+            % Images that were skipped have no row.
+            arrays{k}(done + 1:end, :) = [];
+            arrays{k} = reshape(arrays{k}, [done, dims, ones(1, isempty(dims))]);
         else
-            arrays{k} = reshape(arrays{k}, [dims, head.count]);
+            arrays{k}(:, done + 1:end) = [];
+            arrays{k} = reshape(arrays{k}, [dims, done]);
         end
     end
 end
