@@ -1,6 +1,6 @@
 """Show the whole workflow once: a server, a trained network, photographs, features, an RDM.
 
-Everything from `get_extractor` to `plot_rdm` is what a user's own script looks like.
+Everything from `get_extractor` to `plot_rdms` is what a user's own script looks like.
 """
 
 from __future__ import annotations
@@ -74,9 +74,14 @@ def main() -> None:
 
 def show(address: str, root: Path, file_names: list[str] | None) -> None:
     """Extract, save and compare features of the images through the server at `address`."""
-    from thingsvision_client import DataLoader, ImageDataset, get_extractor
-    from thingsvision_client.core.rsa import compute_rdm, plot_rdm
-    from thingsvision_client.utils.storing import save_features
+    from thingsvision_client import (
+        DataLoader,
+        ImageDataset,
+        compute_rdm,
+        get_extractor,
+        plot_rdms,
+        save_features,
+    )
 
     extractor = get_extractor(
         model_name=MODEL_NAME, pretrained=True, device=None, source="timm", server=address
@@ -106,8 +111,15 @@ def show(address: str, root: Path, file_names: list[str] | None) -> None:
     console.print(label_table(root, images, last))
     console.print(feature_table(features, seconds))
     if len(images) > 1:
-        plot_rdm(str(OUTPUT_DIR), middle, method="correlation")
-        console.print(rdm_sentence(images, compute_rdm(middle, method="correlation")))
+        rdm = compute_rdm(middle, method="correlation")
+        plot_rdms(
+            OUTPUT_DIR / "rdm.png",
+            {f"{MODEL_NAME} {MODULES[0]}": rdm},
+            images=images,
+            thumbnails=root,
+            units="dissimilarity (1 − Pearson's r)",
+        )
+        console.print(rdm_sentence(images, rdm))
     console.print(f"Written to [bold]{OUTPUT_DIR}/[/]: {', '.join(_list_files(OUTPUT_DIR))}")
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .origins import origin_of, read_origin
     from .rpc.extraction import Extraction, FeatureStream
     from .rpc.rdms import RDMs
-    from .server_process import LocalServer, local_server
+    from .server_process import local_server
     from .utils.data import DataLoader, HDF5Dataset, ImageDataset, load_batches
     from .utils.loaded import LoadedFeatures
     from .utils.reading import load_features
@@ -47,7 +47,6 @@ __all__ = [
     "HDF5Dataset",
     "ImageDataset",
     "LoadedFeatures",
-    "LocalServer",
     "Model",
     "ModelInfo",
     "ModuleInfo",
@@ -95,7 +94,6 @@ _HOMES = {
     "HDF5Dataset": "utils.data",
     "ImageDataset": "utils.data",
     "LoadedFeatures": "utils.loaded",
-    "LocalServer": "server_process",
     "Model": "values.model",
     "ModelInfo": "values.records",
     "ModuleInfo": "values.records",

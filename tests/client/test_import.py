@@ -90,7 +90,7 @@ def test_every_name_of_the_library_has_its_parameters_in_their_order() -> None:
 def test_the_api_is_this() -> None:
     assert thingsvision_client.__all__ == [
         "Client", "DataLoader", "Extraction", "Extractor", "FeatureStream", "HDF5Dataset",
-        "ImageDataset", "LoadedFeatures", "LocalServer", "Model", "ModelInfo", "ModuleInfo",
+        "ImageDataset", "LoadedFeatures", "Model", "ModelInfo", "ModuleInfo",
         "Preprocessing", "PreprocessingOverrides", "Provenance", "RDMs", "RSAResult", "Reduction",
         "Verification", "center_features", "compare_rdms", "compress_features", "compute_rdm",
         "connect", "correlate_rdms", "errors", "get_cka", "get_extractor",

@@ -1,5 +1,6 @@
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -116,3 +117,20 @@ def test_plot(tmp_path: Path) -> None:
     assert header[:8] == b"\x89PNG\r\n\x1a\n"
     assert [int.from_bytes(header[i : i + 4], "big") for i in (16, 20)] == [2000, 800]
     assert [path.name for path in tmp_path.iterdir()] == ["rdm.png"]
+
+
+def test_title_and_colour_bar_are_drawn_on_request(tmp_path: Path) -> None:
+    image = pytest.importorskip("matplotlib.image")
+
+    def draw(name: str, **options: Any) -> Any:
+        plot_rdm(tmp_path / name, X, **options)
+        return image.imread(tmp_path / name / "rdm.png")
+
+    plain, titled, barred = draw("a"), draw("b", title="AlexNet"), draw("c", color_bar=True)
+    assert plain.shape == titled.shape == (800, 2000, 4), "the library's size"
+    assert (plain != titled).any()
+    assert barred.shape == (800, 1000, 4)
+    plot_rdm(tmp_path, X, "correlation", ".svg", title="AlexNet", color_bar=True)
+    figure = (tmp_path / "rdm.svg").read_text()
+    for text in ("AlexNet", "dissimilarity (rank)", "lowest", "highest"):
+        assert f"<!-- {text} -->" in figure

@@ -14,6 +14,7 @@ import pytest
 
 from support.checkout import CHECKOUT
 from support.serving import TestServer
+from thingsvision_client import plot_rdms
 
 COMMAND = Path(sys.executable).parent / "thingsvision-client"
 SQUEEZENET = ["--source", "torchvision", "--model-name", "squeezenet1_0", "--no-pretrained"]
@@ -72,7 +73,14 @@ def test_an_rdm_is_computed_and_plotted(
     rdm = np.load(path)
     assert rdm.shape == (len(photos), len(photos))
     assert np.all(np.diag(rdm) == 0)
-    assert list(tmp_path.rglob("rdm*.png"))
+    picture = tmp_path / "rdm.png"
+    names = (tmp_path / "file_names.txt").read_text().splitlines()
+    bare, drawn = tmp_path / "bare.png", tmp_path / "drawn.png"
+    label = "dissimilarity (1 \N{MINUS SIGN} Pearson's r)"
+    plot_rdms(bare, {"classifier.3": rdm}, images=names, units=label)
+    plot_rdms(drawn, {"classifier.3": rdm}, images=names, thumbnails=folder, units=label)
+    assert picture.read_bytes() == drawn.read_bytes(), "photographs are not on its axes"
+    assert picture.read_bytes() != bare.read_bytes()
 
 
 def test_the_status_names_what_is_resident(server: TestServer) -> None:
@@ -144,7 +152,8 @@ def test_a_file_that_can_not_be_used_is_one_sentence(
         "--image-root", tmp_path / "images", "--out-path", out,
     )  # fmt: skip
     assert failed.returncode == 1
-    assert failed.stderr == f"Error: {str(out)!r} can't be used: Not a directory.\n"
+    assert failed.stderr.startswith(f"Error: `out_path` must be a folder, got {str(out)!r}: ")
+    assert failed.stderr.count("\n") == 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -33,6 +33,12 @@ from .options import (
     overrides,
 )
 
+if TYPE_CHECKING:
+    from ..rpc.rdms import RDMs
+
+_MOST_PICTURES = 200
+"""More could not be told apart on the axes of a page."""
+
 
 def compute_rdm(
     model_name: ModelName,
@@ -52,7 +58,10 @@ def compute_rdm(
     hdf5_key: HDF5Key = None,
     layout: Layout = None,
     method: Metric = "correlation",
-    plot: Annotated[bool, typer.Option("--plot", help="Also draw each RDM, as .png.")] = False,
+    plot: Annotated[
+        bool,
+        typer.Option("--plot", help="Also draw each RDM, as .png, with pictures of the images."),
+    ] = False,
     on_error: OnErrorStops = "raise",
     server: Server = None,
 ) -> None:
@@ -84,19 +93,37 @@ def compute_rdm(
             progress=progress,
         )
     leave_out(dataset, result.skipped)
-    _save_rdms(result.rdms, out_path, plot)
+    _save_rdms(result.rdms, out_path)
+    if plot:
+        _draw_rdms(result, out_path, dataset)
 
 
-def _save_rdms(rdms: dict[str, Any], folder: Path, plot: bool) -> None:
+def _save_rdms(rdms: dict[str, Any], folder: Path) -> None:
     import numpy as np
 
-    from ..core.rsa import draw_rdm
-    from ..files import atomic_file, file_stem
+    from ..files import atomic_file
 
     for module, rdm in rdms.items():
-        name = "rdm" if len(rdms) == 1 else f"rdm_{file_stem(module)}"
-        with atomic_file(folder / f"{name}.npy") as file:
+        with atomic_file(folder / f"{_stem(module, rdms)}.npy") as file:
             np.save(file, rdm, allow_pickle=False)
-        say_written(folder / f"{name}.npy")
-        if plot:
-            draw_rdm(folder / f"{name}.png", rdm)
+        say_written(folder / f"{_stem(module, rdms)}.npy")
+
+
+def _draw_rdms(result: RDMs, folder: Path, dataset: Any) -> None:
+    """Draw a figure per module, with pictures on the axes if the images are files and few."""
+    from ..figures.rdm_grid import plot_rdms
+    from ..utils.data import ImageDataset
+
+    has_files = isinstance(dataset, ImageDataset) and len(result.images) <= _MOST_PICTURES
+    for module, rdm in result.rdms.items():
+        figure = folder / f"{_stem(module, result.rdms)}.png"
+        thumbnails = dataset.root if has_files else None
+        plot_rdms(figure, replace(result, rdms={module: rdm}), thumbnails=thumbnails)
+        say_written(figure)
+
+
+def _stem(module: str, rdms: dict[str, Any]) -> str:
+    """Return the name of a module's files; `rdm` if no other module has any."""
+    from ..files import file_stem
+
+    return "rdm" if len(rdms) == 1 else f"rdm_{file_stem(module)}"

@@ -20,10 +20,12 @@ from .metrics import METRICS, Metric
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 CORRELATIONS = ("pearson", "spearman")
 
 _SIZE_INCHES = (10, 4)
+_SIZE_WITH_BAR_INCHES = (5, 4)
 _DPI = 200
 
 
@@ -160,8 +162,13 @@ def plot_rdm(
     format: str = ".png",  # noqa: A002 - the library's own name
     colormap: str = "cividis",
     show_plot: bool = False,
+    *,
+    title: str | None = None,
+    color_bar: bool = False,
 ) -> None:
     """Draw the RDM of features, as ranks, into the file `rdm{format}`.
+
+    The figure looks as the library's; `plot_rdms` draws RDMs with pictures of the images.
 
     Args:
         out_path: Folder for the file, created if missing.
@@ -170,6 +177,8 @@ def plot_rdm(
         format: Ending of the file: `.png`, `.svg`, `.pdf` or another of matplotlib's.
         colormap: Name of a colormap of matplotlib.
         show_plot: Also show the figure in a window.
+        title: Title above the RDM.
+        color_bar: Draw a colour bar from similar to dissimilar pairs.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -180,22 +189,31 @@ def plot_rdm(
         from thingsvision_client import Client, plot_rdm
 
         extraction = Client().extract("torchvision/alexnet", "photos", "features.10", flatten=True)
-        plot_rdm("results", extraction.features["features.10"], format=".svg")
+        features = extraction.features["features.10"]
+        plot_rdm("results", features, format=".svg", title="AlexNet", color_bar=True)
         ```
 
     """
-    draw_rdm(
+    _draw_rdm(
         as_folder("out_path", out_path) / f"rdm{format}",
         compute_rdm(X, method),
         colormap,
         show_plot,
+        title=title,
+        color_bar=color_bar,
     )
 
 
-def draw_rdm(
-    path: Path, rdm: npt.ArrayLike, colormap: str = "cividis", show_plot: bool = False
+def _draw_rdm(
+    path: Path,
+    rdm: Float64Array,
+    colormap: str,
+    show_plot: bool,
+    *,
+    title: str | None,
+    color_bar: bool,
 ) -> None:
-    """Draw the ranks of an RDM (10 x 4 inches, 200 dpi, no ticks) into a file.
+    """Draw the ranks of an RDM into a file: 10 x 4 inches (5 x 4 with a bar), 200 dpi, no ticks.
 
     Raises MissingDependencyError without matplotlib, InvalidRequestError for an unknown format or
     colormap.
@@ -203,23 +221,34 @@ def draw_rdm(
     with use_style():
         check_format(path)
         check_colormap(colormap)
-        figure = _shown() if show_plot else new_figure(*_SIZE_INCHES, _DPI)
+        size = _SIZE_WITH_BAR_INCHES if color_bar else _SIZE_INCHES
+        figure = _shown(size) if show_plot else new_figure(*size, _DPI)
         axes = figure.add_subplot()
-        values = np.asarray(rdm, dtype=np.float64)
-        axes.imshow(_ranks(values).reshape(values.shape), cmap=colormap)
+        image = axes.imshow(_ranks(rdm).reshape(rdm.shape), cmap=colormap)
         axes.set_xticks([])
         axes.set_yticks([])
+        if title is not None:
+            axes.set_title(title)
+        if color_bar:
+            _add_color_bar(figure, image)
         figure.tight_layout()
         write_figure(figure, path)
         if show_plot:
             _show(figure)
 
 
-def _shown() -> Figure:
+def _add_color_bar(figure: Figure, image: AxesImage) -> None:
+    """Add a bar of the ranks: their order is all that the colours say."""
+    low, high = image.get_clim()
+    bar = figure.colorbar(image, ax=image.axes, label="dissimilarity (rank)")
+    bar.set_ticks([low, high], labels=["lowest", "highest"])
+
+
+def _shown(size_inches: tuple[float, float]) -> Figure:
     """Return a figure for a window: only that needs pyplot and a display."""
     from matplotlib import pyplot
 
-    figure: Figure = pyplot.figure(figsize=_SIZE_INCHES, dpi=_DPI)
+    figure: Figure = pyplot.figure(figsize=size_inches, dpi=_DPI)
     return figure
 
 

@@ -15,7 +15,6 @@ from ..values.records import to_record
 from .bad_images import STOP, prepare, settle
 from .call import Caller
 from .connection import Connection
-from .extraction import warn_of_batch_size
 from .image_call import ImageCall
 from .unanswered import Unanswered, note_skipped
 
@@ -59,6 +58,8 @@ def fit_pca(
         skipped[:] = unanswered.skipped()
         if not isinstance(fitted, PCA) or fitted.image_count != len(list(unanswered)):
             raise IncompleteReplyError("The server did not confirm the PCA: fit it again.")
+        from .extraction import warn_of_batch_size  # it loads numpy
+
         warn_of_batch_size(header.extraction.batch_size, fitted.batch_size)
         return fitted
 
