@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,34 @@ def test_a_part_that_is_missing_is_named(
     with pytest.raises(InvalidRequestError, match=r"has not ended: 1.* images are complete"):
         load_features(tmp_path / "out")
     assert len(load_features(tmp_path / "out", partial=True)) == 1
+
+
+@pytest.mark.parametrize("step_size", [1, 2])
+def test_skipped_images_leave_no_hole(
+    step_size: int, extractor: Extractor, folder: Path, tmp_path: Path
+) -> None:
+    (folder / "cats" / "broken.png").write_bytes(next(folder.rglob("*.png")).read_bytes()[:2000])
+    batches = load_batches(folder, tmp_path / "out", "pt", batch_size=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        extractor.extract_features(
+            batches,
+            "classifier.1",
+            output_dir=tmp_path / "out",
+            step_size=step_size,
+            on_error="skip",
+        )
+    loaded = load_features(tmp_path / "out")
+    assert len(loaded) == 3
+    assert loaded.names is not None
+    assert not any("broken" in name for name in loaded.names)
+    assert loaded.provenance is not None
+    if step_size > 1:  # else its part has no file
+        (skipped,) = loaded.metadata["classifier.1"]["skipped"]
+        assert skipped["name"] == "cats/broken.png"
+    good = load_batches(folder, tmp_path / "good", "pt", batch_size=1, file_names=loaded.names)
+    expected = extractor.extract_features(good, "classifier.1")
+    np.testing.assert_array_equal(loaded.array, expected)
 
 
 def test_targets_lie_beside_features(extractor: Extractor, folder: Path, tmp_path: Path) -> None:

@@ -19,7 +19,12 @@ from .splitting import remember_names
 ENDINGS = {**BY_ENDING, ".hdf5": FORMATS["hdf5"]}
 """Formats by the endings of files, the library's included."""
 
-OF_ROWS = frozenset({"images", "rows", "file", "file_sha256", "written", "modules", "names"})
+OF_ROWS = frozenset(
+    [
+        *("images", "rows", "file", "file_sha256", "written", "modules", "names"),
+        *("skipped", "first_place"),
+    ]
+)
 """What the metadata of two pieces of the same features may differ in."""
 
 
@@ -86,4 +91,6 @@ def merge_metadata(described: Sequence[dict[str, Any]]) -> dict[str, Any]:
         return {}
     images = [image for one in described for image in one.get("images", ())]
     rows = [described[0].get("rows", [0])[0], described[-1].get("rows", [0, 0])[-1]]
-    return {**described[0], "images": images, "rows": rows}
+    skipped = [image for one in described for image in one.get("skipped", ())]
+    merged = {**described[0], "images": images, "rows": rows}
+    return {**merged, "skipped": skipped} if skipped else merged

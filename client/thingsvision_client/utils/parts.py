@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,32 +76,38 @@ def _parts_in(folder: Path) -> dict[str, list[_Part]]:
 
 def _join_parts(parts: Sequence[_Part]) -> tuple[Array, dict[str, Any]]:
     expected = 0
-    for part in parts:
-        if part.start != expected:
-            raise InvalidRequestError(
-                f"The rows {expected} to {part.start} are missing before {part.path}, or there "
-                "twice: extract them again, or pass the path of one file."
-            )
-        expected = part.stop
     store: RowStore | None = None
     names: list[str] | None = []
     described = []
     for part in parts:
-        ((_, array),), about = (x := read_file(part.path))[0].items(), x[1]
+        arrays, metadata = read_file(part.path)
+        array, about = next(iter(arrays.values())), next(iter(metadata.values()), {})
         store = store or RowStore(array.shape[1:], array.dtype)
+        if part.start != expected and not _follows(about, part, store.count):
+            raise InvalidRequestError(
+                f"The rows {expected} to {part.start} are missing before {part.path}, or there "
+                "twice: extract them again, or pass the path of one file."
+            )
         if (store.shape, store.dtype) != (array.shape[1:], array.dtype):
             raise InvalidRequestError(
                 f"All parts must have rows of shape {store.shape}, {store.dtype}; {part.path} has "
                 f"{array.shape[1:]}, {array.dtype}."
             )
+        expected = part.stop
         store.append(array)
         known = names_in(array)
         names = None if names is None or known is None else [*names, *known]
-        described.append(next(iter(about.values()), {}))
+        described.append(about)
     assert store is not None  # noqa: S101 - there is a part
     whole = store.finish()
     remember_names(whole, names)
     return whole, merge_metadata(described)
+
+
+def _follows(about: Mapping[str, Any], part: _Part, row_count: int) -> bool:
+    """Tell whether a part follows so many rows: a part of skipped images alone has no file."""
+    rows = about.get("rows") or [None]
+    return bool(rows[0] == row_count and about.get("first_place") == part.start)
 
 
 def _check_ended(folder: Path, suffix: str, modules: set[str]) -> None:
