@@ -129,6 +129,20 @@ class BadImage:
         name: Its name.
         reason: What is wrong with it, such as `is broken: image file is truncated`.
 
+    Example:
+        ```python
+        from thingsvision_client import Client
+        from thingsvision_client.errors import BadImagesError
+
+        try:
+            extraction = Client().extract("torchvision/alexnet", "photos", "features.10")
+        except BadImagesError as error:
+            for image in error.bad:
+                print(image.place, image.name, image.reason)
+            extraction = error.result  # of the other images
+        print(extraction.features["features.10"].shape)
+        ```
+
     """
 
     place: int
