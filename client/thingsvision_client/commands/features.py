@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -114,10 +115,12 @@ def extract_features(
         root=dataset.root,
     )
     with progress_bar() as progress:
+        started_ns = time.time_ns()
         path = extract_to_file(
             client, task, out_path, file_format=chosen, on_error=on_error, progress=progress
         )
-    say_written(path)
+    if path.stat().st_mtime_ns >= started_ns:  # it was not complete before
+        say_written(path)
     leave_out(dataset, of_present(skipped_in(read_origin(path))))
 
 

@@ -313,6 +313,7 @@ class Extractor(Shown, ServedAttributes):
             module_names,
             flatten_acts=flatten_acts,
             output_type=output_type,
+            progress=False,  # a loop over batches would leave a bar for each
         )
 
     def batch_extraction(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from support.long_extractions import BATCH, CHUNK, CHUNKS, interrupted, task_of
-from thingsvision_client import Client, errors, read_origin, verify
+from thingsvision_client import Client, errors, load_features, read_origin, verify
 from thingsvision_client.images.folder import image_names
 from thingsvision_client.jobs import extract_to_file, extract_to_folder
 
@@ -198,6 +198,10 @@ def test_a_chunk_without_any_row(
         assert {path.name for path in (out / module).glob("*.npy")} == set(paths)
         parts = [np.load(out / module / name) for name in paths]
         np.testing.assert_array_equal(np.concatenate(parts), rows[kept(*bad)])
+    found = load_features(out)
+    for module, rows in expected.items():
+        np.testing.assert_array_equal(found.features[module], rows[kept(*bad)])
+    assert found.names == [names[place] for place in kept(*bad)]
     joined = replace(CHUNKS, in_one_file=True)
     content = (images / names[0]).read_bytes()
     (images / names[bad[0]]).write_bytes(content)
