@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from .verification.verdict import Verification
     from .verification.verify import verify
 
+    __version__: str
+
 __all__ = [
     "Client",
     "DataLoader",
@@ -135,6 +137,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name == "errors":
         return import_module(f"{__name__}.errors")
+    if name == "__version__":
+        return import_module(f"{__name__}.values.version").client_version()
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import warnings
-from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
@@ -24,6 +23,7 @@ from .commands import (
 )
 from .errors import ThingsvisionError
 from .rpc.address import SERVER_VARIABLE, set_default_address
+from .values.version import client_version
 
 app = typer.Typer(
     help="Features and RDMs of vision models, computed by a THINGSvision server. Set its address "
@@ -62,7 +62,7 @@ for _command in (
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"thingsvision-client {version('thingsvision-service')}")
+        typer.echo(f"thingsvision-client {client_version()}")
         raise typer.Exit
 
 

@@ -92,6 +92,14 @@ class UndefinedDistanceWarning(UserWarning):
     """Some rows have no defined distance to others: their RDM entries are NaN."""
 
 
+class InputRangeWarning(UserWarning):
+    """Arrays that are inputs have values that the model's own preprocessing can't give."""
+
+
+class ReplacedFileWarning(UserWarning):
+    """A file of results was replaced by a file of something else."""
+
+
 class UnnamedRowsWarning(UserWarning):
     """Rows of a file are only numbered, since it is not known which images they are."""
 

@@ -7,6 +7,7 @@ from .v1.thingsvision_pb2 import ModelSpec
 METADATA_KEY = "x-model"
 ANY_MODEL = "*"
 REQUEST_ID_KEY = "x-request-id"
+VERSION_KEY = "x-thingsvision-version"
 
 
 def model_id(spec: ModelSpec) -> str:

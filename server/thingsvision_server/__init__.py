@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version
 
 from .allocator import keep_freed_memory
+from .version import server_version
 
 _OLDEST_PYTHON = (3, 11)
 
@@ -13,7 +13,7 @@ _OLDEST_PYTHON = (3, 11)
 def main() -> None:
     """Run the server; say what is missing if only the client is installed, or Python is too old."""
     if sys.argv[1:] == ["--version"]:
-        print(f"thingsvision-server {version('thingsvision-service')}")
+        print(f"thingsvision-server {server_version()}")
         return
     if sys.version_info < _OLDEST_PYTHON:
         oldest, found = (".".join(map(str, v)) for v in (_OLDEST_PYTHON, sys.version_info[:2]))

@@ -23,6 +23,7 @@ ThingsvisionError
 ├── UnavailableError
 │   ├── BackendCrashedError    the process that ran the model ended; retry
 │   └── DrainingError          the server is shutting down
+├── UnsupportedError           the request is of a newer client
 └── ChecksumError              data was corrupted in transit
 """
 
@@ -139,6 +140,10 @@ class BackendCrashedError(UnavailableError):
 
 class DrainingError(UnavailableError):
     """The server is shutting down."""
+
+
+class UnsupportedError(ThingsvisionError):
+    """The request asks for something that only newer servers know."""
 
 
 class ChecksumError(ThingsvisionError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image as PillowImage
@@ -61,6 +61,8 @@ class ImageLimits:
     max_bytes: int
     max_pixels: int
 
+
+_CHANNEL_COUNTS = (1, 3)
 
 _WIDE_MODES: Mapping[str, str] = {"F": "32-bit floating point", "I": "32-bit integers"}
 
@@ -144,3 +146,9 @@ def fault_of(image: NumberedItem, error: ImageError) -> str:
 
 def _naming(image: NumberedItem) -> str:
     return f"image {image.index} ({image.name!r}) "
+
+
+def uniform_images(shape: tuple[int, ...]) -> list[Any]:
+    """Return a black and a white image of Pillow, as large as an input of that shape."""
+    height, width = shape[1:] if shape[0] in _CHANNEL_COUNTS else shape[:2]
+    return [PillowImage.new("RGB", (width, height), (level,) * 3) for level in (0, 255)]

@@ -261,4 +261,7 @@ def read_tensor(item: TensorImage, shape: tuple[int, ...]) -> Any:
     if len(item.values) != expected:
         needed = f"a float32 tensor of {format_shape(shape)} has {expected:,}"
         raise image_error(item, f"has {len(item.values):,} bytes; {needed}")
-    return np.frombuffer(item.values, "<f4").astype(np.float32).reshape(shape)
+    values = np.frombuffer(item.values, "<f4").astype(np.float32).reshape(shape)
+    if not np.isfinite(values).all():
+        raise image_error(item, "has values that are NaN or infinite; inputs must be finite")
+    return values

@@ -280,6 +280,7 @@ def test_tables_bring_their_names(tmp_path: Path) -> None:
         save_features(pd.DataFrame(values), tmp_path, "hdf5")
 
 
+@pytest.mark.filterwarnings("ignore:.* was replaced")
 def test_extracted_rows_are_known(
     client: Client, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -337,6 +338,9 @@ def test_a_command_converts_files_with_their_names(tmp_path: Path) -> None:
     assert convert(tmp_path / "features.npy", *target).exit_code == 0
     assert names_in(out) == NAMES
     np.save(tmp_path / "own.npy", features[::-1])
+    assert "--overwrite" in str(convert(tmp_path / "own.npy", *target).exception)
+    assert names_in(out) == NAMES
+    target.append("--overwrite")
     with pytest.warns(UnnamedRowsWarning):
         assert convert(tmp_path / "own.npy", *target).exit_code == 0
     assert names_in(out) == NUMBERS

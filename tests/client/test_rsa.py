@@ -116,7 +116,7 @@ def test_plot(tmp_path: Path) -> None:
     header = (tmp_path / "rdm.png").read_bytes()[:24]
     assert header[:8] == b"\x89PNG\r\n\x1a\n"
     assert [int.from_bytes(header[i : i + 4], "big") for i in (16, 20)] == [2000, 800]
-    assert [path.name for path in tmp_path.iterdir()] == ["rdm.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rdm.png", "rdm.png.json"]
 
 
 def test_title_and_colour_bar_are_drawn_on_request(tmp_path: Path) -> None:

@@ -267,7 +267,8 @@ def test_targets(file_format: str, tmp_path: Path) -> None:
     suffix = "h5" if file_format == "hdf5" else kind.suffix
     read = kind.read(tmp_path / f"new/targets.{suffix}")
     np.testing.assert_array_equal(next(iter(read.values())), targets)
-    assert len(list((tmp_path / "new").iterdir())) == 1
+    beside = f"targets.{suffix}.json"
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {beside[:-5], beside}
 
 
 def test_targets_as_other_programs_read_them(tmp_path: Path) -> None:

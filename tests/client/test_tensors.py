@@ -4,7 +4,7 @@ import pytest
 from thingsvision_client.errors import InvalidRequestError
 from thingsvision_client.images.tensors import tensor_bytes
 
-VALUES = [[0.5, -2.0, 3.25], [np.inf, np.nan, -0.0]]
+VALUES = [[0.5, -2.0, 3.25], [65504.0, 2**-14, -0.0]]
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", ">f4", "float64", ">f8"])
@@ -41,4 +41,13 @@ def test_values_that_float32_would_change_are_refused(array: np.ndarray) -> None
 @pytest.mark.parametrize("array", [np.array([1j]), np.array(["a"]), np.array([object()])])
 def test_values_that_are_not_real_numbers_are_refused(array: np.ndarray) -> None:
     with pytest.raises(InvalidRequestError, match="must be real numbers, such as float32"):
+        tensor_bytes(array)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_values_that_are_not_finite_are_refused(value: float, dtype: str) -> None:
+    array = np.zeros((3, 4, 5), dtype)
+    array[2, 1, 3] = array[2, 1, 4] = value
+    with pytest.raises(InvalidRequestError, match=r"NaN or infinite \(2, .*\[2, 1, 3\]"):
         tensor_bytes(array)

@@ -237,7 +237,7 @@ def test_images_in_memory_are_images_everywhere(
     ("wrong", "sentence"),
     [
         (np.zeros((2, 3, 224, 224), np.uint8), r"uint8 of shape \(3, 224, 224\), but images must"),
-        (np.zeros((2, 224, 224, 3), np.int64), "an array of int64: a model's input must be of"),
+        (np.zeros((2, 224, 224, 3), np.int64), "an array of int64, but an image must be uint8"),
         (torch.zeros(2, 3, 5, 3, dtype=torch.uint8), r"uint8 of shape \(3, 5, 3\)"),
         (Image.new("I", (9, 9)), "32-bit integers, whose range Pillow does not define"),
     ],

@@ -219,7 +219,10 @@ def test_inputs_that_can_not_be_sent_as_they_are_name_the_image(
         (("odd", np.zeros((3, 64, 65), "float32")), "'odd' is an array of 3 x 64 x 65, .* 64 x 64"),
         (photos[0], "astronaut.png' is a file, but the first is an array"),
         (("fine", np.full((3, 64, 64), 1 / 3)), "'fine' has values of type float64 that float32"),
-        (("big", np.full((3, 64, 64), 2**24 + 1)), "'big' is an array of int64: a model's input"),
+        (
+            ("big", np.full((3, 64, 64), 2**24 + 1)),
+            "'big' is an array of int64, but an image must be uint8 of height",
+        ),
         (("complex", np.zeros((3, 64, 64), complex)), "'complex' has values of type complex128"),
     ]
     for image_like, sentence in wrong:

@@ -91,7 +91,14 @@ def request_rdms(
     rdms = model.client.rdm(model.model, queue, modules, metric=metric, **asked)
     kind = sent[0].kind if sent else "encoded"
     origin = origin_of_rdms(rdms, asked, stimuli.root, kind)
-    return rdms, {**origin, "images": [image.to_dict() for image in sent]}
+    left_out = {image.place for image in rdms.skipped}
+    kept = [image.to_dict() for place, image in enumerate(sent) if place not in left_out]
+    if rdms.skipped:
+        origin["skipped"] = [
+            {"place": image.place, "name": image.name, "reason": image.reason}
+            for image in rdms.skipped
+        ]
+    return rdms, {**origin, "images": kept}
 
 
 def origin_of_rdms(
@@ -103,5 +110,5 @@ def origin_of_rdms(
     chosen = ExtractOptions(
         token_extraction=options.get("token_extraction"), preprocessing=options.get("preprocessing")
     )
-    request = Request(options.get("batch_size") or 0, chosen, root)
+    request = Request(rdms.batch_size, chosen, root)
     return describe(rdms.provenance, request, kind)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..cards import Shown
 from ..errors import InvalidRequestError, MissingDependencyError
-from ..files import atomic_file
 from ..signatures import checked
 from .score import Score
 
@@ -247,16 +246,17 @@ class RSAResult(Shown):
 
         plot_scores(path, self.scores, self.correlation, **options)
 
-    def save(self, folder: str | Path, figure: str = "png") -> None:
+    def save(self, folder: str | Path, figure: str = "png", *, overwrite: bool = False) -> None:
         """Write the scores to a folder: `rsa.csv`, `rsa.json` and a bar plot `rsa.{figure}`.
 
         Args:
             folder: The folder, created if missing.
             figure: Format of the bar plot: `png`, `svg` or `pdf`.
+            overwrite: Replace files of another RSA; otherwise they are an error.
 
         Raises:
             MissingDependencyError: matplotlib is not installed.
-            InvalidRequestError: An unknown format.
+            InvalidRequestError: An unknown format, or files of another RSA in the folder.
 
         Example:
             ```python
@@ -264,14 +264,13 @@ class RSAResult(Shown):
 
             brain = Client().rdm("torchvision/alexnet@random:1", "photos", "features.10").rdms
             result = rsa("photos", brain, "torchvision/alexnet", "features.3", bootstrap=0)
-            result.save("results", figure="svg")
+            result.save("results", figure="svg", overwrite=True)
             ```
 
         """
-        for name, text in (("rsa.csv", self.to_csv()), ("rsa.json", self.to_json())):
-            with atomic_file(Path(folder) / name) as file:
-                file.write(text.encode())
-        self.plot(Path(folder) / f"rsa.{figure}")
+        from .result_files import write_result
+
+        write_result(self, Path(folder), figure, overwrite=overwrite)
 
     def __str__(self) -> str:
         rows = [_HEAD, *map(_cells, self.scores)]

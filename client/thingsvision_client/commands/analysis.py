@@ -11,7 +11,7 @@ import typer
 from ..client import shared_client
 from ..errors import InvalidRequestError
 from .completion import complete_values
-from .opening import ImagePlace, dataset_of, open_extractor, read_lines
+from .opening import ImagePlace, dataset_of, open_extractor, read_lines, write_names
 from .options import (
     BatchSize,
     Crop,
@@ -26,6 +26,7 @@ from .options import (
     ModuleName,
     NoCrop,
     OutPath,
+    Overwrite,
     Pretrained,
     Resize,
     Server,
@@ -104,6 +105,7 @@ def rsa(
             autocompletion=complete_values("png", "svg", "pdf"),
         ),
     ] = "png",
+    overwrite: Overwrite = False,
     server: Server = None,
 ) -> None:
     """Compare the RDM of each module with reference RDMs of brains or behaviour.
@@ -112,6 +114,7 @@ def rsa(
     References are not sent to the server.
     """
     from ..analysis import rsa as compare
+    from ..analysis.result_files import check_before
     from ..figures.canvas import check_figure
     from ..progress import progress_bar
 
@@ -127,6 +130,7 @@ def rsa(
         token_extraction=token_extraction,
     )  # fmt: skip
     dataset = dataset_of(place, out_path, extractor.get_backend(), changes)
+    check_before(out_path, extractor.model, method, overwrite=overwrite)
     with progress_bar() as progress:
         result = compare(
             dataset, references, extractor, module_name, metric=method, correlation=correlation,
@@ -134,7 +138,8 @@ def rsa(
             noise_ceiling=noise_ceiling, batch_size=batch_size, progress=progress,
         )  # fmt: skip
     typer.echo(str(result))
-    result.save(out_path, figure)
+    result.save(out_path, figure, overwrite=overwrite)
+    write_names(dataset, out_path)
 
 
 def plot_rdms(
@@ -170,6 +175,7 @@ def plot_rdms(
     units: Annotated[str | None, typer.Option(help="Label of the colour bar.")] = None,
     columns: Annotated[int | None, typer.Option(min=1, help="RDMs in a row.")] = None,
     colormap: Annotated[str, typer.Option(help="Name of a colormap of matplotlib.")] = "cividis",
+    overwrite: Overwrite = False,
 ) -> None:
     """Draw RDMs side by side, with lines between categories and pictures of images on the axes."""
     from ..figures.categories import FOLDERS
@@ -189,7 +195,24 @@ def plot_rdms(
         units=units,
         columns=columns,
         colormap=colormap,
+        overwrite=overwrite,
+        sources=_sources(rdm),
     )
+
+
+def _sources(given: list[str]) -> dict[str, Any]:
+    """Return what the metadata beside files of RDMs say, by the name given for the file."""
+    from ..origins.document import file_sha256
+    from ..origins.replacing import metadata_of
+
+    found = {}
+    for one in given:
+        title, name = _split(one)
+        known = metadata_of(Path(name)) or {}
+        facts = {key: value for key, value in known.items() if key != "images"}
+        digest = file_sha256(Path(name))
+        found[title or name] = {**facts, "file_sha256": digest} if facts else {"sha256": digest}
+    return found
 
 
 def _rdms_by_name(given: list[str]) -> dict[str, Any]:

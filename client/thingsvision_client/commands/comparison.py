@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..analysis.rdm_folder import RDMFolder
 from ..client import shared_client
-from .opening import ImagePlace, check_on_error, dataset_of, leave_out, open_extractor, say_written
+from .opening import (
+    ImagePlace,
+    check_on_error,
+    dataset_of,
+    open_extractor,
+    say_written,
+    write_names,
+)
 from .options import (
     BatchSize,
     Crop,
@@ -25,6 +34,7 @@ from .options import (
     NoCrop,
     OnErrorStops,
     OutPath,
+    Overwrite,
     Pretrained,
     Resize,
     Server,
@@ -63,12 +73,15 @@ def compute_rdm(
         typer.Option("--plot", help="Also draw each RDM, as .png, with pictures of the images."),
     ] = False,
     on_error: OnErrorStops = "raise",
+    overwrite: Overwrite = False,
     server: Server = None,
 ) -> None:
     """Compute the RDM of a folder of images, and write rdm.npy (N x N) to --out-path.
 
-    With several modules, the files are rdm_MODULE.npy. Features stay on the server.
+    With several modules, the files are rdm_MODULE.npy. Beside each is a JSON file that records
+    where it came from. Features stay on the server.
     """
+    from ..analysis.request import ModelRequest, request_rdms, stimuli_of
     from ..progress import progress_bar
 
     check_on_error(on_error)
@@ -81,49 +94,34 @@ def compute_rdm(
         token_extraction=token_extraction,
     )  # fmt: skip
     dataset = dataset_of(place, out_path, extractor.get_backend(), changes)
-    options = extractor.options
+    target = RDMFolder(out_path, module_name, method, overwrite=overwrite)
+    target.check_before(extractor.model, dataset.names)
+    asked = replace(extractor.options, batch_size=batch_size, preprocessing=changes)
     with progress_bar() as progress:
-        result = client.rdm(
-            extractor.model,
-            dataset.queue(),
+        rdms, origin = request_rdms(
+            stimuli_of(dataset),
+            ModelRequest(extractor.model, client),
             module_name,
             metric=method,
-            on_error=on_error,
-            **replace(options, batch_size=batch_size, preprocessing=changes).without_dtype(),
-            progress=progress,
+            options={
+                **asked.without_dtype(),
+                "dtype": "float32",
+                "on_error": on_error,
+                "progress": progress,
+            },
         )
-    leave_out(dataset, result.skipped)
-    _save_rdms(result.rdms, out_path)
-    if plot:
-        _draw_rdms(result, out_path, dataset)
+    draw = partial(_draw_rdm, rdms, dataset) if plot else None
+    written = target.write(rdms.rdms, origin, draw=draw)
+    write_names(dataset, out_path, rdms.skipped)
+    for path in written:
+        say_written(path)
 
 
-def _save_rdms(rdms: dict[str, Any], folder: Path) -> None:
-    import numpy as np
-
-    from ..files import atomic_file
-
-    for module, rdm in rdms.items():
-        with atomic_file(folder / f"{_stem(module, rdms)}.npy") as file:
-            np.save(file, rdm, allow_pickle=False)
-        say_written(folder / f"{_stem(module, rdms)}.npy")
-
-
-def _draw_rdms(result: RDMs, folder: Path, dataset: Any) -> None:
-    """Draw a figure per module, with pictures on the axes if the images are files and few."""
+def _draw_rdm(result: RDMs, dataset: Any, module: str, path: Path) -> None:
+    """Draw a module's RDM, with pictures on the axes if the images are files and few."""
     from ..figures.rdm_grid import plot_rdms
     from ..utils.data import ImageDataset
 
     has_files = isinstance(dataset, ImageDataset) and len(result.images) <= _MOST_PICTURES
-    for module, rdm in result.rdms.items():
-        figure = folder / f"{_stem(module, result.rdms)}.png"
-        thumbnails = dataset.root if has_files else None
-        plot_rdms(figure, replace(result, rdms={module: rdm}), thumbnails=thumbnails)
-        say_written(figure)
-
-
-def _stem(module: str, rdms: dict[str, Any]) -> str:
-    """Return the name of a module's files; `rdm` if no other module has any."""
-    from ..files import file_stem
-
-    return "rdm" if len(rdms) == 1 else f"rdm_{file_stem(module)}"
+    shown = replace(result, rdms={module: result.rdms[module]})
+    plot_rdms(path, shown, thumbnails=dataset.root if has_files else None, overwrite=True)

@@ -10,6 +10,7 @@ import typer
 from ..errors import InvalidRequestError
 from .completion import complete_formats
 from .opening import read_lines
+from .options import Overwrite
 
 
 def convert_features(
@@ -33,9 +34,11 @@ def convert_features(
             "the names in the file or in its metadata, else row_000000, row_000001, ..."
         ),
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write features in another format, to features.ENDING in --out-path."""
     from ..formats import BY_ENDING, FEATURES, find_format
+    from ..origins.replacing import refuse_or_replace
     from ..utils.storing import read_features, save_features
 
     form = BY_ENDING.get(file.suffix.lower())
@@ -49,4 +52,5 @@ def convert_features(
     arrays = read_features(file, form)
     rows = None if names is None else read_lines(names, "names from ")
     features = arrays[FEATURES] if list(arrays) == [FEATURES] else arrays
-    save_features(features, out_path, file_format, names=rows)
+    with refuse_or_replace(target, features, overwrite=overwrite):
+        save_features(features, out_path, file_format, names=rows)

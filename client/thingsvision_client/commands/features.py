@@ -17,10 +17,10 @@ from .opening import (
     ImagePlace,
     check_on_error,
     dataset_of,
-    leave_out,
     open_extractor,
     read_lines,
     say_written,
+    write_names,
 )
 from .options import (
     BatchSize,
@@ -37,6 +37,7 @@ from .options import (
     NoCrop,
     OnError,
     OutPath,
+    Overwrite,
     Pretrained,
     Resize,
     Server,
@@ -84,6 +85,7 @@ def extract_features(
         ),
     ] = None,
     on_error: OnError = "raise",
+    overwrite: Overwrite = False,
     server: Server = None,
 ) -> None:
     """Extract features of a folder of images, and write them to one file in --out-path.
@@ -117,11 +119,17 @@ def extract_features(
     with progress_bar() as progress:
         started_ns = time.time_ns()
         path = extract_to_file(
-            client, task, out_path, file_format=chosen, on_error=on_error, progress=progress
+            client,
+            task,
+            out_path,
+            file_format=chosen,
+            on_error=on_error,
+            overwrite=overwrite,
+            progress=progress,
         )
     if path.stat().st_mtime_ns >= started_ns:  # it was not complete before
         say_written(path)
-    leave_out(dataset, of_present(skipped_in(read_origin(path))))
+    write_names(dataset, out_path, of_present(skipped_in(read_origin(path))))
 
 
 def _file_format(file_format: str | None, output_type: str, module_count: int) -> str:
@@ -157,9 +165,11 @@ def extract_texts(
     model_path: ModelPath = None,
     model_parameters: ModelParameters = None,
     batch_size: BatchSize = 32,
+    overwrite: Overwrite = False,
     server: Server = None,
 ) -> None:
     """Extract features of texts, and write features.npy and texts.txt to --out-path."""
+    from ..origins.replacing import refuse_or_replace
     from ..utils.file_names import write_lines
     from ..utils.storing import save_features
 
@@ -171,6 +181,7 @@ def extract_texts(
         model_path=model_path, model_parameters=model_parameters,
     )  # fmt: skip
     features = extractor.extract_text_features(wanted, module_name, batch_size=batch_size)
+    with refuse_or_replace(out_path / "features.npy", features, overwrite=overwrite):
+        save_features(features, out_path, "npy")
     write_lines(out_path / "texts.txt", wanted)
-    save_features(features, out_path, "npy")
     say_written(out_path / "features.npy")

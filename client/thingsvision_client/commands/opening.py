@@ -100,33 +100,52 @@ class ImagePlace:
 
 
 def dataset_of(place: ImagePlace, out_path: Path, backend: str, changes: Any) -> Any:
-    """Return the images of a folder or an HDF5 file, with changes of their preprocessing."""
+    """Return the images of a folder or an HDF5 file, with changes of their preprocessing.
+
+    The folder for results is created, and must be able to have the names of the images, which
+    `write_names` writes once there are results.
+    """
+    from ..utils.file_names import FILE_NAMES, encode_lines
+
+    dataset = _open_dataset(place, backend, changes)
+    encode_lines(out_path / FILE_NAMES, dataset.names)
+    out_path.mkdir(parents=True, exist_ok=True)
+    return dataset
+
+
+def _open_dataset(place: ImagePlace, backend: str, changes: Any) -> Any:
     from ..utils.data import HDF5Dataset, ImageDataset
     from ..utils.transforms import ServerTransforms
 
     transforms = ServerTransforms(changes)
     if not place.is_file:
-        return ImageDataset(place.root, out_path, backend, transforms=transforms)
+        return ImageDataset(place.root, None, backend, transforms=transforms)
     array = _pixel_array(place)
     typer.echo(f"{array}.", err=True)
     return HDF5Dataset(
-        place.root, array.key, backend, transforms=transforms, out_path=out_path,
-        layout=array.layout.axes,
-    )  # fmt: skip
+        place.root, array.key, backend, transforms=transforms, layout=array.layout.axes
+    )
+
+
+def write_names(dataset: Any, out_path: Path, skipped: Sequence[BadImage] = ()) -> None:
+    """Write `file_names.txt`, with the name of each row's image.
+
+    Images without a row are left out, and listed in `skipped.txt`.
+    """
+    from ..utils.data import ImageDataset
+    from ..utils.file_names import FILE_NAMES, write_lines
+
+    if isinstance(dataset, ImageDataset):
+        dataset.leave_out(skipped)
+        dataset.write_names(out_path)
+    else:
+        write_lines(out_path / FILE_NAMES, dataset.names)
 
 
 def check_on_error(value: str) -> None:
     """Check what `--on-error` was given. Raises InvalidRequestError before anything is sent."""
     if value not in ("raise", "skip"):
         raise InvalidRequestError(f"--on-error must be raise or skip, got {value!r}.")
-
-
-def leave_out(dataset: Any, skipped: Sequence[BadImage]) -> None:
-    """Leave images without a row out of file_names.txt, and list them in skipped.txt."""
-    from ..utils.data import ImageDataset
-
-    if isinstance(dataset, ImageDataset):
-        dataset.leave_out(skipped)
 
 
 def say_written(path: Path) -> None:

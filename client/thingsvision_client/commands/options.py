@@ -111,6 +111,10 @@ Metric = Annotated[
 BatchSize = Annotated[
     int, typer.Option(min=1, help="Images in a forward pass; the same number gives the same bits.")
 ]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace files of other results: else they are an error."),
+]
 OutPath = Annotated[
     Path, typer.Option(help="Folder for results, and for file_names.txt with a line per row.")
 ]

@@ -169,6 +169,8 @@ def plot_rdm(
     """Draw the RDM of features, as ranks, into the file `rdm{format}`.
 
     The figure looks as the library's; `plot_rdms` draws RDMs with pictures of the images.
+    `rdm{format}.json` records what was drawn. A figure of other features is replaced, with a
+    warning.
 
     Args:
         out_path: Folder for the file, created if missing.
@@ -194,14 +196,14 @@ def plot_rdm(
         ```
 
     """
-    _draw_rdm(
-        as_folder("out_path", out_path) / f"rdm{format}",
-        compute_rdm(X, method),
-        colormap,
-        show_plot,
-        title=title,
-        color_bar=color_bar,
-    )
+    from ..origins.document import write_document
+    from ..origins.figures import describe_features
+    from ..origins.replacing import warn_of_replaced
+
+    path, rdm = as_folder("out_path", out_path) / f"rdm{format}", compute_rdm(X, method)
+    with warn_of_replaced(path):
+        _draw_rdm(path, rdm, colormap, show_plot, title=title, color_bar=color_bar)
+        write_document(path, describe_features(X, rdm, method=method, colormap=colormap))
 
 
 def _draw_rdm(

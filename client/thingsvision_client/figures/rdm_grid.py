@@ -10,6 +10,9 @@ import numpy as np
 
 from ..arrays import Float64Array
 from ..errors import InvalidRequestError
+from ..origins.document import write_document
+from ..origins.figures import describe_rdms
+from ..origins.replacing import check_free
 from ..signatures import checked
 from .canvas import check_colormap, check_format, use_style, write_figure
 from .categories import FOLDERS, Run, category_labels, order_by_category, runs_of
@@ -49,11 +52,13 @@ def plot_rdms(
     columns: int | None = None,
     colormap: str = "cividis",
     width_inches: float = 7.2,
+    overwrite: bool = False,
+    sources: Mapping[str, Any] | None = None,
 ) -> None:
     """Draw a grid of RDMs into a file, which has the same bytes each time.
 
-    Pairs without a distance are light grey. Without categories and pictures, up to 40 images are
-    named beside the rows.
+    The JSON file beside it records what was drawn. Pairs without a distance are light grey. Without
+    categories and pictures, up to 40 images are named beside the rows.
 
     Args:
         path: The file; its ending (`.png`, `.svg`, `.pdf`) chooses the format.
@@ -73,6 +78,9 @@ def plot_rdms(
         columns: Panels in a row; chosen by their number if None.
         colormap: Name of a colormap of matplotlib.
         width_inches: Largest width of the figure.
+        overwrite: Replace a figure of something else; otherwise it is an error.
+        sources: What is known of each RDM, by title, in values that JSON can hold, for the JSON
+            file; what `Client.rdm` returned brings its own.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -120,7 +128,30 @@ def plot_rdms(
             bar_per_panel=scale == "own",
         )
         layout = grid_layout(content, width_inches, columns)
+        document = describe_rdms(
+            values,
+            names=names,
+            provenance=_sources(rdms, sources),
+            scale=scale,
+            units=grid.units,
+            colormap=colormap,
+            order=order,
+            categories=labels,
+        )
+        check_free(Path(path), document, overwrite=overwrite)
         write_figure(draw_grid(grid, layout, Path(path)), Path(path))
+        write_document(Path(path), document)
+
+
+def _sources(rdms: Any, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what is known of RDMs by title, in values that JSON can hold."""
+    found: dict[str, Any] = dict(given or {})
+    named = rdms if isinstance(rdms, Mapping) else {"rdms": rdms}
+    for title, one in named.items():
+        provenance = getattr(one, "provenance", None)
+        if provenance is not None:
+            found.setdefault(title, {"metric": one.metric, **provenance.to_dict()})
+    return {"sources": found} if found else {}
 
 
 def _runs(

@@ -46,7 +46,8 @@ def picture(name: str, value: Any) -> SentImage:
         fault = (
             f"is uint8 of shape {tuple(value.shape)}, but images must be height x width x 3, or x "
             "1 (grey), or x 4 (with alpha): change its axes, as with np.moveaxis(array, 0, -1) if "
-            "channels come first, or, if it is a model's input, convert it with astype('float32')"
+            "channels come first, and the server preprocesses it. If it should be a model's input, "
+            "preprocess it: Client.preprocess gives inputs, of floats"
         )
         raise SentImage(name, partial(_encode, as_array(value))).error(fault)
     return SentImage(name, partial(_encode, pixels))

@@ -164,8 +164,10 @@ def _as_tensor(name: str, values: Any) -> SentImage:
         raise image.error(f"must be an array with values, got shape {array.shape}")
     if array.dtype.kind in "iub":
         raise image.error(
-            f"is an array of {array.dtype}: a model's input must be of floats, and an image uint8 "
-            "of height x width x 3. Convert it with astype('float32') or astype('uint8')"
+            f"is an array of {array.dtype}, but an image must be uint8 of height x width x 3, and "
+            "a model's input must be of floats. If it has pixels, convert it with astype('uint8') "
+            "and send it as an image, which the server preprocesses; if it is an input, "
+            "preprocess it: Client.preprocess gives inputs"
         )
     return image
 

@@ -16,7 +16,8 @@ _EXACT_INTEGERS = 2**24
 def tensor_bytes(value: Any) -> bytes:
     """Return the values as float32, little-endian, in C order: one copy.
 
-    Raises InvalidRequestError if float32 can't represent the values exactly.
+    Raises InvalidRequestError if float32 can't represent the values exactly, or they are NaN or
+    infinite.
     """
     array = as_array(value)
     if array.dtype.kind not in "fiub":
@@ -30,6 +31,13 @@ def tensor_bytes(value: Any) -> bytes:
         raise InvalidRequestError(
             f"has values of type {array.dtype} that float32 can't represent exactly: round them "
             "with astype('float32')"
+        )
+    if not np.isfinite(values).all():
+        wrong = np.argwhere(~np.isfinite(values))
+        place = ", ".join(map(str, wrong[0]))
+        raise InvalidRequestError(
+            f"has values that are NaN or infinite ({len(wrong):,}, the first at [{place}]): the "
+            "input of a model must be finite"
         )
     return values.tobytes()
 

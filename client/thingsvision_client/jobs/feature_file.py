@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import BadImage
+from ..errors import BadImage, InvalidRequestError
 from ..files import metadata_path
 from ..formats import Column, FileFormat, find_format
 from ..images.inspection import inspect_headers
@@ -41,19 +41,23 @@ def extract_to_file(
     *,
     file_format: str,
     on_error: str = "raise",
+    overwrite: bool = True,
     progress: Progress | None = None,
 ) -> Path:
     """Write `{folder}/features.{ending}` in a format of FORMATS, and return its path.
 
     Rows wait in a hidden folder beside it until they are complete. The same call resumes one that
     ended early, as `extract_to_folder` does. A complete file of the same extraction stays; any
-    other is replaced. Images that can't be used are as in `extract_to_folder`; with an error for
-    them, the other rows wait until it is mended. Raises InvalidRequestError if something has
-    changed since, or for modules that the format can't hold, and ThingsvisionError otherwise.
+    other is replaced, but without `overwrite` it is an error. Images that can't be used are as in
+    `extract_to_folder`; with an error for them, the other rows wait until it is mended. Raises
+    InvalidRequestError also if something has changed since, or for modules that the format can't
+    hold, and ThingsvisionError otherwise.
     """
     form = find_format(file_format)
     path = _path_in(folder, form)
-    return write_file(client, task, path, form, on_error=on_error, progress=progress)
+    return write_file(
+        client, task, path, form, on_error=on_error, overwrite=overwrite, progress=progress
+    )
 
 
 def write_file(
@@ -63,6 +67,7 @@ def write_file(
     form: FileFormat,
     *,
     on_error: str = "raise",
+    overwrite: bool = True,
     progress: Progress | None = None,
 ) -> Path:
     """Write the file `path` in a format, as `extract_to_file` does, and return the path."""
@@ -73,7 +78,7 @@ def write_file(
 
     job = Job(client, task, place, check=check, progress=progress, on_error=on_error)
     with hold_lock(path.with_name(f".{path.name}.lock"), path):
-        if not place.folder.exists() and _is_made(job, path):
+        if not place.folder.exists() and _is_made(job, path, overwrite=overwrite):
             refuse_bad_images(skipped_in(read_origin(path)), on_error, path)
             return path
         outcome = resume_or_start(job)
@@ -99,14 +104,24 @@ def _path_in(folder: Path, form: FileFormat) -> Path:
     return next((path for path in paths if for_file(path).folder.is_dir()), paths[0])
 
 
-def _is_made(job: Job, path: Path) -> bool:
-    """Whether the file is complete already; prints that, or how it differs."""
-    if not (path.is_file() and metadata_path(path).is_file()):
+def _is_made(job: Job, path: Path, *, overwrite: bool) -> bool:
+    """Whether the file is complete already; prints that, or how it differs.
+
+    Raises InvalidRequestError if another file may not be replaced.
+    """
+    if not path.is_file():
         return False
-    found = _difference(job, path, read_origin(path))
+    found: str | None = "nothing is known of it"
+    if metadata_path(path).is_file():
+        found = _difference(job, path, read_origin(path))
     if found is None:
         say(f"Already complete: {path} is from this same extraction; remove it to start again.")
         return True
+    if not overwrite:
+        raise InvalidRequestError(
+            f"{path} is from another extraction ({found}): choose another folder, or replace it "
+            "with overwrite=True (in a shell --overwrite)."
+        )
     say(f"{path} is from another extraction, and is replaced when this one is complete: {found}.")
     return False
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from ..client import Client
 from ..errors import ThingsvisionError
-from ..origins.document import client_version
+from ..values.version import client_version
 from .exchange import Exchange, write_beat
 from .operations import OPERATIONS, Operation, to_json
 from .parent import Parent

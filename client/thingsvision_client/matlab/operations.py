@@ -17,10 +17,10 @@ from ..client import Client
 from ..errors import BadImage, InvalidRequestError
 from ..images.queue import ImageQueue
 from ..images.texts import text_tower
-from ..origins.document import client_version
 from ..values.model import Model
 from ..values.options import ExtractOptions
 from ..values.preprocessing import Preprocessing
+from ..values.version import client_version
 from .exchange import Exchange
 from .orders import find_order
 from .request import by_python_name, is_same, needs_axes, read_images, read_options

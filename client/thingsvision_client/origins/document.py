@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from ..arguments import as_path
 from ..errors import InvalidRequestError
 from ..files import atomic_file, metadata_path, sha256_of
 from ..signatures import checked
+from ..values.version import client_version
 from .description import now
 from .memory import origin_of
 
@@ -32,21 +33,27 @@ _UNKNOWN = (
 
 @dataclass(frozen=True)
 class Content:
-    """One array of a file: its shape, with images first, and its origin by `origin_of`."""
+    """One array of a file: its shape, with images first, and its origin by `origin_of`.
+
+    Without an origin, the SHA-256 of its values (in C order) tells it from other arrays.
+    """
 
     shape: tuple[int, ...]
     dtype: str
     origin: Mapping[str, Any] | None
+    values_sha256: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields that are about this array alone."""
         known = self.origin or {}
-        return {
+        told = {
             "module": known.get("module"),
             "shape": list(self.shape),
             "dtype": self.dtype,
             "rows": known.get("rows"),
         }
+        digest = self.values_sha256
+        return told if digest is None else {**told, "values_sha256": digest}
 
 
 def write_origin(
@@ -57,29 +64,58 @@ def write_origin(
     `names` of the rows are written unless the images of the origin are called so.
     """
     arrays = features if isinstance(features, Mapping) else {"features": features}
-    contents = {
-        name: Content(tuple(array.shape), str(array.dtype), origin_of(array))
-        for name, array in arrays.items()
-    }
+    contents = {name: content_of(array) for name, array in arrays.items()}
     write_contents(path, contents, names)
 
 
+def content_of(array: Array) -> Content:
+    """Return what metadata say of an array, as far as its origin is known."""
+    origin = origin_of(array)
+    digest = sha256_of_values(array) if origin is None else None
+    return Content(tuple(array.shape), str(array.dtype), origin, digest)
+
+
+def sha256_of_values(array: Array) -> str:
+    """Return the SHA-256 (hex) of the values of an array, in C order."""
+    import numpy as np
+
+    values = np.ascontiguousarray(array)
+    return hashlib.sha256(values.reshape(-1).view(np.uint8).data).hexdigest()
+
+
 def write_contents(
-    path: Path, contents: Mapping[str, Content], names: Sequence[str] | None = None
+    path: Path,
+    contents: Mapping[str, Content],
+    names: Sequence[str] | None = None,
+    **facts: Any,
 ) -> None:
-    """Write the metadata of a complete file, from its arrays by their names in it."""
+    """Write the metadata of a complete file, from its arrays by their names in it.
+
+    `facts` are further fields, such as the metric of RDMs.
+    """
+    write_document(path, {**document_of(contents, names), **facts})
+
+
+def document_of(
+    contents: Mapping[str, Content], names: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Return what metadata say of arrays, by their names in a file."""
     origins = _origins(contents)
     images = [image["name"] for image in origins.get("images", [])]
     if names is not None and list(names) != images:
         origins["names"] = list(names)
+    return {"modules": {name: content.to_dict() for name, content in contents.items()}, **origins}
+
+
+def write_document(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write metadata of a complete file: these facts, its SHA-256, and when it was written."""
     document = {
         "format": FORMAT,
         "file": path.name,
         "file_sha256": file_sha256(path),
         "written": now(),
         "client_version": client_version(),
-        "modules": {name: content.to_dict() for name, content in contents.items()},
-        **origins,
+        **facts,
     }
     with atomic_file(metadata_path(path)) as file:
         file.write(_text(document).encode())
@@ -129,14 +165,6 @@ def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file, hex, in flat memory."""
     with path.open("rb") as file:
         return sha256_of(file)
-
-
-def client_version() -> str:
-    """Return the version of this package; empty where it is not installed."""
-    try:
-        return version("thingsvision-service")
-    except PackageNotFoundError:
-        return ""
 
 
 def _origins(contents: Mapping[str, Content]) -> dict[str, Any]:

@@ -7,9 +7,10 @@ from uuid import uuid4
 
 import grpc
 
-from thingsvision_proto.model_id import METADATA_KEY, REQUEST_ID_KEY
+from thingsvision_proto.model_id import METADATA_KEY, REQUEST_ID_KEY, VERSION_KEY
 
 from ..errors import UnknownModelError
+from ..values.version import client_version
 from .proxies import Route
 
 OPTIONS: list[tuple[str, int]] = [
@@ -48,7 +49,8 @@ def call_metadata(model_id: str) -> tuple[tuple[str, str], ...]:
     if not (model_id.isascii() and model_id.isprintable()):
         given = model_id.removesuffix("@default")
         raise UnknownModelError(_not_ascii_text(given), field="model", subject=given)
-    return ((METADATA_KEY, model_id), (REQUEST_ID_KEY, uuid4().hex))
+    version = (VERSION_KEY, client_version())
+    return ((METADATA_KEY, model_id), version, (REQUEST_ID_KEY, uuid4().hex))
 
 
 def _not_ascii_text(name: str) -> str:

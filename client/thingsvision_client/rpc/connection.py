@@ -32,7 +32,8 @@ class Connection:
 
     `server`, `timeout_s` and `proxy` are as in `Client`. Copies, and processes that were forked
     or got it pickled, connect anew: gRPC's channels belong to the process that opened them. Ask
-    for `caller`, `stubs` and `image_cache` at each call. Raises NoServerError.
+    for `caller`, `stubs` and `image_cache` at each call. `input_ranges` has the smallest and the
+    largest value of models' own inputs, as far as known. Raises NoServerError.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Connection:
         self._timeout_s = timeout_s
         self._proxy = may_use_proxy(self.address) if proxy is None else proxy
         self._line = self._open()
+        self.input_ranges: dict[str, tuple[float, float] | None] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_line"}

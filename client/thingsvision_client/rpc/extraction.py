@@ -31,6 +31,7 @@ from ..values.preprocessing import Preprocessing, PreprocessingOverrides
 from ..values.provenance import Provenance
 from ..values.records import Timings, to_record
 from ..values.tokens import TOKEN_NAMES
+from .agreement import Answer, check_answer
 from .bad_images import STOP, prepare, settle
 from .connection import Connection
 from .image_call import ImageCall
@@ -215,7 +216,7 @@ def extract(
         if progress is not None:
             progress(loading(header.model.name), 0, None)
         reply = Reply(messages, unanswered=unanswered)
-        warn_of_choices(header, reply.header)
+        _check(header, reply.header)
         if queue.count is not None:
             size = queue.count * _row_bytes(reply.header)
             check_fits(size, f"Features of {queue.count:,} images")
@@ -230,7 +231,7 @@ def extract(
             provenance=to_record(reply.header.provenance),
             timings=to_record(reply.trailer.timings),
             batch_size=reply.header.batch_size,
-            token_extraction=TOKEN_NAMES.get(header.token_extraction),
+            token_extraction=TOKEN_NAMES.get(reply.header.token_extraction),
             axes=axes_of(reply.header),
             skipped=unanswered.skipped(),
         )
@@ -337,7 +338,7 @@ class FeatureStream(Shown):
     @cached_property
     def _reply(self) -> Reply:
         reply = Reply(self._messages, unanswered=self._unanswered)
-        warn_of_choices(self._asked, reply.header)
+        _check(self._asked, reply.header)
         return reply
 
     @cached_property
@@ -429,32 +430,18 @@ def axes_of(header: pb.ExtractReplyHeader) -> dict[str, tuple[str, ...]]:
     return {c.name: axis_names(c.axes, len(c.shape)) for c in header.columns}
 
 
-def warn_of_choices(
-    asked: pb.ExtractHeader, given: pb.ExtractReplyHeader | pb.ComputeRDMReplyHeader
-) -> None:
-    """Warn of what the server chose by itself."""
-    warn_of_batch_size(asked.batch_size, given.batch_size, given.batch_limit)
-    warn_of_part(asked.model, given.provenance.model)
-
-
-def warn_of_batch_size(asked: int, given: int, limit: str = "") -> None:
-    """Warn if the server lowered the batch size: bits may differ from other servers'."""
-    if 0 < given < asked:
-        reason = f" because of its limit {limit}" if limit else ""
-        warn_caller(
-            f"The server lowered batch_size from {asked} to {given}{reason}. The values are the "
-            "same, up to rounding in their last bits.",
-        )
-
-
-def warn_of_part(asked: pb.ModelSpec, given: pb.ModelSpec) -> None:
-    """Warn if the server took a part of an uploaded file that the user did not name."""
-    if given.weights_part and not asked.weights_part:
-        warn_caller(
-            f"The weights of {given.source}/{given.name} are the part {given.weights_part!r} of "
-            "the uploaded file, the only part that fits; "
-            f"model_parameters={{'part': {given.weights_part!r}}} of get_extractor says so.",
-        )
+def _check(asked: pb.ExtractHeader, given: pb.ExtractReplyHeader) -> None:
+    """Raise UnsupportedError if the server does something else than it was asked for."""
+    columns = given.columns
+    answer = Answer(
+        given.provenance,
+        given.token_extraction,
+        given.batch_size,
+        element_types=[column.element_type for column in columns],
+        modules=[column.name for column in columns],
+        batch_limit=given.batch_limit,
+    )
+    check_answer(asked, answer)
 
 
 def _call(connection: Connection, header: pb.ExtractHeader) -> ImageCall:

@@ -7,10 +7,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from thingsvision_proto.v1 import thingsvision_pb2 as pb
+
 from ..errors import UnknownImageError
 from .connection import Connection
 from .image_cache import ImageCache
 from .image_stream import ImageStream
+from .input_range import watch
 from .unanswered import Unanswered
 
 if TYPE_CHECKING:  # it loads numpy
@@ -42,7 +45,7 @@ class ImageCall:
         SHA-256, later calls send the files.
         """
         images = self._images(queue, self.connection.image_cache)
-        return self._replies(images), images.unanswered
+        return self._replies(images, queue), images.unanswered
 
     def result(self, queue: ImageQueue, receive: Callable[[Replies, Unanswered], Result]) -> Result:
         """Return what `receive` makes of the replies and the unanswered images of `open`.
@@ -54,7 +57,7 @@ class ImageCall:
         while True:
             images = self._images(queue, cache)
             try:
-                with closing(self._replies(images)) as replies:
+                with closing(self._replies(images, queue)) as replies:
                     return receive(replies, images.unanswered)
             except UnknownImageError:
                 if not images.has_references or not queue.is_reiterable:
@@ -64,16 +67,30 @@ class ImageCall:
     def _images(self, queue: ImageQueue, cache: ImageCache | None) -> ImageStream:
         return ImageStream(queue, cache, self.model_id, skips_bad=self.skips_bad)
 
-    def _replies(self, images: ImageStream) -> Replies:
+    def _replies(self, images: ImageStream, queue: ImageQueue) -> Replies:
         caller = self.connection.caller
+        images.watched = watch(self.connection, self._model, queue)
         try:
-            yield from caller.exchange(self.method, self._requests(images), self.model_id)
+            with closing(
+                caller.exchange(self.method, self._requests(images), self.model_id)
+            ) as replies:
+                for reply in replies:
+                    if images.watched is not None:
+                        images.watched.warn()
+                    yield reply
         except UnknownImageError as error:
             if not images.has_references:
                 raise
             self.connection.image_cache.switch_off()
             advice = "The server has dropped it since: repeat the call, which then sends files."
             raise error.with_text(advice) from error
+
+    @property
+    def _model(self) -> pb.ModelSpec:
+        header = self.header
+        has_own = "model" in header.DESCRIPTOR.fields_by_name
+        spec: pb.ModelSpec = header.model if has_own else header.extraction.model
+        return spec
 
     def _requests(self, images: ImageStream) -> Iterator[Any]:
         yield self.request(header=self.header)

@@ -14,6 +14,7 @@ from .unanswered import Unanswered
 
 if TYPE_CHECKING:  # it loads numpy
     from ..images.queue import ImageQueue
+    from .input_range import InputRange
 
 
 class ImageStream:
@@ -34,6 +35,7 @@ class ImageStream:
         self.unanswered = Unanswered()
         self._skips_bad = skips_bad
         self.has_references = False
+        self.watched: InputRange | None = None
         self._queue = queue
         self._model_id = model_id
         # A stream without an end may be slow: its images go out one by one.
@@ -66,6 +68,8 @@ class ImageStream:
                 self.unanswered.add_hole(image.name, image.fault_in(error))
                 yield LoadedImage(index, _utf8(image.name), HOLE, ImageContent(b""))
                 continue
+            if self.watched is not None:
+                self.watched.add(content.data)
             self.unanswered.add(image.name)
             yield LoadedImage(index, image.name, image.kind, content)
 

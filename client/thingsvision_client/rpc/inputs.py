@@ -19,6 +19,7 @@ from ..images.queue import ImageQueue
 from ..values.model import Model, as_model
 from ..values.preprocessing import Preprocessing, PreprocessingOverrides
 from ..values.records import to_record
+from .agreement import check_preprocessing
 from .connection import Connection
 from .image_call import ImageCall
 from .unanswered import Unanswered
@@ -93,6 +94,7 @@ def preprocess(
         first = next(replies, None)
         if first is None or first.WhichOneof("part") != "header":
             raise IncompleteReplyError("The server's reply has no header: repeat the call.")
+        check_preprocessing(header, first.header.preprocessing)
         shape = tuple(first.header.shape)
         rows = RowStore(shape, np.float32, queue.count)
         images = []

@@ -12,6 +12,9 @@ from ..errors import BadImage, IncompleteReplyError, InvalidRequestError
 from ..progress import Progress, loading
 from ..values.pca import PCA
 from ..values.records import to_record
+from ..values.tokens import TOKEN_EXTRACTIONS
+from ..values.version import age_text
+from .agreement import Answer, Difference, check_answer, raise_differences
 from .bad_images import STOP, prepare, settle
 from .call import Caller
 from .connection import Connection
@@ -44,23 +47,22 @@ def fit_pca(
     skipped: list[BadImage] = []
 
     def receive(replies: Iterator[Any], unanswered: Unanswered) -> PCA:
-        fitted = None
+        message: pb.PCA | None = None
         if progress is not None:
             progress(loading(header.extraction.model.name), 0, None)
         for reply in replies:
             if reply.WhichOneof("part") == "pca":
-                fitted = to_record(reply.pca)
+                message = reply.pca
             elif reply.WhichOneof("part") == "skipped":
                 note_skipped(reply.skipped, unanswered)
             elif progress is not None and reply.progress.stage in _STAGES:
                 state = reply.progress
                 progress(_STAGES[state.stage], state.done_count, state.total_count or None)
         skipped[:] = unanswered.skipped()
-        if not isinstance(fitted, PCA) or fitted.image_count != len(list(unanswered)):
+        if message is None or message.image_count != len(list(unanswered)):
             raise IncompleteReplyError("The server did not confirm the PCA: fit it again.")
-        from .extraction import warn_of_batch_size  # it loads numpy
-
-        warn_of_batch_size(header.extraction.batch_size, fitted.batch_size)
+        _check(header, message)
+        fitted: PCA = to_record(message)
         return fitted
 
     method, model = connection.stubs.pcas.FitPCA, model_id(header.extraction.model)
@@ -75,6 +77,33 @@ def fit_pca(
     fitted = call.result(queue, receive)
     settle(skipped, fitted.image_count, on_error, result=fitted)
     return fitted
+
+
+def _check(asked: pb.FitPCAHeader, given: pb.PCA) -> None:
+    """Raise UnsupportedError if the server fitted something else than it was asked for.
+
+    A PCA of that name for the same features is returned as it was fitted before.
+    """
+    names = [module.name for module in given.modules]
+    tokens = TOKEN_EXTRACTIONS.get(given.token_extraction, 0)
+    advice = ""
+    if asked.name:
+        advice = (
+            f"The server returns a PCA {asked.name!r} that it has for these features as it was "
+            f"fitted: delete it first (`delete_pca`), or choose another name. If that does not "
+            f"help: {age_text(given.provenance.server_version)}"
+        )
+    found = [
+        Difference(name, wanted, used)
+        for name, wanted, used in (
+            ("components", asked.component_count, given.component_count),
+            ("name", asked.name, given.name),
+        )
+        if wanted != used
+    ]
+    raise_differences(found, given.provenance.server_version, advice=advice)
+    answer = Answer(given.provenance, tokens, given.batch_size, modules=names)
+    check_answer(asked.extraction, answer, advice=advice)
 
 
 class PCACalls:

@@ -31,11 +31,11 @@ from ..labels import (
 from ..progress import Progress, loading
 from ..values.provenance import Provenance
 from ..values.records import Timings, to_record
+from .agreement import Answer, Difference, check_answer, raise_differences
 from .bad_images import STOP, prepare, settle
 from .connection import Connection
-from .extraction import warn_of_choices
 from .image_call import ImageCall
-from .replies import Reply, check_names, collect
+from .replies import DTYPES, Reply, check_names, collect
 from .unanswered import Unanswered
 
 METRICS = {
@@ -62,6 +62,7 @@ class RDMs(Shown):
         provenance: What computed the features; None for uploaded features.
         timings: Where the server spent its time, in seconds.
         skipped: Images that could not be used, which have no row: place, name and reason of each.
+        batch_size: Images in a forward pass; 0 means as many as were ready, or uploaded features.
 
     Example:
         ```python
@@ -82,6 +83,7 @@ class RDMs(Shown):
     provenance: Provenance | None
     timings: Timings
     skipped: tuple[BadImage, ...] = ()
+    batch_size: int = 0
 
     def _facts(self) -> dict[str, Any]:
         return {
@@ -127,7 +129,7 @@ def rdms_of_images(
     def receive(messages: Iterator[Any], names: Unanswered) -> RDMs:
         if progress is not None:
             progress(loading(header.extraction.model.name), 0, None)
-        return _receive(messages, names, progress, header.extraction)
+        return _receive(header, messages, names, progress)
 
     result = call.result(queue, receive)
     settle(result.skipped, len(result.images), on_error, result=result)
@@ -152,7 +154,7 @@ def rdms_of_features(
     method = connection.stubs.features.ComputeRDM
     messages = connection.caller.exchange(method, requests(), ANY_MODEL)
     with closing(messages):
-        return _receive(messages, Unanswered(names), progress)
+        return _receive(header, messages, Unanswered(names), progress)
 
 
 def prepare_features(
@@ -228,16 +230,17 @@ def _frames(features: Mapping[str, Array], names: Sequence[str]) -> Iterator[byt
 
 
 def _receive(
+    asked: pb.ComputeRDMHeader,
     messages: Iterator[Any],
     names: Unanswered,
     progress: Progress | None,
-    asked: pb.ExtractHeader | None = None,
 ) -> RDMs:
     def on_progress(message: pb.RDMProgress) -> None:
         if progress is not None and message.stage in _STAGES:
             progress(_STAGES[message.stage], message.done_count, message.total_count or None)
 
     reply = Reply(messages, on_progress, names)
+    _check(asked, reply.header)
     batches = check_names(reply.batches(), names)
     images, rdms = collect(reply, batches, expected_count=len(list(names)))
     if any(rdm.shape != (len(images), len(images)) for rdm in rdms.values()):
@@ -249,8 +252,6 @@ def _receive(
     undefined = {column: found for column, found in undefined.items() if found}
     _warn_undefined(undefined)
     has_model = reply.header.HasField("provenance")
-    if has_model and asked is not None:
-        warn_of_choices(asked, reply.header)
     return RDMs(
         rdms=rdms,
         images=images,
@@ -259,7 +260,25 @@ def _receive(
         provenance=to_record(reply.header.provenance) if has_model else None,
         timings=to_record(reply.trailer.timings),
         skipped=names.skipped(),
+        batch_size=reply.header.batch_size,
     )
+
+
+def _check(asked: pb.ComputeRDMHeader, given: pb.ComputeRDMReplyHeader) -> None:
+    """Raise UnsupportedError if the server computed something else than it was asked for."""
+    found = []
+    if asked.metric != given.metric:
+        found.append(Difference("metric", *map(pb.Metric.Name, (asked.metric, given.metric))))
+    wanted = DTYPES[asked.element_type]
+    used = {DTYPES[column.element_type] for column in given.columns}
+    found += [Difference("dtype", wanted, dtype) for dtype in used if dtype != wanted]
+    raise_differences(found, given.provenance.server_version)
+    if asked.HasField("extraction"):
+        tokens, size = given.token_extraction, given.batch_size
+        modules = [column.name for column in given.columns]
+        limit = given.batch_limit
+        answer = Answer(given.provenance, tokens, size, modules=modules, batch_limit=limit)
+        check_answer(asked.extraction, answer)
 
 
 def _warn_undefined(undefined: Mapping[str, Sequence[str]]) -> None:

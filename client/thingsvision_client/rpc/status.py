@@ -13,6 +13,7 @@ from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
 from .. import errors
 from ..errors import ThingsvisionError
+from ..values.version import client_version
 from .attempts import CONNECTING_SECONDS
 
 ERROR_DOMAIN = "thingsvision"
@@ -52,8 +53,8 @@ ADVICE: dict[type[ThingsvisionError], str] = {
     errors.DeadlineError: "{address} did not answer within the timeout; give a longer one.",
     errors.StoppedError: "The call to {address} was cancelled before its end: {text}",
     errors.UnsupportedError: (
-        "The server at {address} does not know this call ({text}): "
-        "it is older than this client, or not a THINGSvision server."
+        "The server at {address} does not know this call ({text}): it is older than this client "
+        "({version}), or not a THINGSvision server."
     ),
     errors.RefusedError: "The server at {address} refused the call: {text}",
     errors.ServerError: (
@@ -111,7 +112,9 @@ def to_error(
         subject, field = info.metadata.get("subject", ""), info.metadata.get("field", "")
         return kind(text, request_id=request_id, subject=subject, field=field)
     message = texts.get(by_code, "{text}")
-    message = message.format(address=address, text=text, request_id=request_id)
+    message = message.format(
+        address=address, text=text, request_id=request_id, version=client_version()
+    )
     if by_code in (errors.UnavailableError, errors.DeadlineError):
         message = _with_hint(message, hint)
     return by_code(message, request_id=request_id)

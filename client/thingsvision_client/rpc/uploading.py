@@ -15,6 +15,7 @@ from ..files import CHUNK_BYTES, sha256_of
 from ..values.model import Model
 from ..values.preprocessing import Preprocessing, declaration
 from ..values.records import Upload, to_record
+from .agreement import Difference, raise_differences
 from .call import Caller
 
 
@@ -68,6 +69,8 @@ def _upload(caller: Caller, method: Any, file: IO[bytes], header: pb.UploadWeigh
         offset.put(header.size_bytes)  # lets the sending thread end if no reply came
     if reply is None or not reply.complete:
         raise IncompleteReplyError("The server did not confirm the file: upload it again.")
+    if header.HasField("preprocessing") and not reply.upload.HasField("preprocessing"):
+        raise_differences([Difference("preprocessing", str(header.preprocessing), None)], "")
     kept: Upload = to_record(reply.upload)
     return kept
 

@@ -45,7 +45,7 @@ class ImageDataset(Shown, FixedAttributes):
     Args:
         root: Folder of images, or of class folders.
         out_path: Folder for `file_names.txt`, which has the name of each row's image: of images in
-            class folders the path, `root` included.
+            class folders the path, `root` included. None writes none.
         backend: `pt` or `tf`: the framework of the model, as the extractor's `get_backend()` says.
         class_names: Class folders to use, in this order; all of them, sorted, by default.
         file_names: Images below `root`, in exactly this order; all, sorted, by default. Absolute
@@ -79,7 +79,7 @@ class ImageDataset(Shown, FixedAttributes):
     def __init__(
         self,
         root: str | Path,
-        out_path: str | Path,
+        out_path: str | Path | None,
         backend: str,
         class_names: Sequence[str] | None = None,
         file_names: Sequence[str] | None = None,
@@ -92,14 +92,32 @@ class ImageDataset(Shown, FixedAttributes):
         self.classes: list[str] = _classes(self.root, class_names, self.names)
         self._numbers: dict[str, int] = {}
         self._numbered: list[str] | None = None  # the classes of these numbers
-        self._out_path = as_folder("out_path", out_path)
+        self._out_path = None if out_path is None else as_folder("out_path", out_path)
         self._given_root = expand_home(root)
         self._given = self.names
         self._skipped: dict[int, BadImage] = {}
-        self._write_names()
+        if self._out_path is not None:
+            self.write_names(self._out_path)
 
-    def _write_names(self) -> None:
-        write_lines(self._out_path / FILE_NAMES, file_names_of(self._given_root, self.names))
+    def write_names(self, folder: Path) -> None:
+        """Write `file_names.txt`, and `skipped.txt` if images were left out, to a folder.
+
+        Args:
+            folder: The folder, created if missing.
+
+        Example:
+            ```python
+            from pathlib import Path
+            from thingsvision_client import ImageDataset
+
+            dataset = ImageDataset("photos", None, "pt")
+            dataset.write_names(Path("results"))
+            ```
+
+        """
+        write_lines(folder / FILE_NAMES, file_names_of(self._given_root, self.names))
+        if self._skipped:
+            write_skipped(folder / SKIPPED, self.skipped)
 
     def _facts(self) -> dict[str, Any]:
         return {
@@ -147,8 +165,8 @@ class ImageDataset(Shown, FixedAttributes):
         vars(self)["names"] = kept
         if not any("/" in name for name in self._given):
             vars(self)["classes"] = list(dict.fromkeys(kept))
-        self._write_names()
-        write_skipped(self._out_path / SKIPPED, self.skipped)
+        if self._out_path is not None:
+            self.write_names(self._out_path)
 
     @overload
     def __getitem__(self, row: int) -> DatasetImage: ...

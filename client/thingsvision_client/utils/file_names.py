@@ -33,7 +33,14 @@ def are_lines_of(lines: Sequence[str], names: Sequence[str]) -> bool:
 
 
 def write_lines(path: Path, names: Sequence[str]) -> None:
-    """Write a line per row of features, atomically.
+    """Write a line per row of features, atomically. Raises what `encode_lines` does."""
+    content = encode_lines(path, names)
+    with atomic_file(path) as file:
+        file.write(content)
+
+
+def encode_lines(path: Path, names: Sequence[str]) -> bytes:
+    """Return a line per name, for a file.
 
     Raises InvalidRequestError for a name with a line break or that is not UTF-8.
     """
@@ -42,12 +49,10 @@ def write_lines(path: Path, names: Sequence[str]) -> None:
         raise InvalidRequestError(f"{what}: rename it.")
     lines = "".join(f"{name}\n" for name in names)
     try:
-        content = lines.encode()
+        return lines.encode()
     except UnicodeEncodeError as error:  # on Linux, a file name may be any bytes
         wrong = names[lines.count("\n", 0, error.start)]
         raise InvalidRequestError(f"{wrong!r} must be UTF-8: rename it.") from error
-    with atomic_file(path) as file:
-        file.write(content)
 
 
 def read_names(folder: Path) -> list[str] | None:

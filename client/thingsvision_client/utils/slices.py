@@ -40,6 +40,7 @@ def tensor2slices(PATH: str | Path, file_name: str, features: Array) -> None:  #
 
     """
     from ..origins import write_origin
+    from ..origins.replacing import warn_of_replaced
 
     array = savable_array(features, FEATURES)
     if array.ndim < 3:
@@ -48,9 +49,10 @@ def tensor2slices(PATH: str | Path, file_name: str, features: Array) -> None:  #
             "save_features to write a matrix as txt."
         )
     path = as_folder("PATH", PATH) / file_name
-    with atomic_file(path) as file:
-        write_slices(file, array)
-    write_origin(path, array)
+    with warn_of_replaced(path):
+        with atomic_file(path) as file:
+            write_slices(file, array)
+        write_origin(path, array)
 
 
 @checked

@@ -45,15 +45,17 @@ def write_in_one(
 ) -> None:
     """Write one file that contains all pieces."""
     from ..origins import write_origin
+    from ..origins.replacing import warn_of_replaced
 
     path = folder / f"{FEATURES}.{file_format.suffix}"
     layout = layout_of(arrays, names.stored)
-    with (
-        atomic_path(path) as unfinished,
-        file_format.open_pieces(unfinished, layout, stops) as writer,
-    ):
-        write_in_parts(arrays, layout, writer)
-    write_origin(path, arrays, names.known)
+    with warn_of_replaced(path):
+        with (
+            atomic_path(path) as unfinished,
+            file_format.open_pieces(unfinished, layout, stops) as writer,
+        ):
+            write_in_parts(arrays, layout, writer)
+        write_origin(path, arrays, names.known)
 
 
 def write_pieces(
@@ -66,6 +68,8 @@ def write_pieces(
     by_image: bool,
 ) -> None:
     """Write a file per piece, or one per piece and module if the format holds one array."""
+    from ..origins.replacing import warn_of_replaced
+
     is_together = file_format.holds_several or len(arrays) == 1
     groups: list[tuple[str | None, Arrays]] = (
         [(None, arrays)] if is_together else [(name, {name: one}) for name, one in arrays.items()]
@@ -77,7 +81,11 @@ def write_pieces(
         for module, of_group in groups
         for piece in _pieces(module, file_format.suffix, stops)
     ]
-    with atomic_pieces(folder, file_format.suffix, [piece for piece, _ in contents]) as new:
+    pieces = [piece for piece, _ in contents]
+    with (
+        warn_of_replaced(folder / pieces[0].file, is_piece=True),
+        atomic_pieces(folder, file_format.suffix, pieces) as new,
+    ):
         for piece, of_group in contents:
             rows = slice(piece.start, piece.stop)
             write_features(

@@ -12,6 +12,7 @@ from ..errors import InvalidRequestError
 from ..files import atomic_file, file_stem
 from ..formats import FEATURES, FORMATS, HDF5_OF_PAPER, FileFormat, find_format
 from ..formats.whole import layout_of, write_whole
+from ..labels import row_names
 from ..old_paths import add_old_paths
 from ..signatures import checked
 from .row_naming import name_rows, saved_names
@@ -153,11 +154,17 @@ def save_targets(targets: Array, PATH: str | Path, file_format: str) -> None:  #
         ```
 
     """
+    from ..origins import write_origin
+    from ..origins.replacing import warn_of_replaced
+
     kind = _format(file_format, 1)
     if kind.name == HDF5_OF_PAPER.name:  # only the paper's library has targets
         kind = HDF5_OF_PAPER
     arrays = {_TARGETS: savable_array(targets, _TARGETS)}
-    write_whole(as_folder("PATH", PATH) / f"{_TARGETS}.{kind.suffix}", arrays, kind)
+    path = as_folder("PATH", PATH) / f"{_TARGETS}.{kind.suffix}"
+    with warn_of_replaced(path):
+        write_whole(path, arrays, kind)
+        write_origin(path, arrays, row_names(targets))
 
 
 @checked
@@ -267,12 +274,14 @@ def merge_features(root: str | Path, file_format: str) -> Array | dict[str, Arra
 
 
 def read_features(path: Path, file_format: FileFormat) -> dict[str, Array]:
-    """Return the arrays of a file by name, whose rows have the names that it carries."""
+    """Return the arrays of a file by name, with the names and the origin of their rows."""
+    from ..origins.restoring import restore_origins
     from .splitting import remember_names
 
     arrays, names = file_format.read(path), saved_names(path, file_format)
     for array in arrays.values():
         remember_names(array, names)
+    restore_origins(path, arrays)
     return arrays
 
 

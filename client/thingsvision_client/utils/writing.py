@@ -51,12 +51,14 @@ def write_features(
     `by_image`: if the format can, and there is one array, with a variable per image.
     """
     from ..origins import write_origin
+    from ..origins.replacing import warn_of_replaced
 
     by_names = file_format.image_writer if by_image and len(arrays) == 1 else None
-    if by_names is None or names.stored is None:
-        write_whole(path, arrays, file_format, names.stored)
-    else:
-        file_format.check(layout_of(arrays).columns)
-        with atomic_path(path) as unfinished:
-            by_names(unfinished, next(iter(arrays.values())), names.stored)
-    write_origin(path, arrays, names.known)
+    with warn_of_replaced(path):
+        if by_names is None or names.stored is None:
+            write_whole(path, arrays, file_format, names.stored)
+        else:
+            file_format.check(layout_of(arrays).columns)
+            with atomic_path(path) as unfinished:
+                by_names(unfinished, next(iter(arrays.values())), names.stored)
+        write_origin(path, arrays, names.known)

@@ -70,6 +70,10 @@ class Extractor:
         """Return how a request's images become inputs; the model's weights need not be present."""
         return await asyncio.to_thread(self._input_transform, await self.resolve(spec.key), spec)
 
+    async def value_range(self, transform: InputTransform) -> tuple[float, float] | None:
+        """Return the smallest and the largest value of a transform's inputs; None: unknown."""
+        return await self._preparer.value_range(transform)
+
     def _input_transform(self, key: ModelKey, spec: ExtractSpec) -> InputTransform:
         return image_transform(self._loader.transforms(key)[IMAGE], spec)
 

@@ -111,7 +111,8 @@ class FeatureServicer(FeatureServiceServicer):
         check_model_metadata(context, header.model)
         bind_contextvars(model=str(model_key(header.model)))
         transform = await self._extractor.input_transform(preprocess_spec(header))
-        yield preprocess_reply_header(transform)
+        known = await self._extractor.value_range(transform) if header.value_range else None
+        yield preprocess_reply_header(transform, known)
         async with aclosing(self._extractor.inputs(transform, request.images())) as inputs:
             index = 0
             async for values in inputs:

@@ -15,12 +15,14 @@ import structlog
 from google.rpc.status_pb2 import Status
 
 from thingsvision_proto.frames import reply_writer
-from thingsvision_proto.model_id import REQUEST_ID_KEY
+from thingsvision_proto.model_id import REQUEST_ID_KEY, VERSION_KEY
 
 from ..errors import DrainingError, ThingsvisionError
 from ..metrics import Metrics
+from ..version import server_version
 from .gate import Gate
 from .status import DETAILS_KEY, internal_status, status_of
+from .unknown_fields import check_known
 
 _OUR_PACKAGE = "/thingsvision."
 _log = structlog.get_logger("thingsvision.request")
@@ -36,6 +38,7 @@ class _Call:
     labels: tuple[str, str, str]
     request_id: str
     client: str
+    client_version: str
     started: float
     received_count: int = 0
     sent_count: int = 0
@@ -100,13 +103,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     async def _call(
         self, labels: tuple[str, str, str], context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[_Call]:
-        given = dict(context.invocation_metadata() or ()).get(REQUEST_ID_KEY)
-        request_id = str(given)[:64] if given else uuid.uuid4().hex
-        call = _Call(labels, request_id, context.peer(), time.monotonic())
+        given = dict(context.invocation_metadata() or ())
+        request_id = str(given.get(REQUEST_ID_KEY) or uuid.uuid4().hex)[:64]
+        version = str(given.get(VERSION_KEY) or "")[:64]
+        call = _Call(labels, request_id, context.peer(), version, time.monotonic())
         structlog.contextvars.clear_contextvars()
         self._metrics.grpc_started.labels(*labels).inc()
         try:
-            context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
+            context.set_trailing_metadata(_trailers(request_id))
             with self._gate.enter():
                 yield call
         except (asyncio.CancelledError, GeneratorExit):
@@ -135,7 +139,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         status: Status,
     ) -> None:
         call.code = code
-        metadata = ((DETAILS_KEY, status.SerializeToString()), (REQUEST_ID_KEY, call.request_id))
+        metadata = ((DETAILS_KEY, status.SerializeToString()), *_trailers(call.request_id))
         await context.abort(code, status.message, metadata)
 
     def _record(self, call: _Call) -> None:
@@ -149,6 +153,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             call.labels[2],
             id=call.request_id,
             client=call.client,
+            client_version=call.client_version,
             status=code,
             seconds=round(seconds, 4),
         )
@@ -162,14 +167,23 @@ async def _write(context: grpc.aio.ServicerContext[Any, Any], response: Any) -> 
         raise asyncio.CancelledError from None
 
 
+def _trailers(request_id: str) -> tuple[tuple[str, str], ...]:
+    return ((REQUEST_ID_KEY, request_id), (VERSION_KEY, server_version()))
+
+
 def _count_messages(request: Any, call: _Call) -> Any:
+    """Return a request, or its stream, with its messages counted and their fields checked."""
     if not hasattr(request, "__aiter__"):
-        call.received_count += 1
-        return request
+        return _count(request, call)
     return _count_stream(request, call)
 
 
 async def _count_stream(requests: AsyncIterator[Any], call: _Call) -> AsyncIterator[Any]:
     async for request in requests:
-        call.received_count += 1
-        yield request
+        yield _count(request, call)
+
+
+def _count(message: Any, call: _Call) -> Any:
+    call.received_count += 1
+    check_known(message, call.client_version)
+    return message

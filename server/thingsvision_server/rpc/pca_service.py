@@ -23,12 +23,12 @@ from ..engine.planning import ExtractSpec
 from ..engine.progress import Progress
 from ..errors import InvalidRequestError
 from ..rdm.pca import Components
+from ..version import server_version
 from .collecting import Arrays, RowCollection, collect_rows, open_collection
 from .messages.extraction import (
     COMPARED_DTYPES,
     element_type,
     extract_spec,
-    server_version,
     skipped_message,
 )
 from .messages.reductions import pca_message

@@ -29,6 +29,7 @@ from .messages.extraction import (
     provenance,
     skipped_message,
     timings,
+    token_number,
 )
 from .messages.models import decode_enum
 from .replies import FrameReply, feature_columns, log_extraction
@@ -149,6 +150,7 @@ class RDMReply:
         if extraction is not None:
             header.provenance.CopyFrom(provenance(extraction))
             header.batch_size, header.batch_limit = extraction.batch_size, extraction.batch_limit
+            header.token_extraction = token_number(extraction)
         if collected.skipped:
             yield pb.ComputeRDMResponse(skipped=skipped_message(collected.skipped))
         yield pb.ComputeRDMResponse(header=header)

@@ -15,7 +15,7 @@ from thingsvision_proto.wire import ColumnSpec, FeatureWriter
 
 from ..engine.extractor import Extraction
 from ..metrics import Metrics
-from .messages.extraction import column_message, provenance
+from .messages.extraction import column_message, provenance, token_number
 
 
 class FrameReply:
@@ -78,6 +78,7 @@ def extract_reply_header(
         columns=map(column_message, columns, extraction.plan.forward.row_axes),
         batch_size=extraction.batch_size,
         batch_limit=extraction.batch_limit,
+        token_extraction=token_number(extraction),
     )
 
 

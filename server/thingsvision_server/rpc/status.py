@@ -19,6 +19,7 @@ from ..errors import (
     PreconditionError,
     ThingsvisionError,
     UnavailableError,
+    UnsupportedError,
 )
 
 DOMAIN = "thingsvision"
@@ -38,6 +39,7 @@ CODES: Mapping[type[ThingsvisionError], grpc.StatusCode] = {
     PreconditionError: grpc.StatusCode.FAILED_PRECONDITION,
     ExhaustedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     UnavailableError: grpc.StatusCode.UNAVAILABLE,
+    UnsupportedError: grpc.StatusCode.UNIMPLEMENTED,
     ChecksumError: grpc.StatusCode.DATA_LOSS,
 }
 """The code of a class and of its subclasses; found by the method resolution order."""

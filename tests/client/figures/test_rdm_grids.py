@@ -183,7 +183,7 @@ def test_images_are_named_if_there_are_few(tmp_path: Path, drawn: list[Any]) -> 
     assert written == {f"{row} $no\nmaths$" for row in range(COUNT)} or written == {
         f"{row} $no maths$" for row in range(COUNT)
     }
-    plot_rdms(tmp_path / "grid.png", {"a": random_rdm(1, 60)}, images=list(map(str, range(60))))
+    plot_rdms(tmp_path / "many.png", {"a": random_rdm(1, 60)}, images=list(map(str, range(60))))
     assert not [text for axes in drawn[1].axes for text in axes.texts]
 
 
@@ -197,7 +197,7 @@ def test_the_record_of_a_server_names_modules_images_and_units(
     plot_rdms(tmp_path / "grid.png", euclidean)
     assert [axes.get_title() for axes in rdm_axes(drawn[0])] == ["early", "late"]
     assert [one.get_ylabel() for one in drawn[0].axes].count("Euclidean distance") == 2
-    plot_rdms(tmp_path / "grid.png", {"AlexNet": euclidean, "ViT": cosine, "IT": random_rdm(1)})
+    plot_rdms(tmp_path / "models.png", {"AlexNet": euclidean, "ViT": cosine, "IT": random_rdm(1)})
     titles = [axes.get_title() for axes in rdm_axes(drawn[1])]
     assert titles == ["AlexNet early", "AlexNet late", "ViT", "IT"]
     other = client.rdm_of(features, names()[::-1])
@@ -235,7 +235,7 @@ def test_the_same_figure_is_the_same_bytes(tmp_path: Path, folder: Path) -> None
         assert one.read_bytes() == other.read_bytes(), one
         assert one.read_bytes().startswith(start)
     assert sorted(path.name for path in here[0].parent.iterdir()) == [
-        "grid.pdf", "grid.png", "grid.svg",
+        "grid.pdf", "grid.pdf.json", "grid.png", "grid.png.json", "grid.svg", "grid.svg.json",
     ]  # fmt: skip
     # Letters stay letters in the PDF, for who edits it.
     assert b"/FontFile2" in here[2].read_bytes()

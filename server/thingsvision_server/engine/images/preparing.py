@@ -18,11 +18,21 @@ from typing import Any
 import numpy as np
 
 from ...errors import ImageError, InvalidRequestError
-from ...images import EncodedImage, ImageDecoder, KeptImage, NoImage, ServerImage, fault_of
+from ...images import (
+    EncodedImage,
+    ImageDecoder,
+    KeptImage,
+    NoImage,
+    ServerImage,
+    fault_of,
+    uniform_images,
+)
 from ...inputs import InputTransform, RequestItem, TensorImage, read_tensor
 from ...metrics import Metrics
 from ..passes.stream import BatchStream, Hole, Prepared, PreparedImage
 from .server_images import SentItem, ServerImages
+
+_IMAGE_AXES = 3
 
 _Pending = asyncio.Queue[asyncio.Future[Prepared] | None]
 
@@ -121,9 +131,25 @@ class ImagePreparer:
         if isinstance(sent, NoImage):
             raise InvalidRequestError(f"`hole` must be left out, got it for image {sent.index}")
         prepared = self._prepare(sent, transform, Preparation())
-        values = np.asarray(prepared.tensor)
-        values = values if transform.finish is None else transform.finish(values)
-        return np.ascontiguousarray(values, np.float32)
+        return _finish(transform, prepared.tensor)
+
+    async def value_range(self, transform: InputTransform) -> tuple[float, float] | None:
+        """Return the smallest and the largest value of inputs; None if no images make inputs."""
+        if transform.takes is not EncodedImage or len(transform.spec.shape) != _IMAGE_AXES:
+            return None
+        work = partial(self._value_range, transform)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    def _value_range(self, transform: InputTransform) -> tuple[float, float] | None:
+        """Return the extremes of a black and of a white image: every step is monotonic."""
+        try:
+            inputs = [
+                _finish(transform, transform.apply(image))
+                for image in uniform_images(transform.spec.shape)
+            ]
+        except InvalidRequestError:  # no preprocessing was declared
+            return None
+        return float(min(map(np.min, inputs))), float(max(map(np.max, inputs)))
 
     def _prepare_place(
         self, sent: SentItem, transform: InputTransform, preparation: Preparation
@@ -172,6 +198,13 @@ class ImagePreparer:
     def close(self) -> None:
         """Shut the threads down; images that have not started are dropped."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _finish(transform: InputTransform, made: Any) -> Any:
+    """Return what the network gets of an input that a transform made."""
+    values = np.asarray(made)
+    values = values if transform.finish is None else transform.finish(values)
+    return np.ascontiguousarray(values, np.float32)
 
 
 def _byte_count(item: SentItem) -> int:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
-from importlib.metadata import version
 from typing import Any
 
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
@@ -21,6 +19,7 @@ from ...engine.planning import ExtractSpec
 from ...errors import InvalidRequestError
 from ...images import EncodedImage, KeptImage, NoImage, ServerImage
 from ...inputs import PreprocessingOverrides, TensorImage, Text
+from ...version import server_version
 from .axes import axis_words
 from .compute_options import compute_options
 from .models import (
@@ -185,10 +184,10 @@ def provenance(extraction: Extraction) -> pb.Provenance:
     )
 
 
-@cache
-def server_version() -> str:
-    """Return the version of this server."""
-    return version("thingsvision-service")
+def token_number(extraction: Extraction) -> pb.TokenExtraction:
+    """Return the contract's number for the tokens that an extraction takes."""
+    taken = extraction.facts.token_extraction
+    return next(number for number, tokens in _TOKENS.items() if tokens.value == taken)
 
 
 def timings(extraction: Extraction | None, send_seconds: float) -> pb.Timings:

@@ -13,11 +13,15 @@ from .models import preprocessing_message
 _PART_BYTES = 2**20
 
 
-def preprocess_reply_header(transform: InputTransform) -> pb.PreprocessResponse:
-    """Return the header that precedes the inputs of a transform."""
+def preprocess_reply_header(
+    transform: InputTransform, value_range: tuple[float, float] | None
+) -> pb.PreprocessResponse:
+    """Return the header that precedes the inputs of a transform, with their range if known."""
     header = pb.PreprocessReplyHeader(
         preprocessing=preprocessing_message(transform.preprocessing), shape=transform.spec.shape
     )
+    if value_range is not None:
+        header.lowest, header.highest = value_range
     return pb.PreprocessResponse(header=header)
 
 
