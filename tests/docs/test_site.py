@@ -162,4 +162,10 @@ def test_notebooks_can_be_downloaded_and_have_no_outputs(site: Path) -> None:
         assert notebook.cells[0].source.startswith("# ")
         assert not any(cell.get("outputs") for cell in notebook.cells)
         page = path.with_suffix("") / "index.html"
-        assert f"../{path.name}" in page.read_text("utf-8")
+        text = page.read_text("utf-8")
+        assert f"../{path.name}" in text
+        figures = sorted(path.parent.glob(f"{path.stem}-*.png"))
+        assert len(figures) >= 2, "the page shows no figures"
+        assert all(f"../{figure.name}" in text for figure in figures)
+    tree = (site / "notebooks/features_of_photographs/index.html").read_text("utf-8")
+    assert "(5, 128, 54, 54) float32" in tree, "the page shows no printed output"
