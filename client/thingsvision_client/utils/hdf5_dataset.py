@@ -95,7 +95,12 @@ class HDF5Dataset(Shown, FixedAttributes):
             write_lines(as_folder("out_path", out_path) / FILE_NAMES, self.names)
 
     def _facts(self) -> dict[str, Any]:
-        return {"images": len(self), "array": str(self._array), "backend": self.backend}
+        return {
+            "images": len(self),
+            "array": self._array.called,
+            "taken for": f"{self._array.layout}, {self.layout}",
+            "backend": self.backend,
+        }
 
     def __len__(self) -> int:
         return len(self.indices)
