@@ -7,6 +7,7 @@ import warnings
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from .arguments import expand_home
 from .commands import (
@@ -21,8 +22,10 @@ from .commands import (
     pcas,
     verification,
 )
+from .commands.options import NoProxy
 from .errors import ThingsvisionError
 from .rpc.address import SERVER_VARIABLE, set_default_address
+from .rpc.proxies import leave_out_proxies
 from .values.version import client_version
 
 app = typer.Typer(
@@ -34,6 +37,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+class _Command(TyperCommand):
+    """A command that takes `--no-proxy` behind its name as well."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take the flag out of the arguments before the command's own options are read."""
+        own = args[: args.index("--")] if "--" in args else args
+        if "--no-proxy" in own:
+            args.remove("--no-proxy")
+            leave_out_proxies()
+        return super().parse_args(ctx, args)
+
 
 for _command in (
     listing.models,
@@ -57,7 +73,7 @@ for _command in (
     files.uploads,
     files.delete_upload,
 ):
-    app.command()(_command)
+    app.command(cls=_Command)(_command)
 
 
 def _print_version(wanted: bool) -> None:
@@ -76,6 +92,7 @@ def _set_options(
             metavar="ADDR",
         ),
     ] = None,
+    no_proxy: NoProxy = False,
     *,
     _version: Annotated[
         bool,
@@ -87,6 +104,8 @@ def _set_options(
     """Set the server that a command asks unless it is given another."""
     if server is not None:
         set_default_address(server)
+    if no_proxy:
+        leave_out_proxies()
 
 
 def _print_warning(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -113,6 +113,19 @@ def test_the_papers_spellings_do_what_todays_functions_do(tmp_path: Path) -> Non
 # ---------------------------------------------------------------- images with targets
 
 
+def test_the_earliest_versions_arguments_are_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("b.png", "a.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    loader = vision.load_dl("./", batch_size=2, apply_transforms=True, clip=False)
+    assert loader.dataset.names == ["a.png", "b.png"]
+    assert not (tmp_path / "file_names.txt").exists()
+    with pytest.raises(InvalidRequestError, match="`apply_transforms` must be True, got False"):
+        vision.load_dl("./", batch_size=2, apply_transforms=False)
+
+
 def test_a_user_defined_loop_gives_its_images_and_targets() -> None:
     batches = [(torch.ones(2, 3, 4, 4) * k, torch.tensor([k, k + 1])) for k in (0, 5)]
     found = labelled_images(iter(batches))

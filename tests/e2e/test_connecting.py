@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 from grpc._cython import cygrpc
+from typer.testing import CliRunner
 
 from support.broken_network import proxy
 from support.dead_ends import closed_port, filtered_port, name_server, silent_port
 from support.long_extractions import MODULES, SMALL, SQUEEZENET
 from support.serving import TestServer
 from thingsvision_client import Client, connect
+from thingsvision_client.cli import app
 from thingsvision_client.client import shared_client
 from thingsvision_client.errors import DeadlineError, ThingsvisionError, UnavailableError
 from thingsvision_client.rpc import address, channel, proxies
@@ -114,6 +116,20 @@ def test_connect_without_a_proxy(monkeypatch: pytest.MonkeyPatch, gpu: str) -> N
             assert named.residency().devices
         with pytest.raises(UnavailableError, match="http_proxy is set"):
             connect(gpu).residency()
+
+
+@pytest.mark.parametrize("flag_first", [True, False])
+def test_commands_connect_without_a_proxy(
+    monkeypatch: pytest.MonkeyPatch, gpu: str, flag_first: bool
+) -> None:
+    monkeypatch.setattr(proxies, "_direct_addresses", set())
+    with closed_port() as port:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
+        failed = CliRunner().invoke(app, ["status", "--server", gpu])
+        assert "--no-proxy" in str(failed.exception)
+        words = ["--no-proxy", "status"] if flag_first else ["status", "--no-proxy"]
+        found = CliRunner().invoke(app, [*words, "--server", gpu])
+    assert found.exit_code == 0, found.output
 
 
 @pytest.mark.parametrize("variable", ["no_proxy", "NO_PROXY", "no_grpc_proxy"])

@@ -108,6 +108,11 @@ def test_without_preprocessing_arrays_of_any_size_are_taken(said: Outcome, same:
     same("as for ImageNet")
 
 
+def test_networks_in_half_and_double_are_to_be_in_float(said: Outcome) -> None:
+    for kind in ("torch.float16", "torch.float64"):
+        assert f"float32, as its inputs are, got {kind}: call network.float() first" in said[kind]
+
+
 def test_unsupported_input_sizes_fall_back_to_imagenets(same: Any) -> None:
     same("ImageNet's size")
 

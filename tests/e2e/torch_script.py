@@ -232,6 +232,9 @@ def any_size() -> None:
         batch = torch.randn(3, 3, height, width)
         found = extractor.extract_batch(batch, module_names=["act", "head"])
         keep(f"any size {height}", found, hooked(net, batch, ["act", "head"]))
+    for kind in (torch.float16, torch.float64):
+        wrong = Net().to(kind)
+        SAID[str(kind)] = refusal(lambda wrong=wrong: get_extractor_from_model(wrong, None, "pt"))
     imagenet = steps(64, 48, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     batches = images(extractor.get_transformations(resize_dim=64, crop_dim=48))
     found = extractor.extract_features(batches, "head")

@@ -143,7 +143,6 @@ _TIMM: Mapping[str, Architecture] = {
         "swinv2_cr_tiny_ns_224": (64, {"img_size": 64, "window_size": 2}),
         "tnt_s_legacy_patch16_224": (32, {"img_size": 32, "depth": 2}),
         "twins_pcpvt_small": (64, {}),
-        "visformer_tiny": (224, {}),
         "vit_tiny_patch16_224": (32, {"img_size": 32}),
         "volo_d1_224": (64, {"img_size": 64}),
         "xcit_nano_12_p16_224": (32, {}),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - as users write it
@@ -58,6 +59,12 @@ class Sampled(nn.Module):
 def seeded(x: torch.Tensor) -> torch.Tensor:
     torch.manual_seed(0)
     return x + torch.randn(4, 1, 1)
+
+
+def _checked(size: Any) -> Any:
+    torch._check(size >= 1)
+    torch._check(size <= 8)
+    return size
 
 
 def filled_in_two(x: torch.Tensor) -> torch.Tensor:
@@ -135,6 +142,13 @@ OF_THE_BATCH: dict[str, Function] = {
 }
 """Functions of the whole batch."""
 
+OF_VALUES: dict[str, Function] = {
+    "nonzero": lambda x: x[:, torch.nonzero(x.sum((0, 2, 3)) > 0)[:, 0]],
+    "index": lambda x: x.flatten()[x.flatten() > 0],
+    "item": lambda x: x.flatten(1)[:, : _checked(x.amax().long().clamp(1, 8).item())],
+}
+"""Functions whose results have a shape that depends on the values, by their operator."""
+
 UNWRITTEN: dict[str, Function] = {
     "empty_like": lambda x: x + torch.empty_like(x),
     "new_empty": lambda x: torch.cat([x, x.new_empty(x.shape[0], 1, 8, 8)], 1),
@@ -161,6 +175,7 @@ ALL = {
     "switched on": SWITCHED_ON,
     "training": TRAINING,
     "of the batch": OF_THE_BATCH,
+    "of values": OF_VALUES,
     "unwritten": UNWRITTEN,
     "repeatable": REPEATABLE,
 }

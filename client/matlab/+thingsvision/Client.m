@@ -253,9 +253,9 @@ classdef Client < handle
             found = obj.ask('upload', request);
         end
 
-        function found = versions(obj)
+        function versions = versions(obj)
             % VERSIONS  The versions of the helper's Python and of its package.
-            found = obj.ask('hello', struct());
+            versions = obj.ask('hello', struct());
         end
 
     end

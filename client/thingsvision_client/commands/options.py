@@ -26,6 +26,10 @@ Server = Annotated[
         metavar="ADDR",
     ),
 ]
+NoProxy = Annotated[
+    bool,
+    typer.Option("--no-proxy", help="Connect without the proxy that http_proxy or the like names."),
+]
 ModelName = Annotated[
     str,
     typer.Option(

@@ -148,6 +148,7 @@ def _export(torch: Any, traced: _Traced, input_shape: InputShape) -> Any:
         raise
     except _EXPORT_ERRORS as error:
         reason = error
+        _check_precision(torch, traced, reason)
     try:
         program = _program(torch, traced, input_shape, image_count=1)
     except _EXPORT_ERRORS:
@@ -158,6 +159,17 @@ def _export(torch: Any, traced: _Traced, input_shape: InputShape) -> Any:
         f"make a program for any number of images: {_first_line(reason)}",
     )
     return program
+
+
+def _check_precision(torch: Any, traced: _Traced, reason: Exception) -> None:
+    """Raise InvalidRequestError for a network that fails and has parameters in half or double."""
+    kinds = {one.dtype for one in traced.network.parameters() if one.is_floating_point()}
+    if others := sorted(str(kind) for kind in kinds if kind != torch.float32):
+        raise InvalidRequestError(
+            f"{traced.kind} must have parameters of torch.float32, as its inputs are, got "
+            f"{', '.join(others)}: call network.float() first, or cast in its forward "
+            f"({_first_line(reason)})."
+        ) from reason
 
 
 def _runs(torch: Any, traced: _Traced, input_shape: InputShape) -> bool:

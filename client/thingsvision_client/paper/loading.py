@@ -45,7 +45,7 @@ class NumberedImages(LabelledDataset):
 @checked
 def load_dl(
     root: str | Path,
-    out_path: str | Path,
+    out_path: str | Path | None = None,
     backend: str = "pt",
     batch_size: int | None = None,
     imagenet_train: bool | None = None,
@@ -55,6 +55,9 @@ def load_dl(
     add_ref_imgs: bool | None = None,
     file_names: Sequence[str] | None = None,
     transforms: Any = None,
+    *,
+    apply_transforms: bool = True,
+    clip: bool = False,
 ) -> DataLoader:
     """Return a data loader of the images below a folder, and write their order to `file_names.txt`.
 
@@ -62,7 +65,8 @@ def load_dl(
 
     Args:
         root: Folder of images, or of class folders, which are then numbered in sorted order.
-        out_path: Folder for `file_names.txt`, which has the name of each row's image.
+        out_path: Folder for `file_names.txt`, which has the name of each row's image; None writes
+            none.
         backend: `pt` or `tf`, as in the model.
         batch_size: Images in a batch, at least 1; there is no default.
         imagenet_train: Folders are synsets (some or all), ordered and numbered as in
@@ -76,6 +80,8 @@ def load_dl(
         file_names: Images relative to `root`, in exactly this order; all, sorted, by default.
         transforms: What a model's `get_transformations` returned, of this model or another, or a
             Compose of torchvision's steps; None means the model's own preprocessing.
+        apply_transforms: Of THINGSvision 0.x: must be True, since images are always preprocessed.
+        clip: Of THINGSvision 0.x: has no effect.
 
     Returns:
         The batches, for `Model.extract_features`.
@@ -94,6 +100,12 @@ def load_dl(
     """
     if batch_size is None:
         raise InvalidRequestError("`batch_size` must be a number of images, got None.")
+    if not apply_transforms:
+        raise InvalidRequestError(
+            f"`apply_transforms` must be True, got {apply_transforms!r}: models take images that "
+            "are preprocessed. To preprocess on your own, pass arrays of ready inputs to "
+            "extract_features, or give steps as transforms=Compose([...])."
+        )
     dataset = image_dataset(
         root,
         out_path,
@@ -111,7 +123,7 @@ def load_dl(
 
 def image_dataset(
     root: str | Path,
-    out_path: str | Path,
+    out_path: str | Path | None,
     backend: str = "pt",
     imagenet_train: bool | None = None,
     imagenet_val: bool | None = None,
@@ -125,7 +137,7 @@ def image_dataset(
 
     Args:
         root: As in `load_dl`, and so are the others.
-        out_path: Folder for `file_names.txt`.
+        out_path: Folder for `file_names.txt`, or None.
         backend: `pt` or `tf`.
         imagenet_train: Folders are synsets.
         imagenet_val: There are no folders; a table has the synset of each image.

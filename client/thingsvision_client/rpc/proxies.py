@@ -14,6 +14,8 @@ _PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
 _EXCLUDING_VARIABLES = ("no_grpc_proxy", "no_proxy", "NO_PROXY")
 """gRPC reads the first of each that is set, and does not know NO_PROXY."""
 
+_EVERY_ADDRESS = "*"
+
 _direct_addresses: set[str] = set()
 """Servers of this process that are called without a proxy."""
 
@@ -26,9 +28,14 @@ def set_proxy(address: str, proxy: bool) -> None:
         _direct_addresses.add(address)
 
 
+def leave_out_proxies() -> None:
+    """Have this process call every server without a proxy."""
+    _direct_addresses.add(_EVERY_ADDRESS)
+
+
 def may_use_proxy(address: str) -> bool:
     """Return whether `set_proxy` leaves it to the environment if a proxy is used."""
-    return address not in _direct_addresses
+    return _direct_addresses.isdisjoint((address, _EVERY_ADDRESS))
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,8 @@ class Route:
             f"because the environment variable {self.variable} is set. If the server can be "
             "reached without it, call "
             f"thingsvision_client.connect({self.address!r}, proxy=False), which sets gRPC's option "
-            f"grpc.enable_http_proxy=0, or add the host to no_proxy: export no_proxy='{excluded}'"
+            "grpc.enable_http_proxy=0 (in a shell --no-proxy), or add the host to "
+            f"no_proxy: export no_proxy='{excluded}'"
         )
 
 

@@ -35,6 +35,15 @@ class NetworkError(RuntimeError):
         self.shape = shape
 
 
+def changed_shape(module: str, found: Sequence[int], expected: Sequence[int]) -> str:
+    """Return why outputs of a shape that depends on the images can't be rows of features."""
+    return (
+        f"module {module!r} returned {list(found)} instead of {list(expected)}: the shape of its "
+        "output depends on the values in the images, and rows of features must be equally long; "
+        "request a module before it"
+    )
+
+
 @dataclass(frozen=True)
 class BatchRun:
     """The result of one forward pass: the rows of each tap, and the time it took."""

@@ -50,7 +50,7 @@ class TimmCatalogue:
         name, tag = split_model_name_tag(_HUB_PREFIX.sub("", key.name))
         if current := get_deprecated_models().get(name):
             name, own_tag = split_model_name_tag(current)
-            tag = tag or own_tag
+            tag = tag or _current_tag(name, own_tag)
         if not timm.is_model(name):
             return key
         weights = key.weights
@@ -148,6 +148,13 @@ def _strip_wrapper(_name: str, state: StateDict) -> StateDict:
 def _all_tags(name: str) -> list[str]:
     """Return the tags of a model, with and without weights."""
     return [config.tag for config in get_arch_pretrained_cfgs(name).values()]
+
+
+def _current_tag(name: str, tag: str) -> str:
+    """Return the tag that timm's list of old names means: `sam` is called `sam_in1k` now."""
+    tags = _all_tags(name) if timm.is_model(name) else []
+    longer = [one for one in tags if one.startswith(f"{tag}_")]
+    return longer[0] if tag and tag not in tags and len(longer) == 1 else tag
 
 
 def _full_name(name: str, tag: str) -> str:

@@ -16,7 +16,12 @@ from support.closeness import assert_close
 from support.own_files import DECLARED, hooked, inputs, onnx_file
 from support.own_networks import network
 from thingsvision_client import Client
-from thingsvision_client.errors import InvalidWeightsError, NotExtractableError, UnknownModuleError
+from thingsvision_client.errors import (
+    InvalidRequestError,
+    InvalidWeightsError,
+    NotExtractableError,
+    UnknownModuleError,
+)
 
 
 def test_an_onnx_model_gives_what_onnxruntime_and_pytorch_give(
@@ -40,6 +45,36 @@ def test_an_onnx_model_gives_what_onnxruntime_and_pytorch_give(
         assert_close(result[place], expected)
     entry = {one.name: one for one in client.models("own")}[model.name]
     assert entry.backend == "onnx"
+
+
+def test_outputs_whose_shape_depends_on_the_images_are_the_networks_fault(
+    client: Client, tmp_path: Path
+) -> None:
+    nodes = [
+        helper.make_node("Flatten", ["image"], ["flat"], axis=1),
+        helper.make_node("ReduceSum", ["flat", "first"], ["sum"], keepdims=0),
+        helper.make_node("Greater", ["sum", "zero"], ["chosen"]),
+        helper.make_node("Compress", ["flat", "chosen"], ["kept"], axis=1),
+    ]
+    weights = [
+        numpy_helper.from_array(np.array([0], "i8"), "first"),
+        numpy_helper.from_array(np.array(0, "f4"), "zero"),
+    ]
+    floats = onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        nodes, "net",
+        [helper.make_tensor_value_info("image", floats, ["n", 3, 4, 4])],
+        [helper.make_tensor_value_info("kept", floats, ["n", "k"])],
+        weights,
+    )  # fmt: skip
+    path = tmp_path / "net.onnx"
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), path)
+    model = client.upload_model(path)
+    images = np.random.default_rng(0).normal(size=(2, 3, 4, 4)).astype("float32")
+    assert client.extract(model, images, "flat").features["flat"].shape == (2, 48)
+    with pytest.raises(InvalidRequestError, match=r"'kept' returned .* depends on the values"):
+        client.extract(model, images, "kept")
 
 
 def test_a_tap_of_onnx_has_the_same_bits_whatever_else_is_asked_for(

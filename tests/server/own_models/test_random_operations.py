@@ -14,6 +14,7 @@ from support.closeness import assert_close
 from support.own_files import hooked
 from support.random_networks import (
     OF_THE_BATCH,
+    OF_VALUES,
     RANDOM,
     REPEATABLE,
     SWITCHED_ON,
@@ -72,6 +73,13 @@ def test_values_of_the_whole_batch_are_refused(client: Client, folder: Path, nam
     sentence = refusal(client, folder / f"of the batch {name}.pt2")
     assert "depend on the other images of its batch" in sentence
     assert "'noise" in sentence
+
+
+@pytest.mark.parametrize("name", OF_VALUES)
+def test_shapes_that_depend_on_values_are_refused(client: Client, folder: Path, name: str) -> None:
+    sentence = refusal(client, folder / f"of values {name}.pt2")
+    assert f"'aten::{name}' in module 'noise' (Noise) chooses sizes by the values" in sentence
+    assert "torch.where" in sentence
 
 
 @pytest.mark.parametrize("name", UNWRITTEN)

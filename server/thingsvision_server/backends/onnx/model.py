@@ -19,7 +19,14 @@ import onnxruntime
 from onnx import numpy_helper
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
-from ..base import DEFAULT_ONLY, BatchRun, NetworkError, OutOfDeviceMemoryError, Rows
+from ..base import (
+    DEFAULT_ONLY,
+    BatchRun,
+    NetworkError,
+    OutOfDeviceMemoryError,
+    Rows,
+    changed_shape,
+)
 from ..compute_options import DEFAULT, ComputeOptions
 from ..taps import Tap
 
@@ -182,7 +189,7 @@ def _unique(taps: Sequence[Tap]) -> list[Tap]:
 def _rows(tap: Tap, output: Any, image_count: int) -> Rows:
     expected = (image_count, *tap.call_shape)
     if output.shape != expected:
-        raise RuntimeError(f"module {tap.name!r} returned {output.shape} instead of {expected}")
+        raise NetworkError(changed_shape(tap.name, output.shape, expected))
     parts = tap.reduce(output)
     rows = np.concatenate(parts, -1) if len(parts) > 1 else parts[0]
     return np.ascontiguousarray(rows, np.float32).reshape(image_count, *tap.output_shape)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch.export.graph_signature import InputKind
+from torch.utils._pytree import SequenceKey
 
 from ..uploads.exported_outline import Outline, OutlinedModule
 
@@ -73,7 +74,8 @@ class Code:
         """Raise RuntimeError if the program is not one for images of this shape."""
         from torch._export.utils import _check_input_constraints_for_graph
 
-        _check_input_constraints_for_graph([self.images], [((), images)], self.ranges)
+        place: tuple[Any, ...] = (SequenceKey(0), SequenceKey(0))  # for its sentence: `*args[0]`
+        _check_input_constraints_for_graph([self.images], [(place, images)], self.ranges)
 
 
 class Runner(nn.Module):

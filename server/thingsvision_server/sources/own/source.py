@@ -184,8 +184,9 @@ def _check_shape(called: str, model: WholeModel, shape: tuple[int, ...]) -> None
     ):
         raise InvalidRequestError(
             f"inputs of {called} must be {format_shape(own)}, got "
-            f"{format_shape(shape)}: override crop_pixels, or delete the upload and upload it "
-            "again with another preprocessing",
+            f"{format_shape(shape)}, as it was exported: override crop_pixels, or export it for "
+            "this size, or for any if it can (input_shape=(3, None, None) of "
+            "get_extractor_from_model)",
             field="input",
         )
 

@@ -19,7 +19,7 @@ from ...errors import InvalidWeightsError
 from ..imports import IMPORTS
 from .exported_constants import find_constants
 from .exported_outline import MARK, OUTLINE, PREFIX, Outline, define_mark, read_outline
-from .exported_randomness import check_repeatable
+from .exported_randomness import check_repeatable, origin_of
 from .exported_sizes import is_safe_size
 from .module_names import is_module_path, why_not_usable
 
@@ -37,6 +37,13 @@ _SIZE_OPERATORS = re.compile(
     r"_operator\.(eq|ne|le|ge|lt|gt|neg|pos|mul|add|sub|floordiv|mod|truediv|and_|or_|getitem)"
     r"|torch\.sym_(not|int|float|ite|max|min|sqrt)|math\.trunc"
 )
+_ASSERTION = "_assert_scalar"
+_READS_SIZES = frozenset(
+    {"nonzero", "item", "_local_scalar_dense", "masked_select", "_unique", "_unique2", "unique_dim",
+     "unique_consecutive", "repeat_interleave", "index"}
+)  # fmt: skip
+"""Operators that make sizes of the values in a tensor, which a program then asserts."""
+
 _READS_FILES = frozenset({"from_file"})
 
 _KEPT_METADATA = "nn_module_stack"
@@ -169,7 +176,24 @@ def graphs(part: Any) -> Iterator[Any]:
             yield from graphs(entry)
 
 
+def _check_shapes(module: Mapping[str, Any], called: str) -> None:
+    """Raise InvalidWeightsError if the program asserts what sizes are, as they are in tensors."""
+    for graph in graphs(module):
+        nodes = [node for node in graph["nodes"] if node["target"].startswith("torch.ops.aten.")]
+        names = [node["target"].split(".")[3] for node in nodes]
+        if _ASSERTION not in names:
+            continue
+        place = next((place for place, name in enumerate(names) if name in _READS_SIZES), 0)
+        raise _refusal(
+            called,
+            f"its operator 'aten::{names[place]}' in {origin_of(nodes[place])} chooses sizes by "
+            "the values in the images, and features must have the same shape for all images. "
+            "Select with torch.where or a product with a mask, which keep the shape",
+        )
+
+
 def _check_program(program: Mapping[str, Any], called: str) -> None:
+    _check_shapes(program["graph_module"], called)
     for graph in graphs(program["graph_module"]):
         if graph["custom_obj_values"]:
             name = next(iter(graph["custom_obj_values"]))

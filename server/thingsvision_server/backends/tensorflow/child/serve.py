@@ -156,7 +156,12 @@ def _run(request: Message, memory: Any, resident: ResidentNetwork, batch: Any) -
 def _copy(tensor: Any, target: Any, module: str) -> None:
     if tuple(tensor.shape) != target.shape:
         found, expected = list(tensor.shape), list(target.shape)
-        raise RuntimeError(f"module {module!r} returned {found} instead of {expected}")
+        raise RefusedError(
+            "network",
+            f"module {module!r} returned {found} instead of {expected}: the shape of its output "
+            "depends on the values in the images, and rows of features must be equally long; "
+            "request a module before it",
+        )
     np.copyto(target, tensor.numpy(), casting="unsafe")
 
 
