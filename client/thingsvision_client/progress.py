@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
+from shutil import get_terminal_size
 from typing import Any
 
 Progress = Callable[[str, int, "int | None"], None]
@@ -67,7 +68,7 @@ def saying_nothing_kept() -> Iterator[None]:
 
 
 def note(progress: Progress | None, text: str) -> None:
-    """Show a text beside a bar; anything else but a bar is not told."""
+    """Show the size of the result beside a bar, or on a line; functions of users are not told."""
     if isinstance(progress, (Bar, Lines)):
         progress.note(text)
 
@@ -110,6 +111,7 @@ class Bar:
             unit=_UNITS.get(stage, " images"),
             leave=not is_loading,
             file=sys.stderr,
+            **({} if _is_notebook() else _screen()),
             **({"bar_format": "{desc} ..."} if is_loading else {}),
         )
         if self._note and not is_loading:
@@ -134,7 +136,7 @@ class Lines:
 
     def note(self, text: str) -> None:
         """Say how large the result will be."""
-        say(text)
+        say(f"The features will have {text}.")
 
 
 @contextmanager
@@ -146,6 +148,12 @@ def progress_bar() -> Iterator[Progress]:
     with shown(True) as progress:
         if progress is not None:
             yield progress
+
+
+def _screen() -> dict[str, int]:
+    """Return the size of the terminal; some say 0 x 0, where tqdm would draw nothing."""
+    size = get_terminal_size()
+    return {"ncols": max(40, size.columns), "nrows": max(20, size.lines)}
 
 
 def _is_terminal() -> bool:

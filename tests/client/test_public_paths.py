@@ -112,7 +112,8 @@ COMMANDS = {
     "rsa": (
         "--batch-size --bootstrap --correlation --crop --device --figure --image-root --method "
         "--model-name --model-parameters --model-path --module-name --no-crop --no-noise-ceiling "
-        "--no-pretrained --noise-ceiling --out-path --pretrained --reference --reference-names "
+        "--no-pretrained --noise-ceiling --on-error --out-path --pretrained --reference "
+        "--reference-names "
         "--resize --seed --server --source --token-extraction"
     ),
     "plot-rdms": "--categories --colormap --columns --image-root --names --out --scale --units",

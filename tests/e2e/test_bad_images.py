@@ -19,6 +19,7 @@ from thingsvision_client import (
     get_extractor,
     load_batches,
     read_origin,
+    rsa,
     save_features,
     verify,
 )
@@ -264,6 +265,19 @@ def test_the_command_line(server: Any, spoiled: Path, tmp_path: Path) -> None:
     assert (out / "file_names.txt").read_text().splitlines() == names
     wrong = runner.invoke(app, ["fit-pca", *usual[:-2], "--components", "2", "--on-error", "no"])
     assert "--on-error must be raise or skip, got 'no'" in str(wrong.exception)
+
+
+def test_rsa_skips_images_of_named_references(client: Client, good: Path, spoiled: Path) -> None:
+    names = image_names(good)
+    brain = client.rdm(MODEL, good, MODULES[0], batch_size=BATCH).rdms[MODULES[0]]
+    usual: dict[str, Any] = {"bootstrap": 0, "client": client, "batch_size": BATCH}
+    with pytest.raises(BadImagesError, match="2 of 21"):
+        rsa(spoiled, brain, MODEL, MODULES, **usual)
+    found = rsa(spoiled, brain, MODEL, MODULES, reference_images=names, on_error="skip", **usual)
+    kept = [(names[place], (good / names[place]).read_bytes()) for place in KEPT]
+    fewer = rsa(kept, brain[np.ix_(KEPT, KEPT)], MODEL, MODULES, **usual)
+    for one, other in zip(found.scores, fewer.scores, strict=True):
+        assert one.score == pytest.approx(other.score, abs=1e-6)
 
 
 def test_choices_are_checked(client: Client, good: Path) -> None:

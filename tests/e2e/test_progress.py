@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +71,20 @@ def test_terminals_get_a_bar_and_pipes_none(
     assert f"{COUNT}/{COUNT}" in pipe.getvalue()
     with pytest.raises(ValueError, match="`progress` must be True, False, None or a function"):
         client.extract(MODEL, images, MODULE, progress="yes")  # type: ignore[arg-type]
+
+
+def test_terminals_without_a_size_get_a_bar(
+    client: Client, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of `docker exec -t` and programs that open a pseudo-terminal."""
+    master, slave = os.openpty()
+    with os.fdopen(slave, "w") as terminal, os.fdopen(master, "rb", buffering=0) as screen:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        client.extract(MODEL, images, MODULE, batch_size=4)
+        terminal.flush()
+        shown = b""
+        while f"{COUNT}/{COUNT}".encode() not in shown:
+            shown += screen.read(65536)
 
 
 def test_the_library_has_bars_in_memory_and_to_folders(

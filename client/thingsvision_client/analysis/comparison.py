@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..arrays import Float64Array
+from ..progress import shown
 from ..signatures import checked
 from ..values.options import shows_options
 from .model_rdms import as_model_rdms
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from ..client import Client
     from ..images.queue import ImageQueue
     from ..library.extractor import Extractor
-    from ..progress import Progress
+    from ..progress import Progress, ProgressChoice
     from ..rpc.rdms import RDMs
     from ..values.model import Model
     from ..values.options import ComputeArguments
@@ -91,7 +92,8 @@ def rsa(
     noise_ceiling: bool = True,
     server: str | None = None,
     client: Client | None = None,
-    progress: Progress | None = None,
+    on_error: str = "raise",
+    progress: ProgressChoice = None,
     **extraction: Unpack[ComputeArguments],
 ) -> RSAResult:
     """Return how well the RDM of each module fits each reference RDM.
@@ -125,7 +127,8 @@ def rsa(
         noise_ceiling: Compute what a perfect model could score, for references of several subjects.
         server: Address, host:port; by default that of the extractor, or of `Client()`.
         client: The client to use instead.
-        progress: Called with stage, units done and total (None if unknown).
+        on_error: As in `Client.rdm`. To skip images, references need names of their rows.
+        progress: As in `Client.rdm`; the last stage is `comparing with references`.
         **extraction: Further arguments of `Client.rdm`, such as `batch_size`.
 
     Returns:
@@ -153,11 +156,11 @@ def rsa(
     stimuli = stimuli_of(images)
     _check_images(stimuli.queue, references)
     comparison.check_ceilings(references)
-    options = {"progress": progress, **extraction}
-    rdms, origin = request_rdms(
-        stimuli, model_request(model, client, server), modules, metric=metric, options=options
-    )
-    return _score_all(rdms, references, comparison, origin=origin, progress=progress)
+    asked = model_request(model, client, server)
+    with shown(progress) as report:
+        options = {"progress": report or False, "on_error": on_error, **extraction}
+        rdms, origin = request_rdms(stimuli, asked, modules, metric=metric, options=options)
+        return _score_all(rdms, references, comparison, origin=origin, progress=report)
 
 
 @checked
@@ -171,7 +174,7 @@ def compare_rdms(
     confidence: float = 0.95,
     seed: int = 0,
     noise_ceiling: bool = True,
-    progress: Progress | None = None,
+    progress: ProgressChoice = None,
 ) -> RSAResult:
     """Return how well RDMs that are already computed fit each reference RDM, as `rsa` does.
 
@@ -194,7 +197,7 @@ def compare_rdms(
         confidence: Of the interval, between 0 and 1.
         seed: The same seed gives the same interval.
         noise_ceiling: Compute what a perfect model could score, for references of several subjects.
-        progress: Called with stage, units done and total.
+        progress: As in `rsa`.
 
     Returns:
         The scores, with all that they depend on.
@@ -218,9 +221,9 @@ def compare_rdms(
     comparison = Comparison(correlation, _bootstrap(bootstrap, confidence, seed), noise_ceiling)
     references = as_references(reference_rdms, reference_images)
     ours = as_model_rdms(rdms, references)
-    return _score_all(
-        ours, references, comparison, origin=origin_of_rdms(ours, {}), progress=progress
-    )
+    origin = origin_of_rdms(ours, {})
+    with shown(progress) as report:
+        return _score_all(ours, references, comparison, origin=origin, progress=report)
 
 
 def _bootstrap(samples: int, confidence: float, seed: int) -> Bootstrap | None:

@@ -11,7 +11,14 @@ import typer
 from ..client import shared_client
 from ..errors import InvalidRequestError
 from .completion import complete_values
-from .opening import ImagePlace, dataset_of, open_extractor, read_lines, write_names
+from .opening import (
+    ImagePlace,
+    check_on_error,
+    dataset_of,
+    open_extractor,
+    read_lines,
+    write_names,
+)
 from .options import (
     BatchSize,
     Crop,
@@ -25,6 +32,7 @@ from .options import (
     ModelPath,
     ModuleName,
     NoCrop,
+    OnErrorStops,
     OutPath,
     Overwrite,
     Pretrained,
@@ -106,6 +114,7 @@ def rsa(
         ),
     ] = "png",
     overwrite: Overwrite = False,
+    on_error: OnErrorStops = "raise",
     server: Server = None,
 ) -> None:
     """Compare the RDM of each module with reference RDMs of brains or behaviour.
@@ -116,11 +125,13 @@ def rsa(
     from ..analysis import rsa as compare
     from ..analysis.result_files import check_before
     from ..figures.canvas import check_figure
+    from ..jobs import skipped_in
     from ..progress import progress_bar
 
     check_figure(out_path / f"rsa.{figure}")
     references = _rdms_by_name(reference)
     names = None if reference_names is None else read_lines(reference_names)
+    check_on_error(on_error)
     client = shared_client(server)
     changes = overrides(resize, crop, no_crop)
     place = ImagePlace(image_root, hdf5_key, layout)
@@ -135,11 +146,12 @@ def rsa(
         result = compare(
             dataset, references, extractor, module_name, metric=method, correlation=correlation,
             reference_images=names, bootstrap=bootstrap, seed=seed,
-            noise_ceiling=noise_ceiling, batch_size=batch_size, progress=progress,
+            noise_ceiling=noise_ceiling, batch_size=batch_size, on_error=on_error,
+            progress=progress,
         )  # fmt: skip
     typer.echo(str(result))
     result.save(out_path, figure, overwrite=overwrite)
-    write_names(dataset, out_path)
+    write_names(dataset, out_path, skipped_in(result.origin))
 
 
 def plot_rdms(

@@ -168,7 +168,7 @@ def _show_size(job: Job, record: Record, count: int | None) -> None:
     size = count * sum(column.row_bytes for column in columns)
     folder = next(one for one in (job.place.folder, *job.place.folder.parents) if one.exists())
     free = disk_usage(folder).free
-    note(job.progress, f"{size_text(size)} in {job.place.result}")
+    note(job.progress, size_text(size))
     if (1 - record.done / count) * size > free:
         say(
             f"The features have {size_text(size)}, but only {size_text(free)} are free on the disk "
