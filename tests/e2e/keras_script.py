@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 from script_outcome import ARRAYS, SAID, images, opened, refusal, run
 
-from thingsvision_client import get_extractor_from_model
+from thingsvision_client import DataLoader, get_extractor, get_extractor_from_model
 
 
 def network() -> keras.Model:
@@ -43,6 +43,26 @@ def arrays() -> None:
     ARRAYS["images expected"] = np.asarray(net(np.stack(pixels)))
 
 
+def toys() -> None:
+    """Extract from single numbers, through our loader of a list of tensors."""
+    toy = keras.Sequential(
+        [
+            keras.Input((1,)),
+            keras.layers.Dense(2, "relu", use_bias=False, name="first", kernel_initializer="ones"),
+            keras.layers.Dense(2, "relu", use_bias=False, name="last", kernel_initializer="ones"),
+        ]
+    )
+    numbers = [keras.ops.convert_to_tensor([float(number)]) for number in (2, -10)]
+    loader = DataLoader(numbers, 1, "tf")
+    extractor = get_extractor_from_model(toy, "cpu", "tf")
+    ARRAYS["toy"] = extractor.extract_features(loader, "first")
+    placed = get_extractor("VGG16", False, "cpu", "keras")
+    placed.model = toy
+    placed.backend = "tf"
+    rows = [placed.extract_batch(batch=batch, module_name="last") for batch in loader]
+    ARRAYS["toy in a model's place"] = np.concatenate(rows)
+
+
 def refused() -> None:
     """Send what holds code."""
     SAID["forward"] = refusal(
@@ -53,4 +73,4 @@ def refused() -> None:
 
 
 if __name__ == "__main__":
-    run(arrays, refused)
+    run(arrays, toys, refused)

@@ -136,6 +136,12 @@ def test_the_first_inputs_show_the_shape_that_a_network_takes(said: Outcome, sam
     assert "arrays that are its inputs" in told["images"]
 
 
+@pytest.mark.parametrize("scenario", ["toy", "toy with a forward", "toy in a model's place"])
+def test_a_network_of_single_numbers(scenario: str, same: Any) -> None:
+    same(scenario)
+    same(f"{scenario}, by batch")
+
+
 def test_what_takes_one_image_at_a_time_works_with_a_warning(said: Outcome, same: Any) -> None:
     ((warning, place),) = said["one"].items()
     assert warning.startswith("One runs one image at a time on the server")
@@ -190,6 +196,8 @@ def test_a_keras_network_takes_arrays(
     said, arrays = run("keras_script.py", server, tmp_path, photos)
     assert_close(arrays["found"], arrays["expected"])
     assert_close(arrays["images found"], arrays["images expected"])
+    np.testing.assert_array_equal(arrays["toy"], [[2, 2], [0, 0]])
+    np.testing.assert_array_equal(arrays["toy in a model's place"], [[4, 4], [0, 0]])
     assert (said["backend"], said["again"]) == ("tf", said["model"])
     assert said["modules"][-1] == "head"
     assert "`forward_fn` is for PyTorch" in said["forward"]

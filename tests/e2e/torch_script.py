@@ -12,7 +12,7 @@ from script_outcome import ARRAYS, FOLDER, SAID, images, opened, refusal, run
 from torch import nn
 from torchvision import transforms
 
-from thingsvision_client import get_extractor, get_extractor_from_model
+from thingsvision_client import DataLoader, get_extractor, get_extractor_from_model
 from thingsvision_client.model_class import Model
 
 
@@ -356,6 +356,46 @@ def assigned() -> None:
     }
 
 
+class Toy(nn.Module):
+    """Takes one number, and repeats it; its forward may take more than inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.twice = nn.Linear(1, 2, bias=False)
+        self.relu = nn.ReLU()
+        self.total = nn.Linear(2, 1, bias=False)
+        for layer in (self.twice, self.total):
+            nn.init.ones_(layer.weight)
+
+    def forward(self, x: torch.Tensor, y: float | None = None) -> torch.Tensor:
+        return self.total(self.relu(self.twice(x) + (y or 0.0)))
+
+
+def toys() -> None:
+    """Extract from single numbers, through our loader of a list of tensors."""
+    numbers = [torch.tensor([float(number)]) for number in (2, -10, 3)]
+    loader = DataLoader(numbers, 2, "pt")
+
+    def forward(self: Any, batch: torch.Tensor) -> torch.Tensor:
+        return self.model(batch, y=1.0)
+
+    placed = get_extractor("alexnet", False, "cpu", "torchvision")
+    placed.model = Toy()
+    placed.backend = "pt"
+    for scenario, extractor, more in [
+        ("toy", get_extractor_from_model(Toy(), "cpu", "pt"), 0),
+        ("toy with a forward", get_extractor_from_model(Toy(), "cpu", "pt", forward_fn=forward), 1),
+        ("toy in a model's place", placed, 0),
+    ]:
+        extractor.model = extractor.model.to("cpu")
+        found = extractor.extract_features(loader, module_names=["relu", "total"])
+        relu = np.array([[2.0 + more] * 2, [0.0] * 2, [3.0 + more] * 2])
+        keep(scenario, found, {"relu": relu, "total": relu.sum(1, keepdims=True)})
+        with extractor.batch_extraction("relu", output_type="tensor") as e:
+            rows = [e.extract_batch(batch=batch, flatten_acts=False) for batch in loader]
+        keep(f"{scenario}, by batch", {"relu": torch.cat(rows)}, {"relu": relu})
+
+
 def refused() -> None:
     SAID["branching"] = refusal(lambda: get_extractor_from_model(Branching(), None, "pt", OWN))
     SAID["custom operator"] = refusal(lambda: get_extractor_from_model(Custom(), None, "pt", OWN))
@@ -377,5 +417,6 @@ if __name__ == "__main__":
         one_by_one,
         recorded,
         assigned,
+        toys,
         refused,
     )

@@ -47,6 +47,7 @@ TXT = FileFormat(
     opener=_open,
     reader=_read,
     max_dims=2,
-    beyond_dims="write its slices with tensor2slices, which slices2tensor reads back, or flatten "
-    "it with features.reshape(len(features), -1)",
+    beyond_dims="extract with flatten_acts=True (--flatten-acts), flatten it with "
+    "features.reshape(len(features), -1), write its slices with tensor2slices, which slices2tensor "
+    "reads back, or choose another format",
 )
