@@ -253,9 +253,9 @@ classdef Client < handle
             found = obj.ask('upload', request);
         end
 
-        function versions = versions(obj)
+        function found = versions(obj)
             % VERSIONS  The versions of the helper's Python and of its package.
-            versions = obj.ask('hello', struct());
+            found = obj.ask('hello', struct());
         end
 
     end

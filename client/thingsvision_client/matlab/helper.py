@@ -11,6 +11,7 @@ import traceback
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -94,7 +95,7 @@ class Helper:
         if request.get("protocol") != PROTOCOL:
             return _failure("WrongVersion", _wrong_version(int(request.get("protocol") or 0)))
         try:
-            operation = Operation(self._client(request), request, exchange)
+            operation = Operation(partial(self._client, request), request, exchange)
             return {"ok": True, "result": to_json(OPERATIONS[request["op"]](operation))}
         except ThingsvisionError as error:
             return _failure(type(error).__name__.removesuffix("Error"), str(error))

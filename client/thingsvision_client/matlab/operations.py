@@ -37,11 +37,16 @@ Asked = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation on its way: the client of its server, what was asked, and its files."""
+    """One operation on its way: what was asked, its files, and what returns its client."""
 
-    client: Client
+    find_client: Callable[[], Client]
     asked: Asked
     exchange: Exchange
+
+    @property
+    def client(self) -> Client:
+        """The client of the server that was named. Raises NoServerError if none was."""
+        return self.find_client()
 
     def images(self) -> ImageQueue:
         """Return the images that were sent."""

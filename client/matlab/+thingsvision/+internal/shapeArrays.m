@@ -4,11 +4,17 @@ function arrays = shapeArrays(head, arrays, done)
         column = head.columns(k);
         dims = reshape(column.dims, 1, []);
         if column.images_first
-            % Images that were skipped have no row.
-            arrays{k}(done + 1:end, :) = [];
-            arrays{k} = reshape(arrays{k}, [done, dims, ones(1, isempty(dims))]);
+            if done < head.count  % images that were skipped have no row
+                arrays{k}(done + 1:end, :) = [];
+            end
+            if isempty(dims)
+                dims = 1;
+            end
+            arrays{k} = reshape(arrays{k}, [done, dims]);
         else
-            arrays{k}(:, done + 1:end) = [];
+            if done < head.count
+                arrays{k}(:, done + 1:end) = [];
+            end
             arrays{k} = reshape(arrays{k}, [dims, done]);
         end
     end
