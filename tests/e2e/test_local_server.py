@@ -26,7 +26,7 @@ import sys, time
 from thingsvision_client import local_server
 
 client = local_server(device="cpu", allow_download=False, weights_dir=sys.argv[1])
-print(client.process_id, client.server, flush=True)
+print(client.process_id, client.server, client.log_file, flush=True)
 time.sleep(600)
 """
 
@@ -82,7 +82,7 @@ def test_a_server_ends_with_a_process_that_is_killed(tmp_path: Path) -> None:
     )
     assert child.stdout is not None
     try:
-        process_id, server = child.stdout.readline().split()
+        process_id, server, log = child.stdout.readline().split()
         with Client(server) as client:
             assert client.residency().devices
     finally:
@@ -90,6 +90,7 @@ def test_a_server_ends_with_a_process_that_is_killed(tmp_path: Path) -> None:
         child.wait()
         child.stdout.close()
     assert wait_for_end(int(process_id))
+    Path(log).unlink()  # a process that is killed deletes nothing
 
 
 def test_options_that_are_not_the_servers_are_named() -> None:
