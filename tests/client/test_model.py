@@ -33,3 +33,10 @@ def test_text_names_a_model(text: str, model: Model, identity: str | None) -> No
 def test_texts_that_name_no_model_are_refused(text: str) -> None:
     with pytest.raises(InvalidRequestError):
         Model.parse(text)
+
+
+@pytest.mark.parametrize("text", ["VGG16", "VGG16@random:0"])
+def test_a_bare_name_says_how_to_find_its_source(text: str) -> None:
+    sentence = rf"must be 'source/name', .* got '{text}': .*models\(name_glob='VGG16'\)"
+    with pytest.raises(InvalidRequestError, match=sentence):
+        Model.parse(text)

@@ -82,7 +82,13 @@ class Model:
 
         """
         name, _, weights = as_text("text", text).partition("@")
-        source, _, name = name.partition("/")
+        source, slash, name = name.partition("/")
+        if not slash:
+            raise InvalidRequestError(
+                f"A model must be 'source/name', such as 'torchvision/resnet50', got {text!r}: "
+                f"write its source before it. Client().models(name_glob={source!r}) lists the "
+                "models of this name, with their sources."
+            )
         return Model(source, name, weights or None)
 
     @staticmethod
