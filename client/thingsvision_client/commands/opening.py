@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ..arguments import as_folder
 from ..client import Client
 from ..errors import BadImage, InvalidRequestError
 from .naming import find_source
@@ -109,7 +110,7 @@ def dataset_of(place: ImagePlace, out_path: Path, backend: str, changes: Any) ->
 
     dataset = _open_dataset(place, backend, changes)
     encode_lines(out_path / FILE_NAMES, dataset.names)
-    out_path.mkdir(parents=True, exist_ok=True)
+    as_folder("out_path", out_path).mkdir(parents=True, exist_ok=True)
     return dataset
 
 
