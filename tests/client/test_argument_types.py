@@ -48,6 +48,7 @@ CALLABLE = [3, "x", ["x"]]
 WRONG: dict[str, list[Any]] = {
     "str": TEXT,
     "str | Path": PATH,
+    "Path": PATH,
     "int": WHOLE,
     "float": NUMBER,
     "bool": TRUTH,
