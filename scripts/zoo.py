@@ -86,7 +86,7 @@ def facts(sources: Sources, walks: Mapping[str, Walk]) -> Iterator[ModelFacts]:
 
 def table(walks: Mapping[str, Walk], failures: Mapping[str, str]) -> Iterator[str]:
     """Yield the lines of the document."""
-    yield "# The zoo\n"
+    yield "# How models were tested\n"
     yield (
         "Every model of every source, walked with random weights. **run**: two inputs went through "
         "the model, and every extractable module's output was bit-identical to a plain forward "

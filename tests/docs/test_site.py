@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -20,6 +21,7 @@ import thingsvision_client
 from support.checkout import CHECKOUT
 from thingsvision_client.cli import app
 from thingsvision_server.settings import Settings
+from thingsvision_server.sources.facts import FILE
 
 DOCS = CHECKOUT / "docs"
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
@@ -169,3 +171,12 @@ def test_notebooks_can_be_downloaded_and_have_no_outputs(site: Path) -> None:
         assert all(f"../{figure.name}" in text for figure in figures)
     tree = (site / "notebooks/features_of_photographs/index.html").read_text("utf-8")
     assert "(5, 128, 54, 54) float32" in tree, "the page shows no printed output"
+
+
+def test_the_catalogue_has_every_model_and_its_training_data(site: Path) -> None:
+    page = (site / "catalogue" / "index.html").read_text(encoding="utf-8")
+    rows = re.findall(r"<tr><td><code>(.+?)</code></td>.*?<td>([^<]*)</td></tr>", page)
+    listed = sum(len(source["models"]) for source in json.loads(FILE.read_text())["sources"].values())
+    assert len(dict(rows)) == listed > 1500
+    assert dict(rows)["torchvision/alexnet"] == "ImageNet-1k"
+    assert dict(rows)["timm/beit_base_patch16_384"] == "ImageNet-22k, then ImageNet-1k"
