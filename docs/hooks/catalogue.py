@@ -1,6 +1,6 @@
 """Puts a table of every model on a page, with a field that searches it.
 
-The facts are those that servers list (`facts.json`). The page asks for the table by `<!-- catalogue -->`.
+The facts are those that servers list (`facts.json`). A page asks for it by `<!-- catalogue -->`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ DATA = {
     "yfcc100m": "YFCC100M",
     "yfcc15m": "YFCC15M",
 }
-"""What parts of the names of weights say of the images of training, in the words of the libraries."""
+"""What parts of the names of weights say of the images of training."""
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:

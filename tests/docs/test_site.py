@@ -176,7 +176,9 @@ def test_notebooks_can_be_downloaded_and_have_no_outputs(site: Path) -> None:
 def test_the_catalogue_has_every_model_and_its_training_data(site: Path) -> None:
     page = (site / "catalogue" / "index.html").read_text(encoding="utf-8")
     rows = re.findall(r"<tr><td><code>(.+?)</code></td>.*?<td>([^<]*)</td></tr>", page)
-    listed = sum(len(source["models"]) for source in json.loads(FILE.read_text())["sources"].values())
+    listed = sum(
+        len(source["models"]) for source in json.loads(FILE.read_text())["sources"].values()
+    )
     assert len(dict(rows)) == listed > 1500
     assert dict(rows)["torchvision/alexnet"] == "ImageNet-1k"
     assert dict(rows)["timm/beit_base_patch16_384"] == "ImageNet-22k, then ImageNet-1k"
