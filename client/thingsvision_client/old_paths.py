@@ -58,6 +58,14 @@ _OWN = "get_extractor_from_model(network, device, backend) sends a network of yo
 _BATCH = "model.extract_features(...) gives what a forward hook sees"
 _CLASSES = "use get_cls_mapping_imagenet(PATH), which reads both kinds of files"
 
+_CUSTOM = (
+    *("alexnet_ecoset", "alexnet_salobjsub", "align", "barlowtwins", "barlowtwins_rn50", "clip"),
+    *("cornet", "dreamsim", "harmonization", "inception_ecoset", "official_clip", "openclip"),
+    *("resnet50_ecoset", "sam", "swav", "swav_rn50", "vgg16_ecoset", "vgg16bn_ecoset", "vicreg"),
+    "vicreg_rn50",
+)
+_MODELS = ("", ".dino", ".mae", ".sam")
+
 ADVICE: Mapping[str, str] = {
     "clip.*": f"{_ON_SERVER} with source='custom' and model_name='clip'",
     "cornet.*": f"{_ON_SERVER} with source='custom' and model_name='cornet-s', for example",
@@ -69,11 +77,20 @@ ADVICE: Mapping[str, str] = {
     "core.extraction.helpers.create_custom_extractor": _BY_SOURCE,
     "core.extraction.helpers.create_model_extractor": _OWN,
     "core.extraction.mixin.*": _BY_SOURCE,
+    **{
+        f"cornet.cornet_{kind}.*": f"{_ON_SERVER} with source='custom'"
+        for kind in ("r", "rt", "s", "z")
+    },
+    **{f"custom_models.{name}.*": f"{_ON_SERVER} with source='custom'" for name in _CUSTOM},
+    **{f"utils.models{name}.*": f"{_ON_SERVER} with source='ssl' or 'custom'" for name in _MODELS},
     "custom_models.*": f"{_ON_SERVER} with source='custom', and {_OWN}",
     "custom_models.custom.*": _OWN,
     "model.*": f"{_ON_SERVER} with source='custom' and model_name='clip'",
     "simple_tokenizer.*": "extractor.extract_text_features(texts) takes texts as they are",
     "utils.alignment.*": "use extractor.align(features, module_name)",
+    "utils.alignment.transforms.*": "use extractor.align(features, module_name)",
+    "utils.imagenet.parse_imagenet_classes": _CLASSES,
+    "utils.imagenet.parse_imagenet_synsets": _CLASSES,
     "utils.checkpointing.*": "weights are in a folder of the server (--weights-dir)",
     "utils.data.helpers.*": "ImageDataset finds the images of a folder",
     "vision.compose_transforms": "use model.get_transformations(resize_dim, crop_dim)",
@@ -128,10 +145,14 @@ def add_old_paths(parent: str) -> None:
 
 def _old_modules(below: str) -> list[str]:
     """Return the modules in the tables that a module stands directly above, without itself."""
-    paths = {key.rpartition(".")[0] for key in (*HOMES, *ADVICE)} - {"vision"}
-    real = ("core", "utils")
-    return sorted(
-        path
-        for path in paths
-        if (path.rpartition(".")[0] == below if below else path.partition(".")[0] not in real)
-    )
+    paths = {key.rpartition(".")[0] for key in (*HOMES, *ADVICE)} - {"vision", *_REAL}
+    return sorted(path for path in paths if _real_above(path) == below)
+
+
+def _real_above(path: str) -> str:
+    """Return the module of this package that an old path is below; empty for the package."""
+    return max((real for real in _REAL if path.startswith(f"{real}.")), key=len, default="")
+
+
+_REAL = ("core.cka", "core.extraction", "core.rsa", "utils", "utils.data", "utils.storing")
+"""The modules below this package that call `add_old_paths`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib import import_module
+from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
+import thingsvision_client
 from support.serving import TestServer
 from thingsvision_client import Extractor, connect, get_extractor, vision
 from thingsvision_client.core.cka import CKA
@@ -53,6 +55,16 @@ def test_old_paths_are_found_in_a_new_process() -> None:
         "assert thingsvision_client.dataset.ImageDataset\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_modules_of_networks_are_found_below_each_other() -> None:
+    for path in ("custom_models.vgg16bn_ecoset", "utils.models.dino", "cornet.cornet_s"):
+        with pytest.raises(ImportError, match="networks run on the server: use get_extractor"):
+            exec(f"from thingsvision_client.{path} import Anything")
+
+
+def test_the_package_has_a_version() -> None:
+    assert thingsvision_client.__version__ == version("thingsvision-service")
 
 
 def test_other_names_are_missing_as_ever() -> None:

@@ -168,7 +168,9 @@ def test_what_a_user_may_pass_as_transforms() -> None:
     assert as_transforms(changes) == ServerTransforms(changes)
     assert as_transforms({"resize_pixels": 9}).for_model("a/b") == Preprocessing(resize_pixels=(9,))
     assert "Resize(size=9" in repr(as_transforms(transforms.Compose([*END, transforms.Resize(9)])))
-    with pytest.raises(InvalidRequestError, match="not of a model, so no server can apply them"):
+    with pytest.raises(
+        InvalidRequestError, match="not made by an extractor, so they can't be called"
+    ):
         as_transforms(None)(torch.zeros(3, 3, 3))
 
 

@@ -99,6 +99,8 @@ def test_what_the_library_has_besides_says_what_to_use(extractor: Extractor) -> 
         _ = extractor.activations
     with pytest.raises(AttributeError, match=r"client\.load"):
         extractor.load_model()
+    with pytest.raises(AttributeError, match=r"fit_pca\(.*preprocessing=extractor.changes\)"):
+        extractor.fit_pca()
     with pytest.raises(AttributeError, match="near: show_model"):
         extractor.show_modl()
 

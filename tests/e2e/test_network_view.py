@@ -160,7 +160,10 @@ def test_functions_of_models_still_take_it(
         (lambda model: model.to(torch.float16), "'precision'"),
         (lambda model: model.train(), "evaluation mode only"),
         (lambda model: model.requires_grad_(), "no gradients"),
-        (lambda model: get_extractor_from_model(model, None, "pt"), "view of one on a server"),
+        (
+            lambda model: get_extractor_from_model(model, None, "pt"),
+            "a view of a network on a server: use the extractor whose",
+        ),
     ],
 )
 def test_what_needs_weights_says_what_to_use(

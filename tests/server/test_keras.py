@@ -290,7 +290,7 @@ def test_unknown_names_are_refused_with_near_matches(client: Client, photos: lis
         client.load("keras/MobileNetV2@imagenet21k")
     with pytest.raises(UnknownModuleError, match=r"'block_3_add'\. Did you mean 'block_9_add'"):
         client.extract(KEPT, photos[:1], "block_3_add")
-    with pytest.raises(UnknownModuleError, match=r"runs 1 times: the step must be @t=0 to @t=0"):
+    with pytest.raises(UnknownModuleError, match=r"runs once: the step must be @t=0, got"):
         client.extract(KEPT, photos[:1], "block_4_add@t=1")
 
 

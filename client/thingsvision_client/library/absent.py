@@ -15,7 +15,7 @@ _WEIGHTS = (
 _COUNT = f"{_WEIGHTS}, and for their number use `parameter_count`"
 _HOOKS = f"{_EXTRACT}, which gives what a forward hook sees"
 CHANGE = (
-    "change a network of your own process, and send it with get_extractor_from_model(network, ...)"
+    "load the network yourself, change it, and send it with get_extractor_from_model(network, ...)"
 )
 _PRECISION = "get_extractor(..., model_parameters={'precision': ...}) chooses the precision"
 _TEXT = "use extractor.extract_text_features(texts)"

@@ -10,6 +10,11 @@ _NEW = "make a new one with other arguments"
 _OWN_FORWARD = "get_extractor_from_model(network, ..., forward_fn=...) sends your forward pass"
 _ONE_BATCH = "extractor.extract_batch(batch, module_name) returns the features of one batch"
 _SERVER = "the server loads a model when it needs it; client.load(extractor.model) does so now"
+_PCA = (
+    "extractor.client.fit_pca(extractor.model, batches.queue(), module_name, components=..., "
+    "preprocessing=extractor.changes) fits a PCA, and get_extractor(..., model_parameters="
+    "{'reduction': Reduction(pca=...)}) applies it"
+)
 _FREE = (
     "the server unloads idle models when it needs their memory; extractor.client.unload("
     "extractor.model) does so now"
@@ -35,6 +40,7 @@ ADVICE: Mapping[str, str] = {
     "output_type": "extract_features and batch_extraction take output_type",
     "batch_size": "load_batches and DataLoader take batch_size",
     **dict.fromkeys(("load_model", "load_model_from_source", "prepare_inference"), _SERVER),
+    "fit_pca": _PCA,
     "clip_n_px": "extractor.get_transformations() has the model's input size",
 }
 """Attributes of the library's extractors and models, and the advice for each."""

@@ -46,7 +46,7 @@ class _ViewType(type):
     def __eq__(cls, other: object) -> bool:
         if cls is not other and is_framework_class(other):
             raise TypeError(
-                f"The class of a view can't be compared with {other!r}: write "
+                f"A module of extractor.model is a view, whose type() is not {other!r}: write "
                 f"isinstance(module, {getattr(other, '__name__', '...')}), or compare "
                 "module.type, which is the name of its class."
             )

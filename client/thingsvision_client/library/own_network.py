@@ -96,8 +96,8 @@ def get_extractor_from_model(
     choose("backend", backend, _KINDS)
     if isinstance(model, ModuleView):
         raise InvalidRequestError(
-            "`model` must be a network of your process, got a view of one on a server: use the "
-            "extractor that it is of."
+            "`model` must be a network that you made or loaded, got a view of a network on a "
+            "server: use the extractor whose `model` it is."
         )
     if preprocess is not None and transforms is not None:
         raise InvalidRequestError("`preprocess` and `transforms` mean the same: give one of them.")

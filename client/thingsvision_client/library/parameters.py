@@ -65,7 +65,9 @@ def weights_of(parameters: Mapping[str, Any], *, pretrained: bool, own_file: boo
             )
         return None
     if parameters.get("part") is not None:
-        raise InvalidRequestError("model_parameters['part'] needs model_path, the checkpoint.")
+        raise InvalidRequestError(
+            "model_parameters['part'] names a part of your checkpoint: give model_path too."
+        )
     if not pretrained and "dataset" in given:  # as in the library, where it chooses only weights
         given.remove("dataset")
     for key in given:

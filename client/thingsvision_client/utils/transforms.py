@@ -102,7 +102,7 @@ class ServerTransforms:
             values = _stack([as_array(self.given(_open(image))) for image in images])
         else:
             raise InvalidRequestError(
-                "These transforms are not of a model, so no server can apply them to an image: use "
+                "These transforms were not made by an extractor, so they can't be called: use "
                 "extractor.get_transformations()."
             )
         return values if backend == "tf" else _as_tensor(values)
@@ -158,11 +158,13 @@ class ServerTransforms:
             raise self._refusal(str(error)) from error
         if again.inputs.shape != found.inputs.shape:
             raise self._refusal(
-                f"data give {again.inputs.shape} instead of {found.inputs.shape} inputs"
+                f"the server's steps give inputs of {again.inputs.shape}, not {found.inputs.shape}"
             )
         difference = float(abs(again.inputs - found.inputs).max())
         if not difference <= _TOLERANCE * float(abs(found.inputs).max()):
-            raise self._refusal(f"inputs made from data differ by up to {difference:.3g}")
+            raise self._refusal(
+                f"the inputs of the server's steps differ by up to {difference:.3g}"
+            )
         return data
 
     def _probe(self, changes: PreprocessingOverrides | Preprocessing | None) -> Inputs:
@@ -183,7 +185,7 @@ class ServerTransforms:
 
     def _refusal(self, why: str) -> InvalidRequestError:
         return InvalidRequestError(
-            f"The transforms of {self.model} can't be sent to another model as data: {why}. "
+            f"The transforms of {self.model} can't be used for another model: {why}. "
             "Apply them yourself, and send the arrays: transforms(image) is an input."
         )
 

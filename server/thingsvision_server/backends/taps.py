@@ -175,11 +175,20 @@ def _find_module(name: str, known: Mapping[str, ModuleInfo]) -> ModuleInfo:
         plain = ".".join(part for part in name.split(".") if part not in _WRAPPERS)
         if plain and plain in known:
             return known[plain]
-        hint = choices(name, filter(None, known))
+        hint = _call_hint(name, known) or choices(name, filter(None, known))
         raise UnknownModuleError(
             f"the model has no module {name!r}. {hint}", field="modules", subject=name
         )
     return known[name]
+
+
+def _call_hint(name: str, known: Mapping[str, ModuleInfo]) -> str:
+    """Return how the calls of a module are named, if only that is wrong in a name."""
+    called, found, _ = name.rpartition("@")
+    if not found or called not in known:
+        return ""
+    last = len(known[called].calls) - 1
+    return f"Calls of {called!r} are {called}@t=0 to {called}@t={last}, or all: {called}@all"
 
 
 def _calls(name: str, module: ModuleInfo, step: re.Match[str] | None) -> tuple[int, ...]:
@@ -190,10 +199,10 @@ def _calls(name: str, module: ModuleInfo, step: re.Match[str] | None) -> tuple[i
         return tuple(range(count))
     call = int(step["call"])
     if call >= count:
-        sentence = (
-            f"module {module.name!r} runs {count} times: the step must be @t=0 to "
-            f"@t={count - 1}, got {name!r}"
+        times, valid = (
+            ("once", "@t=0") if count == 1 else (f"{count} times", f"@t=0 to @t={count - 1}")
         )
+        sentence = f"module {module.name!r} runs {times}: the step must be {valid}, got {name!r}"
         raise UnknownModuleError(sentence, field="modules", subject=name)
     return (call,)
 

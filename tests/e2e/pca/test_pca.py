@@ -204,6 +204,7 @@ def test_other_features_are_refused_with_both_values(
         with pytest.raises(errors.PCAMismatchError, match=sentence) as caught:
             method(**chosen)
         assert f"PCA '{NAME}' ({fitted.sha256}) does not fit these features" in str(caught.value)
+        assert "preprocessing=extractor.changes" in str(caught.value)
 
 
 def test_tensors_are_other_features(client: Client, fitted: PCA) -> None:

@@ -254,7 +254,7 @@ def test_a_file_cut_short_is_told_in_our_own_words(client: Client, saved: Any) -
 
 
 def test_a_part_needs_a_checkpoint(server: Any, client: Client) -> None:
-    with pytest.raises(InvalidRequestError, match=r"\['part'\] needs model_path"):
+    with pytest.raises(InvalidRequestError, match=r"\['part'\] names a part .*give model_path"):
         get_extractor(NAME, True, None, "torchvision", None, {"part": "x"}, server=server.address)
     with pytest.raises(InvalidRequestError, match="whole file of Keras"):
         client.load(f"keras/MobileNet@sha256:{client.uploads()[0].sha256}:x")

@@ -60,7 +60,7 @@ def _find_differences(name: str, mine: Any, other: Any) -> Iterator[str]:
 
 
 def _format_value(value: Any) -> str:
-    return "none" if value in ("", (), None) else str(value)
+    return "none" if value in ("", (), None) else " ".join(str(value).split())
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,9 @@ class PCARecord:
         """Raise PCAMismatchError if the PCA was fitted on other features."""
         if mismatches := self.description.mismatches(facts, shapes):
             raise PCAMismatchError(
-                f"{self} does not fit these features: {'; '.join(mismatches)}",
+                f"{self} does not fit these features: {'; '.join(mismatches)}. Fit it with the "
+                "options of these features: fit_pca(..., preprocessing=extractor.changes) fits "
+                "with an extractor's preprocessing",
                 field="reduction.pca",
                 subject=self.description.name or self.sha256,
             )

@@ -126,4 +126,7 @@ def _build(exported: torch.export.ExportedProgram, recorded: Outline | None) -> 
 def _check_marks(flat: FlatGraph, recorded: Outline | None) -> None:
     known = len(recorded.marks) if recorded else 0
     if not all(0 <= number < known for _, number in flat.marks):
-        raise ValueError("it has marks of modules that it does not name")
+        raise ValueError(
+            "its record of modules is incomplete; send the network again with "
+            "get_extractor_from_model"
+        )

@@ -25,14 +25,14 @@ _NO_MODULE = "_empty_nn_module_stack"
 """Begins what PyTorch writes for operators whose module it does not know."""
 
 _RECORDED = "or send the network with get_extractor_from_model, which records every output"
-_SEVERAL = f"""it has several outputs, and a program does not keep their order; request a module \
-inside it, {_RECORDED}"""
-_SECOND = f"""only a later one of its outputs is used, and a program does not keep the others; \
+_SEVERAL = f"""it has several outputs, and an exported file does not keep their order; \
+request a module inside it, {_RECORDED}"""
+_SECOND = f"""only its second or a later output is used, and an exported file keeps no others; \
 request a module inside it, {_RECORDED}"""
 _PART_UNUSED = f"""nothing uses a part of what it computes, and that may be its first output; \
 request a module inside it, {_RECORDED}"""
-_UNUSED = f"""its output is not in the program, as nothing uses it; request a module inside it, \
-{_RECORDED}"""
+_UNUSED = f"""nothing uses its output, so the exported file does not have it; \
+request a module inside it, {_RECORDED}"""
 
 
 @dataclass
