@@ -271,10 +271,8 @@ def test_a_pca_that_cannot_be_fitted_is_refused(
 
 
 def test_reductions_name_a_pca_by_a_text() -> None:
-    for wrong in ("", 3):
-        with pytest.raises(
-            errors.InvalidRequestError, match="`pca` must be the SHA-256 or the name"
-        ):
+    for wrong, sentence in (("", "must be the SHA-256 or the name"), (3, "must be a text")):
+        with pytest.raises(errors.InvalidRequestError, match=f"`pca` {sentence}"):
             Reduction(pca=wrong)  # type: ignore[arg-type]
 
 
