@@ -131,7 +131,7 @@ def _as_image(image: Any, number: int) -> SentImage:
             return picture(name, content)
         if hasattr(content, "__array__"):
             return _as_tensor(name, content)
-    if isinstance(image, (tuple, list)) and image and isinstance(image[0], ImageName):
+    if isinstance(image, (tuple, list)) and image and isinstance(image[0], ImageOfDataset):
         raise TypeError("A batch of a DataLoader is not an image: give batches.queue().")
     raise TypeError(
         f"{_kind(image)} is not an image: give the path of an image file, a Pillow image, a uint8 "
