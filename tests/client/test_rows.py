@@ -229,3 +229,18 @@ def test_a_mixture_is_refused(dataset: ImageDataset, extractor: Extractor) -> No
         extractor.extract_features(batches, MODULE)
     with pytest.raises(TypeError, match="items by number and not be empty, got Subset"):
         DataLoader(Subset(dataset, []), 2, "pt")
+
+
+def test_a_loader_in_the_place_of_images_says_what_to_give(
+    dataset: ImageDataset, server: TestServer
+) -> None:
+    loader = DataLoader(dataset, 4, "pt")
+    with Client(server.address) as client:
+        for images in (loader, TorchLoader(dataset, batch_size=4)):
+            with pytest.raises(TypeError, match=r"give this call loader.queue\(\)"):
+                client.fit_pca("torchvision/squeezenet1_1@random:0", images, MODULE, components=2)
+
+
+def test_a_row_that_is_not_there_is_told(dataset: ImageDataset) -> None:
+    with pytest.raises(IndexError, match=f"A row must be from 0 to {COUNT - 1}, got {COUNT}"):
+        _ = dataset[COUNT]

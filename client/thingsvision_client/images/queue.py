@@ -118,6 +118,11 @@ def _as_image(image: Any, number: int) -> SentImage:
         return image
     if isinstance(image, ImageOfDataset):
         return _dataset_image(image)
+    if isinstance(image, ImagesOfDataset):
+        raise TypeError(
+            "A batch of a DataLoader is not an image: give this call loader.queue(), or extract "
+            "with an extractor (get_extractor), which takes the loader."
+        )
     if isinstance(image, (str, Path)):
         image = expand_home(image)
         return file_image(str(image), Path(image))
@@ -131,8 +136,6 @@ def _as_image(image: Any, number: int) -> SentImage:
             return picture(name, content)
         if hasattr(content, "__array__"):
             return _as_tensor(name, content)
-    if isinstance(image, (tuple, list)) and image and isinstance(image[0], ImageOfDataset):
-        raise TypeError("A batch of a DataLoader is not an image: give batches.queue().")
     raise TypeError(
         f"{_kind(image)} is not an image: give the path of an image file, a Pillow image, a uint8 "
         "array of height x width x 3, a pair (name, bytes of an image file), or a pair (name, "
