@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +156,8 @@ def test_transforms_of_another_model_take_the_place_of_the_own(
     own = dataset(photos, tmp_path, other.get_transformations())
     assert own.transforms.for_model(other.model) is None, "these are its own"
     sizes = PreprocessingOverrides(resize=99, crop=96)
-    changed = replace(theirs, overrides=sizes).for_model(extractor.model)
+    parts = {one.name: getattr(theirs, one.name) for one in fields(theirs)}
+    changed = type(theirs)(**parts | {"overrides": sizes}).for_model(extractor.model)
     assert changed is not None
     assert "resize=99" in getattr(changed, "owner", "")
 
