@@ -12,6 +12,7 @@ from typer.core import TyperCommand
 from .arguments import expand_home
 from .commands import (
     analysis,
+    citing,
     comparison,
     converting,
     doctor,
@@ -56,6 +57,7 @@ for _command in (
     listing.show_model,
     features.extract_features,
     verification.verify,
+    citing.methods_text,
     comparison.compute_rdm,
     analysis.rsa,
     analysis.plot_rdms,

@@ -149,7 +149,10 @@ def test_other_models_have_origins_of_their_own(remembered: Remembered, tmp_path
 
 def test_files_without_a_readable_origin_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "features.npy"
-    with pytest.raises(errors.InvalidRequestError, match=r"features\.npy\.json"):
+    with pytest.raises(errors.InvalidRequestError, match=r"There is no file '.*features\.npy'"):
+        origins.read_origin(path)
+    path.touch()
+    with pytest.raises(errors.InvalidRequestError, match=r"features\.npy\.json must lie beside it"):
         origins.read_origin(path)
     (tmp_path / "features.npy.json").write_text("{")
     with pytest.raises(errors.InvalidRequestError, match=r"features\.npy\.json"):

@@ -16,8 +16,10 @@ from support.tiny_photos import write_tiny_photos
 from thingsvision_client import (
     Client,
     Extraction,
+    compute_rdm,
     get_extractor,
     load_batches,
+    plot_rdms,
     read_origin,
     rsa,
     save_features,
@@ -238,6 +240,21 @@ def test_the_library_leaves_them_out_of_names_and_targets(
     np.testing.assert_array_equal(np.load(folder / MODULES[1] / "features.npy"), rows)
     assert again.dataset.names == kept
     assert (folder / "skipped.txt").exists()
+
+
+def test_a_figure_shows_the_images_that_have_rows(
+    server: Any, spoiled: Path, undisturbed: Extraction, tmp_path: Path
+) -> None:
+    extractor = get_extractor(
+        "squeezenet1_1", pretrained=False, device=None, source="torchvision", server=server.address
+    )
+    batches = load_batches(str(spoiled), str(tmp_path), extractor.get_backend(), BATCH)
+    features = extractor.extract_features(
+        batches, "features.2", flatten_acts=True, on_error="skip", progress=False
+    )
+    path = tmp_path / "rdm.png"
+    plot_rdms(path, {"features.2": compute_rdm(features)}, thumbnails=spoiled)
+    assert read_origin(path)["names"] == [undisturbed.images[place] for place in KEPT]
 
 
 def test_the_command_line(server: Any, spoiled: Path, tmp_path: Path) -> None:

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from ..arrays import Float64Array, as_floats
 from ..errors import InvalidRequestError
-from ..labels import Labelled, image_labels, labelled, match_rows, texts_of, warn_of_order
+from ..labels import (
+    Labelled,
+    image_labels,
+    labelled,
+    match_rows,
+    of_known,
+    texts_of,
+    warn_of_order,
+)
 
 if TYPE_CHECKING:
     from ..rpc.rdms import RDMs
@@ -31,6 +39,9 @@ def read_panels(rdms: RDMs | Mapping[str, Any], images: Sequence[str] | None) ->
     found, metrics = _by_title(rdms)
     if not found:
         raise InvalidRequestError("Pass at least one RDM to draw.")
+    if images is None:
+        # Arrays carry no names, but `compute_rdm` knows of which images its rows are.
+        found = {title: labelled(one) or of_known(one, 2) or one for title, one in found.items()}
     names = _names(rdms, images) or _carried_names(found)
     values = {title: rdm_in_order(title, one, names) for title, one in found.items()}
     for title, one in values.items():

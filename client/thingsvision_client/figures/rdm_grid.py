@@ -65,8 +65,9 @@ def plot_rdms(
         rdms: What `Client.rdm` returned, for a panel per module; or a mapping from titles to RDMs
             (images x images; arrays, tables of pandas, arrays of xarray, objects of rsatoolbox) or
             to what `Client.rdm` returned, for models side by side.
-        images: Names of the rows, if `rdms` does not have them. RDMs that carry names are put in
-            this order, or in the order of the first.
+        images: Names of the rows, if `rdms` does not have them, and they are not known, as they
+            are of what `compute_rdm` returned. RDMs that carry names are put in this order, or in
+            the order of the first.
         thumbnails: Pictures for the axes: a folder that has the rows' names as files, or a file
             per row.
         categories: A label per row, or `folders` for the names of the images' folders; None for no

@@ -14,6 +14,7 @@ from ..arguments import expand_home
 from ..errors import ImageError, InvalidRequestError
 from ..images.folder import image_names
 from ..images.postscript import read_image
+from ..labels import find_rows
 
 Picture = npt.NDArray[np.uint8]
 
@@ -26,20 +27,34 @@ def thumbnail_files(
     `thumbnails` is a file per row, or a folder that has the rows' names as files; without names,
     the images of the folder in their order. Raises InvalidRequestError.
     """
+    is_folder = isinstance(thumbnails, (str, Path))
     if isinstance(thumbnails, (str, Path)):
-        root = Path(expand_home(thumbnails))
-        files = [root / name for name in (image_names(root) if images is None else images)]
+        files = _files_in(Path(expand_home(thumbnails)), images)
     else:
         files = [Path(expand_home(file)) for file in thumbnails]
     if len(files) != count:
+        advice = "; name the rows of the RDMs with `images`" if is_folder else ""
         raise InvalidRequestError(
-            f"`thumbnails` must have a file per image ({count}), got {len(files)}."
+            f"`thumbnails` must have a file per image ({count}), got {len(files)}{advice}."
         )
     if missing := [file for file in files if not file.is_file()]:
         raise InvalidRequestError(
             f"{len(missing)} thumbnails do not exist, such as {str(missing[0])!r}."
         )
     return files
+
+
+def _files_in(root: Path, images: Sequence[str] | None) -> list[Path]:
+    """Return the files of a folder by name; all of them in their order without names."""
+    if images is None:
+        return [root / name for name in image_names(root)]
+    files = [root / name for name in images]
+    if all(file.is_file() for file in files) or not root.is_dir():
+        return files
+    # Names may lack folders or endings, or begin with the folder itself.
+    names = image_names(root)
+    rows = find_rows(images, names)
+    return files if rows is None else [root / names[row] for row in rows]
 
 
 def thumbnail(file: Path, pixels: int) -> Picture:

@@ -150,6 +150,8 @@ def read_origin(path: str | Path) -> dict[str, Any]:
     """
     path = as_path("path", path)
     beside = metadata_path(path)
+    if not beside.exists():
+        raise InvalidRequestError(_without_metadata(path, beside))
     try:
         document: Any = json.loads(beside.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -159,6 +161,21 @@ def read_origin(path: str | Path) -> dict[str, Any]:
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise InvalidRequestError(f"{beside} is not metadata of features (format {FORMAT}).")
     return document
+
+
+def _without_metadata(path: Path, beside: Path) -> str:
+    """Return the sentence about a file without metadata: it may itself be missing."""
+    if path.is_file():
+        return f"{path} has no metadata: {beside.name} must lie beside it, as it was written."
+    if path.is_dir():
+        return f"{path} is a folder: pass the path of a file in it, such as features.npy."
+    if path.with_name(f".{path.name}.parts").is_dir():
+        return (
+            f"{path} is not complete: its extraction has not ended. Make the same call again, "
+            "which goes on from there. Repair or remove images that can't be used, or leave them "
+            "out with on_error='skip' (--on-error skip)."
+        )
+    return f"There is no file {str(path)!r}."
 
 
 def file_sha256(path: Path) -> str:

@@ -12,7 +12,8 @@ SERVER_VARIABLE = "THINGSVISION_SERVER"
 
 _HOW_TO_NAME = (
     f"set {SERVER_VARIABLE}=host:port, pass server='host:port', or call "
-    "thingsvision_client.connect('host:port'); `thingsvision-server` starts one"
+    "thingsvision_client.connect('host:port'); `thingsvision-server` starts one, and so does "
+    "thingsvision_client.local_server() from Python"
 )
 _SOCKET = re.compile(r"unix:(///)?[^/\s].*|unix:/[^/\s].*|unix-abstract:\S.*")
 _SCHEME = re.compile(r"dns:(//[^/\s]*/)?|ipv4:|ipv6:")

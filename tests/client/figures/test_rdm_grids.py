@@ -22,10 +22,11 @@ from support.drawn_figures import (
     random_rdm,
     rdm_axes,
 )
-from thingsvision_client import Client
+from thingsvision_client import Client, compute_rdm, read_origin
 from thingsvision_client.core import rsa as core_rsa
 from thingsvision_client.errors import ImageError, InvalidRequestError
 from thingsvision_client.figures.rdm_grid import plot_rdms
+from thingsvision_client.labels import remember_rows
 
 
 @pytest.fixture
@@ -138,6 +139,35 @@ def test_pictures_lie_beside_their_rows_where_there_is_room(
         middle = 0.03 + left.images[0].get_extent()[0] / 2
         assert np.abs(np.subtract(pixel(left, middle, place), colour_of(row))).max() < 3
         assert np.abs(np.subtract(pixel(below, place, middle), colour_of(row))).max() < 3
+
+
+def test_rows_that_are_known_have_their_pictures(
+    tmp_path: Path, folder: Path, drawn: list[Any]
+) -> None:
+    keep = [20, 0, 10, 5]  # the folder has more images than the RDM has rows
+    features = np.random.default_rng(0).normal(size=(len(keep), 9))
+    remember_rows(features, [names()[row] for row in keep])
+    sorted_features = features[np.argsort(keep)]
+    remember_rows(sorted_features, [names()[row] for row in sorted(keep)])
+    rdm, path = compute_rdm(features), tmp_path / "grid.png"
+    with pytest.warns(UserWarning, match="another order"):
+        plot_rdms(path, {"a": rdm, "b": compute_rdm(sorted_features)}, thumbnails=folder)
+    for axes in rdm_axes(drawn[0]):
+        np.testing.assert_allclose(axes.images[0].get_array(), rdm, atol=1e-12)
+    assert read_origin(path)["names"] == [names()[row] for row in keep]
+
+    listed = [f"{folder.name}/{names()[row]}" for row in keep]  # as file_names.txt has them
+    paths = [tmp_path / "known.png", tmp_path / "listed.png"]
+    plot_rdms(paths[0], {"a": rdm}, thumbnails=folder)
+    plot_rdms(paths[1], {"a": np.array(rdm)}, images=listed, thumbnails=folder)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    pixel = pixels_of(paths[0], drawn[1])
+    left = next(one for one in drawn[1].axes if len(one.images) > 1)
+    for place, row in enumerate(keep):
+        middle = 0.03 + left.images[0].get_extent()[0] / 2
+        assert np.abs(np.subtract(pixel(left, middle, place), colour_of(row))).max() < 3
+    with pytest.raises(InvalidRequestError, match=r"\(4\), got 24; name the rows .* with `images`"):
+        plot_rdms(path, {"a": rdm + 1 - np.eye(4)}, thumbnails=folder)
 
 
 def test_rows_of_a_category_are_put_together(
