@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,11 @@ PAGES = ["../README.md", *sorted(p.relative_to(DOCS).as_posix() for p in DOCS.rg
 RUNNABLE = [page for page in PAGES if any(block.language in RUN for block in blocks(DOCS / page))]
 NEEDS_DATA = {"rsa.md": "rsa92"}
 """Pages of data that are not in this repository, and the folder that they are in."""
+
+WITH_CLASSES = {"from-thingsvision.md", "paper.md"}
+"""Pages whose `photos` have a subfolder for each class."""
+
+GENERATED = {"zoo.md"}
 
 PRINTS = {
     "from-thingsvision.md": ["(3, 43264)", "(5, 512, 13, 13)"],
@@ -55,6 +61,14 @@ def test_every_block_says_whether_it_is_run(page: str) -> None:
         assert block.language in RUN | SHOWN, f"{block} is of {block.language!r}"
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES[1:] if page not in GENERATED])
+def test_a_page_says_at_its_top_what_it_needs(page: str) -> None:
+    top = (DOCS / page).read_text("utf-8").partition("\n# ")[2] or (DOCS / page).read_text("utf-8")
+    first = " ".join(" ".join(top.splitlines()[:8]).split())
+    assert "**You need** " in first
+    assert "`photos`" in first or "No images are used." in first or "no folder of yours" in first
+
+
 @pytest.mark.parametrize("page", RUNNABLE)
 def test_a_page_runs(
     page: str, pages_server: TestServer, reader: Path, request: pytest.FixtureRequest
@@ -62,6 +76,9 @@ def test_a_page_runs(
     if page in NEEDS_DATA:
         shared_data: Path = request.getfixturevalue("shared_data")
         (reader / NEEDS_DATA[page]).symlink_to(shared_data / NEEDS_DATA[page])
+    if page in WITH_CLASSES:
+        shutil.rmtree(reader / "photos")
+        (reader / "images").rename(reader / "photos")
     environment = os.environ | {
         "THINGSVISION_SERVER": pages_server.address,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
