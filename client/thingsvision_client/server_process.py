@@ -129,9 +129,10 @@ def local_server(**options: Any) -> LocalServer:
         ```
 
     """
-    flags = [*_flags(_DEFAULTS | options), f"--parent={os.getpid()}"]
     log_number, log_name = tempfile.mkstemp(prefix="thingsvision-server-", suffix=".log")
     log = Path(log_name)
+    own = {"parent": os.getpid(), "parent_log": log}
+    flags = _flags(_DEFAULTS | options | own)
     _say("Starting a server on this machine; it imports its libraries first.")
     began = time.monotonic()
     with os.fdopen(log_number, "wb") as log_file:

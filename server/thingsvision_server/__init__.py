@@ -29,7 +29,7 @@ def main() -> None:
         if settings.parent:
             from .parent import stop_with
 
-            stop_with(settings.parent)
+            stop_with(settings.parent, settings.parent_log)
         # Libraries start threads while they are imported: this must come before all of them.
         if settings.keep_freed_memory:
             keep_freed_memory()

@@ -7,14 +7,17 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
+from pathlib import Path
 
 _LOOK_SECONDS = 0.5
 _STOP_SECONDS = 10
 
 
-def stop_with(process_id: int) -> None:
+def stop_with(process_id: int, log: str = "") -> None:
     """Stop this process soon after another has ended: at once if there is none.
 
+    Then it also deletes its log, the file that the other process would have deleted.
     Called before libraries are imported, so that a server that is starting stops as well.
     """
     import psutil
@@ -22,25 +25,34 @@ def stop_with(process_id: int) -> None:
     try:
         parent = psutil.Process(process_id)
     except psutil.NoSuchProcess:
+        _delete(log)
         sys.exit(f"thingsvision-server: --parent must be a running process, got {process_id}")
 
     def watch() -> None:
         # `is_running` knows if the id was given to a new process.
         while parent.is_running() and parent.status() != psutil.STATUS_ZOMBIE:
             time.sleep(_LOOK_SECONDS)
-        _stop()
+        _stop(log)
 
     def run() -> None:
         try:
             watch()
         except psutil.NoSuchProcess:
-            _stop()
+            _stop(log)
 
     threading.Thread(target=run, name="parent", daemon=True).start()
 
 
-def _stop() -> None:
+def _stop(log: str) -> None:
     """End as after SIGTERM, but don't wait for calls of clients that no longer exist."""
+    _delete(log)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_STOP_SECONDS)
     os._exit(1)
+
+
+def _delete(log: str) -> None:
+    """Delete a log that is still written to, which Windows does not do."""
+    if log:
+        with suppress(OSError):
+            Path(log).unlink()

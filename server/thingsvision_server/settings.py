@@ -167,6 +167,10 @@ class Settings(BaseSettings):
             "none",
         ),
     ] = 0
+    parent_log: Annotated[
+        str,
+        Field(description="log of the server, which it deletes when it stops because of --parent"),
+    ] = ""
     drain_seconds: Annotated[
         float, Field(ge=0, description="seconds that running calls have to finish after SIGTERM")
     ] = 30.0

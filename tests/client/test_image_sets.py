@@ -13,6 +13,7 @@ import pytest
 from thingsvision_client import vision
 from thingsvision_client.errors import (
     InvalidRequestError,
+    ReplacedFileWarning,
 )
 from thingsvision_client.utils.data import DataLoader
 
@@ -200,6 +201,10 @@ def test_the_most_probable_classes_of_each_image_come_first(tmp_path: Path) -> N
     assert found == expected
     assert [list(one) for one in found.values()] == [list(one) for one in expected.values()]
     assert json.loads((tmp_path / "out/class_probabilities.json").read_text()) == expected
+    with pytest.warns(ReplacedFileWarning, match=r"class_probabilities\.json was replaced"):
+        vision.get_class_probabilities(
+            probabilities[::-1], tmp_path / "out", tmp_path / "classes.txt", 1, save_as_json=True
+        )
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (2, 3)])

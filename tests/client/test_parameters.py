@@ -8,6 +8,7 @@ import torch
 from thingsvision_client import Model, get_extractor
 from thingsvision_client.errors import InvalidRequestError
 from thingsvision_client.library.parameters import qualified_model_name, weights_of
+from thingsvision_client.library.spellings import complete_parameters
 from thingsvision_client.origins import chosen_options
 from thingsvision_client.values.options import ExtractOptions
 from thingsvision_client.values.reductions import Reduction
@@ -64,6 +65,34 @@ def test_contradictions_are_refused(
 ) -> None:
     with pytest.raises(InvalidRequestError, match=sentence):
         weights_of(parameters, pretrained=pretrained, own_file=own_file)
+
+
+@pytest.mark.parametrize(
+    ("family", "given", "pretrained", "name", "weights"),
+    [
+        ("clip", {}, True, "clip/ViT-B-32", None),
+        ("OpenCLIP", {}, True, "OpenCLIP/ViT-B-32-quickgelu", "laion400m_e32"),
+        ("OpenCLIP", {"variant": "ViT-B-32"}, True, "OpenCLIP/ViT-B-32", "laion400m_e32"),
+        ("OpenCLIP", {"weights": "openai"}, True, "OpenCLIP/ViT-B-32-quickgelu", "openai"),
+        ("OpenCLIP", {"variant": "RN50", "seed": 2}, False, "OpenCLIP/RN50", "random:2"),
+        ("OpenCLIP/RN50", {}, True, "OpenCLIP/RN50", None),
+        ("DreamSim", {}, True, "DreamSim/open_clip_vitb32", None),
+        ("alexnet", {"vision_cfg": None}, True, "alexnet", None),
+    ],
+)
+def test_a_family_has_the_variant_and_weights_of_the_library(
+    family: str, given: Any, pretrained: bool, name: str, weights: str | None
+) -> None:
+    parameters = complete_parameters(family, given, needs_weights=pretrained)
+    assert qualified_model_name(family, parameters) == name
+    assert weights_of(parameters, pretrained=pretrained, own_file=False) == weights
+
+
+def test_another_network_of_openclip_is_refused_with_the_way_to_send_it() -> None:
+    said = r"vision_cfg.*'output_tokens': True.*get_extractor_from_model\(network.visual.*ln_post"
+    with pytest.raises(InvalidRequestError, match=said):
+        weights_of({"vision_cfg": {"output_tokens": True}}, pretrained=True, own_file=False)
+    assert weights_of({"vision_cfg": {}}, pretrained=True, own_file=False) is None
 
 
 def test_a_file_of_weights_goes_with_a_variant() -> None:

@@ -136,6 +136,9 @@ def test_variants_are_named_as_their_authors_do(server: TestServer) -> None:
         server=server.address,
     )  # fmt: skip
     assert tagged.model == Model("custom", "OpenCLIP/ViT-B-32", "laion400m_e32")
+    bare = get_extractor("OpenCLIP", True, None, "custom", server=server.address)
+    assert bare.model == Model("custom", "OpenCLIP/ViT-B-32-quickgelu", "laion400m_e32")
+    assert bare.model_parameters == {}
     with pytest.raises(errors.UnknownModelError, match="clip/ViT-B-32"):
         get_extractor(
             "clip", True, None, "custom", model_parameters={"variant": "ViT-B/33"},

@@ -44,6 +44,8 @@ OTHER_THAN_DEFAULT = {
     "rdm_thread_pool": False,
     "fast_frames": False,
     "throttle_imports": False,
+    "parent": 12,
+    "parent_log": "/logs/server",
     "drain_seconds": 0.5,
     "log_format": "console",
     "log_level": "debug",

@@ -91,6 +91,27 @@ class Second(nn.Module):
         return hidden[-1]
 
 
+class Words(nn.Module):
+    """An embedding of words by their numbers, which may be floats."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(5, 4)
+
+    def forward(self, numbers: torch.Tensor) -> torch.Tensor:
+        return self.words(numbers.long())
+
+
+WORDS = [[1, 2, 0], [4, 4, 3]]
+"""Texts of three words."""
+
+
+def words_network() -> Words:
+    """Return the embedding, with the same weights each time."""
+    torch.manual_seed(8)
+    return Words().eval()
+
+
 SEEDS = {
     "any": 0, "one": 2, "few": 3, "four": 4, "sizes": 5, "pairs": 6, "second": 7, "training": 21
 }  # fmt: skip
@@ -119,6 +140,10 @@ def export(name: str, path: Path) -> None:
 def main() -> None:
     for name in SEEDS:
         export(name, Path(sys.argv[1]) / f"{name}.pt2")
+    numbers = torch.tensor(WORDS)
+    for name, inputs in {"integers": numbers, "words": numbers.float()}.items():
+        program = torch.export.export(words_network(), (inputs,))
+        torch.export.save(program, Path(sys.argv[1]) / f"{name}.pt2")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from .outline import outline
 from .outputs import OUTPUT_TYPES, converter
 from .parameters import options_of, qualified_model_name, weights_of
 from .request import Choices, FeatureRequest, ServedModel
-from .spellings import current_name, current_parameters, current_source
+from .spellings import complete_parameters, current_name, current_parameters, current_source
 from .untrained import preprocessing_without_weights, resized, with_sizes
 
 if TYPE_CHECKING:
@@ -66,9 +66,10 @@ def get_extractor(
         source: Source of the model, such as `torchvision`, `timm` or `custom`.
         model_path: File of your own weights, which is uploaded.
         model_parameters: Any of `seed` (of random weights), `weights` or `dataset` (tag of
-            pretrained weights), `variant` (of a family, such as `ViT-B/32` of `clip`), `part` (of
-            the checkpoint in `model_path`, such as `ema` or `module.`, where several fit), options
-            of `Client.extract` but `batch_size` and `preprocessing`, such as `token_extraction`.
+            pretrained weights), `variant` (of a family, such as `ViT-B/32` of `clip`; by default
+            the library's), `part` (of the checkpoint in `model_path`, such as `ema` or `module.`,
+            where several fit), options of `Client.extract` but `batch_size` and `preprocessing`,
+            such as `token_extraction`.
         server: Address, host:port; by default that of `Client()`.
 
     Returns:
@@ -93,10 +94,11 @@ def get_extractor(
             "`model_parameters` must be a mapping, such as {'seed': 1}, got "
             f"{model_parameters!r}."
         )
-    parameters = current_parameters(model_parameters or {})
+    given = current_parameters(model_parameters or {})
     own_file = model_path is not None
-    weights = weights_of(parameters, pretrained=pretrained, own_file=own_file)
     called = as_text("model_name", model_name)
+    parameters = complete_parameters(called, given, needs_weights=pretrained and not own_file)
+    weights = weights_of(parameters, pretrained=pretrained, own_file=own_file)
     name = qualified_model_name(current_name(called), parameters)
     model = Model(current_source(as_text("source", source)), name, weights)
     options = options_of(parameters)
@@ -118,7 +120,7 @@ def get_extractor(
         pretrained=pretrained,
         device=device,
         model_path=model_path,
-        model_parameters=parameters,
+        model_parameters=given,
     )
     return Extractor(ServedModel(client, model, backend, options, choices=choices))
 

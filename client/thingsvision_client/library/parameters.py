@@ -50,13 +50,7 @@ def weights_of(parameters: Mapping[str, Any], *, pretrained: bool, own_file: boo
 
     Raises InvalidRequestError for unknown keys, and for those that contradict the rest.
     """
-    unknown = sorted(set(parameters) - set(PARAMETERS))
-    if unknown:
-        raise InvalidRequestError(
-            f"`model_parameters` must have keys of {', '.join(PARAMETERS)}, got {unknown}. A "
-            "network with other layers or settings, such as num_classes=10, is made in your "
-            "process and sent with get_extractor_from_model(network, device, backend)."
-        )
+    _check_keys(parameters)
     given = [key for key in _WEIGHTS if parameters.get(key) is not None]
     if own_file:
         if given:
@@ -85,3 +79,21 @@ def weights_of(parameters: Mapping[str, Any], *, pretrained: bool, own_file: boo
             f"`model_parameters[{given[0]!r}]` must be a tag of pretrained weights, got {value!r}."
         )
     return value if pretrained else f"random:{value or 0}"
+
+
+def _check_keys(parameters: Mapping[str, Any]) -> None:
+    if parameters.get("vision_cfg"):  # the library ignores an empty one
+        raise InvalidRequestError(
+            f"model_parameters['vision_cfg'] changes OpenCLIP's network, got "
+            f"{parameters['vision_cfg']!r}, and the server has its networks only as open_clip "
+            "configures them: make it with open_clip.create_model in your process, and send its "
+            "image tower, get_extractor_from_model(network.visual, device, 'pt', preprocess=...). "
+            "Tokens, as with output_tokens, are the output of the module visual.ln_post here."
+        )
+    unknown = sorted(set(parameters) - set(PARAMETERS) - {"vision_cfg"})
+    if unknown:
+        raise InvalidRequestError(
+            f"`model_parameters` must have keys of {', '.join(PARAMETERS)}, got {unknown}. A "
+            "network with other layers or settings, such as num_classes=10, is made in your "
+            "process and sent with get_extractor_from_model(network, device, backend)."
+        )

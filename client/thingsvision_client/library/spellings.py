@@ -10,6 +10,18 @@ from ..caller import warn_caller
 PAPER_NAMES: Mapping[str, str] = {"clip-ViT": "clip/ViT-B-32", "clip-RN": "clip/RN50"}
 """The paper's names for models that have other names in their sources."""
 
+_DEFAULT_VARIANTS: Mapping[str, str] = {
+    "clip": "ViT-B/32",
+    "OpenCLIP": "ViT-B-32-quickgelu",
+    "DreamSim": "open_clip_vitb32",
+    "Harmonization": "ViT_B16",
+    "SegmentAnything": "vit_h",
+}
+"""The networks of the library's families that it takes without `variant`, by family."""
+
+_DEFAULT_DATASETS: Mapping[str, str] = {"OpenCLIP": "laion400m_e32"}
+"""The weights that it takes without `dataset`, whatever the variant."""
+
 _SOURCES: Mapping[str, str] = {"vissl": "ssl"}
 
 
@@ -37,6 +49,18 @@ def current_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     _warn("`extract_cls_token` is now `token_extraction='cls_token'` of model_parameters.")
     tokens = {"token_extraction": "cls_token"} if is_on else {}
     return tokens | found
+
+
+def complete_parameters(
+    model_name: str, parameters: Mapping[str, Any], *, needs_weights: bool
+) -> dict[str, Any]:
+    """Return `model_parameters` with the variant, and the weights, that the library takes."""
+    found = {key: value for key, value in parameters.items() if value is not None}
+    if model_name in _DEFAULT_VARIANTS:
+        found.setdefault("variant", _DEFAULT_VARIANTS[model_name])
+    if needs_weights and model_name in _DEFAULT_DATASETS and "weights" not in found:
+        found.setdefault("dataset", _DEFAULT_DATASETS[model_name])
+    return found
 
 
 def _warn(text: str) -> None:

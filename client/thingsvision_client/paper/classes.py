@@ -15,6 +15,7 @@ import numpy.typing as npt
 from ..arrays import as_array
 from ..errors import InvalidRequestError
 from ..files import atomic_file
+from ..origins.replacing import warn_of_replaced
 from ..signatures import checked
 from ..utils.file_names import FILE_NAMES, read_names
 
@@ -150,5 +151,5 @@ def _distinct(classes: Mapping[int, str]) -> dict[int, str]:
 
 
 def _write_json(path: Path, content: Mapping[Any, Any]) -> None:
-    with atomic_file(path) as file:
+    with warn_of_replaced(path), atomic_file(path) as file:
         file.write(json.dumps(content, ensure_ascii=False, indent=1).encode())

@@ -63,7 +63,10 @@ def test_another_declaration_of_a_file_is_refused_until_it_is_deleted(
 
 
 BAD_DECLARATIONS: dict[str, tuple[dict[str, Any], str]] = {
-    "no size": ({"resize_pixels": [40]}, "crop_pixels, or resize_pixels of height and width"),
+    "no size": (
+        {"resize_pixels": [40]},
+        "(Resize((80, 80))), got resize_pixels [40], which is the shorter side alone",
+    ),
     "interpolation": (
         {"crop_pixels": [32], "interpolation": "best"},
         "`interpolation` must be one of nearest",

@@ -16,7 +16,7 @@ import torch
 
 from support.closeness import assert_close
 from support.own_files import DECLARED, hooked, in_program, inputs, rewritten
-from support.own_networks import SEEDS, network
+from support.own_networks import SEEDS, WORDS, network, words_network
 from thingsvision_client import Client
 from thingsvision_client.errors import InvalidRequestError, InvalidWeightsError
 from thingsvision_server.sources.uploads.exported_sizes import is_safe_size
@@ -167,6 +167,17 @@ def test_a_network_exported_as_it_trains_is_refused(client: Client, programs: Pa
     path = programs / "training.pt2"
     with pytest.raises(InvalidWeightsError, match=r"training mode, .* Call model.eval\(\)"):
         client.upload_model(path)
+
+
+def test_a_network_of_integers_is_sent_as_one_that_converts_floats(
+    client: Client, programs: Path
+) -> None:
+    with pytest.raises(InvalidWeightsError, match=r"float32 tensor.*x\.long\(\).*with float32"):
+        client.upload_model(programs / "integers.pt2")
+    model = client.upload_model(programs / "words.pt2")
+    numbers = [(str(row), np.float32(words)) for row, words in enumerate(WORDS)]
+    got = client.extract(model, numbers, "words").features["words"]
+    assert_close(got, words_network()(torch.tensor(WORDS).float()).detach().numpy())
 
 
 def wrong_size(program: dict[str, Any]) -> None:

@@ -51,19 +51,27 @@ def check_declaration(declared: Preprocessing, *, is_model: bool) -> None:
         return
     if not declared.crop_pixels and len(declared.resize_pixels) != 2:
         raise InvalidRequestError(
-            "the declared preprocessing must set the input size: give crop_pixels, or "
-            f"resize_pixels of height and width, got {list(declared.resize_pixels)}",
+            "the declared preprocessing must set the input size, which is the same for all images: "
+            "give crop_pixels (CenterCrop after Resize), or resize_pixels of height and width "
+            f"(Resize((80, 80))), got {_size_text(declared.resize_pixels)}",
             field=f"{_FIELD}.crop_pixels",
         )
     check_fields(declared)
+
+
+def _size_text(resize_pixels: Sequence[int]) -> str:
+    if not resize_pixels:
+        return "neither"
+    return f"resize_pixels {list(resize_pixels)}, which is the shorter side alone"
 
 
 def _check_steps(steps: Sequence[PreprocessingStep]) -> None:
     StepsTransform(steps, channels_last=False).try_out()
     if not any(_sets_size(step) for step in steps):
         raise InvalidRequestError(
-            "the declared preprocessing must set the input size: add a step center_crop, or resize "
-            "with height and width",
+            "the declared preprocessing must set the input size, which is the same for all images: "
+            "add a step center_crop (CenterCrop), or resize with height and width (Resize((80, "
+            "80)))",
             field=f"{_FIELD}.steps",
         )
 

@@ -326,7 +326,10 @@ def image_size(program: Mapping[str, Any]) -> tuple[tuple[int, int | None], tupl
         raise ValueError(f"it must have one input, of images, got {len(inputs)}")
     tensor = module["graph"]["tensor_values"][inputs[0]["as_tensor"]["name"]]
     if tensor["dtype"] != _FLOAT or len(tensor["sizes"]) < 2:
-        raise ValueError("its input must be a float32 tensor of 2 dimensions or more, images first")
+        raise ValueError(
+            "its input must be a float32 tensor of 2 dimensions or more, images first. A network "
+            "of integers converts them in its forward, as with x.long(); export it with float32"
+        )
     images, *shape = tensor["sizes"]
     if "as_int" in images:
         return (images["as_int"], images["as_int"]), tuple(size.get("as_int") for size in shape)

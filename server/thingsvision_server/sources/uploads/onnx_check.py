@@ -161,7 +161,8 @@ def _check_input(model: Any, called: str) -> None:
         raise _invalid(
             called,
             f"its input {inputs[0].name!r} must be a float32 tensor of 2 dimensions or more, "
-            "images first",
+            "images first. A network of integers converts them in its forward, as with x.long(); "
+            "export it with float32",
         )
     sizes = [dim.dim_value for dim in kind.shape.dim if dim.HasField("dim_value")]
     if wrong := [size for size in sizes if size < 1]:
