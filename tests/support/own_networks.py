@@ -142,7 +142,8 @@ def main() -> None:
         export(name, Path(sys.argv[1]) / f"{name}.pt2")
     numbers = torch.tensor(WORDS)
     for name, inputs in {"integers": numbers, "words": numbers.float()}.items():
-        program = torch.export.export(words_network(), (inputs,))
+        shapes = ({0: torch.export.Dim("batch")},)
+        program = torch.export.export(words_network(), (inputs,), dynamic_shapes=shapes)
         torch.export.save(program, Path(sys.argv[1]) / f"{name}.pt2")
 
 
