@@ -78,14 +78,8 @@ def rsa(
             help="How RDMs are compared: spearman, pearson, or with rsatoolbox kendall, tau-a, "
             "rho-a, cosine, corr_cov or cosine_cov.",
             autocompletion=complete_values(
-                "spearman",
-                "pearson",
-                "kendall",
-                "tau-a",
-                "rho-a",
-                "cosine",
-                "corr_cov",
-                "cosine_cov",
+                *("spearman", "pearson", "kendall", "tau-a"),
+                *("rho-a", "cosine", "corr_cov", "cosine_cov"),
             ),
         ),
     ] = "spearman",

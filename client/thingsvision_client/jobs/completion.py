@@ -138,7 +138,7 @@ def _resume(job: Job, record: Record, queue: ImageQueue, removed: frozenset[int]
     with storage_errors(job.place.result):
         _forget_lost_chunks(job, record)
     images = iter(queue.images)
-    changes = _compare_images(job, record, images, removed, queue.count)
+    changes = _compare_images(job, record, images, removed=removed, count=queue.count)
     if changes:
         _say_changes(job, changes)
         revise(job, record, queue, changes, origin=origin)

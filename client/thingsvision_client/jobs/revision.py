@@ -55,7 +55,7 @@ def revise(
             _split_whole(job, record, origin)
     fresh = _extract(job, record, queue, changes) if changes.repaired else {}
     with storage_errors(job.place.result):
-        first = _revise_chunks(job, record, fresh, changes, origin)
+        first = _revise_chunks(job, record, fresh=fresh, changes=changes, origin=origin)
         for number in range(first, len(record.chunks)):
             _rewrite_metadata(job, record, number, origin)
 

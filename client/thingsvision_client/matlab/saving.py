@@ -164,7 +164,7 @@ def _open(content: _Content, path: Path, layout: Layout) -> Iterator[Writer]:
         add_text(file.root, "provenance", content.provenance)
         add_text(file.root, "output_as", content.output)
         fills = [
-            _add(file.root, name, column, order, layout.count)
+            _add(file.root, name, column, order=order, count=layout.count)
             for name, column, order in zip(names, layout.columns, content.orders, strict=True)
         ]
         yield _Ordered(file, content, fills)

@@ -110,7 +110,7 @@ def verify(
     extractions = read_recorded(document)
     with shown(progress) as report:
         run = _Run(shared_client(server), sample or Sample(), report)
-        return _verify(run, file, document, extractions, image_root)
+        return _verify(run, file, document, extractions=extractions, image_root=image_root)
 
 
 def _verify(

@@ -113,9 +113,9 @@ class Extractor:
                 loaded,
                 planned,
                 facts,
-                size,
-                limit,
-                preparation,
+                batch_size=size,
+                batch_limit=limit,
+                preparation=preparation,
                 deterministic=spec.deterministic,
             )
 

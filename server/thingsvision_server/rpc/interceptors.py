@@ -106,7 +106,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         given = dict(context.invocation_metadata() or ())
         request_id = str(given.get(REQUEST_ID_KEY) or uuid.uuid4().hex)[:64]
         version = str(given.get(VERSION_KEY) or "")[:64]
-        call = _Call(labels, request_id, context.peer(), version, time.monotonic())
+        call = _Call(
+            labels,
+            request_id,
+            client=context.peer(),
+            client_version=version,
+            started=time.monotonic(),
+        )
         structlog.contextvars.clear_contextvars()
         self._metrics.grpc_started.labels(*labels).inc()
         try:
