@@ -317,16 +317,22 @@ class Client(Shown):
             ```
 
         """
+        from .origins import OriginRecorder  # it loads numpy
+
         chosen = ExtractOptions.from_call("Client.extract", options)
+        recorder = OriginRecorder(images, chosen)
         try:
             with shown(progress) as report, saying_nothing_kept():
                 result = self._features.extract(
-                    model, images, modules, chosen, on_error=on_error, progress=report
+                    model, recorder.queue, modules, chosen, on_error=on_error, progress=report
                 )
         except BadImagesError as error:
+            if error.result is not None:
+                recorder.remember(error.result)
             if not flatten or error.result is None:
                 raise
             raise error.with_result(error.result.flattened()) from None
+        recorder.remember(result)
         return result.flattened() if flatten else result
 
     def extract_texts(

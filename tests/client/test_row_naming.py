@@ -323,6 +323,7 @@ def test_ready_inputs_have_no_names(client: Client, tmp_path: Path) -> None:
         save_features(features, tmp_path, "hdf5")
     named = list(zip(["x", "y", "z"], inputs, strict=True))
     features = client.extract(MODEL, named, "features.3").features["features.3"]
+    tmp_path /= "named"
     save_features(features, tmp_path, "hdf5")
     assert names_in(tmp_path) == ["x", "y", "z"]
 

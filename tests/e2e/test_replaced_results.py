@@ -231,6 +231,7 @@ def test_functions_of_the_library_replace_with_a_warning(
         with pytest.warns(ReplacedFileWarning) as told:
             write(other, out)
         assert len(told) == 1
+        assert told[0].filename == __file__, "the warning points to another line than the user's"
         assert name == "pieces" or words in str(told[0].message)
         assert FIRST in str(told[0].message)
     assert sum(1 for _ in (tmp_path / "pieces").glob("features_0*.npy.json")) == 2

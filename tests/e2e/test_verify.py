@@ -26,10 +26,12 @@ from thingsvision_client.images.texts import queue_texts
 from thingsvision_client.jobs import FolderOptions, Task, extract_to_file, extract_to_folder
 from thingsvision_client.origins import (
     file_sha256,
+    read_origin,
     recording_fingerprints,
     remember_extraction,
     write_origin,
 )
+from thingsvision_client.utils.reading import load_features
 from thingsvision_client.utils.storing import save_features, split_features
 from thingsvision_client.values.options import ExtractOptions
 from thingsvision_client.values.reductions import Reduction
@@ -133,6 +135,26 @@ def test_saved_and_split_features_hold(
     write_origin(path, result.features[MODULES[0]] - 1)
     with pytest.raises(errors.InvalidRequestError, match="origin of these features is unknown"):
         check(path)
+
+
+@pytest.mark.parametrize("is_flat", [False, True])
+def test_features_of_a_client_hold(
+    client: Client, images: Path, tmp_path: Path, check: Verify, is_flat: bool
+) -> None:
+    bad = images / image_names(images)[5]
+    bad.unlink()
+    bad.write_bytes(b"not an image")
+    found = client.extract(
+        SQUEEZENET, images, MODULES, batch_size=BATCH, flatten=is_flat, on_error="skip",
+    )  # fmt: skip
+    save_features(found.features[MODULES[0]], tmp_path, "npy")
+    assert load_features(tmp_path).provenance == found.provenance
+    assert len(read_origin(tmp_path / "features.npy")["skipped"]) == 1
+    assert check(tmp_path / "features.npy").holds
+    with pytest.raises(errors.BadImagesError) as caught:
+        client.extract(SQUEEZENET, images, MODULES, batch_size=BATCH, flatten=is_flat)
+    save_features(caught.value.result.features[MODULES[1]], tmp_path / "others", "npy")
+    assert check(tmp_path / "others/features.npy").holds
 
 
 def test_choices_are_made_again(client: Client, task: Task, tmp_path: Path, check: Verify) -> None:

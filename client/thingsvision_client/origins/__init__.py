@@ -16,11 +16,12 @@ from .document import (
     write_origin,
 )
 from .fingerprint import Fingerprint, fingerprint_of, recording_fingerprints
-from .memory import origin_of, remember, remember_extraction
+from .memory import OriginRecorder, origin_of, remember, remember_extraction
 
 __all__ = [
     "Content",
     "Fingerprint",
+    "OriginRecorder",
     "Request",
     "changes_to_json",
     "chosen_options",

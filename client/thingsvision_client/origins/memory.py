@@ -6,12 +6,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..arguments import expand_home
+from ..images.queue import ImageQueue, queue_images
 from ..labels import are_counted, known_rows, remember_rows
 from ..signatures import checked
 from .description import Request, describe
+from .fingerprint import recording_fingerprints
 
 if TYPE_CHECKING:
     from ..arrays import Array
+    from ..images.queue import Images
     from ..rpc.extraction import Extraction
     from ..values.options import ExtractOptions
     from .fingerprint import Fingerprint
@@ -33,8 +37,8 @@ def remember(array: Array, origin: Mapping[str, Any]) -> None:
 def origin_of(array: Array) -> Mapping[str, Any] | None:
     """Return the origin of an array, or of whole rows of one.
 
-    An extractor remembers the origin of the arrays that it returns, as long as their values stay
-    the same; a copy has none.
+    Extractors and `Client.extract` remember the origin of the arrays that they return, as long as
+    their values stay the same; a copy has none.
 
     Args:
         array: Features, images x shape.
@@ -63,6 +67,31 @@ def origin_of(array: Array) -> Mapping[str, Any] | None:
 def _part(origin: Mapping[str, Any], start: int, stop: int) -> dict[str, Any]:
     images = [image.to_dict() for image in origin["images"][start:stop]]
     return {**origin, "rows": [start, stop], "images": images}
+
+
+class OriginRecorder:
+    """Records which images are sent, for the origin of the features that come back.
+
+    `queue` are the images to send: `images` as `Client.extract` takes them. Nothing is recorded of
+    a queue, whose owner does it.
+    """
+
+    def __init__(self, images: Images | ImageQueue, options: ExtractOptions) -> None:
+        self.queue = queue_images(images)
+        self._options = options
+        self._sent: Iterable[Fingerprint] | None = None
+        self._root: Path | None = None
+        if isinstance(images, ImageQueue):
+            return
+        self.queue, self._sent = recording_fingerprints(self.queue)
+        if isinstance(images, (str, Path)):
+            place = Path(expand_home(images))
+            self._root = place if place.is_dir() else place.parent
+
+    def remember(self, extraction: Extraction) -> None:
+        """Remember the origin of each array of an extraction of these images."""
+        if self._sent is not None:
+            remember_extraction(extraction, self._sent, options=self._options, root=self._root)
 
 
 def remember_extraction(
