@@ -222,6 +222,16 @@ FAILURES = [
     ("InvalidRequest", "got 'java'"),
     ("InvalidRequest", "pairs of a name and a value"),
     ("BadImages", "broken.png"),
+    ("InvalidRequest", "got an empty name"),
+    ("InvalidRequest", "cat(4, images{:})"),
+    ("InvalidRequest", "'BatchSize' must have finite real numbers, got NaN"),
+    ("InvalidRequest", "'BatchSize' must have finite real numbers, got 1+2i"),
+    ("InvalidRequest", "got a value of class function_handle"),
+    ("InvalidRequest", "'batch_size' is given twice"),
+    ("InvalidRequest", "Flatten must be true or false, got 1 x 5 of class char"),
+    ("InvalidRequest", "Flatten must be true or false, got 1 x 2 of class logical"),
+    ("InvalidRequest", "images must be file names"),
+    ("InvalidRequest", "'Timeout' must have finite real numbers, got Inf"),
 ]
 
 

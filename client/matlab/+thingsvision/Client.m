@@ -65,7 +65,7 @@ classdef Client < handle
                 obj.Connection.Server = obj.Server;
             end
             if isfield(own, 'Verbose')
-                obj.Verbose = logical(own.Verbose);
+                obj.Verbose = thingsvision.internal.flag(own.Verbose, 'Verbose');
             end
             transport = thingsvision.internal.field(own, 'Transport', 'auto');
             if isa(transport, 'function_handle')
@@ -229,7 +229,7 @@ classdef Client < handle
         function resident = pin(obj, model, pinned)
             % PIN  Keep a model in memory; c.pin(model, false) unpins it.
             request = obj.about(model);
-            request.pinned = nargin < 3 || logical(pinned);
+            request.pinned = nargin < 3 || thingsvision.internal.flag(pinned, 'pinned');
             resident = obj.ask('pin', request);
         end
 
@@ -281,7 +281,8 @@ classdef Client < handle
             request.modules = thingsvision.internal.texts(modules, 'modules');
             request = thingsvision.internal.withNames(request, own);
             request.output_as = thingsvision.internal.field(own, 'OutputAs', 'channels');
-            request.flatten = logical(thingsvision.internal.field(own, 'Flatten', false));
+            flatten = thingsvision.internal.field(own, 'Flatten', false);
+            request.flatten = ~isempty(flatten) && thingsvision.internal.flag(flatten, 'Flatten');
             request.options = others;
             request.connection = obj.Connection;
             request.verbose = obj.Verbose;

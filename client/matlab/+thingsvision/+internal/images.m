@@ -13,6 +13,16 @@ function given = images(value)
                'uint8(255 * pixels).'], ...
               class(value), strjoin(arrayfun(@num2str, size(value), 'UniformOutput', false), ' x '));
     end
+    if iscell(value) && any(cellfun(@isnumeric, value(:)))
+        error('thingsvision:InvalidRequest', ...
+              ['images must be file names, a folder, or uint8 pixels, got a cell array of pixels: ', ...
+               'cat(4, images{:}) makes an array of images of the same size.']);
+    end
     given = struct('kind', 'files', 'folder', pwd);
     given.names = thingsvision.internal.texts(value, 'images');
+    if any(cellfun(@isempty, given.names))
+        error('thingsvision:InvalidRequest', ...
+              ['images must be names of files, or of a folder, got an empty name: ', ...
+               'pwd is the current folder.']);
+    end
 end
