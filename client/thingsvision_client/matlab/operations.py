@@ -69,14 +69,20 @@ class Operation:
     def _given(self) -> Asked:
         return self.asked.get("options") or {}
 
+    @property
+    def _others(self) -> tuple[str, ...]:
+        """Names of MATLAB's options that are not the forward pass's."""
+        own = ("Metric", "Form") if "metric" in self.asked else ("OutputAs", "Flatten")
+        return (*own, "Names", ON_ERROR)
+
     def options(self, modules: list[str]) -> ExtractOptions:
         """Return the options of the forward pass."""
         given = {name: one for name, one in self._given.items() if not is_same(name, ON_ERROR)}
         if not needs_axes(given):
-            return read_options(given, None)
+            return read_options(given, None, self._others)
         listed = self.client.modules(self.asked["model"])
         bare = {name.partition("@")[0] for name in modules}
-        return read_options(given, [one for one in listed if one.name in bare])
+        return read_options(given, [one for one in listed if one.name in bare], self._others)
 
 
 def hello(_: Operation) -> Any:

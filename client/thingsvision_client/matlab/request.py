@@ -23,16 +23,20 @@ from ..values.reductions import Reduction
 
 
 def by_python_name(
-    given: Mapping[str, Any], valid: Iterable[str], what: str = "Option"
+    given: Mapping[str, Any],
+    valid: Iterable[str],
+    what: str = "Option",
+    others: Iterable[str] = (),
 ) -> dict[str, Any]:
     """Return values by Python's names: `BatchSize` and `batch_size` are the same; [] is None.
 
-    Raises InvalidRequestError for a name that is not valid.
+    `others` are valid names of the same call that are read elsewhere. Raises InvalidRequestError for
+    a name that is not valid.
     """
     names = {_bare(name): name for name in valid}
     for name in given:
         if _bare(name) not in names:
-            listed = ", ".join(map(_in_matlab, names.values()))
+            listed = ", ".join([*map(_in_matlab, names.values()), *others])
             raise InvalidRequestError(
                 f"{what} {name!r} is unknown; the valid names are {listed}.", subject=name
             )
@@ -63,12 +67,16 @@ def open_client(given: Mapping[str, Any]) -> Client:
     return Client(**{name: value for name, value in values.items() if value is not None})
 
 
-def read_options(given: Mapping[str, Any], modules: Iterable[ModuleInfo] | None) -> ExtractOptions:
+def read_options(
+    given: Mapping[str, Any],
+    modules: Iterable[ModuleInfo] | None,
+    others: Iterable[str] = (),
+) -> ExtractOptions:
     """Return the options of a forward pass. `modules` are those asked for, if their axes matter.
 
     Raises InvalidRequestError.
     """
-    values = by_python_name(given, ExtractArguments.__annotations__)
+    values = by_python_name(given, ExtractArguments.__annotations__, others=others)
     if isinstance(values.get("preprocessing"), Mapping):
         valid = {
             one.name for kind in (PreprocessingOverrides, Preprocessing) for one in fields(kind)
@@ -91,6 +99,8 @@ def needs_axes(given: Mapping[str, Any]) -> bool:
 def _reduction(given: Mapping[str, Any], modules: Iterable[ModuleInfo]) -> dict[str, Any]:
     """Return a reduction with places from 0, of MATLAB's from 1 or of the names of axes."""
     values = by_python_name(given, [one.name for one in fields(Reduction)], "Reduction")
+    if "units" in values and values["units"] is None:  # such as of `find`: not all units
+        raise InvalidRequestError("`Units` must have a place, got []: leave it out for all units.")
     found = {name: value for name, value in values.items() if value is not None}
     if "units" in found:
         found["units"] = [_from_zero("Units", unit) for unit in _listed(found["units"])]
@@ -108,7 +118,7 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _from_zero(name: str, value: Any) -> Any:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or value < 1:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or value < 1 or value % 1:
         raise InvalidRequestError(f"`{name}` must be whole numbers from 1, got {value!r}.")
     return value - 1
 
