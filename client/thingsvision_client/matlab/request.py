@@ -30,8 +30,9 @@ def by_python_name(
 ) -> dict[str, Any]:
     """Return values by Python's names: `BatchSize` and `batch_size` are the same; [] is None.
 
-    `others` are valid names of the same call that are read elsewhere. Raises InvalidRequestError for
-    a name that is not valid.
+    `others` are valid names of the same call that are read elsewhere.
+
+    Raises InvalidRequestError for a name that is not valid.
     """
     names = {_bare(name): name for name in valid}
     for name in given:
