@@ -27,13 +27,16 @@ Those of MATLAB run in Octave (tests/matlab/test_page.py).
 
 PAGES = ["../README.md", *sorted(p.relative_to(DOCS).as_posix() for p in DOCS.rglob("*.md"))]
 RUNNABLE = [page for page in PAGES if any(block.language in RUN for block in blocks(DOCS / page))]
-NEEDS_DATA = {"rsa.md": "rsa92"}
+NEEDS_DATA = {"gallery.md": "rsa92", "rsa.md": "rsa92"}
 """Pages of data that are not in this repository, and the folder that they are in."""
 
 WITH_CLASSES = {"from-thingsvision.md", "paper.md"}
 """Pages whose `photos` have a subfolder for each class."""
 
 GENERATED = {"zoo.md"}
+
+COLUMN = 88
+"""Characters of code that fit beside the site's navigation."""
 
 PRINTS = {
     "from-thingsvision.md": ["(3, 43264)", "(5, 512, 13, 13)"],
@@ -67,6 +70,13 @@ def test_a_page_says_at_its_top_what_it_needs(page: str) -> None:
     first = " ".join(" ".join(top.splitlines()[:8]).split())
     assert "**You need** " in first
     assert "`photos`" in first or "No images are used." in first or "no folder of yours" in first
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_code_fits_the_column(page: str) -> None:
+    for block in blocks(DOCS / page):
+        for line in block.code.splitlines():
+            assert len(line) <= COLUMN, f"{block}: {line}"
 
 
 @pytest.mark.parametrize("page", RUNNABLE)
