@@ -232,6 +232,7 @@ FAILURES = [
     ("InvalidRequest", "Flatten must be true or false, got 1 x 2 of class logical"),
     ("InvalidRequest", "images must be file names"),
     ("InvalidRequest", "'Timeout' must have finite real numbers, got Inf"),
+    ("InvalidRequest", "The values of this call can't be sent"),  # and the next call is answered
     ("InvalidRequest", "`Units` must have a place, got []"),
     ("InvalidRequest", "`Units` must be whole numbers from 1, got 1.5"),
     ("InvalidRequest", "Dtype, OutputAs, Flatten, Names, OnError"),

@@ -55,8 +55,14 @@ class Helper:
         try:
             while self._goes_on():
                 exchange = Exchange(self._folder, number)
+                is_cancelled = exchange.is_cancelled()  # before: it comes after a complete request
                 if not exchange.is_asked():
-                    self._pause()
+                    if is_cancelled:  # MATLAB failed to write the request
+                        exchange.cancelled.set()
+                        exchange.remove()
+                        number += 1
+                    else:
+                        self._pause()
                     continue
                 self._answer(exchange)
                 number += 1

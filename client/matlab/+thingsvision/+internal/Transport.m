@@ -106,13 +106,13 @@ classdef Transport < handle
             obj.Number = obj.Number + 1;
             folder = obj.Folder;
             path = @(kind, ending) fullfile(folder, sprintf('%s_%d%s', kind, obj.Number, ending));
+            % From here on: the helper waits for this number, and skips it if it is cancelled.
+            state = containers.Map({'open'}, {true});
+            watch = onCleanup(@() cancelOpen(state, path('cancel', '')));
             if ~isempty(pixels)
                 thingsvision.internal.writeBytes(path('request', '.bin'), pixels);
             end
-            thingsvision.internal.writeBytes(path('request', '.json'), ...
-                                             unicode2native(jsonencode(request), 'UTF-8'));
-            state = containers.Map({'open'}, {true});
-            watch = onCleanup(@() cancelOpen(state, path('cancel', '')));
+            thingsvision.internal.writeBytes(path('request', '.json'), encode(request));
             thingsvision.internal.writeBytes(path('request', '.go'), uint8([]));
             isVerbose = isfield(request, 'verbose') && request.verbose;
             [answer, head, arrays] = receive(folder, path, isVerbose);
@@ -137,6 +137,16 @@ function [request, pixels] = takePixels(request)
     if isfield(request, 'images') && isfield(request.images, 'pixels')
         pixels = request.images.pixels;
         request.images = rmfield(request.images, 'pixels');
+    end
+end
+
+function bytes = encode(request)
+    try
+        bytes = unicode2native(jsonencode(request), 'UTF-8');
+    catch problem
+        error('thingsvision:InvalidRequest', ...
+              'The values of this call can''t be sent (%s): give texts, numbers and structs of them.', ...
+              problem.message);
     end
 end
 
