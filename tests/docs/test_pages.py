@@ -66,7 +66,7 @@ def test_every_block_says_whether_it_is_run(page: str) -> None:
 
 @pytest.mark.parametrize("page", [page for page in PAGES[1:] if page not in GENERATED])
 def test_a_page_says_at_its_top_what_it_needs(page: str) -> None:
-    top = (DOCS / page).read_text("utf-8").partition("\n# ")[2] or (DOCS / page).read_text("utf-8")
+    top = ("\n" + (DOCS / page).read_text("utf-8")).partition("\n# ")[2]
     first = " ".join(" ".join(top.splitlines()[:8]).split())
     assert "**You need** " in first
     assert "`photos`" in first or "No images are used." in first or "no folder of yours" in first
