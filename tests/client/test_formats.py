@@ -334,7 +334,7 @@ def test_no_rows_and_wrong_names_write_no_file(name: str, tmp_path: Path) -> Non
 
 def test_limits_of_formats_are_named() -> None:
     matrix, maps = Column("conv", (5,), "float32"), Column("conv", (2, 3, 4), "float32")
-    with pytest.raises(InvalidRequestError, match=r"images x 2 x 3 x 4 .*tensor2slices.*reshape"):
+    with pytest.raises(InvalidRequestError, match=r"images x 2 x 3 x 4 .*reshape.*tensor2slices"):
         FORMATS["txt"].check([maps])
     for name in ("npy", "txt"):
         with pytest.raises(InvalidRequestError, match=f"{name} holds one array, got 2"):

@@ -287,5 +287,5 @@ def test_the_commands_make_table_and_figures(
     assert drawn.returncode == 0, drawn.stderr
     assert (tmp_path / "grid.pdf").read_bytes().startswith(b"%PDF")
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "file_names.txt", "grid.pdf", "rsa.csv", "rsa.json", "rsa.svg",
+        "file_names.txt", "grid.pdf", "grid.pdf.json", "rsa.csv", "rsa.json", "rsa.svg",
     ]  # fmt: skip

@@ -102,9 +102,10 @@ def test_an_image_that_does_not_fit_is_refused_with_the_way_out(
     with pytest.raises(ImageError) as caught:
         client.extract(model, [wide], module)
     assert str(caught.value) == (
-        f"image 0 ({str(wide)!r}) gives an input of 3 x 520 x 780 instead of 3 x 520 x 520: the "
+        f"1 of 1 image can't be used: image 0 ({str(wide)!r}) gives an input of 3 x 520 x 780 "
+        "instead of 3 x 520 x 520: the "
         "shorter side becomes 520 pixels and nothing is cropped; send square images, or override "
-        "resize_pixels with height and width, or crop_pixels"
+        "resize_pixels with height and width, or crop_pixels. There are no others."
     )
     cropped = client.extract(model, [wide], module, preprocessing=CROP)
     assert cropped.features[module].shape == (1, 16, 260, 260)

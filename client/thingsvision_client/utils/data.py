@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
@@ -316,12 +317,6 @@ class ImageDataset(Shown, FixedAttributes):
 
         """
         numbers = range(self.place_count)[places]
-
-        def images() -> Iterator[SentImage]:
-            for place in numbers:
-                name = self._given[place]
-                yield file_image(name, self.root / name)
-
         left_out = {
             at: replace(
                 self._skipped[place], reason=f"{LEFT_OUT}: it {self._skipped[place].reason}"
@@ -329,7 +324,13 @@ class ImageDataset(Shown, FixedAttributes):
             for at, place in enumerate(numbers)
             if place in self._skipped
         }
-        return with_holes(ImageQueue(Reiterable(images), len(numbers)), left_out)
+        images = Reiterable(partial(self._images_at, numbers))
+        return with_holes(ImageQueue(images, len(numbers)), left_out)
+
+    def _images_at(self, places: range) -> Iterator[SentImage]:
+        for place in places:
+            name = self._given[place]
+            yield file_image(name, self.root / name)
 
 
 @checked

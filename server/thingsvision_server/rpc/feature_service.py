@@ -21,7 +21,13 @@ from .messages.extraction import extract_spec, preprocess_spec, skipped_message,
 from .messages.inputs import input_parts, preprocess_reply_header
 from .messages.models import model_key, model_message, module_message
 from .rdm_reply import RDMReply
-from .replies import FrameReply, extract_reply_header, feature_columns, log_extraction
+from .replies import (
+    FrameReply,
+    extract_reply_header,
+    feature_columns,
+    log_extraction,
+    log_skipped,
+)
 from .requests import RequestStream, check_model_metadata
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -84,6 +90,7 @@ class FeatureServicer(FeatureServiceServicer):
                 async with aclosing(rows) as batches:
                     async for batch in batches:
                         if batch.skipped:
+                            log_skipped(batch.skipped)
                             yield pb.ExtractResponse(skipped=skipped_message(batch.skipped))
                         for response in reply.rows(batch.images, batch.arrays):
                             yield response

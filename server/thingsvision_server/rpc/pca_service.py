@@ -32,7 +32,7 @@ from .messages.extraction import (
     skipped_message,
 )
 from .messages.reductions import pca_message
-from .replies import feature_columns, log_extraction
+from .replies import feature_columns, log_extraction, log_skipped
 from .requests import RequestStream, check_model_metadata
 
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -71,6 +71,7 @@ class PCAServicer(PCAServiceServicer):
                         components = result
         record = await asyncio.to_thread(self._keep, header, collected, components)
         if collected.skipped:
+            log_skipped(collected.skipped)
             yield pb.FitPCAResponse(skipped=skipped_message(collected.skipped))
         yield pb.FitPCAResponse(pca=pca_message(record))
 

@@ -32,7 +32,7 @@ from .messages.extraction import (
     token_number,
 )
 from .messages.models import decode_enum
-from .replies import FrameReply, feature_columns, log_extraction
+from .replies import FrameReply, feature_columns, log_extraction, log_skipped
 from .requests import RequestStream, iterate_in_thread
 
 _ROWS_AT_ONCE = 64
@@ -152,6 +152,7 @@ class RDMReply:
             header.batch_size, header.batch_limit = extraction.batch_size, extraction.batch_limit
             header.token_extraction = token_number(extraction)
         if collected.skipped:
+            log_skipped(collected.skipped)
             yield pb.ComputeRDMResponse(skipped=skipped_message(collected.skipped))
         yield pb.ComputeRDMResponse(header=header)
         for start in range(0, len(images), _ROWS_AT_ONCE):

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy.typing as npt
-from structlog.contextvars import bind_contextvars
+from structlog.contextvars import bind_contextvars, get_contextvars
 
 from thingsvision_proto.frames import FrameWriter
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_proto.wire import ColumnSpec, FeatureWriter
 
 from ..engine.extractor import Extraction
+from ..engine.passes.stream import Hole
 from ..metrics import Metrics
 from .messages.extraction import column_message, provenance, token_number
 
@@ -94,3 +95,11 @@ def log_extraction(extraction: Extraction, send_seconds: float) -> None:
         forward_seconds=round(extraction.forward_seconds, 4),
         send_seconds=round(send_seconds, 4),
     )
+    if extraction.skipped_count:
+        bind_contextvars(skipped=extraction.skipped_count)
+
+
+def log_skipped(images: Sequence[Hole]) -> None:
+    """Add the first image that can't be used to the request's log line."""
+    if images and "first_skipped" not in get_contextvars():
+        bind_contextvars(first_skipped=f"image {images[0].index} {images[0].reason}")
