@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from .figures.rdm_grid import plot_rdms
     from .library.extractor import Extractor, get_extractor
     from .library.own_network import get_extractor_from_model
+    from .library.server_process import local_server
     from .origins import origin_of, read_origin
     from .rpc.extraction import Extraction, FeatureStream
     from .rpc.rdms import RDMs
-    from .server_process import local_server
     from .utils.data import DataLoader, HDF5Dataset, ImageDataset, load_batches
     from .utils.loaded import LoadedFeatures
     from .utils.reading import load_features
@@ -117,7 +117,7 @@ _HOMES = {
     "get_extractor_from_model": "library.own_network",
     "load_batches": "utils.data",
     "load_features": "utils.reading",
-    "local_server": "server_process",
+    "local_server": "library.server_process",
     "merge_features": "utils.storing",
     "normalize_features": "core.features",
     "origin_of": "origins",

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from .arguments import expand_home
+from .calls.arguments import expand_home
 from .commands import (
     analysis,
     citing,

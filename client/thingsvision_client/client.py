@@ -7,15 +7,15 @@ from copy import copy
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
-from .cards import Shown, Table
+from .calls.signatures import checked
+from .display.cards import Shown, Table
+from .display.progress import saying_nothing_kept, shown
 from .errors import BadImagesError
-from .progress import saying_nothing_kept, shown
 from .rpc.address import resolve_address, set_default_address
 from .rpc.connection import Connection
 from .rpc.listings import Listings
 from .rpc.models import LoadProgress, ModelCalls
 from .rpc.proxies import may_use_proxy, set_proxy
-from .signatures import checked
 from .values.model import Model
 from .values.options import ComputeArguments, ExtractArguments, ExtractOptions, shows_options
 from .values.pca import PCA
@@ -28,10 +28,10 @@ if TYPE_CHECKING:  # they load numpy and pyarrow, which listing models does not 
     from typing_extensions import Unpack
 
     from .arrays import Array
+    from .display.progress import ProgressChoice
     from .images.image import SentImage
     from .images.queue import ImageQueue, Images
     from .images.texts import Texts
-    from .progress import ProgressChoice
     from .rpc.extraction import Extraction, FeatureStream
     from .rpc.features import FeatureCalls
     from .rpc.inputs import Inputs

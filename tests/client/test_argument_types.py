@@ -147,7 +147,7 @@ UNUSED = {"core.cka.get_cka.device"}
 
 RECORDS = re.compile(
     r"errors\.|values\.(records|provenance|pca)\.|rpc\.|analysis\.(score|result\.RSAResult$)|"
-    r"verification\.verdict|library\.batch_extraction|server_process\.LocalServer$|utils\.loaded\.|.*\.(from_spec)$"
+    r"verification\.verdict|library\.batch_extraction|library\.server_process\.LocalServer$|utils\.loaded\.|.*\.(from_spec)$"
 )
 """Classes that users get, but never make, and what reads messages."""
 

@@ -23,7 +23,7 @@ from thingsvision_client import (
     load_features,
     save_features,
 )
-from thingsvision_client.cards import Table
+from thingsvision_client.display.cards import Table
 from thingsvision_client.model_class import Model as PaperModel
 
 MODEL = "torchvision/squeezenet1_0@random:0"

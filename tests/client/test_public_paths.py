@@ -163,16 +163,13 @@ FIELDS = """
 """
 """What `field` of an error can be: the path of a field of the request."""
 
-TOP_LEVEL = {
-    *("arguments", "arrays", "caller", "cli", "client", "errors", "files", "old_paths", "progress"),
-    *("cards", "memory", "server_process", "signatures"),
-}
+TOP_LEVEL = {"arrays", "cli", "client", "errors", "files", "old_paths"}
 ORIGINAL_LIBRARY = {"core", "model_class", "utils", "vision"}
 """Paths of the original library, which its users' scripts name."""
 
 ROOMS = {
-    "analysis", "citations", "commands", "figures", "formats", "images", "jobs", "labels",
-    "library", "origins", "matlab", "paper", "rpc", "values", "verification",
+    "analysis", "calls", "citations", "commands", "display", "figures", "formats", "images",
+    "jobs", "labels", "library", "origins", "matlab", "paper", "rpc", "values", "verification",
 }  # fmt: skip
 
 

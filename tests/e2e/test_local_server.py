@@ -15,8 +15,8 @@ import pytest
 
 import thingsvision_server
 from thingsvision_client import Client, errors, local_server
+from thingsvision_client.library.server_process import LocalServer
 from thingsvision_client.rpc import address
-from thingsvision_client.server_process import LocalServer
 from thingsvision_server.parent import stop_with
 
 END_SECONDS = 15

@@ -18,8 +18,8 @@ from nbclient.exceptions import CellExecutionError
 
 from support.tiny_photos import write_tiny_photos
 from thingsvision_client import Client, get_extractor, load_batches
+from thingsvision_client.calls.memory import memory
 from thingsvision_client.errors import InvalidRequestError
-from thingsvision_client.memory import memory
 
 MODEL = "torchvision/squeezenet1_1@random:0"
 MODULE = "features.5"

@@ -8,9 +8,9 @@ from math import ceil, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..calls.signatures import checked
 from ..figures.canvas import check_format, new_figure, use_style, write_figure
 from ..figures.lettering import height_of, shorten, width_of
-from ..signatures import checked
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..arrays import Float64Array
-from ..progress import shown
-from ..signatures import checked
+from ..calls.signatures import checked
+from ..display.progress import shown
 from ..values.options import shows_options
 from .model_rdms import as_model_rdms
 from .references import Reference, References, as_references
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ..client import Client
+    from ..display.progress import Progress, ProgressChoice
     from ..images.queue import ImageQueue
     from ..library.extractor import Extractor
-    from ..progress import Progress, ProgressChoice
     from ..rpc.rdms import RDMs
     from ..values.model import Model
     from ..values.options import ComputeArguments

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments import expand_home
 from ..arrays import Float64Array
+from ..calls.arguments import expand_home
 from ..errors import InvalidRequestError
 from ..labels import Labelled, Labels, image_labels, labelled, match_rows, of_known, warn_of_order
 from ..rpc.rdms import RDMs

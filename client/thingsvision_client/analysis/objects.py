@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..calls.signatures import checked
 from ..errors import InvalidRequestError, MissingDependencyError
-from ..signatures import checked
 from ..values.axes import CALLS, CHANNELS, FEATURES, HEIGHT, TOKENS, WIDTH
 from .statistics import require_rsatoolbox
 

@@ -11,9 +11,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ..arguments import expand_home
 from ..arrays import Float64Array
-from ..caller import warn_caller
+from ..calls.arguments import expand_home
+from ..calls.caller import warn_caller
+from ..calls.signatures import checked
 from ..errors import InvalidRequestError, UndefinedDistanceWarning
 from ..labels import (
     Labelled,
@@ -29,7 +30,6 @@ from ..labels import (
     texts_of,
     warn_of_order,
 )
-from ..signatures import checked
 from .rdm_faults import first_fault, wrong_shape
 from .rdm_files import read_rdms
 from .rdm_values import as_real_numbers, mirror_upper_half

@@ -12,9 +12,9 @@ from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..cards import Shown
+from ..calls.signatures import checked
+from ..display.cards import Shown
 from ..errors import InvalidRequestError, MissingDependencyError
-from ..signatures import checked
 from .score import Score
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Float64Array
-from ..caller import warn_caller
+from ..calls.caller import warn_caller
 from ..core.rsa import CORRELATIONS, correlate
 from ..errors import InvalidRequestError, MissingDependencyError, UndefinedDistanceWarning
 

@@ -118,9 +118,9 @@ def rsa(
     """
     from ..analysis import rsa as compare
     from ..analysis.result_files import check_before
+    from ..display.progress import progress_bar
     from ..figures.canvas import check_figure
     from ..jobs import skipped_in
-    from ..progress import progress_bar
 
     check_figure(out_path / f"rsa.{figure}")
     references = _rdms_by_name(reference)

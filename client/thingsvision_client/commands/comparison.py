@@ -82,7 +82,7 @@ def compute_rdm(
     where it came from. Features stay on the server.
     """
     from ..analysis.request import ModelRequest, request_rdms, stimuli_of
-    from ..progress import progress_bar
+    from ..display.progress import progress_bar
 
     check_on_error(on_error)
     client = shared_client(server)

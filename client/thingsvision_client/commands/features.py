@@ -93,9 +93,9 @@ def extract_features(
     Run the same command again to resume an interrupted extraction. A JSON file beside the file
     records where the features came from; `verify` checks it.
     """
+    from ..display.progress import progress_bar
     from ..jobs import Task, extract_to_file, of_present, skipped_in
     from ..origins import read_origin
-    from ..progress import progress_bar
 
     check_on_error(on_error)
     chosen = _file_format(file_format, output_type, len(module_name))

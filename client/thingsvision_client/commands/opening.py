@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ..arguments import as_folder
+from ..calls.arguments import as_folder
 from ..client import Client
 from ..errors import BadImage, InvalidRequestError
 from .naming import find_source
@@ -151,7 +151,7 @@ def check_on_error(value: str) -> None:
 
 def say_written(path: Path) -> None:
     """Say on stderr which file a command wrote, and how large it is."""
-    from ..memory import size_text
+    from ..calls.memory import size_text
 
     typer.echo(f"Wrote {path} ({size_text(path.stat().st_size)})", err=True)
 

@@ -64,7 +64,7 @@ def fit_pca(
     The server stores it: with --model-parameters '{"reduction": {"pca": NAME}}', other commands
     return scores instead of features of the same kind.
     """
-    from ..progress import progress_bar
+    from ..display.progress import progress_bar
 
     check_on_error(on_error)
     client = shared_client(server)

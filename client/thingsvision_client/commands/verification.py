@@ -25,7 +25,7 @@ def verify(
 
     The exit code is 0 if the file passes, otherwise 1.
     """
-    from ..progress import progress_bar
+    from ..display.progress import progress_bar
     from ..verification.verify import Sample
     from ..verification.verify import verify as check
 

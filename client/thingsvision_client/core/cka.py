@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..arguments import as_whole, choose
 from ..arrays import Float64Array, as_floats
+from ..calls.arguments import as_whole, choose
+from ..calls.signatures import checked
 from ..errors import InvalidRequestError
 from ..labels import align_rows
 from ..old_paths import add_old_paths
-from ..signatures import checked
 from .metrics import squared_euclidean
 
 BACKENDS = ("numpy", "torch")

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Array, as_numbers, shape_advice
-from ..caller import warn_caller
+from ..calls.caller import warn_caller
+from ..calls.signatures import checked
 from ..errors import InvalidRequestError, UndefinedDistanceWarning
 from ..labels import keep_rows
-from ..signatures import checked
 
 
 @checked

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ..arguments import as_folder, choose
 from ..arrays import Array, Float64Array, as_floats, shape_advice
-from ..caller import warn_caller
+from ..calls.arguments import as_folder, choose
+from ..calls.caller import warn_caller
+from ..calls.signatures import checked
 from ..errors import InvalidRequestError, UndefinedDistanceWarning
 from ..figures.canvas import check_colormap, check_format, new_figure, use_style, write_figure
 from ..labels import align_rows, keep_rows
 from ..old_paths import add_old_paths
-from ..signatures import checked
 from .metrics import METRICS, Metric
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Float64Array, as_floats
-from ..signatures import checked
+from ..calls.signatures import checked
 from .cka import CKA
 from .metrics import squared_euclidean
 from .rsa import compute_rdm

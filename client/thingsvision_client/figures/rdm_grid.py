@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..arrays import Float64Array
+from ..calls.signatures import checked
 from ..errors import InvalidRequestError
 from ..origins.document import write_document
 from ..origins.figures import describe_rdms
 from ..origins.replacing import check_free
-from ..signatures import checked
 from .canvas import check_colormap, check_format, use_style, write_figure
 from .categories import FOLDERS, Run, category_labels, order_by_category, runs_of
 from .grid_drawing import Grid, Panel, draw_grid

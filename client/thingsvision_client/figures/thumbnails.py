@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..arguments import expand_home
+from ..calls.arguments import expand_home
 from ..errors import ImageError, InvalidRequestError
 from ..images.folder import image_names
 from ..images.postscript import read_image

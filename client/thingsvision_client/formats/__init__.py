@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..arguments import choose
+from ..calls.arguments import choose
 from .base import ALONE, FEATURES, Column, FileFormat, Layout, Writer
 from .hdf5 import HDF5, HDF5_OF_PAPER
 from .mat import MAT

@@ -10,8 +10,8 @@ from itertools import count as numbers
 from pathlib import Path
 from typing import Any, Union
 
-from ..arguments import expand_home, told
 from ..arrays import Array, as_array
+from ..calls.arguments import expand_home, told
 from ..errors import InvalidRequestError
 from .folder import image_names
 from .image import ImageContent, ImageOfDataset, ImagesOfDataset, SentImage, file_image

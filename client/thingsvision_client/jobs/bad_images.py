@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ..display.progress import say
 from ..errors import REMOVED, BadImage, BadImagesError
 from ..files import SKIPPED, write_skipped
-from ..progress import say
 from .notices import storage_errors
 
 _ADVICE = (

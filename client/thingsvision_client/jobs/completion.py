@@ -10,13 +10,13 @@ from pathlib import Path
 from shutil import disk_usage
 from typing import TYPE_CHECKING, Any
 
+from ..calls.memory import size_text
+from ..display.progress import loading, note, say
 from ..errors import InvalidRequestError, bad_text
 from ..images.image import SentImage
 from ..images.inspection import inspect_headers
 from ..images.queue import ImageQueue
-from ..memory import size_text
 from ..origins import describe, differences, recording_fingerprints
-from ..progress import loading, note, say
 from .changes import Changes, find_changes, removed_places, with_removed
 from .chunks import default_step
 from .job import Job, Outcome

@@ -8,12 +8,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..display.progress import say
 from ..errors import BadImage, InvalidRequestError
 from ..files import metadata_path
 from ..formats import Column, FileFormat, find_format
 from ..images.inspection import inspect_headers
 from ..origins import Fingerprint, differences, file_sha256, provenance_fields, read_origin
-from ..progress import say
 from .bad_images import refuse_bad_images, report_skipped
 from .changes import find_changes, removed_places, with_removed
 from .completion import facts_of, origin_for, resume_or_start
@@ -26,8 +26,8 @@ from .task import Task
 
 if TYPE_CHECKING:
     from ..client import Client
+    from ..display.progress import Progress
     from ..images.queue import ImageQueue
-    from ..progress import Progress
     from ..rpc.extraction import FeatureStream
 
 _COMPARED = ("preprocessing_changes", "token_extraction", "batch_size", "choices")

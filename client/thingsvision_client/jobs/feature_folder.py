@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..arguments import as_text, as_whole, choose
+from ..calls.arguments import as_text, as_whole, choose
+from ..display.progress import say
 from ..errors import BadImage, InvalidRequestError
 from ..formats import FORMATS
-from ..progress import say
 from .bad_images import refuse_bad_images, report_skipped
 from .completion import resume_or_start
 from .job import Job, Outcome
@@ -23,7 +23,7 @@ from .task import Task
 
 if TYPE_CHECKING:
     from ..client import Client
-    from ..progress import Progress
+    from ..display.progress import Progress
 
 OUTPUT_FORMATS = {"ndarray": "npy", "tensor": "pt"}
 """File formats by output type."""

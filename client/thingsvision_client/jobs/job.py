@@ -15,7 +15,7 @@ from .task import Task
 
 if TYPE_CHECKING:
     from ..client import Client
-    from ..progress import Progress
+    from ..display.progress import Progress
 
 Check = Callable[[Mapping[str, Column]], None]
 """Raises for columns, by module, that a file can't hold."""

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..display.progress import say
 from ..errors import StorageError, ThingsvisionError
-from ..progress import say
 from .record import Record, read_record
 
 

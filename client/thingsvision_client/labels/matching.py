@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..arrays import Array, as_array
-from ..caller import warn_caller
+from ..calls.caller import warn_caller
 from ..errors import InvalidRequestError, listed
 from .memory import names_in
 from .names import MOST_NAMED, are_counted, file_of, find_rows, rows_of, stem_of

@@ -15,8 +15,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from ..arguments import expand_home
 from ..arrays import Array, as_numbers
+from ..calls.arguments import expand_home
 from ..errors import InvalidRequestError
 from ..files import file_stem
 from ..labels import keep_rows

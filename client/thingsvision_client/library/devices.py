@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from ..caller import warn_caller
+from ..calls.caller import warn_caller
 from ..client import Client
 
 DeviceName: TypeAlias = Any

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from ..caller import warn_caller
+from ..calls.caller import warn_caller
 from ..errors import InvalidRequestError, MissingDependencyError
 from .random_draws import no_draws
 from .recording import OUTLINE_FILE, Recording, first_tensor, unwrap, unwrapped_parts

@@ -11,14 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..arguments import as_folder, as_text, as_texts
-from ..cards import Shown
+from ..calls.arguments import as_folder, as_text, as_texts
+from ..calls.signatures import checked
 from ..client import Client, shared_client
+from ..display.cards import Shown
 from ..errors import BadImage, BadImagesError, InvalidRequestError
 from ..images.texts import queue_texts, text_tower
 from ..jobs import FolderOptions, of_present
 from ..origins import recording_fingerprints, remember_extraction
-from ..signatures import checked
 from ..utils.data import DataLoader, ImageBatch, ImageDataset
 from ..utils.transforms import ServerTransforms
 from ..values.model import Model
@@ -39,8 +39,8 @@ from .untrained import preprocessing_without_weights, resized, with_sizes
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from ..display.progress import ProgressChoice
     from ..images.texts import Texts
-    from ..progress import ProgressChoice
 
 
 @checked

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any
 
-from ..arguments import choose
 from ..arrays import as_array
+from ..calls.arguments import choose
 from ..errors import InvalidRequestError, MissingDependencyError
 from ..labels import keep_rows
 

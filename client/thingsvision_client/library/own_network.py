@@ -8,10 +8,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
-from ..arguments import choose
+from ..calls.arguments import choose
+from ..calls.signatures import checked
 from ..client import Client, shared_client
 from ..errors import InvalidRequestError, InvalidWeightsError
-from ..signatures import checked
 from ..values.input_shapes import shape_of_inputs
 from ..values.model import Model
 from ..values.options import ExtractOptions

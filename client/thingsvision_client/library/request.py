@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..client import Client
+from ..display.progress import shown
 from ..errors import BadImage, BadImagesError, InvalidRequestError
 from ..jobs import FolderOptions, Task, extract_to_folder
 from ..origins import Fingerprint, recording_fingerprints, remember_extraction
-from ..progress import shown
 from ..values.model import Model
 from ..values.options import ExtractOptions
 from .batches import Batches
@@ -21,7 +21,7 @@ from .own_programs import OwnNetwork
 
 if TYPE_CHECKING:
     from ..arrays import Array
-    from ..progress import ProgressChoice
+    from ..display.progress import ProgressChoice
     from ..rpc.extraction import Extraction
 
 

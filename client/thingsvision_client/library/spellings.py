@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..caller import warn_caller
+from ..calls.caller import warn_caller
 
 PAPER_NAMES: Mapping[str, str] = {"clip-ViT": "clip/ViT-B-32", "clip-RN": "clip/RN50"}
 """The paper's names for models that have other names in their sources."""

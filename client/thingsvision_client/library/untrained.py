@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from ..caller import warn_caller
+from ..calls.caller import warn_caller
 from ..errors import InvalidRequestError
 from ..values.model import Model
 from ..values.preprocessing import Preprocessing, PreprocessingOverrides

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments import choose
+from ..calls.arguments import choose
 from ..client import Client
 from ..errors import BadImage, InvalidRequestError
 from ..images.queue import ImageQueue

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments import choose
 from ..arrays import Array
+from ..calls.arguments import choose
 from ..errors import InvalidRequestError
 from ..values.axes import CHANNELS, FEATURES, HEIGHT, TOKENS, WIDTH
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..arguments import as_path
+from ..calls.arguments import as_path
+from ..calls.signatures import checked
 from ..errors import InvalidRequestError
 from ..files import atomic_file, metadata_path, sha256_of
-from ..signatures import checked
 from ..values.version import client_version
 from .description import now
 from .memory import origin_of

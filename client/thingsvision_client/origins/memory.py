@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..arguments import expand_home
+from ..calls.arguments import expand_home
+from ..calls.signatures import checked
 from ..images.queue import ImageQueue, queue_images
 from ..labels import are_counted, known_rows, remember_rows
-from ..signatures import checked
 from .description import Request, describe
 from .fingerprint import recording_fingerprints
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..caller import warn_caller
+from ..calls.caller import warn_caller
 from ..errors import InvalidRequestError, ReplacedFileWarning
 from ..files import metadata_path
 from .document import content_of, document_of, file_sha256

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import as_array
+from ..calls.signatures import checked
 from ..errors import InvalidRequestError
 from ..files import atomic_file
 from ..origins.replacing import warn_of_replaced
-from ..signatures import checked
 from ..utils.file_names import FILE_NAMES, read_names
 
 _LINES = (

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..arguments import choose
+from ..calls.arguments import choose
+from ..calls.signatures import checked
 from ..core.metrics import METRICS
 from ..core.rsa import CORRELATIONS, compute_rdm, correlate_rdms
 from ..errors import InvalidRequestError, MissingDependencyError
 from ..figures.panel_values import rdm_in_order
 from ..files import file_stem
 from ..images.folder import image_names
-from ..signatures import checked
 from ..utils import storing
 from .model import require_flattening
 from .study import Choice, Study, choices

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..calls.signatures import checked
 from ..library.devices import DeviceName
-from ..signatures import checked
 from ..utils.transforms import ServerTransforms
 from .model import Model
 

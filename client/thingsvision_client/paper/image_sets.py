@@ -13,9 +13,9 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..calls.signatures import checked
 from ..errors import InvalidRequestError
 from ..images.folder import class_folders, image_names
-from ..signatures import checked
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..calls.signatures import checked
 from ..errors import InvalidRequestError
 from ..images.queue import ImageQueue
-from ..signatures import checked
 from ..utils.data import DataLoader, ImageDataset
 from ..utils.rows import DatasetImage, ImageBatch, targets_of
 from .image_sets import IMAGE_SETS, ImageSet

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..signatures import checked
+from ..calls.signatures import checked
 from .model import Model, require_flattening
 from .study import Study, choices, match_modules
 

@@ -9,17 +9,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..arguments import choose
-from ..caller import warn_caller
-from ..cards import Shown
+from ..calls.arguments import choose
+from ..calls.caller import warn_caller
+from ..calls.signatures import checked
 from ..client import shared_client
+from ..display.cards import Shown
 from ..errors import InvalidRequestError
 from ..library.devices import DeviceName, check_device
 from ..library.extractor import get_extractor
 from ..library.outline import outline
 from ..library.parameters import qualified_model_name
 from ..library.request import Choices
-from ..signatures import checked
 from ..utils.data import DataLoader
 from ..utils.transforms import BACKENDS, ServerTransforms
 from .attributes import ModelAttributes

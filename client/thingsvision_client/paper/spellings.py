@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..calls.signatures import checked
 from ..core import rsa
-from ..signatures import checked
 from ..utils import storing
 
 if TYPE_CHECKING:

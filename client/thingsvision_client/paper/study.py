@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..arguments import expand_home
+from ..calls.arguments import expand_home
 from ..errors import InvalidRequestError
 from ..files import file_stem
 from ..formats import Column, find_format

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
-from ..caller import warn_caller
+from ..calls.caller import warn_caller
 from ..errors import UnsupportedError
 from ..values.options import OPTIONS, Option
 from ..values.version import age_text

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..arguments import choose
+from ..calls.arguments import choose
+from ..display.progress import say
 from ..errors import BadImage, BadImagesError, bad_text
-from ..progress import say
 
 if TYPE_CHECKING:
     from ..images.queue import ImageQueue

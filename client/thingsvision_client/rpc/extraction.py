@@ -15,15 +15,15 @@ import numpy as np
 from thingsvision_proto.model_id import model_id
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
-from ..arguments import as_texts
 from ..arrays import Array
-from ..caller import warn_caller
-from ..cards import Shown, array_texts
+from ..calls.arguments import as_texts
+from ..calls.caller import warn_caller
+from ..calls.memory import check_fits, size_text
+from ..display.cards import Shown, array_texts
+from ..display.progress import Progress, loading, note
 from ..errors import BadImage, InvalidRequestError
 from ..images.queue import ImageQueue
 from ..labels import are_counted, remember_rows
-from ..memory import check_fits, size_text
-from ..progress import Progress, loading, note
 from ..values.axes import FEATURES, axis_names
 from ..values.model import Model, as_model
 from ..values.options import ExtractOptions

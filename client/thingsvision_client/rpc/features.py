@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ..arrays import Array
+from ..display.progress import Progress
 from ..images.queue import ImageQueue, Images, queue_images
 from ..images.texts import Texts, queue_texts, text_tower
-from ..progress import Progress
 from ..values.model import Model
 from ..values.options import ExtractOptions
 from ..values.pca import PCA

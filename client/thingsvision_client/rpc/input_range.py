@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from thingsvision_proto.model_id import model_id
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
-from ..caller import warn_caller
+from ..calls.caller import warn_caller
 from ..errors import (
     DeadlineError,
     InputRangeWarning,

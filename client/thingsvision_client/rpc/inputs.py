@@ -13,7 +13,7 @@ from thingsvision_proto.model_id import model_id
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
 from ..arrays import Array, RowStore
-from ..cards import Shown, shape_text
+from ..display.cards import Shown, shape_text
 from ..errors import IncompleteReplyError, InvalidRequestError
 from ..images.queue import ImageQueue
 from ..values.model import Model, as_model

@@ -7,7 +7,7 @@ from glob import escape
 from thingsvision_proto.model_id import model_id
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
-from ..cards import Table
+from ..display.cards import Table
 from ..images.image import SentImage, server_image
 from ..values.model import Model, as_model
 from ..values.preprocessing import Preprocessing

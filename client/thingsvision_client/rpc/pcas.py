@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from thingsvision_proto.model_id import model_id
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
+from ..display.progress import Progress, loading
 from ..errors import BadImage, IncompleteReplyError, InvalidRequestError
-from ..progress import Progress, loading
 from ..values.pca import PCA
 from ..values.records import to_record
 from ..values.tokens import TOKEN_EXTRACTIONS

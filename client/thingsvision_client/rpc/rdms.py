@@ -12,10 +12,11 @@ from thingsvision_proto.model_id import ANY_MODEL, model_id
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_proto.wire import ColumnSpec, FeatureWriter
 
-from ..arguments import choose
 from ..arrays import Array, as_numbers
-from ..caller import warn_caller
-from ..cards import Shown, array_texts
+from ..calls.arguments import choose
+from ..calls.caller import warn_caller
+from ..display.cards import Shown, array_texts
+from ..display.progress import Progress, loading
 from ..errors import BadImage, IncompleteReplyError, InvalidRequestError, UndefinedDistanceWarning
 from ..images.queue import ImageQueue
 from ..labels import (
@@ -28,7 +29,6 @@ from ..labels import (
     row_names,
     texts_of,
 )
-from ..progress import Progress, loading
 from ..values.provenance import Provenance
 from ..values.records import Timings, to_record
 from .agreement import Answer, Difference, check_answer, raise_differences

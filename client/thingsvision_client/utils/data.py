@@ -8,8 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
-from ..arguments import as_folder, as_path, expand_home
-from ..cards import Shown
+from ..calls.arguments import as_folder, as_path, expand_home
+from ..calls.signatures import checked
+from ..display.cards import Shown
 from ..errors import LEFT_OUT, BadImage
 from ..files import SKIPPED, write_skipped
 from ..images.folder import class_folders, class_of, class_paths, image_names
@@ -17,7 +18,6 @@ from ..images.image import SentImage, file_image
 from ..images.inspection import with_holes
 from ..images.queue import ImageQueue, Reiterable, queue_files
 from ..old_paths import add_old_paths
-from ..signatures import checked
 from .data_loader import DataLoader
 from .file_names import FILE_NAMES, file_names_of, write_lines
 from .hdf5_dataset import HDF5Dataset

@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ..arguments import as_whole
-from ..cards import Shown
+from ..calls.arguments import as_whole
+from ..calls.signatures import checked
+from ..display.cards import Shown
 from ..errors import InvalidRequestError
 from ..images.queue import ImageQueue
-from ..signatures import checked
 from .item_batches import is_indexed, stack_items
 from .rows import (
     Dataset,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..arrays import Array
-from ..caller import warn_caller
+from ..calls.caller import warn_caller
 from ..errors import InvalidRequestError
 from ..files import metadata_path
 from ..formats import BY_ENDING, FEATURES, FORMATS

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, overload
 
-from ..arguments import as_folder, as_path, as_text
-from ..caller import warn_caller
-from ..cards import Shown
+from ..calls.arguments import as_folder, as_path, as_text
+from ..calls.caller import warn_caller
+from ..calls.signatures import checked
+from ..display.cards import Shown
 from ..images.pixel_array import PixelArray
 from ..images.queue import ImageQueue
-from ..signatures import checked
 from .file_names import FILE_NAMES, write_lines
 from .rows import DatasetImage, FixedAttributes, row_at
 from .transforms import as_transforms, check_backend

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..caller import warn_caller
+from ..calls.caller import warn_caller
 
 
 class ImageOnlyDataloaderModifier:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..arrays import Array
-from ..cards import Shown, array_texts, shape_text
+from ..display.cards import Shown, array_texts, shape_text
 from ..errors import InvalidRequestError
 from ..values.provenance import Provenance
 

@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..arguments import as_path
 from ..arrays import Array
-from ..caller import warn_caller
+from ..calls.arguments import as_path
+from ..calls.caller import warn_caller
+from ..calls.signatures import checked
 from ..errors import InvalidRequestError
 from ..formats import FEATURES, FORMATS, FileFormat
 from ..formats.pieces import find_pieces
 from ..labels import names_in
 from ..origins import Fingerprint, remember
-from ..signatures import checked
 from ..values.provenance import Provenance
 from .feature_file import (
     ENDINGS,

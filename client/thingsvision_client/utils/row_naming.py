@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..arrays import Array, as_array
-from ..caller import warn_caller
+from ..calls.caller import warn_caller
 from ..errors import InvalidRequestError, UnnamedRowsWarning, listed
 from ..files import metadata_path
 from ..formats import FileFormat

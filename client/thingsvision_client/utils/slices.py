@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..arguments import as_folder
 from ..arrays import Array
+from ..calls.arguments import as_folder
+from ..calls.signatures import checked
 from ..errors import InvalidRequestError
 from ..files import atomic_file
 from ..formats import FEATURES
 from ..formats.slices import read_slices, write_slices
-from ..signatures import checked
 from .writing import savable_array
 
 

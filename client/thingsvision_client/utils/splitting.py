@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from ..arguments import as_whole
 from ..arrays import Array, RowStore
+from ..calls.arguments import as_whole
 from ..errors import InvalidRequestError
 from ..files import atomic_path, file_stem
 from ..formats import FEATURES, FileFormat

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from ..arguments import as_folder, as_path
 from ..arrays import Array
+from ..calls.arguments import as_folder, as_path
+from ..calls.signatures import checked
 from ..errors import InvalidRequestError
 from ..files import atomic_file, file_stem
 from ..formats import FEATURES, FORMATS, HDF5_OF_PAPER, FileFormat, find_format
 from ..formats.whole import layout_of, write_whole
 from ..labels import row_names
 from ..old_paths import add_old_paths
-from ..signatures import checked
 from .row_naming import name_rows, saved_names
 from .slices import slices2tensor, tensor2slices
 from .writing import as_arrays, savable_array, write_features

@@ -9,8 +9,8 @@ from functools import cached_property
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from ..arguments import choose
 from ..arrays import as_array
+from ..calls.arguments import choose
 from ..errors import ImageError, InvalidRequestError
 from ..images.image import SentImage
 from ..images.png import png_of

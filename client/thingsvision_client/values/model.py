@@ -9,7 +9,7 @@ from typing import Any
 
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
-from ..arguments import as_text, told
+from ..calls.arguments import as_text, told
 from ..errors import InvalidRequestError
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -13,9 +13,9 @@ from typing import Any, TypedDict, TypeVar
 
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
-from ..arguments import as_whole, told
+from ..calls.arguments import as_whole, told
+from ..calls.signatures import check_type
 from ..errors import InvalidRequestError
-from ..signatures import check_type
 from .preprocessing import Preprocessing, PreprocessingOverrides, changes_of
 from .reductions import Reduction, choice, reduction_of
 from .tokens import TOKEN_EXTRACTIONS

@@ -8,7 +8,7 @@ from typing import Any
 
 from thingsvision_proto.model_id import model_id
 
-from ..cards import Shown, shape_text
+from ..display.cards import Shown, shape_text
 from .preprocessing import Preprocessing
 from .provenance import Provenance
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
+from ..calls.signatures import checked
 from ..errors import InvalidRequestError
-from ..signatures import checked
 from .preprocessing_step import PreprocessingStep, used_fields, with_tuples
 
 _MOST = 2**32 - 1

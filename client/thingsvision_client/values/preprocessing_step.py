@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ..signatures import checked
+from ..calls.signatures import checked
 
 
 @checked

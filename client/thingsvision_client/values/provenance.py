@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ..cards import Shown
+from ..display.cards import Shown
 from ..errors import InvalidRequestError
 from .methods_text import cited_works, write_paragraph
 from .model import Model

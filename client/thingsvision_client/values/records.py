@@ -9,7 +9,7 @@ from google.protobuf.json_format import MessageToDict
 
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
-from ..cards import Shown, shape_text
+from ..display.cards import Shown, shape_text
 from .axes import axis_names
 from .model import Model
 from .pca import PCA, PCAModule

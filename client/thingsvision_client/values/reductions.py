@@ -10,9 +10,9 @@ from typing import Any
 
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
-from ..arguments import choose
+from ..calls.arguments import choose
+from ..calls.signatures import checked
 from ..errors import InvalidRequestError
-from ..signatures import checked
 
 POOLS: Mapping[str, int] = {"mean": pb.POOL_MEAN, "max": pb.POOL_MAX}
 

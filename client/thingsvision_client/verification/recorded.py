@@ -9,7 +9,7 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
-from ..arguments import expand_home
+from ..calls.arguments import expand_home
 from ..errors import InvalidRequestError
 from ..images.image import ImageContent, SentImage, file_image
 from ..origins import Fingerprint, fingerprint_of

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..calls.signatures import checked
 from ..client import Client, shared_client
+from ..display.progress import shown
 from ..errors import ImageError, InvalidRequestError, listed
 from ..formats import BY_ENDING, FEATURES
 from ..images.image import SentImage, hole
 from ..images.queue import ImageQueue
 from ..origins import differences, file_sha256, fingerprint_of, provenance_fields, read_origin
-from ..progress import shown
-from ..signatures import checked
 from .recorded import Recorded, RecordedArray, read_recorded
 from .sampling import Rows
 from .tally import DifferenceTally
@@ -26,7 +26,7 @@ from .verdict import ModuleCheck, Verification, rounding_limit
 
 if TYPE_CHECKING:
     from ..arrays import Array
-    from ..progress import Progress, ProgressChoice
+    from ..display.progress import Progress, ProgressChoice
     from ..rpc.extraction import FeatureStream
 
 _MOST_NAMED = 5

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, TypeVar
 
-from .errors import MissingDependencyError
+from ..errors import MissingDependencyError
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from reprlib import Repr
 from typing import Any
 
-from .errors import InvalidRequestError
+from ..errors import InvalidRequestError
 
 _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = 80

@@ -11,8 +11,8 @@ from functools import wraps
 from types import FunctionType
 from typing import Any, TypeVar, cast
 
+from ..errors import InvalidRequestError, ThingsvisionError
 from .arguments import expand_home, is_path, is_text, is_whole, told
-from .errors import InvalidRequestError, ThingsvisionError
 
 T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)

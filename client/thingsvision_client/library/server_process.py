@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .client import Client
-from .errors import InvalidRequestError, MissingDependencyError, ServerError
-from .rpc import address
-from .rpc.connection import Connection
+from ..client import Client
+from ..errors import InvalidRequestError, MissingDependencyError, ServerError
+from ..rpc import address
+from ..rpc.connection import Connection
 
 _READY = "thingsvision-server listening on "
 _NOT_INSTALLED = "pip install"

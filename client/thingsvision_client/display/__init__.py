@@ -1,0 +1,1 @@
+"""Shows objects and progress to people, in scripts, notebooks and terminals."""
