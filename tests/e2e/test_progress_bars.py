@@ -193,7 +193,7 @@ def test_what_never_fits_is_refused_before_the_first_pass(
 
 
 def test_a_containers_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from thingsvision_client import memory as module
+    from thingsvision_client.calls import memory as module
 
     (tmp_path / "memory.max").write_text("1000000\n")
     (tmp_path / "memory.current").write_text("700000\n")
