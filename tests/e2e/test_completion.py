@@ -79,7 +79,11 @@ def test_the_address_on_the_line_is_asked(server: TestServer) -> None:
     assert completions("localhost:1", asked) == ["torchvision"]
 
 
-def test_without_a_server_there_is_soon_nothing_and_no_error() -> None:
+def test_without_a_server_there_is_soon_nothing_and_no_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Another test of this process may have called connect().
+    monkeypatch.setattr("thingsvision_client.rpc.address._default_address", "")
     with closed_port() as port:
         began = time.monotonic()
         assert completions(f"127.0.0.1:{port}", "models --source t") == []
