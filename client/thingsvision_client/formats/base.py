@@ -129,13 +129,17 @@ class FileFormat:
     texts_reader: Callable[[Path], dict[str, list[str]]] | None = None
     other_suffixes: tuple[str, ...] = ()
 
+    def paths(self, folder: Path, stem: str) -> list[Path]:
+        """Return the paths that a file of that stem may have in a folder, its own ending first."""
+        return [folder / f"{stem}.{ending}" for ending in (self.suffix, *self.other_suffixes)]
+
     def existing_file(self, folder: Path, stem: str) -> Path:
         """Return the file of that stem in a folder, with the first ending that there is.
 
         If there is none, the path is the one of `suffix`.
         """
-        names = [folder / f"{stem}.{ending}" for ending in (self.suffix, *self.other_suffixes)]
-        return next((path for path in names if path.is_file()), names[0])
+        paths = self.paths(folder, stem)
+        return next((path for path in paths if path.is_file()), paths[0])
 
     @contextmanager
     def open_writer(

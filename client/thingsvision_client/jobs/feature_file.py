@@ -100,7 +100,7 @@ def skipped_in(document: Mapping[str, Any]) -> list[BadImage]:
 
 def _path_in(folder: Path, form: FileFormat) -> Path:
     """Return the path of the file: of an unfinished job of an earlier version, with its ending."""
-    paths = [folder / f"features.{ending}" for ending in (form.suffix, *form.other_suffixes)]
+    paths = form.paths(folder, "features")
     return next((path for path in paths if for_file(path).folder.is_dir()), paths[0])
 
 
