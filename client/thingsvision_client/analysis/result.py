@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..calls.signatures import checked
-from ..display.cards import Shown
-from ..errors import InvalidRequestError, MissingDependencyError
+from ..display.cards import Shown, import_pandas
+from ..errors import InvalidRequestError
 from .score import Score
 
 if TYPE_CHECKING:
@@ -143,12 +143,7 @@ class RSAResult(Shown):
             ```
 
         """
-        try:
-            import pandas
-        except ImportError as error:
-            raise MissingDependencyError(
-                "A DataFrame needs pandas: pip install 'thingsvision-service[pandas]'"
-            ) from error
+        pandas = import_pandas("A DataFrame")
         return pandas.DataFrame(self.to_records(), columns=list(_COLUMNS))
 
     def to_csv(self) -> str:

@@ -71,12 +71,7 @@ class Table(list[T]):
             ```
 
         """
-        try:
-            import pandas
-        except ImportError as error:
-            raise MissingDependencyError(
-                "A DataFrame needs pandas: pip install 'thingsvision-service[pandas]'"
-            ) from error
+        pandas = import_pandas("A DataFrame")
         rows = [{name: getattr(one, name) for name in self.columns} for one in self]
         return pandas.DataFrame(rows, columns=list(self.columns))
 
@@ -89,6 +84,17 @@ class Table(list[T]):
         rows = [[_text(getattr(one, name)) for name in self.columns] for one in self[:_MOST_ROWS]]
         more = len(self) - _MOST_ROWS
         return _html_table(rows, self.columns) + (f"<p>... and {more} more</p>" if more > 0 else "")
+
+
+def import_pandas(purpose: str) -> Any:
+    """Return pandas. Raises MissingDependencyError that says what needs it."""
+    try:
+        import pandas
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{purpose} needs pandas: pip install 'thingsvision-service[pandas]'"
+        ) from error
+    return pandas
 
 
 def shape_text(shape: Iterable[int], dtype: Any = "") -> str:

@@ -14,7 +14,8 @@ from ..calls.arguments import choose
 from ..calls.signatures import checked
 from ..core.metrics import METRICS
 from ..core.rsa import CORRELATIONS, compute_rdm, correlate_rdms
-from ..errors import InvalidRequestError, MissingDependencyError
+from ..display.cards import import_pandas
+from ..errors import InvalidRequestError
 from ..figures.panel_values import rdm_in_order
 from ..files import file_stem
 from ..images.folder import image_names
@@ -83,7 +84,7 @@ def compare_models(
         ```
 
     """
-    pandas = _pandas()
+    pandas = import_pandas("compare_models")
     chosen = choices(model_names, module_names, clip)
     choose("dissimilarity", dissimilarity, METRICS)
     choose("correlation", correlation, CORRELATIONS)
@@ -133,13 +134,3 @@ def _labels(chosen: Sequence[Choice]) -> list[str]:
 
 def _folder(out_path: Path, model_name: str, module: str) -> Path:
     return out_path / file_stem(model_name) / file_stem(module)
-
-
-def _pandas() -> Any:
-    try:
-        import pandas
-    except ImportError as error:
-        raise MissingDependencyError(
-            "compare_models needs pandas: pip install 'thingsvision-service[pandas]'"
-        ) from error
-    return pandas
