@@ -20,6 +20,7 @@ from typing import Any
 
 from thingsvision_client.errors import ThingsvisionError
 
+from .attacks import measure_attacks
 from .earlier import build
 from .interleave import Patience
 from .machine import describe_machine, has_gpu, peer_versions
@@ -44,6 +45,11 @@ def main() -> None:
     options = _options()
     if options.list:
         print("\n".join(row.id for row in ROWS))
+        return
+    if options.attacks:
+        name = f"attacks-{time.strftime('%Y-%m-%dT%H%M%S')}"
+        out = options.out or RESULTS_DIR / name
+        print("Written:", measure_attacks(options.rows, options.photos, out), sep="\n  ")
         return
     # Exit with an exception, so that server, columns and the temporary folder are cleaned up.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
@@ -111,6 +117,7 @@ def _options() -> argparse.Namespace:
     add = parser.add_argument
     add("--rows", nargs="+", default=[], metavar="ROW", help="only these rows; patterns work")
     add("--list", action="store_true", help="print the names of all rows")
+    add("--attacks", action="store_true", help="a second client's p95 with and without each attack")
     add("--quick", action="store_true", help="some rows, small: about five minutes")
     add("--full", action="store_true", help="all rows, more rounds: more than an hour")
     add("--rounds", type=int, help=f"maximum number of rounds of A B A B ({ROUNDS})")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,9 @@ KERAS_PIXELS = (224, 224)
 def torch_inputs(case: FeatureCase) -> Array:
     """Return images, float32 [N, 3, 224, 224], preprocessed by the weights' own transforms."""
     transform = torch_transform(case.network)
-    images = [transform(image).numpy() for image in _open_images(case.images)]
+    files = [Path(path).read_bytes() for path in case.images]
+    known = {file: transform(_open(file)).numpy() for file in set(files)}  # many are copies
+    images = [known[file] for file in files]
     # Stacking arrays with swapped axes keeps their memory format, which convolutions would follow.
     return np.ascontiguousarray(np.stack(images))
 
@@ -38,4 +42,8 @@ def batches(array: Array, size: int) -> Sequence[Array]:
 
 
 def _open_images(paths: Sequence[str]) -> list[Image.Image]:
-    return [Image.open(path).convert("RGB") for path in paths]
+    return [_open(Path(path).read_bytes()) for path in paths]
+
+
+def _open(file: bytes) -> Image.Image:
+    return Image.open(BytesIO(file)).convert("RGB")

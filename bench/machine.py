@@ -40,8 +40,8 @@ _PRINT_VERSIONS = (
 def describe_machine(device: str) -> dict[str, object]:
     """Return what a reader needs to judge the figures."""
     return {
-        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "commit": _commit(),
+        "time": now(),
+        "commit": commit(),
         "cpu": _cpu_name(),
         "cores": core_count(),
         "load_average_before": round(os.getloadavg()[0], 2),
@@ -81,9 +81,17 @@ def _gpu_name() -> str:
     return done.stdout.strip().partition("\n")[0] if done.returncode == 0 else ""
 
 
-def _commit() -> str:
+def now() -> str:
+    """Return the time, in UTC."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def commit() -> str:
+    """Return the commit of this checkout, marked if files differ from it."""
     command = ["git", "describe", "--always", "--dirty"]
     folder = Path(__file__).parent
+    if shutil.which("git") is None:
+        return "unknown"
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"
 

@@ -18,10 +18,16 @@ from .cases import TAG
 from .process import PROJECT, command, environment
 
 SEED = 0
+SEEDED = f"random:{SEED}"
+"""In the place of a file of weights: the values that PyTorch draws with that seed."""
+
 EARLY_INPUT, EARLY_OUTPUT = (3, 55, 55), (64, 55, 55)
 """Shapes per image of the network `early`, whose activations are as large as AlexNet's first."""
 
-EARLY_MODULE = "conv"
+EARLY, EARLY_MODULE = "early", "conv"
+
+IMAGE_INPUT = (3, 224, 224)
+"""Shape per image of torchvision's networks."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +82,14 @@ def make_weights(source: str, network: str, folder: Path) -> Weights:
 
 
 def torch_network(name: str, weights: str) -> Any:
-    """Return a torchvision network with weights from a file, in evaluation mode."""
+    """Return a torchvision network with weights from a file, or SEEDED, in evaluation mode."""
     import torch
     import torchvision
 
+    torch.manual_seed(SEED)
     network = torchvision.models.get_model(name, weights=None)
-    network.load_state_dict(torch.load(weights, weights_only=True))
+    if weights != SEEDED:
+        network.load_state_dict(torch.load(weights, weights_only=True))
     return network.eval()
 
 
@@ -121,24 +129,31 @@ def _write_keras(name: str, weights: Weights, folder: Path) -> None:
     network.save_weights(folder / weights.file)
 
 
-def _write_early(_name: str, weights: Weights, folder: Path) -> None:
-    """Write a network whose large activations cost almost nothing: one 1 x 1 convolution."""
+def _write_program(name: str, weights: Weights, folder: Path) -> None:
+    """Write a network as users export theirs: `early`, or a network of torchvision."""
+    import torch
+
+    network = _early() if name == EARLY else torch_network(name, SEEDED)
+    images = torch.zeros(2, *(EARLY_INPUT if name == EARLY else IMAGE_INPUT))
+    shapes = ({0: torch.export.Dim("batch")},)
+    program = torch.export.export(network.eval(), (images,), dynamic_shapes=shapes)
+    torch.export.save(program, folder / weights.file)
+
+
+def _early() -> Any:
+    """Return a network whose large activations cost almost nothing: one 1 x 1 convolution."""
     import torch
 
     torch.manual_seed(SEED)
-    conv = torch.nn.Conv2d(EARLY_INPUT[0], EARLY_OUTPUT[0], kernel_size=1)
     network = torch.nn.Sequential()
-    network.add_module(EARLY_MODULE, conv)
-    shapes = ({0: torch.export.Dim("batch")},)
-    images = torch.zeros(2, *EARLY_INPUT)
-    program = torch.export.export(network.eval(), (images,), dynamic_shapes=shapes)
-    torch.export.save(program, folder / weights.file)
+    network.add_module(EARLY_MODULE, torch.nn.Conv2d(EARLY_INPUT[0], EARLY_OUTPUT[0], 1))
+    return network
 
 
 _WRITERS: Mapping[str, Callable[[str, Weights, Path], None]] = {
     "torchvision": _write_torch,
     "keras": _write_keras,
-    "own": _write_early,
+    "own": _write_program,
 }
 
 

@@ -16,10 +16,16 @@ _LEAST_PIXELS = 64
 
 def photograph_folder(chosen: Path | None) -> Path:
     """Return the chosen folder, or else the reference data's, or else scikit-image's."""
-    shared = Path(os.environ.get("THINGSVISION_SHARED_DATA", PROJECT.parent / "shared" / "data"))
     if chosen is not None:
         return chosen
-    return shared / "photos78" if (shared / "photos78").is_dir() else _scikit_image_folder()
+    photographs = shared_data() / "photos78"
+    return photographs if photographs.is_dir() else _scikit_image_folder()
+
+
+def shared_data() -> Path:
+    """Return the folder of reference data, which need not exist."""
+    default = PROJECT.parent / "shared" / "data"
+    return Path(os.environ.get("THINGSVISION_SHARED_DATA", default))
 
 
 def copy_photographs(source: Path, count: int, folder: Path) -> list[Path]:

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -65,6 +65,11 @@ class ColumnProcess:
             )
 
     @property
+    def pid(self) -> int:
+        """Return the number of the process."""
+        return self._process.pid
+
+    @property
     def has_ended(self) -> bool:
         """Tell whether the process has ended."""
         return self._process.poll() is not None
@@ -93,11 +98,15 @@ class ColumnProcess:
     def __exit__(self, *_error: object) -> None:
         self.close()
 
-    def close(self) -> None:
-        """End the process; kill it after `END_SECONDS`."""
+    def ask_to_end(self) -> None:
+        """Have the process end, without waiting for it."""
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
+
+    def close(self) -> None:
+        """End the process; kill it after `END_SECONDS`."""
+        self.ask_to_end()
         try:
             self._process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
@@ -123,6 +132,14 @@ class ColumnProcess:
     def _error(self) -> ColumnError:
         self._process.wait(END_SECONDS)
         return ColumnError(f"{self.module} ended; its log:\n{last_lines(self._log_path)}")
+
+
+def close_all(processes: Collection[ColumnProcess]) -> None:
+    """End processes, all at a time: a process with large libraries takes seconds to end."""
+    for process in processes:
+        process.ask_to_end()
+    for process in processes:
+        process.close()
 
 
 def command(module: str, python: Path | None = None) -> list[str]:

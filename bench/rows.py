@@ -31,7 +31,7 @@ ROWS: Sequence[Measure] = (
     *streams.ROWS,
 )
 
-FULL_ONLY = (*features.FULL_ONLY, *rdms.FULL_ONLY)
+FULL_ONLY = (*features.FULL_ONLY, *rdms.FULL_ONLY, *streams.FULL_ONLY)
 QUICK = (
     "alexnet-features.10",
     "alexnet-features.0",

@@ -42,7 +42,7 @@ def serve(
     `variables` are added to the environment.
     """
     command = [
-        str(Path(sys.executable).with_name("thingsvision-server")),
+        *(sys.executable, "-m", "thingsvision_server"),  # it need not be installed
         "--host=127.0.0.1",
         "--port=0",
         "--metrics-port=0",

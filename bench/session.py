@@ -19,7 +19,8 @@ from .earlier import Earlier
 from .interleave import Patience, interleave
 from .networks import Weights, make_weights, weights_folder
 from .photographs import copy_photographs
-from .process import ColumnError, ColumnProcess
+from .process import ColumnError, ColumnProcess, close_all
+from .processor import ProcessorTime
 from .row import Cell
 from .server import ServerProcess, serve
 
@@ -104,9 +105,7 @@ class Session:
 
     def end_processes(self, modules: Sequence[str]) -> None:
         """End column processes to free their memory."""
-        for module in modules:
-            if module in self.processes:
-                self.processes.pop(module).close()
+        close_all([self.processes.pop(name) for name in modules if name in self.processes])
 
     def prepare(self, columns: Mapping[str, str], case: Mapping[str, Any]) -> dict[str, Cell]:
         """Get columns ready for a case; if a column can't, its cell says why.
@@ -144,8 +143,9 @@ class Session:
         def arm(name: str) -> Callable[[], float]:
             def work() -> float:
                 process = self.process(columns[name])
+                used = ProcessorTime(own=process.pid, server=self.server.pid)
                 run = process.run(times, self._first_rows_path(columns[name]))
-                cells[name].notes = run.notes
+                cells[name].notes = {**run.notes, **used.notes(times)}
                 return figure(run.median_seconds)
 
             return work

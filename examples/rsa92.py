@@ -25,10 +25,17 @@ def square(rdm: Any) -> Any:
     return values if values.ndim == 2 else squareform(values)
 
 
+def read(path: Path) -> Any:
+    """Return the variables of a .mat file, or end with what is missing."""
+    if not path.is_file():
+        sys.exit(f"there is no {path.name} in {path.parent}: give rsatoolbox's demos/92imageData")
+    return loadmat(path)
+
+
 def convert(source: Path, target: Path) -> None:
     """Write images, RDMs and categories of the folder `source` to the folder `target`."""
-    neuron = loadmat(source / "Kriegeskorte_Neuron2008_supplementalData.mat")
-    judged = loadmat(source / "92_behavRDMs.mat")["rdms_behav_92"].ravel()
+    neuron = read(source / "Kriegeskorte_Neuron2008_supplementalData.mat")
+    judged = read(source / "92_behavRDMs.mat")["rdms_behav_92"].ravel()
     stimuli = neuron["stimuli_92objs"].ravel()
     monkey, human = neuron["RDMs_mIT_hIT_fig1"].ravel()["RDM"][:2]
     rdms = {

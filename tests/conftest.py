@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -11,11 +12,13 @@ from typing import Any
 import pytest
 import structlog
 
+from support.arenas import FEW, limit_arenas
 from support.checkout import CHECKOUT
 from support.leftovers import FoldersOfFixtures, FreedMemory
 from support.serving import TestServer, serving, use_a_lanes_cores
 from support.stock_calls import StockCaller, stock_calls
 from thingsvision_client import Client
+from thingsvision_client.rpc.address import replace_default_address
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +26,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestServer]:
     """One server for all tests that need nothing special of it."""
     with serving(tmp_path_factory.mktemp("weights"), drain_seconds=1.0) as running_server:
         yield running_server
+
+
+@pytest.fixture(autouse=True)
+def forgotten_address() -> Iterator[None]:
+    """The server that a test connects to is not that of later tests."""
+    yield
+    replace_default_address("")
 
 
 @pytest.fixture
@@ -77,13 +87,29 @@ def start_server(tmp_path: Path) -> Callable[..., Any]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--all` walks the whole zoo: hours, and what was walked is remembered in docs/zoo.jsonl."""
+    parser.addoption(
+        "--fuzz", type=int, default=1, help="how many times the usual inputs fuzzing tries"
+    )
     parser.addoption("--all", action="store_true", help="walk every model of the zoo, not a sample")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compute as servers do, keep their request lines out, and disk and memory free."""
+    """Compute as servers do, keep their request lines out, and disk and memory free.
+
+    Until all tests are collected nothing is garbage: looking for it takes a sixth of that time.
+    Workers and other processes that start from here sleep where threads wait for each other: with
+    three workers on two cores, threads that spin took up to half of the processor's time.
+    """
     config.pluginmanager.register(FoldersOfFixtures())
     config.pluginmanager.register(FreedMemory())
     use_a_lanes_cores()
+    gc.disable()
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    limit_arenas(FEW)
     quiet = structlog.make_filtering_bound_logger(logging.ERROR)
     structlog.configure(wrapper_class=quiet)
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage from now on."""
+    gc.enable()

@@ -26,7 +26,7 @@ class _Stop(Exception):  # noqa: N818 - not an error
     """Ends a forward pass after the last requested module."""
 
 
-class _TruncatedNetwork:
+class TruncatedNetwork:
     """A network whose forward passes end after the last of some modules; thread-safe."""
 
     def __init__(self, network: torch.nn.Module, modules: Sequence[str]) -> None:
@@ -34,6 +34,13 @@ class _TruncatedNetwork:
         self._pass = threading.local()
         for place, name in enumerate(modules):
             network.get_submodule(name).register_forward_hook(self._hook(place))
+
+    @classmethod
+    def of_case(cls, case: FeatureCase) -> TruncatedNetwork:
+        """Return a case's network on its device, which computes in exact float32."""
+        use_exact_float32()
+        network = torch_network(case.network, case.weights).to(case.device)
+        return cls(network, case.modules)
 
     def run(
         self, batch: torch.Tensor, take: Callable[[int, torch.Tensor], None], count: int
@@ -53,6 +60,11 @@ class _TruncatedNetwork:
         return keep
 
 
+def _use_cores(count: int) -> None:
+    torch.get_num_threads()  # else the first operation takes the last number of any thread
+    torch.set_num_threads(count)
+
+
 @dataclass(frozen=True)
 class _Lanes:
     """Threads that run batches in parallel, each with some cores."""
@@ -63,8 +75,7 @@ class _Lanes:
 
     @classmethod
     def open(cls, count: int, cores: int) -> _Lanes:
-        use_cores = partial(torch.set_num_threads, cores)
-        return cls(count, cores, ThreadPoolExecutor(count, "lane", use_cores))
+        return cls(count, cores, ThreadPoolExecutor(count, "lane", partial(_use_cores, cores)))
 
 
 class Limit(Column):
@@ -74,9 +85,7 @@ class Limit(Column):
         """Make tensors, and find the faster lanes."""
         self._case = FeatureCase(**case)
         self._device = torch.device(self._case.device)
-        _use_exact_float32()
-        network = torch_network(self._case.network, self._case.weights).to(self._device)
-        self._truncated = _TruncatedNetwork(network, self._case.modules)
+        self._truncated = TruncatedNetwork.of_case(self._case)
         inputs = torch.from_numpy(torch_inputs(self._case))
         pinned = inputs.pin_memory() if self._device.type == "cuda" else inputs
         self._batches: Any = torch.split(pinned, self._case.batch_size)
@@ -142,7 +151,7 @@ class Limit(Column):
         return time.perf_counter() - started
 
 
-def _use_exact_float32() -> None:
+def use_exact_float32() -> None:
     """Switch off reduced precision for float32, as the service does."""
     torch.backends.fp32_precision = "ieee"  # type: ignore[attr-defined]
     torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from thingsvision_server.engine.passes.stream import FeatureRows
 from thingsvision_server.engine.planning import ExtractSpec
 from thingsvision_server.images import EncodedImage
 from thingsvision_server.inputs import RequestItem, TensorImage
@@ -50,14 +51,17 @@ class Local(Column):
             engine_key(case.model),
             tuple(case.modules),
             0 if case.merges else case.batch_size,
+            image_count=len(case.images),
             tensor_shape=shape,
         )
         arrays: dict[str, Array] = {}
-        async with self._extractor.open(spec) as extraction:
+        async with self._extractor.open(spec) as opening:
+            extraction = await opening.wait_and_begin()
             self._batch_size, start = extraction.batch_size, 0
             rows = self._extractor.rows(extraction, self._items())
             async with aclosing(rows) as parts:
                 async for part in parts:
+                    assert isinstance(part, FeatureRows)
                     self._fill(arrays, start, part.arrays)
                     start += len(part.images)
         assert start == len(case.images)

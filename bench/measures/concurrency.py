@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 import numpy as np
 
 from ..interleave import interleave
-from ..process import ColumnProcess, Run
+from ..process import ColumnProcess, Run, close_all
 from ..row import Cell, Row
 from ..session import Session
 from .features import FeatureRow
@@ -70,8 +70,7 @@ class ConcurrencyRow:
             arms: dict[str, Callable[[], float]] = {n: group.run for n, group in groups.items()}
             values = interleave(arms, session.choices.patience)
         finally:
-            for client in clients:
-                client.close()
+            close_all(clients)
         cells = {n: Cell(values[n], notes=dict(group.notes())) for n, group in groups.items()}
         return Row(self.id, self._says(), "images/s", cells)
 

@@ -28,6 +28,7 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "bare": "bench.features.bare_keras",
         "peer": "bench.features.peer",
     },
+    "own": {"service": "bench.features.service"},
 }
 
 _SAYS = (
@@ -83,7 +84,7 @@ class FeatureRow:
         weights, file = session.weights(self.source, self.network)
         return FeatureCase(
             network=self.network,
-            model=weights.model,
+            model=weights.model or str(session.client.upload_model(file)),
             modules=list(self.modules),
             images=session.images(count),
             weights=str(file),
@@ -244,8 +245,21 @@ ROWS = (
         ("features.2", "features.5", "features.12", "classifier.5"),
     ),
     FeatureRow("squeezenet1_0-features.12", "torchvision", "squeezenet1_0", ("features.12",)),
+    FeatureRow(
+        "own-alexnet-features.10",
+        "own",
+        "alexnet",
+        ("features.10",),
+        count=128,
+        inputs="tensors",
+        only=("service",),
+    ),
     OneImageRow("one-image", ALEXNET),
     ColdRow("cold-start", ALEXNET),
 )
 
-FULL_ONLY = ("resnet50-avgpool-tensors", "squeezenet1_0-features.12")
+FULL_ONLY = (
+    "resnet50-avgpool-tensors",
+    "squeezenet1_0-features.12",
+    "own-alexnet-features.10",
+)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..cases import FeatureCase
 from ..interleave import interleave
-from ..process import ColumnProcess
+from ..process import ColumnProcess, close_all
 from ..row import Cell, Row
 from ..session import FirstRows, Session, differences, read_first_rows
 from .features import FeatureRow
@@ -48,8 +48,7 @@ class OptionsRow:
             }
             values = interleave(arms, session.choices.patience)
         finally:
-            for client in clients.values():
-                client.close()
+            close_all(clients.values())
         errors = differences(results, results[DEFAULT])
         cells = {name: Cell(values[name], errors[name]) for name in OPTIONS}
         said = self._says(case)

@@ -10,7 +10,15 @@ from pathlib import Path
 from ..cases import StreamCase
 from ..interleave import interleave
 from ..memory import can_watch, peak_of
-from ..networks import EARLY_INPUT, EARLY_MODULE, EARLY_OUTPUT, make_weights, weights_folder
+from ..networks import (
+    EARLY_INPUT,
+    EARLY_MODULE,
+    EARLY_OUTPUT,
+    IMAGE_INPUT,
+    make_weights,
+    weights_folder,
+)
+from ..process import close_all
 from ..row import Cell, Row
 from ..session import Session
 from .versions import ServiceWork
@@ -53,10 +61,21 @@ class StreamRow:
 
     id: str
     megabytes: int
+    published: tuple[str, str] = ("", "")
+    """A network of torchvision and its module with activations as large; empty: an upload."""
+
+    def case(self, session: Session) -> StreamCase:
+        """Return the case, with the published network in the place of the upload."""
+        case, (network, module) = stream_case(session, self.megabytes), self.published
+        if not network:
+            return case
+        weights, _ = session.weights("torchvision", network)
+        shape = list(IMAGE_INPUT)
+        return replace(case, model=weights.model, module=module, input_shape=shape)
 
     def measure(self, session: Session) -> Row:
         """Time all columns in turn."""
-        case = stream_case(session, self.megabytes)
+        case = self.case(session)
         columns = {name: m for name, m in COLUMNS.items() if session.choices.full or name in _MAIN}
         cells = session.prepare(columns, asdict(case))
         session.warm_up(columns, cells)
@@ -66,7 +85,7 @@ class StreamRow:
 
     def service_work(self, session: Session) -> ServiceWork:
         """Return the service's case and figure."""
-        case = stream_case(session, self.megabytes)
+        case = self.case(session)
         return ServiceWork(
             COLUMNS["service"], case, lambda seconds: case.byte_count / 1e6 / seconds, "MB/s"
         )
@@ -74,12 +93,18 @@ class StreamRow:
     def _says(self, case: StreamCase) -> str:
         return (
             f"{case.byte_count / 1e9:.2f} GB of activations ({case.count:,} x 64 x 55 x 55, "
-            "float32) of a network of one 1 x 1 convolution on small tensors. tcp: as many zeros "
+            f"float32) of {self._network()}. tcp: as many zeros "
             "through a socket; stock: zeros in stock-protobuf messages of 1 MiB, malloc untuned; "
             "flight: ready Arrow batches of 1 MiB; local: our engine without gRPC; service: "
             "Client.stream, every row computed, checked and counted; collected: Client.extract "
             "into an array"
         )
+
+    def _network(self) -> str:
+        network, module = self.published
+        if network:
+            return f"{network}, {module}, on tensors"
+        return "an uploaded network of one 1 x 1 convolution on small tensors"
 
 
 @dataclass(frozen=True)
@@ -148,9 +173,14 @@ def _server_growth(session: Session, cases: list[StreamCase]) -> float:
             for client in clients:
                 client.finish()
     finally:
-        for client in clients:
-            client.close()
+        close_all(clients)
     return peak.growth_bytes / 1e6 / len(cases)
 
 
-ROWS = (StreamRow("stream-2GB", 2048), MemoryRow("memory", 500))
+ROWS = (
+    StreamRow("stream-2GB", 2048),
+    StreamRow("stream-published-512MB", 512, published=("alexnet", "features.0")),
+    MemoryRow("memory", 500),
+)
+
+FULL_ONLY = ("stream-published-512MB",)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
+from thingsvision_server.engine.passes.stream import FeatureRows
 from thingsvision_server.engine.planning import ExtractSpec
 from thingsvision_server.inputs import RequestItem, TensorImage
 
@@ -33,11 +34,14 @@ class Local(Column):
     async def _extract(self) -> None:
         key, shape = engine_key(self._case.model), tuple(self._case.input_shape)
         modules, received = (self._case.module,), 0
-        spec = ExtractSpec(key, modules, self._case.batch_size, tensor_shape=shape)
-        async with self._extractor.open(spec) as extraction:
+        size, count = self._case.batch_size, self._case.count
+        spec = ExtractSpec(key, modules, size, image_count=count, tensor_shape=shape)
+        async with self._extractor.open(spec) as opening:
+            extraction = await opening.wait_and_begin()
             rows = self._extractor.rows(extraction, self._items())
             async with aclosing(rows) as parts:
                 async for part in parts:
+                    assert isinstance(part, FeatureRows)
                     received += sum(array.nbytes for array in part.arrays)
         assert received == self._case.byte_count
 

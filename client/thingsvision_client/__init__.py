@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from .library.own_network import get_extractor_from_model
     from .library.server_process import local_server
     from .origins import origin_of, read_origin
-    from .rpc.extraction import Extraction, FeatureStream
+    from .rpc.extraction import Extraction
+    from .rpc.feature_stream import FeatureStream
     from .rpc.rdms import RDMs
     from .utils.data import DataLoader, HDF5Dataset, ImageDataset, load_batches
     from .utils.loaded import LoadedFeatures
@@ -92,7 +93,7 @@ _HOMES = {
     "DataLoader": "utils.data",
     "Extraction": "rpc.extraction",
     "Extractor": "library.extractor",
-    "FeatureStream": "rpc.extraction",
+    "FeatureStream": "rpc.feature_stream",
     "HDF5Dataset": "utils.data",
     "ImageDataset": "utils.data",
     "LoadedFeatures": "utils.loaded",

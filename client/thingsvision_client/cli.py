@@ -18,12 +18,16 @@ from .commands import (
     doctor,
     features,
     files,
+    images,
     listing,
     memory,
     pcas,
+    sharing,
     verification,
 )
+from .commands.access import CA, Cert, Key, TokenFile, identify, take_access_options
 from .commands.options import NoProxy
+from .commands.sentences import in_shell
 from .errors import ThingsvisionError
 from .rpc.address import SERVER_VARIABLE, set_default_address
 from .rpc.proxies import leave_out_proxies
@@ -41,14 +45,15 @@ app = typer.Typer(
 
 
 class _Command(TyperCommand):
-    """A command that takes `--no-proxy` behind its name as well."""
+    """A command that takes `--no-proxy` and the options of access behind its name as well."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Take the flag out of the arguments before the command's own options are read."""
+        """Take these out of the arguments before the command's own options are read."""
         own = args[: args.index("--")] if "--" in args else args
         if "--no-proxy" in own:
             args.remove("--no-proxy")
             leave_out_proxies()
+        identify(**take_access_options(args))
         return super().parse_args(ctx, args)
 
 
@@ -66,6 +71,8 @@ for _command in (
     pcas.fit_pca,
     pcas.pcas,
     pcas.delete_pca,
+    images.cached_images,
+    images.delete_cached_images,
     doctor.doctor,
     memory.status,
     memory.load,
@@ -74,6 +81,9 @@ for _command in (
     files.upload,
     files.uploads,
     files.delete_upload,
+    sharing.share,
+    sharing.unshare,
+    sharing.move_owner,
 ):
     app.command(cls=_Command)(_command)
 
@@ -95,6 +105,10 @@ def _set_options(
         ),
     ] = None,
     no_proxy: NoProxy = False,
+    token_file: TokenFile = None,
+    ca: CA = None,
+    cert: Cert = None,
+    key: Key = None,
     *,
     _version: Annotated[
         bool,
@@ -108,10 +122,11 @@ def _set_options(
         set_default_address(server)
     if no_proxy:
         leave_out_proxies()
+    identify(token_file, ca, cert, key)
 
 
 def _print_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    typer.echo(f"Warning: {message}", err=True)
+    typer.echo(f"Warning: {in_shell(str(message))}", err=True)
 
 
 def main() -> None:
@@ -120,7 +135,7 @@ def main() -> None:
     try:
         app(args=[_expand(argument) for argument in sys.argv[1:]])
     except ThingsvisionError as error:
-        typer.echo(f"Error: {error}", err=True)
+        typer.echo(f"Error: {in_shell(str(error))}", err=True)
         sys.exit(1)
     except OSError as error:
         typer.echo(f"Error: {_describe(error)}", err=True)

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from copy import copy
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
-from .calls.signatures import checked
+from .calls.signatures import check_arguments
 from .display.cards import Shown, Table
-from .display.progress import saying_nothing_kept, shown
-from .errors import BadImagesError
-from .rpc.address import resolve_address, set_default_address
+from .display.progress import open_progress, report_lost_result
+from .errors import BadImagesError, InvalidRequestError
+from .rpc.address import check_address, resolve_address, set_default_address, with_tls
 from .rpc.connection import Connection
+from .rpc.credentials import (
+    Credentials,
+    credentials_for,
+    encrypts_everywhere,
+    set_credentials,
+)
 from .rpc.listings import Listings
 from .rpc.models import LoadProgress, ModelCalls
 from .rpc.proxies import may_use_proxy, set_proxy
+from .rpc.tls_files import TLSFiles
+from .values.cached_images import CachedImage, DeletedImages
 from .values.model import Model
 from .values.options import ComputeArguments, ExtractArguments, ExtractOptions, shows_options
+from .values.ownership import Sharing
 from .values.pca import PCA
 from .values.preprocessing import Preprocessing, PreprocessingOverrides
 from .values.records import ModelInfo, ModuleInfo, Residency, ResidentModel, Upload
@@ -32,14 +42,15 @@ if TYPE_CHECKING:  # they load numpy and pyarrow, which listing models does not 
     from .images.image import SentImage
     from .images.queue import ImageQueue, Images
     from .images.texts import Texts
-    from .rpc.extraction import Extraction, FeatureStream
+    from .rpc.extraction import Extraction
+    from .rpc.feature_stream import FeatureStream
     from .rpc.features import FeatureCalls
     from .rpc.inputs import Inputs
     from .rpc.pcas import PCACalls
     from .rpc.rdms import RDMs
 
 
-@checked
+@check_arguments
 class Client(Shown):
     """Calls one server. Threads may share it; close it, or use it in a `with` statement.
 
@@ -54,9 +65,20 @@ class Client(Shown):
             `https_proxy` or `grpc_proxy` name; None does as `connect` was told for this server.
             Without `connect`, they are followed, except for hosts in `no_proxy` and for servers
             on this machine.
+        token: The token that the server's operator gave you. By default that of `connect` for this
+            server, else of the environment variable THINGSVISION_TOKEN, else of the file that
+            THINGSVISION_TOKEN_FILE names, else of ~/.config/thingsvision/token (chmod 600).
+        ca: PEM file of the authority that signed the server's certificate, which is then asked
+            for: the address becomes grpcs://host:port. By default THINGSVISION_CA names it, else
+            public authorities are trusted.
+        cert: PEM file of your own certificate, for servers that ask for it; with `key`. By default
+            THINGSVISION_CERT and THINGSVISION_KEY name both.
+        key: PEM file of the private key of `cert`.
+        plain_token: True sends the token to another machine without encryption.
 
     Raises:
         NoServerError: No server was named, or its address is not host:port.
+        InvalidRequestError: A file of TLS can't be used, or the token would be sent unencrypted.
 
     Example:
         ```python
@@ -75,8 +97,20 @@ class Client(Shown):
         timeout: float | None = None,
         *,
         proxy: bool | None = None,
+        token: str | None = None,
+        ca: str | Path | None = None,
+        cert: str | Path | None = None,
+        key: str | Path | None = None,
+        plain_token: bool = False,
     ) -> None:
-        self._use(Connection(server, timeout, proxy=proxy))
+        if timeout is not None and not timeout > 0:
+            raise InvalidRequestError(
+                f"`timeout` must be seconds above 0, or None for no limit, got {timeout!r}."
+            )
+        address, credentials = _identify(
+            resolve_address(server), token, TLSFiles(*map(_as_file, (ca, cert, key))), plain_token
+        )
+        self._use(Connection(address, timeout, proxy=proxy, credentials=credentials))
 
     def _use(self, connection: Connection) -> None:
         self._connection = connection
@@ -265,6 +299,58 @@ class Client(Shown):
         """
         return self._listings.server_images(folder)
 
+    def cached_images(self) -> list[CachedImage]:
+        """Return the images that the server has cached for you: sent by you, or shared with you.
+
+        The server caches images that it is sent, and asks for no file that it has already. On a
+        server without tokens all see all.
+
+        Returns:
+            A record per image, the least recently used first; an admin gets all.
+
+        Example:
+            ```python
+            from thingsvision_client import Client
+
+            client = Client()
+            client.extract("torchvision/alexnet", "photos", "features.3")
+            images = client.cached_images()
+            print(len(images), "images,", sum(image.size_bytes for image in images), "bytes")
+            ```
+
+        """
+        return self._listings.cached_images()
+
+    def delete_cached_images(
+        self, images: Sequence[str | CachedImage] | None = None, *, owner: str | None = None
+    ) -> DeletedImages:
+        """Delete images of yours from the server's cache; later calls send them again.
+
+        Images that others sent too stay theirs.
+
+        Args:
+            images: Records of `cached_images`, or SHA-256 of files; None for all of yours. An
+                admin's call deletes them for all owners.
+            owner: Whose images to delete, all of them; an admin may name somebody else, or `*` for
+                everybody. None for yours.
+
+        Returns:
+            How many images were deleted, and the bytes freed on the server's disk.
+
+        Raises:
+            InvalidRequestError: A name is not a SHA-256, or both `images` and `owner` are given.
+            PermissionDeniedError: You named another owner, and are no admin.
+
+        Example:
+            ```python
+            from thingsvision_client import Client
+
+            print(Client().delete_cached_images())
+            ```
+
+        """
+        return self._listings.delete_cached_images(images, owner)
+
     @shows_options()
     def extract(
         self,
@@ -322,7 +408,7 @@ class Client(Shown):
         chosen = ExtractOptions.from_call("Client.extract", options)
         recorder = OriginRecorder(images, chosen)
         try:
-            with shown(progress) as report, saying_nothing_kept():
+            with open_progress(progress) as report, report_lost_result():
                 result = self._features.extract(
                     model, recorder.queue, modules, chosen, on_error=on_error, progress=report
                 )
@@ -373,9 +459,14 @@ class Client(Shown):
             ```
 
         """
+        from .images.texts import queue_texts
+        from .origins import record_fingerprints, remember_extraction
+
         options = ExtractOptions(batch_size=batch_size)
-        with shown(progress) as report, saying_nothing_kept():
-            result = self._features.extract_texts(model, texts, modules, options, progress=report)
+        queue, sent = record_fingerprints(queue_texts(texts))
+        with open_progress(progress) as report, report_lost_result():
+            result = self._features.extract_texts(model, queue, modules, options, progress=report)
+        remember_extraction(result, sent, options=options)
         return result.flattened() if flatten else result
 
     @shows_options()
@@ -468,7 +559,7 @@ class Client(Shown):
 
         """
         chosen = ExtractOptions.from_call("Client.rdm", options, sends_features=False)
-        with shown(progress) as report, saying_nothing_kept():
+        with open_progress(progress) as report, report_lost_result():
             return self._features.rdm(
                 model, images, modules, chosen,
                 metric=metric, dtype=dtype, on_error=on_error, progress=report,
@@ -516,7 +607,7 @@ class Client(Shown):
             ```
 
         """
-        with shown(progress) as report, saying_nothing_kept():
+        with open_progress(progress) as report, report_lost_result():
             return self._features.rdm_of(
                 features, names, metric=metric, dtype=dtype, progress=report
             )
@@ -530,6 +621,7 @@ class Client(Shown):
         *,
         components: int,
         name: str = "",
+        share: bool = False,
         on_error: str = "raise",
         progress: ProgressChoice = None,
         **options: Unpack[ComputeArguments],
@@ -547,7 +639,9 @@ class Client(Shown):
             modules: Name of a module, or a sequence of names, each once.
             components: Number of components: at most the number of a module's values, and less than
                 the number of images.
-            name: Names the PCA, such as the set of images; PCAs of several models may share it.
+            name: Names the PCA for you, such as the set of images; PCAs of several models may have
+                the same name.
+            share: Whether others may use it by its SHA-256, as `share` says.
             on_error: As in `rdm`.
             progress: As in `extract`; the stages are `loading MODEL`, `collecting` and `fitting`.
             **options: Options of the forward pass, such as `batch_size`.
@@ -571,17 +665,18 @@ class Client(Shown):
 
         """
         chosen = ExtractOptions.from_call("Client.fit_pca", options, sends_features=False)
-        with shown(progress) as report, saying_nothing_kept():
+        with open_progress(progress) as report, report_lost_result():
             return self._features.fit_pca(
                 model, images, modules, chosen,
-                components=components, name=name, on_error=on_error, progress=report,
+                components=components, name=name, share=share, on_error=on_error,
+                progress=report,
             )  # fmt: skip
 
     def pcas(self) -> list[PCA]:
-        """Return the PCAs on the server.
+        """Return your PCAs on the server, and those that others share with you.
 
         Returns:
-            A record per PCA, the oldest first.
+            A record per PCA, the oldest first; an admin gets all.
 
         Example:
             ```python
@@ -595,16 +690,17 @@ class Client(Shown):
         return self._pcas.pcas()
 
     def delete_pca(self, pca: str) -> int:
-        """Delete a PCA from the server.
+        """Delete a PCA of yours from the server; it stays others' if they own it too.
 
         Args:
-            pca: SHA-256 of the PCA, or its name if no other PCA has it.
+            pca: SHA-256 of the PCA, or your name for it if no other PCA of yours has it.
 
         Returns:
-            The number of bytes freed.
+            The number of bytes freed; 0 if others own it too.
 
         Raises:
-            UnknownPCAError: The server has no such PCA.
+            UnknownPCAError: You have no such PCA.
+            PermissionDeniedError: Others share it with you.
             InvalidRequestError: Several PCAs have the name.
 
         Example:
@@ -619,16 +715,22 @@ class Client(Shown):
         """
         return self._pcas.delete_pca(pca)
 
-    def load(self, model: Model | str, progress: LoadProgress | None = None) -> ResidentModel:
+    def load(
+        self, model: Model | str, progress: LoadProgress | None = None, *, on: str | None = None
+    ) -> ResidentModel:
         """Load a model before its first use.
 
         Args:
             model: A Model, or `source/name[@weights]`.
             progress: Called with a stage (`waiting`, `loading` or `ready`) and the seconds since
                 the start.
+            on: The server of a cluster that is meant: its address or its machine's name, as
+                `residency().servers` has them; or `all`, for all servers that take calls. By
+                default the server that the gateway chooses for the model.
 
         Returns:
-            The model as it is in memory: its device, its bytes and the SHA-256 of its weights.
+            The model as it is in memory: its device, its bytes and the SHA-256 of its weights. With
+            `on="all"`, as it is on the first server.
 
         Raises:
             UnknownModelError: The source has no such model.
@@ -644,13 +746,16 @@ class Client(Shown):
             ```
 
         """
-        return self._models.load(model, progress)
+        return self._models.load(model, progress, on)[0]
 
-    def unload(self, model: Model | str) -> int:
+    def unload(self, model: Model | str, *, on: str | None = None) -> int:
         """Free a model's memory on the device.
 
         Args:
             model: A Model, or `source/name[@weights]`.
+            on: The server of a cluster that is meant: its address or its machine's name, as
+                `residency().servers` has them; or `all`, for all servers that have it. By
+                default the server that the gateway chooses for the model.
 
         Returns:
             The number of bytes freed on the device; 0 if the model was offloaded to the host's
@@ -670,17 +775,22 @@ class Client(Shown):
             ```
 
         """
-        return self._models.unload(model)
+        return self._models.unload(model, on)
 
-    def pin(self, model: Model | str, pinned: bool = True) -> ResidentModel:
+    def pin(
+        self, model: Model | str, pinned: bool = True, *, on: str | None = None
+    ) -> ResidentModel:
         """Keep a model in memory until it is unpinned, or unpin it.
 
         Args:
             model: A Model, or `source/name[@weights]`; it is loaded if necessary.
             pinned: False unpins it.
+            on: The server of a cluster that is meant: its address or its machine's name, as
+                `residency().servers` has them; or `all`, for all servers that take calls. By
+                default the server that the gateway chooses for the model.
 
         Returns:
-            The model as it is in memory.
+            The model as it is in memory; with `on="all"`, as it is on the first server.
 
         Raises:
             NotResidentError: The model to be unpinned is not in memory.
@@ -697,13 +807,21 @@ class Client(Shown):
             ```
 
         """
-        return self._models.pin(model, pinned)
+        return self._models.pin(model, pinned, on)[0]
 
-    def residency(self) -> Residency:
-        """Return which models are in memory, and the server's devices.
+    def residency(self, scope: str = "cluster") -> Residency:
+        """Return which models are in memory, and the devices, of all servers of a cluster.
+
+        Args:
+            scope: `cluster`, for all servers that announce themselves beside the server that
+                answers; or `server`, for that alone.
 
         Returns:
-            The models, the most recently used first, and the devices with their memory in bytes.
+            The models, of each server the most recently used first, the devices with their memory
+            in bytes, and the servers.
+
+        Raises:
+            InvalidRequestError: `scope` is another word.
 
         Example:
             ```python
@@ -716,15 +834,16 @@ class Client(Shown):
             ```
 
         """
-        return self._models.residency()
+        return self._models.residency(scope)
 
-    def upload_weights(self, path: str | Path) -> str:
-        """Send a file of weights; nothing is sent if the server has it.
+    def upload_weights(self, path: str | Path, *, share: bool = False) -> str:
+        """Send a file of weights; nothing is sent if the server has it of you, or shared with you.
 
         An interrupted upload resumes where it stopped.
 
         Args:
             path: A state dict (safetensors, or saved by PyTorch) or a Keras file.
+            share: Whether others may use it by its SHA-256, as `share` says.
 
         Returns:
             The SHA-256 of the file: `Model(source, name, f"sha256:{sha256}")` is a model with these
@@ -749,10 +868,14 @@ class Client(Shown):
             ```
 
         """
-        return self._models.upload_weights(path)
+        return self._models.upload_weights(path, share=share)
 
     def upload_model(
-        self, path: str | Path, preprocessing: Preprocessing | Mapping[str, Any] | None = None
+        self,
+        path: str | Path,
+        preprocessing: Preprocessing | Mapping[str, Any] | None = None,
+        *,
+        share: bool = False,
     ) -> Model:
         """Send a complete model, which then is `own/SHA256`.
 
@@ -760,6 +883,7 @@ class Client(Shown):
             path: File of torch.export (.pt2), ONNX (.onnx) or Keras (.keras).
             preprocessing: How images become its inputs: a Preprocessing, or a mapping with its
                 fields, which is stored with the file. Without it the model takes tensors only.
+            share: Whether others may use it by its SHA-256, as `share` says.
 
         Returns:
             The model, for `extract` and others.
@@ -785,13 +909,13 @@ class Client(Shown):
             ```
 
         """
-        return self._models.upload_model(path, preprocessing)
+        return self._models.upload_model(path, preprocessing, share=share)
 
     def uploads(self) -> list[Upload]:
-        """Return the uploaded files on the server.
+        """Return your uploaded files on the server, and those that others share with you.
 
         Returns:
-            A record per file, the oldest first.
+            A record per file, the oldest first; an admin gets all.
 
         Example:
             ```python
@@ -805,16 +929,17 @@ class Client(Shown):
         return self._models.uploads()
 
     def delete_upload(self, sha256: str) -> int:
-        """Delete an uploaded file.
+        """Delete an uploaded file of yours; it stays others' if they own it too.
 
         Args:
             sha256: SHA-256 of the file, as `upload_weights` and `uploads` return it.
 
         Returns:
-            The number of bytes freed.
+            The number of bytes freed; 0 if others own it too.
 
         Raises:
-            UnknownWeightsError: The server has no such file.
+            UnknownWeightsError: You have no such file.
+            PermissionDeniedError: Others share it with you.
             ModelInUseError: A model in memory uses the file.
 
         Example:
@@ -833,9 +958,112 @@ class Client(Shown):
         """
         return self._models.delete_upload(sha256)
 
+    def share(self, what: str | Model | Upload | PCA | CachedImage) -> Sharing:
+        """Let others see and use what you left on the server: an upload, a PCA or a cached image.
 
-@checked
-def connect(server: str, *, proxy: bool = True) -> Client:
+        It is shared with your group, or, if your token has none, with everybody whom the server
+        lets in. Others name it by its SHA-256, and can't change or delete it.
+
+        Args:
+            what: What `uploads`, `pcas` or `cached_images` returned, its SHA-256, or a model with
+                it, such as `own/SHA256`.
+
+        Returns:
+            What it is, and whom it is shared with.
+
+        Raises:
+            NotFoundError: You have nothing with that SHA-256, and nobody shares it with you.
+            PermissionDeniedError: Somebody shares it with you: only an owner can share it.
+            InvalidRequestError: There is not one SHA-256 in it.
+
+        Example:
+            ```python
+            from thingsvision_client import Client
+
+            client = Client()
+            pca = client.fit_pca("torchvision/alexnet", "photos", "features.10", components=2)
+            print(client.share(pca))
+            print(client.unshare(pca))
+            ```
+
+        """
+        from .rpc.sharing import share
+
+        return share(self._connection, what, shared=True)
+
+    def unshare(self, what: str | Model | Upload | PCA | CachedImage) -> Sharing:
+        """Stop sharing what you left on the server; requests that are using it finish with it.
+
+        Args:
+            what: As in `share`.
+
+        Returns:
+            What it is, and that it is shared with nobody.
+
+        Raises:
+            NotFoundError: As in `share`.
+            PermissionDeniedError: As in `share`.
+            InvalidRequestError: As in `share`.
+
+        Example:
+            ```python
+            from thingsvision_client import Client
+
+            client = Client()
+            pca = client.fit_pca("torchvision/alexnet", "photos", "features.8", components=2)
+            print(client.unshare(pca.sha256))
+            ```
+
+        """
+        from .rpc.sharing import share
+
+        return share(self._connection, what, shared=False)
+
+    def move_owner(self, old: str, new: str, *, over_quota: bool = False) -> dict[str, int]:
+        """Give all that a person left on the server to another person; this needs scope `admin`.
+
+        A PCA whose name the other person has for another PCA of the same features gets the old
+        owner's name behind its own. What was shared stays shared with the same people.
+
+        Args:
+            old: Name of the person who leaves, as in the server's tokens file.
+            new: Name of the person whose it is from now on, or `admin`.
+            over_quota: Whether the other person may have more uploads and PCAs than the server
+                allows one person. Cached images beyond that are evicted.
+
+        Returns:
+            The number of things by kind: `upload`, `PCA`, `image`.
+
+        Raises:
+            PermissionDeniedError: You are not an admin.
+            InvalidRequestError: The tokens file has nobody called `new`.
+            StorageError: It exceeds what `new` may have, and `over_quota` is False; nothing was
+                given.
+
+        Example:
+            ```python
+            from thingsvision_client import Client
+
+            print(Client().move_owner("somebody", "admin"))
+            ```
+
+        """
+        from .rpc.sharing import move_owner
+
+        return move_owner(self._connection, old, new, over_quota=over_quota)
+
+
+@check_arguments
+def connect(
+    server: str,
+    *,
+    proxy: bool = True,
+    token: str | None = None,
+    ca: str | Path | None = None,
+    cert: str | Path | None = None,
+    key: str | Path | None = None,
+    plain_token: bool = False,
+) -> Client:
     """Make a server the default of this process.
 
     Nothing is sent: a missing server raises UnavailableError at the first call, within 20 seconds.
@@ -844,6 +1072,11 @@ def connect(server: str, *, proxy: bool = True) -> Client:
         server: Address, host:port.
         proxy: False connects without the proxy that the environment names (`http_proxy`), for all
             calls of this process to that server.
+        token: The token for all calls of this process to that server; found as in `Client`.
+        ca: PEM file of the authority to trust, as in `Client`.
+        cert: PEM file of your own certificate, as in `Client`.
+        key: PEM file of its private key.
+        plain_token: True sends the token to another machine without encryption.
 
     Returns:
         The client of the server, which the functions of this package then share.
@@ -861,17 +1094,42 @@ def connect(server: str, *, proxy: bool = True) -> Client:
         ```
 
     """
-    address = set_default_address(server)
+    address, credentials = _identify(
+        check_address(server), token, TLSFiles(*map(_as_file, (ca, cert, key))), plain_token
+    )
     set_proxy(address, proxy)
-    return shared_client(address)
+    if credentials is not None:
+        set_credentials(address, credentials)
+    client = shared_client(address)
+    set_default_address(address)
+    return client
+
+
+def _identify(
+    address: str, token: str | None, files: TLSFiles, plain_token: bool
+) -> tuple[str, Credentials | None]:
+    """Return the address, of TLS if files are given, and the credentials; None if none is given."""
+    if files != TLSFiles():
+        address = with_tls(address)
+    if token is None and files == TLSFiles() and not plain_token:
+        return address, None
+    known = credentials_for(address)
+    return address, known.override(token, files, plain_token=plain_token)
+
+
+def _as_file(path: str | Path | None) -> str:
+    """Return the name of a file, or an empty text for None."""
+    return "" if path is None else os.fspath(path)
 
 
 def shared_client(server: str | None = None) -> Client:
     """Return this process's shared client of a server, which is found as in `Client`."""
     address = resolve_address(server)
-    return _client_at(address, may_use_proxy(address))
+    if encrypts_everywhere():
+        address = with_tls(address)
+    return _client_at(address, may_use_proxy(address), credentials_for(address))
 
 
 @cache
-def _client_at(address: str, proxy: bool) -> Client:
+def _client_at(address: str, proxy: bool, _credentials: Credentials) -> Client:
     return Client(address, proxy=proxy)

@@ -90,5 +90,14 @@ def write_skipped(path: Path, skipped: Sequence[BadImage]) -> None:
         file.write(lines.encode(errors="replace"))
 
 
+def read_skipped_names(path: Path) -> list[str]:
+    """Return the names of the images in a file of `write_skipped`; empty if it can't be read."""
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError):
+        return []
+    return [line.split("\t")[1] for line in lines if line.count("\t") == 2]
+
+
 def _in_line(text: str) -> str:
     return " ".join(text.split("\n")).replace("\t", " ")

@@ -15,7 +15,7 @@ function searchCatalogue() {
     catalogue.querySelector('output').textContent = found;
   };
   field.addEventListener('input', search);
-  field.value = decodeURIComponent(location.hash.slice(1)) || field.value;
+  field.value = new URLSearchParams(location.search).get('models') ?? field.value;
   search();
 }
 document.addEventListener('DOMContentLoaded', searchCatalogue);

@@ -64,7 +64,10 @@ _DEFAULTS = {
     "host_memory": "a quarter of the RAM with a GPU, else 0",
     "tensorflow_python": "the server's own interpreter",
     "cpu_lanes": "number of cores, at most 4",
+    "decode_memory": "an eighth of the RAM",
+    "staging_memory": "a sixteenth of the RAM, at most 4 GiB",
     "decode_threads": "number of cores",
+    "rdm_features_memory": "an eighth of the RAM, at most 1 GiB",
 }
 """Defaults that depend on the machine, where the page must not show the builder's values."""
 

@@ -57,7 +57,7 @@ result = rsa(
     model,
     layers,
     correlation="pearson",
-    batch_size=32,
+    batch_size=4,
     bootstrap=100,
 )
 table = result.to_dataframe().pivot(index="module", columns="reference", values="score")
@@ -112,7 +112,7 @@ random = rsa(
     f"{model}@random:0",
     layers,
     correlation="pearson",
-    batch_size=32,
+    batch_size=4,
     bootstrap=0,
 )
 for layer in layers:

@@ -201,7 +201,7 @@ class FeatureReader:
             self._reader = pa.ipc.open_stream(pa.PythonFile(_FrameFile(frames), mode="r"))
         except (pa.ArrowInvalid, OSError) as error:
             raise WireError(f"the frames are not an Arrow IPC stream: {error}") from error
-        self.columns = _column_specs(self._reader.schema)
+        self.columns = column_specs(self._reader.schema)
 
     def __iter__(self) -> Iterator[tuple[list[str], list[Array]]]:
         """Yield (image names, one array of rows x shape per column) for each record batch.
@@ -216,7 +216,20 @@ class FeatureReader:
                 return
             except (pa.ArrowInvalid, OSError) as error:
                 raise WireError(f"the Arrow stream is broken: {error}") from error
-            yield _image_names(batch), [_rows(batch, column) for column in self.columns]
+            yield _image_names(batch), batch_rows(batch, self.columns)
+
+
+def column_specs(schema: pa.Schema) -> tuple[ColumnSpec, ...]:
+    """Return the columns of features of a schema; raise WireError if it is of something else."""
+    try:
+        return _column_specs(schema)
+    except UnicodeDecodeError as error:
+        raise WireError(f"names of columns must be UTF-8: {error}") from error
+
+
+def batch_rows(batch: pa.RecordBatch, columns: Sequence[ColumnSpec]) -> list[Array]:
+    """Return an array of rows x shape per column, as views of the batch's memory."""
+    return [_rows(batch, column) for column in columns]
 
 
 def _column_specs(schema: pa.Schema) -> tuple[ColumnSpec, ...]:

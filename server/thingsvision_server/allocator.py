@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import platform
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
+from pathlib import Path
 
 _MOST = 2**31 - 1
 
@@ -37,6 +39,21 @@ def keep_freed_memory() -> None:
     if library is not None:
         for option in _OPTIONS.values():
             library.mallopt(*option)
+
+
+def use_expandable_segments(environment: MutableMapping[str, str]) -> None:
+    """Have PyTorch grow its blocks of GPU memory in place, so that other sizes find room later.
+
+    It reads this when it is imported. A choice of the user stays; on Tegra boards and under WSL
+    drivers refuse it.
+    """
+    is_refused = Path("/etc/nv_tegra_release").exists() or "microsoft" in platform.release().lower()
+    if sys.platform == "linux" and not is_refused and not _SEGMENTS.intersection(environment):
+        environment["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"
+
+
+_SEGMENTS = frozenset({"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"})
+"""Variables that PyTorch reads; the second is the older name."""
 
 
 class _Collections:

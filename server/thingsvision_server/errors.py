@@ -16,13 +16,20 @@ ThingsvisionError
 │   ├── WeightsMissingError    pretrained weights are not on this server
 │   ├── ModelTooLargeError     the model can never fit the device's budget
 │   ├── ModelInUseError        the model is used or pinned, so it can't be unloaded
+│   ├── WrongServerError       the call is for another server, and reached this one
 │   └── ModuleNeverRunsError   the module does not run in a forward pass
 ├── ExhaustedError             a limit of the server was reached
 │   ├── DeviceMemoryError      the device is out of memory, even for a single image
-│   └── StorageError           the disk for weights or spilled features is full
+│   ├── StorageError           a disk of the server is full, or fails
+│   └── TooManyCallsError      the person has too much in progress
 ├── UnavailableError
 │   ├── BackendCrashedError    the process that ran the model ended; retry
+│   ├── StalledError           the client sent nothing for too long
+│   ├── LeaseLostError         the model can't be had again, after its stream had given it back
 │   └── DrainingError          the server is shutting down
+├── UnauthenticatedError       the call does not show who makes it
+├── PermissionDeniedError      the person may not make this call
+├── DeviceLostError            the device failed; the server's process ends
 ├── UnsupportedError           the request is of a newer client
 └── ChecksumError              data was corrupted in transit
 """
@@ -34,12 +41,19 @@ from difflib import get_close_matches
 
 
 class ThingsvisionError(Exception):
-    """The root. `field` is the invalid field of the request, `subject` its invalid value."""
+    """The root. `field` is the invalid field of the request, `subject` its invalid value.
 
-    def __init__(self, message: str, *, field: str = "", subject: str = "") -> None:
+    `retry_seconds` is when the same request may succeed; 0: trying again does not help, or it is
+    not known when it would.
+    """
+
+    def __init__(
+        self, message: str, *, field: str = "", subject: str = "", retry_seconds: float = 0.0
+    ) -> None:
         super().__init__(message)
         self.field = field
         self.subject = subject
+        self.retry_seconds = retry_seconds
 
 
 class InvalidRequestError(ThingsvisionError):
@@ -114,6 +128,10 @@ class ModelInUseError(PreconditionError):
     """The model is used or pinned."""
 
 
+class WrongServerError(PreconditionError):
+    """The call is for another server of the cluster, and reached this one."""
+
+
 class ModuleNeverRunsError(PreconditionError):
     """The module does not run in a forward pass."""
 
@@ -126,8 +144,12 @@ class DeviceMemoryError(ExhaustedError):
     """The device is out of memory for a model, or for a single image."""
 
 
+class TooManyCallsError(ExhaustedError):
+    """The person has as much in progress as is allowed; retry when a call has ended."""
+
+
 class StorageError(ExhaustedError):
-    """A disk is full."""
+    """A disk is full, or fails."""
 
 
 class UnavailableError(ThingsvisionError):
@@ -138,8 +160,28 @@ class BackendCrashedError(UnavailableError):
     """The process that ran the model ended during the request; retry."""
 
 
+class StalledError(UnavailableError):
+    """The client sent nothing for too long while the server waited for its next message."""
+
+
+class LeaseLostError(UnavailableError):
+    """A stream gave its model back while it waited for its client, and can't have it again."""
+
+
 class DrainingError(UnavailableError):
     """The server is shutting down."""
+
+
+class UnauthenticatedError(ThingsvisionError):
+    """The call has no token, or a token or a certificate that is not valid."""
+
+
+class PermissionDeniedError(ThingsvisionError):
+    """The person who makes the call lacks the scope that it needs."""
+
+
+class DeviceLostError(ThingsvisionError):
+    """The process can't use its device any more, and ends."""
 
 
 class UnsupportedError(ThingsvisionError):
@@ -173,13 +215,28 @@ def network_error(model: object, shape: Iterable[int], reason: object) -> Invali
     return InvalidRequestError(sentence, field="model.name", subject=str(model))
 
 
+_LONGEST_NAME = 500
+"""Characters of the longest name that others may resemble."""
+
+
+def no_memory_error(model: object, shape: Iterable[int], reason: object) -> DeviceMemoryError:
+    """Return the error for a model that needs more memory for a few inputs than there is."""
+    line = str(reason).strip().partition("\n")[0]
+    sentence = (
+        f"{model} needs more memory for inputs of {format_shape(shape)} than the server has: {line}"
+    )
+    return DeviceMemoryError(sentence, field="model.name", subject=str(model))
+
+
 def choices(value: str, valid: Iterable[str], *, most: int = 12) -> str:
     """Return a sentence that lists close matches of an invalid value, then other valid values."""
     names: Sequence[str] = list(valid)
     folded: dict[str, list[str]] = {}
     for name in names:
         folded.setdefault(name.casefold(), []).append(name)
-    close = get_close_matches(value.casefold(), folded, n=5, cutoff=0.5)
+    # Its time grows with the lengths of both.
+    is_name = len(value) <= _LONGEST_NAME
+    close = get_close_matches(value.casefold(), folded, n=5, cutoff=0.5) if is_name else []
     near = [name for match in close for name in folded[match]]
     rest = [name for name in names if name not in near][: max(0, most - len(near))]
     more = len(names) - len(near) - len(rest)

@@ -180,9 +180,9 @@ class InputTransform:
     """Makes inputs from items of one kind, and describes how.
 
     `apply` takes the content of an item (a Pillow RGB image, an array, or a string) and returns an
-    input of `spec`. `adapt` returns the transform for other preprocessing; None if the model's own
-    can't be changed. `finish` returns what the network gets of an input as float32, if the backend
-    still changes it.
+    input of `spec`; `apply_in` writes the same into an array of `spec`, if it can. `adapt` returns
+    the transform for other preprocessing; None if the model's own can't be changed. `finish`
+    returns what the network gets of an input as float32, if the backend still changes it.
     """
 
     apply: Callable[[Any], Any]
@@ -191,6 +191,7 @@ class InputTransform:
     takes: type[RequestItem] = EncodedImage
     adapt: Callable[[Preprocessing], InputTransform] | None = None
     finish: Callable[[Any], Any] | None = None
+    apply_in: Callable[[Any, Any], Any] | None = None
 
     def check_kind(self, item: RequestItem) -> None:
         """Raise ImageError if an item is not of the kind that this transform takes."""
@@ -198,13 +199,15 @@ class InputTransform:
             taken = f"with this header, these modules take {_KINDS[self.takes]}"
             raise image_error(item, f"is {_KINDS[type(item)]}; {taken}")
 
-    def make_input(self, item: RequestItem, content: Any) -> Any:
-        """Return the input made from an item's content; an ImageError names the item.
+    def make_input(self, item: RequestItem, content: Any, place: Any = None) -> Any:
+        """Return the input made from an item's content, maybe in `place`, an array of `spec`.
 
-        Raises whatever else `apply` raises.
+        An ImageError names the item. Raises whatever else `apply` raises.
         """
         try:
-            return self.apply(content)
+            if place is None or self.apply_in is None:
+                return self.apply(content)
+            return self.apply_in(content, place)
         except ImageError as error:
             sentence = f"at index {item.index}, {error}"
             field = f"image[{item.index}]"

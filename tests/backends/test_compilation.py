@@ -67,7 +67,8 @@ def model(kind: type[nn.Module] = Plain) -> tuple[TorchModel, Any]:
 
 
 def images(count: int) -> list[Tensor]:
-    return list(torch.randn(count, *SHAPE, generator=torch.Generator().manual_seed(1)))
+    """Return a batch of one piece."""
+    return [torch.randn(count, *SHAPE, generator=torch.Generator().manual_seed(1))]
 
 
 NAMES = ["first", "again@t=0", "again@all", "relu", "never"]

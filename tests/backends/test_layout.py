@@ -42,7 +42,7 @@ def run(net: nn.Module, images: Tensor, name: str, memory_format: MemoryFormat) 
     found = taps(describe(net, {IMAGE: Tower(net, InputSpec(images.shape[1:]))}), [name])
     return (
         TorchModel(net, "cpu")
-        .run(list(images), found, ComputeOptions(memory_format=memory_format))
+        .run([images], found, ComputeOptions(memory_format=memory_format))
         .rows[0]
     )
 
@@ -71,7 +71,7 @@ def test_a_network_that_needs_contiguous_memory_says_so_and_still_works() -> Non
     net = network(3)
     structure = describe(net, {IMAGE: Tower(net, InputSpec((3, 8, 8)))})
     model, last = TorchModel(net, "cpu"), taps(structure, ["4"])
-    before = model.run(list(images), last).rows[0]
+    before = model.run([images], last).rows[0]
     with pytest.raises(InvalidRequestError, match=r"must be contiguous .*got channels_last"):
-        model.run(list(images), last, ComputeOptions(memory_format=MemoryFormat.CHANNELS_LAST))
-    np.testing.assert_array_equal(model.run(list(images), last).rows[0], before)
+        model.run([images], last, ComputeOptions(memory_format=MemoryFormat.CHANNELS_LAST))
+    np.testing.assert_array_equal(model.run([images], last).rows[0], before)

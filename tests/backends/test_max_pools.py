@@ -128,7 +128,7 @@ def test_the_switch_decides_and_changes_no_value(
     network = nn.Sequential(nn.MaxPool2d(3, 2), nn.MaxPool2d(2))
     spec = InputSpec((3, 32, 32))
     structure = describe(network, {IMAGE: Tower(network, spec)})
-    images = list(torch.randn(4, *spec.shape))
+    images = torch.randn(4, *spec.shape)
     count = 0
 
     def count_calls(images: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -140,7 +140,7 @@ def test_the_switch_decides_and_changes_no_value(
     monkeypatch.setattr("thingsvision_server.backends.torch.max_pools._REPLACEMENTS", replacements)
     with use_shortcuts(fast_max_pool=fast, skip_initialisation=True):
         model = TorchModel(network, "cpu")
-    (rows,) = model.run(images, taps(structure, ["1"])).rows
+    (rows,) = model.run([images], taps(structure, ["1"])).rows
     assert count == (2 if fast else 0)
-    expected = F.max_pool2d(F.max_pool2d(torch.stack(images), 3, 2), 2)
+    expected = F.max_pool2d(F.max_pool2d(images, 3, 2), 2)
     torch.testing.assert_close(torch.from_numpy(rows), expected, rtol=0, atol=0)

@@ -66,7 +66,7 @@ def structure_of(network: nn.Module, *shape: int) -> Structure:
 def run(network: nn.Module, images: Tensor, names: list[str], tokens: Any = None) -> list[Any]:
     found = taps(structure_of(network, *images.shape[1:]), names, tokens or TokenExtraction.NONE)
     model = TorchModel(network, "cpu")
-    rows = model.run(list(images), found).rows
+    rows = model.run([images], found).rows
     for tap, row in zip(found, rows, strict=True):
         assert row.shape == (len(images), *tap.output_shape)
         assert tap.row_bytes * len(images) == row.nbytes
@@ -227,7 +227,7 @@ def test_the_pass_ends_after_the_last_step_asked_for(
     for name in counts:
         inner = name if name == "decoder" else f"{name}.conv1"
         model.network.get_submodule(inner).register_forward_pre_hook(count(name))
-    model.run(list(pixels(1, 3, 224, 224)), taps(source.structure(key), asked))
+    model.run([pixels(1, 3, 224, 224)], taps(source.structure(key), asked))
     assert counts == ran
 
 

@@ -18,7 +18,8 @@ import pytest
 
 from support.checkout import SUPPORT
 from support.closeness import assert_close
-from thingsvision_server.backends.base import OutOfDeviceMemoryError
+from support.sick_tensorflow import ILLEGAL_ADDRESS, INVALID_ARGUMENT, sick_python
+from thingsvision_server.backends.base import NetworkError, OutOfDeviceMemoryError
 from thingsvision_server.backends.modules import Structure
 from thingsvision_server.backends.taps import taps
 from thingsvision_server.backends.tensorflow.model import (
@@ -62,7 +63,7 @@ def runtime(networks: Path) -> Iterator[TensorFlowRuntime]:
 
 
 def run(model: TensorFlowModel, structure: Structure, inputs: Any, names: list[str]) -> list[Any]:
-    return model.run(list(inputs), taps(structure, names)).rows
+    return model.run([inputs], taps(structure, names)).rows
 
 
 def pixels(count: int) -> Any:
@@ -176,7 +177,7 @@ def test_a_crash_fails_its_own_requests_alone_and_the_last_model_ends_it() -> No
         failing = pool.submit(run, model, structure, pixels(64), [""])
         wait_until_busy(psutil.Process(first_pid))
         os.kill(first_pid, signal.SIGKILL)
-        with pytest.raises(BackendCrashedError, match=r"code -9.*next request restarts it"):
+        with pytest.raises(BackendCrashedError, match=r"by SIGKILL.*next request restarts it"):
             failing.result()
     (after,) = run(model, structure, pixels(2), ["Conv1"])
     np.testing.assert_array_equal(after, before)
@@ -191,6 +192,32 @@ def test_a_crash_fails_its_own_requests_alone_and_the_last_model_ends_it() -> No
     assert child.is_running()
     other.close()
     assert not child.is_running()
+    assert runtime.pid is None
+
+
+def test_only_an_error_that_poisons_the_device_ends_it(networks: Path, tmp_path: Path) -> None:
+    runtime = TensorFlowRuntime(sick_python(tmp_path))
+    network, names = archive(networks, "shared"), ["start", "last"]
+    structure = runtime.describe(network).structure
+    model = runtime.load(network, KerasWeights(), "cpu")
+
+    def ask(value: float) -> list[Any]:
+        return run(model, structure, np.full((2, 8, 8, 3), value, np.float32), names)
+
+    before, first_pid = ask(0.5), runtime.pid
+    assert first_pid is not None
+    with pytest.raises(NetworkError, match="invalid argument"):
+        ask(INVALID_ARGUMENT)
+    np.testing.assert_array_equal(ask(0.5)[1], before[1])
+    assert runtime.pid == first_pid
+    lost = "lost the device during this request, and was ended; the next request restarts it"
+    with pytest.raises(BackendCrashedError, match=lost):
+        ask(ILLEGAL_ADDRESS)
+    assert not psutil.pid_exists(first_pid)
+    for found, expected in zip(ask(0.5), before, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert runtime.pid not in (None, first_pid)
+    model.close()
     assert runtime.pid is None
 
 

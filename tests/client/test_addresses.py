@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from thingsvision_client import Client, connect
-from thingsvision_client.errors import NoServerError
+from thingsvision_client.errors import InvalidRequestError, NoServerError, UnavailableError
 from thingsvision_client.rpc.address import check_address, host_of
 
 
@@ -51,6 +51,9 @@ def test_blanks_around_an_address_are_left_out() -> None:
         ("grpc://gpu", "gpu:50051"),
         ("grpc://[::1]:7", "[::1]:7"),
         ("tcp://10.0.0.7:1", "10.0.0.7:1"),
+        ("grpcs://gpu", "grpcs://gpu:50051"),
+        (" https://gpu:443/ ", "grpcs://gpu:443"),
+        ("GRPCS://[::1]", "grpcs://[::1]:50051"),
     ],
 )
 def test_a_url_or_a_host_without_a_port_becomes_an_address(address: str, taken: str) -> None:
@@ -95,9 +98,11 @@ BRACKETS = r"an IPv6 address needs brackets"
         ("::1:50051", BRACKETS),
         ("2001:db8::7:50051", BRACKETS),
         ("gpu:50051:50052", NO_HOST),
-        ("https://gpu:50051/v1", "servers don't encrypt: leave out 'https://'"),
-        ("HTTPS://gpu", "servers don't encrypt: leave out 'HTTPS://'"),
-        ("grpcs://gpu:50051", "servers don't encrypt: leave out 'grpcs://'"),
+        ("https://gpu:50051/v1", WHAT_FOLLOWS),
+        ("grpcs://gpu:50051/v1", WHAT_FOLLOWS),
+        ("grpcs://gpu:0", A_PORT),
+        ("grpcs://unix:/run/tv.sock", "the file of a socket is unix:PATH"),
+        ("grpcs://", "it is empty"),
         ("ftp://gpu:50051", "leave out 'ftp://'"),
         ("http://", "it is empty"),
         ("unix:", "is unix:PATH"),
@@ -111,3 +116,16 @@ def test_an_address_that_grpc_would_misread_is_refused(address: object, why: str
             use(address)  # type: ignore[operator]
         assert repr(address) in str(caught.value)
         assert "THINGSVISION_SERVER=host:port" in str(caught.value)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan")])
+def test_a_timeout_is_above_zero(timeout: float) -> None:
+    with pytest.raises(InvalidRequestError, match="`timeout` must be seconds above 0, or None"):
+        Client("localhost:1", timeout=timeout)
+
+
+def test_a_host_without_an_address_is_told_in_few_words() -> None:
+    with pytest.raises(UnavailableError) as raised:
+        Client("no-such-host.invalid:1", timeout=20).models("torchvision", "alexnet")
+    assert "[field" not in str(raised.value)
+    assert "answers at no-such-host.invalid:1 (" in str(raised.value)

@@ -13,12 +13,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from timm.models._registry import _model_to_module
 
 from support.checkout import CHECKOUT
-from thingsvision_client import Client, Model, Provenance
+from thingsvision_client import Client, Model, Provenance, load_features, save_features
 from thingsvision_client.citations import Work, works_of_model, works_of_weights
+from thingsvision_client.errors import InvalidRequestError
 from thingsvision_client.values.preprocessing import Preprocessing
 from thingsvision_client.values.provenance import UsedPCA
 
@@ -105,6 +107,23 @@ def test_weights_have_works_of_their_own() -> None:
     assert not works_of_weights("torchvision", "unheard-of")
 
 
+@pytest.mark.parametrize(
+    ("tag", "data"),
+    [
+        ("fb_in1k", ["imagenet"]),
+        ("fb_in22k", ["imagenet-database"]),
+        ("sw_in12k", ["imagenet-database"]),
+        ("augreg_in21k", ["imagenet-database"]),
+        ("augreg_in21k_ft_in1k", ["imagenet", "imagenet-database"]),
+        ("openai_ft_in12k_in1k", ["imagenet", "imagenet-database"]),
+        ("laion2b", []),
+    ],
+)
+def test_the_data_of_weights_is_what_the_tag_says(tag: str, data: list[str]) -> None:
+    found = [work.key for work in works_of_weights("timm", tag)]
+    assert sorted(key for key in found if key.startswith("imagenet")) == data
+
+
 def _read_in_packages() -> Iterator[Work]:
     return (work for work in WORKS if re.match(r"(torchvision|timm|keras)/", work.read))
 
@@ -129,7 +148,9 @@ def test_every_work_has_an_address_and_an_entry(work: Work) -> None:
     entry = work.to_bibtex()
     assert entry.startswith(f"@{'article' if work.journal else 'misc'}{{{work.key},")
     assert entry.count("{") == entry.count("}")
-    assert f"title = {{{{{work.title}}}}}" in entry
+    title = work.title.replace("&", r"\&")
+    assert f"title = {{{{{title}}}}}" in entry
+    assert not re.search(r"(?<!\\)[&%#$_]", title), "LaTeX stops there"
     assert f"url = {{{work.url}}}" in entry
 
 
@@ -169,6 +190,43 @@ def test_the_paragraph_says_what_was_chosen() -> None:
     assert "pooled by their mean over the axes 1, 2" in text
     assert "50 principal components, fitted on 720 images" in text
     assert "in bfloat16 on cpu with torch 2.9.0, each image alone" in text
+
+
+def test_the_paragraph_says_what_was_measured(client: Client, photos: list[Path]) -> None:
+    vit, clip = "timm/vit_tiny_patch16_224@random:0", "custom/OpenCLIP/ViT-S-32-alt@random:4"
+    tokens = client.extract(vit, photos[:2], ["blocks.0", "blocks.1"], token_extraction="cls_token")
+    text = tokens.methods_text(bibtex=False)
+    assert text.startswith("Features of 2 images were extracted from the modules blocks.0 and ")
+    assert text.endswith("Of each sequence of tokens, the class token was taken.")
+    rdms = client.rdm("torchvision/squeezenet1_0@random:0", photos[:3], "", metric="euclidean")
+    text = rdms.methods_text(bibtex=False)
+    assert text.startswith("Features of 3 images were extracted with squeezenet1_0 of torchvision")
+    assert text.endswith(
+        "The dissimilarity of two images is the Euclidean distance of their features."
+    )
+    with pytest.raises(InvalidRequestError, match="they were uploaded: call methods_text of"):
+        client.rdm_of(tokens.features["blocks.0"]).methods_text()
+    alone = tokens.provenance.methods_text(modules="blocks.0", bibtex=False)
+    assert alone.startswith("Features were extracted from the module blocks.0 of vit_tiny")
+    wrong: dict[str, Any]
+    for wrong in ({"modules": 3}, {"count": "3"}, {"inputs": "pictures"}):
+        with pytest.raises(InvalidRequestError, match=f"`{next(iter(wrong))}` must be"):
+            tokens.provenance.methods_text(**wrong)
+    texts = client.extract_texts(clip, ["a cat", "a dog"])
+    text = texts.methods_text()
+    assert text.startswith("Features of 2 texts were extracted from the module text of OpenCLIP/")
+    assert "Texts were preprocessed as follows: 77 token ids" in text
+
+
+def test_files_of_texts_know_what_computed_them(client: Client, tmp_path: Path) -> None:
+    texts = client.extract_texts("custom/OpenCLIP/ViT-S-32-alt@random:4", ["a cat", "a dog"])
+    save_features(texts.features, tmp_path, "npz")
+    loaded = load_features(tmp_path)
+    assert loaded.methods_text() == texts.methods_text()
+    assert loaded.names == ["a cat", "a dog"]
+    save_features(np.eye(3), tmp_path / "own", "npy")
+    with pytest.raises(InvalidRequestError, match=r"not known what computed the features in .*own"):
+        load_features(tmp_path / "own").methods_text()
 
 
 def test_what_no_source_names_is_said() -> None:

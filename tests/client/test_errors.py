@@ -69,9 +69,35 @@ def test_an_unknown_reason_falls_back_to_the_status_code() -> None:
 
 @pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code.value[0]])
 def test_every_code_becomes_an_error(code: grpc.StatusCode) -> None:
-    error = to_error(FailedCall(code, "why"), address="host:7", request_id="sent")
+    call = FailedCall(code, "why", ("x-request-id", "sent"))
+    error = to_error(call, address="host:7", request_id="another")
     assert type(error) is BY_CODE.get(code, errors.ServerError)
     assert error.request_id == "sent"
+
+
+@pytest.mark.parametrize("code", ["CANCELLED", "INTERNAL", "UNAVAILABLE", "UNKNOWN"])
+def test_a_failure_without_the_servers_id_comes_from_the_way(code: str) -> None:
+    call = FailedCall(grpc.StatusCode[code], "stream closed by RST_STREAM")
+    error = to_error(call, address="host:7", request_id="sent")
+    assert type(error) is errors.UnavailableError
+    assert error.request_id == "sent"
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "kind"),
+    [
+        ("CANCELLED", "Locally cancelled by application!", errors.StoppedError),
+        ("CANCELLED", "Channel closed!", errors.StoppedError),
+        ("CANCELLED", "Stream removed (Channel closed!)", errors.StoppedError),
+        ("INTERNAL", "Exception deserializing response!", errors.ServerError),
+        ("UNKNOWN", "Exception iterating requests!", errors.ServerError),
+        ("UNIMPLEMENTED", "Method not found!", errors.UnsupportedError),
+        ("DEADLINE_EXCEEDED", "Deadline Exceeded", errors.DeadlineError),
+    ],
+)
+def test_what_this_process_caused_stays_what_it_is(code: str, text: str, kind: type) -> None:
+    call = FailedCall(grpc.StatusCode[code], text)
+    assert type(to_error(call, address="host:7", request_id="sent")) is kind
 
 
 def test_a_failure_of_the_server_is_reported_in_its_own_words() -> None:

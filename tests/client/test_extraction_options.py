@@ -17,7 +17,12 @@ from thingsvision_client import Client, Reduction, rsa
 from thingsvision_client.errors import InvalidRequestError
 from thingsvision_client.library.parameters import PARAMETERS
 from thingsvision_client.origins import options_to_json
-from thingsvision_client.values.options import OPTIONS, ExtractArguments, ExtractOptions
+from thingsvision_client.values.options import (
+    OPTIONS,
+    ComputeArguments,
+    ExtractArguments,
+    ExtractOptions,
+)
 from thingsvision_client.values.preprocessing import PreprocessingOverrides
 from thingsvision_client.values.provenance import Provenance
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
@@ -50,7 +55,7 @@ def test_signature_and_help_show_names_types_and_defaults(function: Callable[...
     parameters = inspect.signature(function).parameters
     text = pydoc.plain(pydoc.render_doc(function))
     for option in OPTIONS.values():
-        if option.name == "dtype" and function in OTHERS:
+        if option.name not in ComputeArguments.__annotations__ and function in OTHERS:
             continue
         parameter = parameters[option.name]
         assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
@@ -76,7 +81,9 @@ def test_an_unknown_name_is_a_type_error(method: str, name: str) -> None:
 def test_options_come_back_from_json_and_stand_in_the_header() -> None:
     assert ExtractOptions.from_json(options_to_json(CHOSEN)) == CHOSEN
     defaults = vars(ExtractOptions())
-    assert all(value != defaults[name] for name, value in vars(CHOSEN).items())
+    of_values = [option.name for option in OPTIONS.values() if option.is_of_values]
+    assert all(getattr(CHOSEN, name) != defaults[name] for name in of_values)
+    assert set(options_to_json(CHOSEN)) == set(of_values)
     header = pb.ExtractHeader(**CHOSEN.header_fields())
     sent = {field.name for field, _ in header.ListFields()}
     assert sent == {option.header for option in OPTIONS.values() if option.header}
@@ -93,7 +100,12 @@ def test_what_the_server_computes_with_comes_back_in_provenance() -> None:
 
 
 def test_options_of_a_model_are_model_parameters() -> None:
-    assert set(OPTIONS) - set(PARAMETERS) == {"batch_size", "preprocessing"}
+    assert set(OPTIONS) - set(PARAMETERS) == {
+        "batch_size",
+        "preprocessing",
+        "streams",
+        "allow_mixed",
+    }
 
 
 def test_a_batch_has_an_image_at_least() -> None:

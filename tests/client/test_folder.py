@@ -1,11 +1,15 @@
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from thingsvision_client import DataLoader, ImageDataset
 from thingsvision_client.errors import InvalidRequestError
 from thingsvision_client.images.folder import image_names
+from thingsvision_client.images.inspection import inspect_headers
+from thingsvision_client.images.queue import queue_files
 
 
 def fill(root: Path, *names: str) -> Path:
@@ -74,6 +78,34 @@ def test_a_folder_without_images_is_an_error(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InvalidRequestError):
         image_names(tmp_path / name)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+def test_links_to_nothing_are_missing_images_and_not_left_out(tmp_path: Path) -> None:
+    (tmp_path / "2.png").symlink_to(".git/annex/objects/2.png")
+    (tmp_path / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (tmp_path / "notes.txt").symlink_to("nothing")
+    assert image_names(tmp_path) == ["1.png", "2.png"]
+    _, bad = inspect_headers(queue_files(tmp_path, image_names(tmp_path)))
+    assert [(one.name, one.reason[:13]) for one in bad] == [("2.png", "can't be read")]
+
+
+def test_a_folder_that_cannot_be_read_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").write_bytes(b"an image")
+    scan = os.scandir
+
+    def refuse(path: Any) -> Any:  # root, who may run this, can read every folder
+        if os.path.basename(path) == "b":  # noqa: PTH119 - os.walk gives texts
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(InvalidRequestError, match=r"Can't read the folder .*b: Permission denied"):
+        image_names(tmp_path)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")

@@ -111,7 +111,7 @@ for call in (
     except MissingDependencyError as error:
         print(error)
 """
-    (tmp_path / f"features.{FORMATS[name].suffix}").touch()
+    (tmp_path / f"features.{FORMATS[name].suffix}").write_bytes(b"not empty")
     told = without(package, code).splitlines()
     assert len(told) == 3
     assert all(wanted in line for line in told)

@@ -348,7 +348,7 @@ def test_limits_of_formats_are_named() -> None:
 @pytest.mark.parametrize("name", FORMATS)
 def test_missing_broken_and_foreign_files_are_named(name: str, tmp_path: Path) -> None:
     path = tmp_path / f"features.{FORMATS[name].suffix}"
-    with pytest.raises(InvalidRequestError, match=r"Can't read .*features"):
+    with pytest.raises(InvalidRequestError, match=r"There is no file .*features"):
         FORMATS[name].read(path)
     path.write_bytes(b"these are words, and no features at all" * 20)
     with pytest.raises(InvalidRequestError, match=r"Can't read .*features"):

@@ -151,7 +151,10 @@ def test_differences_name_both_values() -> None:
     assert differences.of_facts({"device": "cuda:0"}, {"device": "cpu"}) == [
         "device was 'cuda' and is 'cpu' now"
     ]
-    assert differences.of_names(["a", "b"], ["a", "c"]) == ["image 1 was 'b' and is 'c' now"]
+    assert differences.of_names(["a", "b"], ["a", "c"]) == [
+        "some images are others ('b' is gone, 'c' is new)"
+    ]
+    assert differences.of_names(["a", "b"], ["b", "a"]) == ["image 0 was 'a' and is 'b' now"]
     assert differences.of_names(["a", "b"], ["b"]) == [
         "there were 2 images and are 1 now ('a' is gone)"
     ]

@@ -2,58 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from support.matlab_folder import Folder, started_helper, wait_for
 from support.serving import TestServer
-from thingsvision_client.matlab.helper import PROTOCOL
 from thingsvision_client.matlab.parent import Parent
-from thingsvision_client.matlab.starting import start_helper
-
-
-def wait_for(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-class Folder:
-    """What MATLAB does with its private folder."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.number = 0
-
-    def ask(self, op: str, **request: Any) -> dict[str, Any]:
-        self.number += 1
-        content = {"op": op, "protocol": PROTOCOL, **request}
-        name = f"request_{self.number}"
-        (self.path / f"{name}.json").write_text(json.dumps(content))
-        (self.path / f"{name}.go").touch()
-        reply = self.path / f"reply_{self.number}.json"
-        wait_for(reply.exists)
-        answer: dict[str, Any] = json.loads(reply.read_text())
-        reply.unlink()
-        return answer
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Folder]:
-    path = tmp_path_factory.mktemp("helper") / "private"
-    path.mkdir()
-    start_helper(str(path), sys.executable)
-    wait_for((path / "beat").exists)
-    yield Folder(path)
-    (path / "stop").touch()
-    wait_for(lambda: not path.exists())
+    with started_helper(tmp_path_factory.mktemp("helper")) as folder:
+        yield folder
 
 
 def test_a_request_is_answered_and_nothing_is_left(folder: Folder, server: TestServer) -> None:

@@ -41,15 +41,19 @@ def test_features_and_figures_have_a_paragraph(
     (tmp_path / "photos" / photos[0].name).symlink_to(photos[0])
     batches = load_batches(str(tmp_path / "photos"), str(tmp_path), extractor.get_backend(), 2)
     save_features(extractor.extract_features(batches, "features.3"), tmp_path, "npy")
-    whole = load_features(tmp_path).provenance.methods_text()
+    whole = load_features(tmp_path).methods_text()
     assert printed(tmp_path / "features.npy") == f"{whole}\n"
     paragraph = whole.partition("\n\n")[0]
+    assert (
+        "Features of 1 image were extracted from the module features.3 of squeezenet" in paragraph
+    )
     assert printed(tmp_path / "features.npy", "--no-bibtex") == f"{paragraph}\n"
 
     rdms = {name: client.rdm(name, photos[:2], "features.3") for name in MODELS}
     plot_rdms(tmp_path / "rdms.png", rdms)
     text = printed(tmp_path / "rdms.png")
-    assert text.count("Features were extracted with") == 2
+    assert text.count("Features of 2 images were extracted from the module features.3 of ") == 2
+    assert text.count("1 minus Pearson's correlation of their features.") == 2
     keys = re.findall(r"^@\w+\{([^,]+),", text, re.MULTILINE)
     assert len(keys) == len(set(keys)) >= 5, "a work has two entries"
     assert set(re.findall(r"@([\w.-]+)[;\]]", text)) == set(keys)

@@ -39,7 +39,7 @@ def test_fingerprints_are_of_the_bytes_that_are_sent() -> None:
     values = np.arange(6, dtype=np.float32).reshape(1, 2, 3)
     files = [("a", b"first"), ("ü", b"second")]
     for images, contents in ((files, [b"first", b"second"]), ([("x", values)], [values.tobytes()])):
-        queue, seen = origins.recording_fingerprints(queue_images(images))
+        queue, seen = origins.record_fingerprints(queue_images(images))
         assert not seen
         sent = list(messages(queue))
         assert [image.name for image in sent] == [image.name for image in seen]

@@ -46,11 +46,13 @@ PATHS = {
     "client": "Client connect",
     "cli": "main",
     "errors": (
-        "BackendCrashedError ChecksumError DeadlineError DeviceMemoryError DrainingError "
-        "ExhaustedError ImageError IncompleteReplyError InvalidRequestError InvalidWeightsError "
+        "BackendCrashedError ChecksumError DeadlineError DeviceLostError DeviceMemoryError "
+        "DrainingError ExhaustedError ImageError IncompleteReplyError InvalidRequestError "
+        "InvalidWeightsError LeaseLostError "
         "MissingDependencyError ModelInUseError ModelTooLargeError ModuleNeverRunsError "
         "NoServerError NotExtractableError NotFoundError NotResidentError PCAMismatchError "
-        "PreconditionError RefusedError ServerError StoppedError StorageError ThingsvisionError "
+        "PreconditionError RefusedError ServerError StalledError "
+        "StoppedError StorageError ThingsvisionError "
         "UnavailableError UndefinedDistanceWarning UnknownImageError UnknownModelError "
         "UnknownModuleError UnknownPCAError UnknownSourceError UnknownWeightsError "
         "UnsupportedError WeightsMismatchError WeightsMissingError"
@@ -143,7 +145,8 @@ SETTINGS = """
     host port metrics_port device device_memory host_memory weights_dir allow_download
     tensorflow_python max_batch max_batch_bytes cpu_lanes decode_threads max_image_bytes
     max_image_pixels image_store image_root max_upload_bytes upload_quota pca_quota
-    rdm_features_memory rdm_memory spill_dir drain_seconds log_format log_level
+    rdm_features_memory rdm_memory spill_dir drain_seconds stall_seconds lease_seconds wait_seconds
+    decode_memory log_format log_level
 """
 """The options of the server."""
 
@@ -163,13 +166,14 @@ FIELDS = """
 """
 """What `field` of an error can be: the path of a field of the request."""
 
-TOP_LEVEL = {"arrays", "cli", "client", "errors", "files", "old_paths"}
+TOP_LEVEL = {"arrays", "cli", "client", "files", "old_paths", "program"}
 ORIGINAL_LIBRARY = {"core", "model_class", "utils", "vision"}
 """Paths of the original library, which its users' scripts name."""
 
 ROOMS = {
-    "analysis", "calls", "citations", "commands", "display", "figures", "formats", "images",
-    "jobs", "labels", "library", "origins", "matlab", "paper", "rpc", "values", "verification",
+    "analysis", "calls", "citations", "commands", "display", "errors", "figures", "formats",
+    "images", "jobs", "labels", "library", "matlab", "origins", "paper", "rpc", "values",
+    "verification",
 }  # fmt: skip
 
 
@@ -219,7 +223,9 @@ def test_metrics_keep_their_names() -> None:
 
 def test_errors_keep_their_fields() -> None:
     error = ThingsvisionError("text", request_id="1", field="model", subject="resnet")
-    assert vars(error) == {"request_id": "1", "field": "model", "subject": "resnet"}
+    given = {"request_id": "1", "field": "model", "subject": "resnet"}
+    told = {"retry_seconds": 0.0, "lost_servers": 0, "reply_had_begun": False}
+    assert vars(error) == {**given, **told}
     longer = error.with_text("More.")
     assert (str(longer), vars(longer)) == ("text. More.", vars(error))
 

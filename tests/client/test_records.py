@@ -9,6 +9,8 @@ from thingsvision_proto.v1 import thingsvision_pb2 as pb
 @pytest.mark.parametrize("message", RECORDS, ids=lambda message: message.__name__)
 def test_a_record_has_the_fields_of_its_message(message: type) -> None:
     names = {field.name for field in fields(RECORDS[message])}
+    if message is pb.Provenance:  # of several calls, which only the client knows
+        names.remove("servers")
     assert names == {field.name for field in message.DESCRIPTOR.fields}
 
 

@@ -182,7 +182,8 @@ def test_modules_without_variance_score_nan(client: Client) -> None:
     features["half"][5] = 0
     with pytest.warns(UndefinedDistanceWarning):
         rdms = client.rdm_of(features, NAMES, dtype="float64")
-    found = compare_rdms(rdms, random_rdm(1), bootstrap=60)
+    with pytest.warns(UndefinedDistanceWarning, match=r"1 of 3 scores are .* of 'dead' with"):
+        found = compare_rdms(rdms, random_rdm(1), bootstrap=60)
     dead, alive, half = found.scores
     assert np.isnan(dead.score)
     assert (dead.low, dead.pair_count) == (None, 0)
@@ -236,3 +237,10 @@ def test_scores_need_no_rsatoolbox(rdms: RDMs, monkeypatch: pytest.MonkeyPatch) 
         compare_rdms(rdms, random_rdm(2, 3), bootstrap=0)
     with pytest.raises(MissingDependencyError, match=r"thingsvision-service\[pandas\]"):
         found.to_dataframe()
+
+
+def test_a_reference_without_variance_is_told() -> None:
+    constant = 1 - np.eye(COUNT)
+    with pytest.warns(UndefinedDistanceWarning, match="the same distance for all pairs"):
+        found = compare_rdms({"a": random_rdm(1)}, constant, bootstrap=0)
+    assert np.isnan(found.scores[0].score)

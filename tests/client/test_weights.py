@@ -76,7 +76,7 @@ def test_a_missing_file_is_reported(client: Client, tmp_path: Path) -> None:
 
 def test_weights_are_uploaded_listed_and_deleted_by_commands(server: Any, tmp_path: Path) -> None:
     path = tmp_path / "mine.safetensors"
-    save_file({"weight": torch.arange(7.0)}, path)
+    save_file({"weight": torch.arange(7.0) + 0.25}, path)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     assert cli(server, "upload", str(path)).stdout == f"sha256:{sha256}\n"
     listed = cli(server, "uploads").stdout

@@ -24,7 +24,8 @@ from thingsvision_server.errors import WeightsMissingError
 from thingsvision_server.sources import Sources
 from thingsvision_server.sources.base import ModelEntry, ModelKey, Pretrained, Random, Uploaded
 from thingsvision_server.sources.facts import LIBRARIES
-from thingsvision_server.sources.uploads.store import Announcement, UploadStore
+from thingsvision_server.sources.uploads.store import UploadStore
+from thingsvision_server.sources.uploads.upload import Announcement
 
 SAMPLED = {
     "custom": (2, 60_000_000),

@@ -151,7 +151,7 @@ def _names(structure: Structure, modality: str) -> Iterator[str]:
 def _check_group(
     model: RunnableModel, group: tuple[Tap, ...], inputs: list[Any], seen: _Seen | None
 ) -> None:
-    rows = model.run(inputs, group).rows
+    rows = model.run([np.asarray(one)[np.newaxis] for one in inputs], group).rows
     for tap, found in zip(group, rows, strict=True):
         assert found.shape == (IMAGE_COUNT, *tap.output_shape), tap.name
         if seen is None:

@@ -54,7 +54,7 @@ def test_missing_weights_are_a_failed_precondition(stock: StockCaller) -> None:
     assert violation.subject == "torchvision/squeezenet1_1@IMAGENET1K_V1"
 
 
-def test_a_full_server_says_what_is_full_and_when_to_try_again(start_server: Any) -> None:
+def test_a_full_server_says_what_is_full_and_not_to_try_again_in_vain(start_server: Any) -> None:
     features = pb.ComputeRDMHeader(
         metric=pb.METRIC_COSINE, extraction=extraction("features").header
     )
@@ -68,7 +68,7 @@ def test_a_full_server_says_what_is_full_and_when_to_try_again(start_server: Any
         "ExhaustedError",
     )
     assert refusal.details["QuotaFailure"].violations[0].subject == "image"
-    assert refusal.details["RetryInfo"].retry_delay.seconds > 0
+    assert "RetryInfo" not in refusal.details, "another attempt needs as much memory"
 
 
 def _png() -> bytes:
@@ -149,3 +149,15 @@ def test_weights_that_do_not_fit_a_big_model_are_refused_as_such(
     assert "torchvision/densenet201" in refusal.sentence
     with pytest.raises(client_errors.WeightsMismatchError, match="torchvision/densenet201"):
         client.load(Model("torchvision", "densenet201", f"sha256:{sha256}"))
+
+
+def test_a_long_quoted_value_is_cut_and_the_way_out_is_not() -> None:
+    value = "x" * 5000
+    error = server_errors.InvalidRequestError(
+        f"the model's path must be short, got {value!r}; don't send {[1]}"
+    )
+    _, status = status_of(error)
+    assert status.message == (
+        f"the model's path must be short, got '{'x' * 100} ... {'x' * 50}' (5,000 characters); "
+        "don't send [1]"
+    )

@@ -81,7 +81,11 @@ def test_the_client_names_the_model_in_every_call(
             ("FitPCA", str(MODEL), lambda: client.fit_pca(MODEL, images, "features", components=1)),
             ("ListPCAs", "*", client.pcas),
             ("DeletePCA", "*", lambda: client.delete_pca("0" * 64)),
+            ("Share", "*", lambda: client.share("0" * 64)),
+            ("MoveOwner", "*", lambda: client.move_owner("a", "b")),
             ("ListImages", "*", client.server_images),
+            ("ListCachedImages", "*", client.cached_images),
+            ("DeleteCachedImages", "*", lambda: client.delete_cached_images(["0" * 64])),
             ("FindImages", "*", lambda: list(client._connection.image_cache.messages([large]))),
         ]
         for name, model_id, call in calls:

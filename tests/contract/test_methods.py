@@ -29,6 +29,7 @@ from thingsvision_server.rpc.messages import models as messages
 from thingsvision_server.rpc.messages.compute_options import compute_options
 from thingsvision_server.rpc.model_service import ModelServicer
 from thingsvision_server.rpc.pca_service import PCAServicer
+from thingsvision_server.rpc.sharing_service import SharingServicer
 from thingsvision_server.rpc.status import CODES, code_of
 from thingsvision_server.sources.base import WeightsState
 
@@ -37,6 +38,7 @@ SERVICERS = {
     "ImageService": ImageServicer,
     "ModelService": ModelServicer,
     "PCAService": PCAServicer,
+    "SharingService": SharingServicer,
 }
 RPCS = [rpc for service in pb.DESCRIPTOR.services_by_name.values() for rpc in service.methods]
 

@@ -35,12 +35,15 @@ NETWORKS: Mapping[str, Callable[[], nn.Module]] = {
 _TRAINED = {"torchvision/squeezenet1_0.IMAGENET1K_V1": "squeezenet1_0-imagenet.pth"}
 """Networks whose trained weights are in the reference data, if it is installed."""
 
+_DRAWN = 1_000_003
+"""Values that are drawn, and repeated: no row of a matrix begins where another one does."""
+
 
 def write_weights(folder: Path) -> None:
     """Write files of weights for all networks."""
     _write_dino(folder / "transformers" / "facebook" / "dinov2-base")
     shared = Path(os.environ.get("THINGSVISION_SHARED_DATA", SHARED))
-    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(_DRAWN, generator=torch.Generator().manual_seed(0))
     for place, build in NETWORKS.items():
         path = folder / f"{place}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +53,7 @@ def write_weights(folder: Path) -> None:
             continue
         with torch.device("meta"):
             state = build().state_dict()
-        save_file({key: _drawn(key, value, generator) for key, value in state.items()}, path)
+        save_file({key: _drawn(key, value, values) for key, value in state.items()}, path)
 
 
 def _write_dino(folder: Path) -> None:
@@ -64,12 +67,14 @@ def _write_dino(folder: Path) -> None:
     processor.save_pretrained(folder)
 
 
-def _drawn(key: str, like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def _drawn(key: str, like: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     """Return random values, in half of the bytes, that keep the size of activations."""
     if not like.is_floating_point():
         return torch.zeros(like.shape, dtype=like.dtype)
-    values = torch.randn(like.shape, generator=generator)
     if key.endswith("running_var"):
-        return (values.abs() + 0.5).half()
-    fan = values[0].numel() if values.ndim > 1 else 4
-    return (values * (2 / fan) ** 0.5).half()
+        values = values.abs() + 0.5
+    else:
+        fan = like[0].numel() if like.ndim > 1 else 4
+        values = values * (2 / fan) ** 0.5
+    repeated = values.half().repeat(-(-like.numel() // len(values)))
+    return repeated[: like.numel()].reshape(like.shape).clone()

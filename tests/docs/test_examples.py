@@ -26,7 +26,7 @@ EXAMPLES = {name: sections_of(thing).get("Example") for name, thing in PUBLIC.it
 RETURNED = {
     "library.batch_extraction.BatchExtraction",
     "library.extractor.Extractor",
-    "rpc.extraction.FeatureStream",
+    "rpc.feature_stream.FeatureStream",
 }
 """Classes that users get, but never make: their parameters are not documented."""
 

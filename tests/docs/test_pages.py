@@ -19,7 +19,7 @@ DOCS = CHECKOUT / "docs"
 RUN = {"python", "sh"}
 """Languages of blocks that are run."""
 
-SHOWN = {"bash", "matlab", "pycon", "text", "js", "r", "go", "java"}
+SHOWN = {"bash", "matlab", "pycon", "text", "js", "r", "go", "java", "toml"}
 """Languages of blocks that are not run here: installing, servers, prompts, what is printed.
 
 Those of MATLAB run in Octave (tests/matlab/test_page.py).

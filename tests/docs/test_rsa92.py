@@ -61,3 +61,9 @@ def test_images_rdms_and_categories_are_written(tmp_path: Path, shape: str) -> N
     assert [row["image"] for row in rows] == [f"{number:03d}.png" for number in range(1, COUNT + 1)]
     for name, values in flags.items():
         assert [int(row[name]) for row in rows] == values
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"there is no Kriegeskorte_\S+\.mat in .*92imageData"):
+        convert(tmp_path, tmp_path / "rsa92")
+    assert not list(tmp_path.iterdir())

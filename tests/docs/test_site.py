@@ -103,7 +103,7 @@ def test_every_option_of_the_server_is_documented(site: Path) -> None:
     for name, field in Settings.model_fields.items():
         assert f"--{name.replace('_', '-')}" in text
         assert f"THINGSVISION_{name.upper()}" in text
-        assert str(field.description) in text
+        assert str(field.description).replace("`", "") in text
 
 
 def test_every_public_name_is_in_the_reference(site: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torchvision import models
 
-from support.serving import serving
+from support.serving import all_cores, serving
 from thingsvision_client import Client, Model
 
 SEED = 7
@@ -47,20 +47,22 @@ def images(photos: list[Path]) -> list[Path]:
     return photos[:2]
 
 
-def plain_hooks(network: Any, batch: torch.Tensor) -> dict[str, np.ndarray]:
+def plain_hooks(name: str, batch: torch.Tensor) -> dict[str, np.ndarray]:
     """Return the last output of every module as it was when the module returned."""
+    torch.manual_seed(SEED)
+    network = models.get_model(name, weights=None).eval()
     outputs: dict[str, np.ndarray] = {}
 
-    def keep(name: str) -> Any:
+    def keep(place: str) -> Any:
         def hook(_module: Any, _inputs: Any, output: Any) -> None:
             tensor = output[0] if isinstance(output, tuple) else output
-            outputs[name] = tensor.detach().clone().numpy()
+            outputs[place] = tensor.detach().clone().numpy()
 
         return hook
 
-    for name, module in network.named_modules():
-        module.register_forward_hook(keep(name))
-    with torch.no_grad():
+    for place, module in network.named_modules():
+        module.register_forward_hook(keep(place))
+    with torch.no_grad(), all_cores():
         network(batch)
     return outputs
 
@@ -71,11 +73,9 @@ def plain_hooks(network: Any, batch: torch.Tensor) -> dict[str, np.ndarray]:
 def test_every_extractable_module_equals_a_plain_hook(
     roomy: Client, images: list[Path], name: str
 ) -> None:
-    torch.manual_seed(SEED)
-    network = models.get_model(name, weights=None).eval()
     transform = models.get_model_weights(name).DEFAULT.transforms()
     pictures = [transform(Image.open(path).convert("RGB")) for path in images]
-    expected = plain_hooks(network, torch.stack(pictures))
+    expected = plain_hooks(name, torch.stack(pictures))
 
     model = Model("torchvision", name, f"random:{SEED}")
     modules = [m.name for m in roomy.modules(model) if m.extractable and m.name]

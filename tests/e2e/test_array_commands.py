@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from support.serving import TestServer
-from thingsvision_client import Client, HDF5Dataset, errors
+from thingsvision_client import Client, HDF5Dataset, errors, load_features, read_origin
 from thingsvision_client.cli import app
 
 MODEL = ["--source", "torchvision", "--model-name", "resnet18", "--no-pretrained"]
@@ -57,6 +57,29 @@ def test_features_of_matlabs_images_are_those_of_the_pictures(
     np.testing.assert_array_equal(np.load(tmp_path / "rdm/rdm.npy"), rdm)
     done = run(server, "fit-pca", *MODEL, *place, "matlab", "--components", "2")
     assert done.exit_code == 0, done.output
+
+
+def test_images_in_a_file_have_the_names_that_are_given(
+    server: TestServer, file: Path, tmp_path: Path
+) -> None:
+    names, out, listed = [f"stimulus {row}" for row in range(6)], tmp_path / "out", tmp_path / "n"
+    listed.write_text("\n".join(names))
+    place = ["--image-root", file, "--hdf5-key", "numpy", "--names", listed, "--out-path", out]
+    done = run(server, "extract-features", *MODEL, *place)
+    assert done.exit_code == 0, done.output
+    assert (out / "file_names.txt").read_text().splitlines() == names
+    assert [one["name"] for one in read_origin(out / "features.npy")["images"]] == names
+    assert load_features(out).names == names
+    dataset = HDF5Dataset(file, "numpy", "pt", img_indices=[4, 1], names=names)
+    assert [str(row) for row in dataset] == dataset.names == ["stimulus 4", "stimulus 1"]
+    done = run(server, "compute-rdm", *MODEL, *place[:-1], tmp_path / "rdm")
+    assert done.exit_code == 0, done.output
+    assert [one["name"] for one in read_origin(tmp_path / "rdm/rdm.npy")["images"]] == names
+    listed.write_text("too few")
+    failed = run(server, "extract-features", *MODEL, *place[:-1], tmp_path / "few")
+    assert "an entry per image of 'numpy' in" in str(failed.exception)
+    failed = run(server, "extract-features", *MODEL, "--names", listed, "--image-root", tmp_path)
+    assert "--names are for an --image-root that is an HDF5 file" in str(failed.exception)
 
 
 def test_what_the_options_leave_open_is_refused(

@@ -29,8 +29,8 @@ from thingsvision_server.settings import Settings
 ALEXNET = "torchvision/alexnet@random:0"
 ALEXNET_MODULE = "features.0"
 ALEXNET_ROW_BYTES = 4 * 64 * 55 * 55
-ASKED_BYTES = 1_000_000_000
-STOP_SECONDS = 8
+ASKED_BYTES = 700_000_000
+STOP_SECONDS = 5
 GROWTH_BYTES = 200_000_000
 
 MAX_BATCH = 8

@@ -253,8 +253,17 @@ def test_a_figure_shows_the_images_that_have_rows(
         batches, "features.2", flatten_acts=True, on_error="skip", progress=False
     )
     path = tmp_path / "rdm.png"
-    plot_rdms(path, {"features.2": compute_rdm(features)}, thumbnails=spoiled)
-    assert read_origin(path)["names"] == [undisturbed.images[place] for place in KEPT]
+    rdm = compute_rdm(features)
+    plot_rdms(path, {"features.2": rdm}, thumbnails=spoiled)
+    told = read_origin(path)
+    assert told["names"] == [undisturbed.images[place] for place in KEPT]
+    source = told["sources"]["features.2"]
+    assert (source["model"], source["module"]) == (MODEL, "features.2")
+    assert source["metric"] == "correlation"
+    save_features(rdm, tmp_path, "npy")
+    told = read_origin(tmp_path / "features.npy")
+    assert (told["model"], told["metric"]) == (MODEL, "correlation")
+    assert len(told["images"]) == len(rdm)
 
 
 def test_the_command_line(server: Any, spoiled: Path, tmp_path: Path) -> None:

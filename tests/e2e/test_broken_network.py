@@ -10,55 +10,19 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from support.broken_network import Proxy, proxy
-from support.long_extractions import MODULES, SMALL, in_memory, task_of
+from support.fixed_calls import Work, fixed_calls
 from support.server_process import server_process
 from support.serving import TestServer, serving
 from support.tiny_photos import write_tiny_photos
-from support.weight_files import digest, weights
 from thingsvision_client import Client
 from thingsvision_client.errors import IncompleteReplyError, StoppedError, UnavailableError
-from thingsvision_client.jobs import FolderOptions, extract_to_folder
 
 PHOTO_COUNT = 24
 RECOVERY_SECONDS = 30
 CHAOS_SECONDS = 600
-
-Work = Callable[[int], Any]
-"""Makes a call, the n-th of its kind, and returns its reply in a form that can be compared."""
-
-
-def kinds_of_calls(client: Client, photos: Path, scratch: Path) -> dict[str, Work]:
-    """Five kinds of calls: their replies are the same each time, bit for bit."""
-    task = task_of(photos)
-    alone = {"batch_size": 8, "preprocessing": SMALL}
-
-    def extract(_: int) -> list[bytes]:
-        return [rows.tobytes() for rows in in_memory(client, task).values()]
-
-    def rdm(_: int) -> list[bytes]:
-        found = client.rdm(task.model, photos, MODULES, **alone)
-        return [matrix.tobytes() for matrix in found.rdms.values()]
-
-    def models(_: int) -> list[str]:
-        return [model.name for model in client.models("torchvision")]
-
-    def job(number: int) -> list[bytes]:
-        folder = scratch / f"job-{number}"
-        extract_to_folder(client, task, folder, options=FolderOptions(step_size=1))
-        return [np.load(path).tobytes() for path in sorted(folder.rglob("*.npy"))]
-
-    def upload(number: int) -> bool:
-        content = weights(0.5, seed=number)
-        path = scratch / "weights.safetensors"
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(content)
-        return client.upload_weights(path) == digest(content)
-
-    return {"extract": extract, "rdm": rdm, "models": models, "job": job, "upload": upload}
 
 
 class Caller(threading.Thread):
@@ -93,7 +57,7 @@ def calling(network: Proxy, photos: Path, scratch: Path) -> Iterator[list[Caller
     """Have five threads call by the proxy; at the end, no call may hang, and all must be right."""
     ended = threading.Event()
     with Client(network.address) as client:
-        work = kinds_of_calls(client, photos, scratch)
+        work = fixed_calls(client, photos, scratch)
         callers = [Caller(kind, call, call(0), ended) for kind, call in work.items()]
         for caller in callers:
             caller.start()
@@ -180,7 +144,7 @@ def test_no_call_hangs_in_ten_minutes_of_killed_and_drained_servers(
             with life(network, tmp_path, chance):
                 cut_now_and_then(network, 25, chance)
         with server_process(tmp_path) as last, Client(last.address) as undisturbed:
-            for work in kinds_of_calls(undisturbed, tiny_photos, tmp_path / "last").values():
+            for work in fixed_calls(undisturbed, tiny_photos, tmp_path / "last").values():
                 work(0)  # from now on it answers at once
             network.target = last.address
             callers.close()

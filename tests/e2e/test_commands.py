@@ -15,6 +15,7 @@ import pytest
 from support.checkout import CHECKOUT
 from support.serving import TestServer
 from thingsvision_client import plot_rdms
+from thingsvision_server.backends.torch.hardware import describe_hardware
 
 COMMAND = Path(sys.executable).parent / "thingsvision-client"
 SQUEEZENET = ["--source", "torchvision", "--model-name", "squeezenet1_0", "--no-pretrained"]
@@ -86,7 +87,18 @@ def test_an_rdm_is_computed_and_plotted(
 def test_the_status_names_what_is_resident(server: TestServer) -> None:
     status = run(server, "status")
     assert status.returncode == 0, status.stderr
-    assert "cpu" in status.stdout
+    assert f"cpu is {describe_hardware('cpu')}." in status.stdout
+
+
+def test_the_status_is_shown_anew_with_what_the_device_does(server: TestServer) -> None:
+    watched = run(server, "status", "--watch", "--count", "2", "--seconds", "0.1")
+    assert watched.returncode == 0, watched.stderr
+    views = watched.stdout.strip().split("Server ")[1:]
+    assert len(views) == 2
+    for view in views:
+        heads, rates = view.strip().splitlines()[-2:]
+        assert heads.split() == ["device", "images/s", "busy", "lanes", "images", "waiting"]
+        assert rates.split()[:2] == ["cpu", "0.0"]
 
 
 def test_models_are_loaded_pinned_and_unloaded(server: TestServer) -> None:

@@ -87,7 +87,7 @@ def test_without_a_server_there_is_soon_nothing_and_no_error(
     with closed_port() as port:
         began = time.monotonic()
         assert completions(f"127.0.0.1:{port}", "models --source t") == []
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 10
     assert completions("", "models --source t") == []
 
 

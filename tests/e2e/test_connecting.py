@@ -183,7 +183,7 @@ def test_a_timeout_without_a_connection_is_told_from_a_slow_server() -> None:
         error, seconds = failure(Client(f"127.0.0.1:{port}", timeout=1))
     assert type(error) is DeadlineError
     assert "There was no connection to 127.0.0.1" in str(error)
-    assert seconds < 3
+    assert seconds < 8
 
 
 def test_time_for_connecting_ends_where_grpc_sets_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +193,7 @@ def test_time_for_connecting_ends_where_grpc_sets_no_limit(monkeypatch: pytest.M
         error, seconds = failure(Client(f"127.0.0.1:{port}"))
     assert type(error) is UnavailableError
     assert "no connection within" in str(error)
-    assert 1.5 < seconds < 4
+    assert 1.5 < seconds < 8
 
 
 def test_a_server_that_comes_back_is_found_by_the_same_call(server: TestServer) -> None:

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader as TorchDataLoader
 from torch.utils.data import TensorDataset
 from torchvision import transforms
 
+from support.closeness import assert_close
 from support.serving import TestServer
 from thingsvision_client import DataLoader, HDF5Dataset, ImageDataset, connect, get_extractor
 from thingsvision_client.errors import InvalidRequestError, MissingDependencyError
@@ -74,7 +75,7 @@ def test_the_loop_over_a_pytorch_loader(
             assert isinstance(features, torch.Tensor)
             found.append(features)
     rows = torch.cat(found).numpy()
-    np.testing.assert_array_equal(rows, expected["classifier.3"].reshape(len(inputs), -1))
+    assert_close(rows, expected["classifier.3"].reshape(len(inputs), -1))
 
 
 def test_the_loop_gives_several_modules_of_one_pass(
@@ -85,7 +86,7 @@ def test_the_loop_gives_several_modules_of_one_pass(
     for module in MODULES:
         assert list(first) == MODULES
         rows = np.concatenate([first[module], second[module]])
-        np.testing.assert_array_equal(rows, expected[module][:4])
+        assert_close(rows, expected[module][:4])
 
 
 def test_a_batch_alone_as_with_tensorflow(
@@ -95,7 +96,7 @@ def test_a_batch_alone_as_with_tensorflow(
     features = extractor.extract_batch(
         batch=batch, module_name="features.5", flatten_acts=False, output_type="ndarray"
     )
-    np.testing.assert_array_equal(features, expected["features.5"][2:4])
+    assert_close(features, expected["features.5"][2:4])
 
 
 def test_the_loop_over_a_loader_of_this_package(
@@ -109,7 +110,7 @@ def test_the_loop_over_a_loader_of_this_package(
         found = [e.extract_batch(batch=batch) for batch in DataLoader(dataset, 2, "pt")]
     for module in MODULES:
         rows = np.concatenate([features[module] for features in found])
-        np.testing.assert_array_equal(rows, expected[module])
+        assert_close(rows, expected[module])
     origin = origin_of(found[1]["features.5"])
     assert origin is not None
     assert [image["name"] for image in origin["images"]] == dataset.names[2:4]
@@ -138,7 +139,7 @@ def test_any_iterable_of_batches(
 ) -> None:
     features = extractor.extract_features(batches_as(kind, inputs), module_names=MODULES)
     for module in MODULES:
-        np.testing.assert_array_equal(features[module], expected[module])
+        assert_close(features[module], expected[module])
 
 
 def test_a_pipeline_of_unknown_length_is_read_once(
@@ -228,7 +229,7 @@ def test_files_of_steps_hold_the_rows_of_their_ranges(
         assert {path.name for path in (tmp_path / module).glob("*.npy")} == set(files)
         for name, (start, end) in files.items():
             rows = np.load(tmp_path / module / name)
-            np.testing.assert_array_equal(rows, expected[module][start:end])
+            assert_close(rows, expected[module][start:end])
 
 
 @pytest.mark.parametrize("output_type", ["ndarray", "tensor"])
@@ -244,7 +245,7 @@ def test_one_file_joins_the_steps(
     (path,) = (tmp_path / "new" / "features.5").glob(f"*.{ending}")
     assert path.name == f"features.{ending}"
     rows = np.load(path) if ending == "npy" else torch.load(path, weights_only=True).numpy()
-    np.testing.assert_array_equal(rows, expected["features.5"].reshape(len(inputs), -1))
+    assert_close(rows, expected["features.5"].reshape(len(inputs), -1))
 
 
 def test_images_of_a_folder_go_to_disk_with_their_transforms(
@@ -258,7 +259,7 @@ def test_images_of_a_folder_go_to_disk_with_their_transforms(
         DataLoader(dataset, 2, "pt"), "features.5", output_dir=tmp_path, save_in_one_file=True
     )
     rows = np.load(tmp_path / "features.5" / "features.npy")
-    np.testing.assert_array_equal(rows, expected["features.5"])
+    assert_close(rows, expected["features.5"])
 
 
 def test_a_generator_goes_to_disk_once(
@@ -267,7 +268,7 @@ def test_a_generator_goes_to_disk_once(
     generator = (inputs[start : start + 2] for start in range(0, len(inputs), 2))
     extractor.extract_features(generator, "classifier.3", output_dir=tmp_path)
     (path,) = (tmp_path / "classifier.3").glob("*.npy")
-    np.testing.assert_array_equal(np.load(path), expected["classifier.3"])
+    assert_close(np.load(path), expected["classifier.3"])
 
 
 # ---------------------------------------------------------------- HDF5, and origins

@@ -72,7 +72,7 @@ def test_a_missing_server_has_a_next_step(monkeypatch: pytest.MonkeyPatch) -> No
     assert f"http://127.0.0.1:{port}, because http_proxy is set" in said
     assert "secret" not in said
     assert "export THINGSVISION_SERVER=host:port" in failed()
-    assert "leave out 'https://'" in failed("--server", "https://gpu")
+    assert "leave out what follows the port" in failed("--server", "https://gpu/v1")
 
 
 def test_a_model_that_can_not_be_used_has_a_next_step(server: TestServer) -> None:

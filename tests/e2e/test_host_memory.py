@@ -144,7 +144,7 @@ def test_an_unload_of_a_model_that_is_being_offloaded_frees_it(
             """The lanes are busy: it can't have left before they are free."""
             lanes = resident.ready_model.lanes
             turns = [lanes.run(lambda: done.wait(60)) for _ in range(lanes.width)]
-            evicting = residency._evict(resident, "room")
+            evicting = residency.memory.evict(resident, "room")
             while resident.key not in residency.host:
                 await asyncio.sleep(0.005)
             assert residency.host.used_bytes == SQUEEZENET_BYTES

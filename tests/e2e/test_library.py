@@ -79,7 +79,7 @@ def test_rows_are_the_images_of_file_names_txt(
     assert set(classes) == {"ape", "zebra"}
     for module in MODULES:
         for name, row in zip(names, features[module], strict=True):
-            np.testing.assert_array_equal(row, alone(server, root / name, module))
+            assert_close(row, alone(server, root / name, module))
 
 
 def test_file_names_give_their_own_order(
@@ -94,7 +94,7 @@ def test_file_names_give_their_own_order(
     assert lines == [f"{root}/{name}" for name in asked]
     assert features.shape == (4, 1000)
     for name, row in zip(asked, features, strict=True):
-        np.testing.assert_array_equal(row, alone(server, root / name, "classifier.3").ravel())
+        assert_close(row, alone(server, root / name, "classifier.3").ravel())
 
 
 def test_features_are_saved_and_compared_as_in_the_library(
@@ -205,7 +205,7 @@ def test_interleaved_nested_and_spelled_out_names_are_the_rows(
     assert lines == [f"{root}/{name}" for name in asked]
     assert dataset.targets.ravel().tolist() == [1, 0, 1, 2, 0, 1]
     for name, row in zip(asked, features, strict=True):
-        np.testing.assert_array_equal(row, alone(server, root / name, "features.5"))
+        assert_close(row, alone(server, root / name, "features.5"))
 
 
 def test_ten_thousand_images_are_their_rows(client: Client, tmp_path: Path) -> None:
@@ -231,13 +231,12 @@ def test_ten_thousand_images_are_their_rows(client: Client, tmp_path: Path) -> N
     for name, image in zip(names, pixels, strict=True):
         (root / name).write_bytes(png_of(image))
     places = {name: number for number, name in enumerate(names)}
-    for asked in (None, names):
+    for asked in (None, names[::4]):
         dataset = ImageDataset(root, tmp_path / "out", "pt", file_names=asked)
         features = extractor.extract_features(DataLoader(dataset, 32, "pt"), "twice")
         lines = (tmp_path / "out/file_names.txt").read_text(encoding="utf-8").splitlines()
         rows = [line.removeprefix(f"{root}/") for line in lines]
-        assert sorted(rows) == sorted(names)
-        assert asked is None or rows == names
+        assert rows == asked if asked else sorted(rows) == sorted(names)
         order = [places[name] for name in rows]
         np.testing.assert_array_equal(features, 2.0 * pixels[order].transpose(0, 3, 1, 2))
 

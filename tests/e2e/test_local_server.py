@@ -7,14 +7,17 @@ import pickle
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 import thingsvision_server
 from thingsvision_client import Client, errors, local_server
+from thingsvision_client.library import server_process
 from thingsvision_client.library.server_process import LocalServer
 from thingsvision_client.rpc import address
 from thingsvision_server.parent import stop_with
@@ -56,7 +59,11 @@ def test_one_line_is_a_server_and_its_end(
     options = {"device": "cpu", "allow_download": False, "weights_dir": tmp_path}
     with local_server(**options) as client:
         assert isinstance(client, LocalServer)
-        process, log = psutil.Process(client.process_id), client.log_file
+        folder = client.log_file.parent
+        assert client.server == f"unix:{folder}/server.sock"
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert not psutil.Process(client.process_id).net_connections("tcp"), "others could reach it"
+        process = psutil.Process(client.process_id)
         with Client() as other:
             assert other.server == client.server
         found = client.extract("torchvision/squeezenet1_1@random:0", photos, "classifier.3")
@@ -64,10 +71,11 @@ def test_one_line_is_a_server_and_its_end(
         assert os.getsid(client.process_id) != os.getsid(0), "Ctrl-C of a cell would end it"
         copied = pickle.loads(pickle.dumps(client))
         assert type(copied) is Client
+        assert copied.residency().devices
         copied.close()
         assert process.is_running()
     assert not process.is_running()
-    assert not log.exists()
+    assert not folder.exists()
     assert address.resolve_address() == "before:1"
     client.close()  # again
     said = capfd.readouterr().err
@@ -90,14 +98,45 @@ def test_a_server_ends_with_a_process_that_is_killed(tmp_path: Path) -> None:
         child.wait()
         child.stdout.close()
     assert wait_for_end(int(process_id))
-    assert not Path(log).exists(), "the server deletes it, since its user can't"
+    assert not Path(log).parent.exists(), "the server deletes it, since its user can't"
+
+
+@pytest.mark.parametrize(
+    ("options", "listener"),
+    [
+        ({"port": 0}, {"host": "127.0.0.1", "port": 0}),
+        ({"tls_cert": "a.pem"}, {"host": "127.0.0.1", "port": 0}),
+        ({"unix": "own.sock"}, {}),
+        ({"device": "cpu"}, {"unix": Path("/tmp/tv/server.sock")}),
+    ],
+)
+def test_a_port_is_opened_only_if_it_is_asked_for(options: Any, listener: Any) -> None:
+    assert server_process._choose_listener(Path("/tmp/tv"), options) == listener
+
+
+@pytest.mark.parametrize("name", ["with a blank", "x" * 100, "50%"])
+def test_a_folder_that_no_socket_can_be_in_is_left_out(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / name))
+    folder = server_process._make_folder()
+    try:
+        assert folder.parent == Path("/tmp")
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert server_process._can_have_socket(folder)
+        assert not [*(tmp_path / name).iterdir()]
+    finally:
+        folder.rmdir()
 
 
 def test_options_that_are_not_the_servers_are_named() -> None:
-    with pytest.raises(errors.InvalidRequestError, match="arguments: --nonsense=1"):
+    with pytest.raises(errors.InvalidRequestError, match="--nonsense is not an option"):
         local_server(nonsense=1)
     with pytest.raises(errors.InvalidRequestError, match="--port can't be '-1'"):
         local_server(port=-1)
+    with pytest.raises(errors.InvalidRequestError, match="--image-root must be a folder"):
+        local_server(image_root="/nowhere")
     assert address._default_address == ""
 
 

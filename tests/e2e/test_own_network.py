@@ -108,6 +108,11 @@ def test_without_preprocessing_arrays_of_any_size_are_taken(said: Outcome, same:
     same("as for ImageNet")
 
 
+def test_tensors_of_pixels_are_inputs_which_must_be_floats(said: Outcome, same: Any) -> None:
+    assert all("inputs of floats: send batch.float()" in text for text in said["uint8"])
+    same("uint8 as floats")
+
+
 def test_networks_in_half_and_double_are_to_be_in_float(said: Outcome) -> None:
     for kind in ("torch.float16", "torch.float64"):
         assert f"float32, as its inputs are, got {kind}: call network.float() first" in said[kind]

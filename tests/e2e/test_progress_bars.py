@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,25 @@ def test_a_function_hears_of_the_load_and_of_the_first_image(client: Client, ima
     client.extract(MODEL, images, MODULE, batch_size=4, progress=lambda *one: heard.append(one))
     assert heard[:2] == [("loading squeezenet1_1", 0, None), ("extracting", 0, COUNT)]
     assert heard[-1] == ("extracting", COUNT, COUNT)
+
+
+@pytest.mark.parametrize("bad_place", [1, COUNT - 1])
+def test_images_that_are_left_out_are_done_too(
+    client: Client, images: Path, tmp_path: Path, bad_place: int
+) -> None:
+    shutil.copytree(images, tmp_path / "photos")
+    bad = sorted((tmp_path / "photos").iterdir())[bad_place]
+    bad.write_bytes(bad.read_bytes()[:-30])
+    heard: list[tuple[str, int, int | None]] = []
+    options = {"on_error": "skip", "progress": lambda *one: heard.append(one)}
+    client.extract(MODEL, tmp_path / "photos", MODULE, batch_size=4, **options)
+    assert heard[-1] == ("extracting", COUNT, COUNT)
+    extractor = get_extractor("squeezenet1_1", False, None, "torchvision", server=client.server)
+    batches = load_batches(str(tmp_path / "photos"), str(tmp_path), extractor.get_backend(), 4)
+    heard.clear()
+    extractor.extract_features(batches, MODULE, output_dir=str(tmp_path / "out"), **options)
+    assert ("extracting", COUNT, COUNT) in heard
+    assert [done for stage, done, _ in heard if stage == "extracting"][-1] == COUNT
 
 
 def test_terminals_get_a_bar_and_pipes_none(

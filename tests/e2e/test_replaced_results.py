@@ -93,6 +93,7 @@ def test_an_rdm_and_its_figure_have_their_provenance(
         found = read_origin(tmp_path / name)
         assert found["model"] == FIRST
         assert (found["metric"], found["batch_size"]) == ("cosine", 32)
+        assert found["arithmetic"] == "float64"
         assert [one["module"] for one in found["modules"].values()] == [MODULE]
         assert [one["name"] for one in found["images"]] == sorted(
             path.name for path in folder.iterdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -14,18 +15,21 @@ import grpc
 import numpy as np
 import pytest
 
+from support.closeness import assert_close
 from support.serving import TestServer
 from thingsvision_client import Client, errors
 from thingsvision_client.images.queue import queue_images
-from thingsvision_client.origins import recording_fingerprints
+from thingsvision_client.origins import record_fingerprints
 from thingsvision_client.rpc.channel import call_metadata
 from thingsvision_client.values.reductions import Reduction
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_proto.v1.thingsvision_pb2_grpc import FeatureServiceStub
+from thingsvision_server.access.person import Person, person_of_peer
 from thingsvision_server.engine.images.store import ImageStore
 
 MODEL = "torchvision/squeezenet1_0@random:0"
 MODULE = "features.5"
+SOMEBODY = person_of_peer("somebody")
 
 
 @pytest.fixture
@@ -120,9 +124,9 @@ def losing(keeping: TestServer, stimuli: Path, monkeypatch: pytest.MonkeyPatch) 
         client.extract(MODEL, stimuli, MODULE, batch_size=1)
     missing = ImageStore.find_missing
 
-    def answered(store: ImageStore, digests: Any) -> list[int]:
-        found = missing(store, digests)
-        for path in store._folder.glob("*/*"):
+    def answered(store: ImageStore, digests: Any, person: Person) -> list[int]:
+        found = missing(store, digests, person)
+        for path in store._folder._root.glob("??/*"):
             path.unlink()
         return found
 
@@ -144,7 +148,7 @@ CALLS: dict[str, Callable[[Client, Any], Any]] = {
 @pytest.mark.parametrize("call", CALLS)
 def test_lost_images_are_sent_after_all(losing: TestServer, stimuli: Path, call: str) -> None:
     with Client(losing.address) as client:
-        queue, seen = recording_fingerprints(queue_images(stimuli))
+        queue, seen = record_fingerprints(queue_images(stimuli))
         answer = CALLS[call](client, queue)
         contents = [(stimuli / image.name).read_bytes() for image in seen]
         assert [image.sha256 for image in seen] == [digest.hex() for digest in digests_of(contents)]
@@ -168,7 +172,7 @@ def test_the_bytes_of_an_image_are_hashed_once(
     with Client(keeping.address) as client:
         for _ in range(2):  # sent as files, then as digests
             hashed.clear()
-            queue, fingerprints = recording_fingerprints(queue_images(stimuli))
+            queue, fingerprints = record_fingerprints(queue_images(stimuli))
             client.extract(MODEL, queue, MODULE, batch_size=1)
             assert len(fingerprints) == len(contents)
             assert sorted(hashed) == contents
@@ -182,7 +186,8 @@ def test_two_calls_at_once_may_send_the_same_queue(keeping: TestServer, stimuli:
     names = [image.name for image in queue.images]
     for number in range(2):
         assert [name for pair in pairs for name in pair[number][0]] == names
-    assert set(vars(queue)) == {"images", "count", "tensor_shape"}
+    told = {"images", "count", "tensor_shape", "cores", "here_count", "aim", "computed_by"}
+    assert set(vars(queue)) == told
 
 
 def test_images_that_can_not_be_read_again_are_sent_by_the_next_call(
@@ -196,16 +201,30 @@ def test_images_that_can_not_be_read_again_are_sent_by_the_next_call(
         assert count == sum(path.stat().st_size for path in stimuli.rglob("*.*"))
 
 
-def test_rows_that_were_handed_over_are_not_computed_again(
-    losing: TestServer, stimuli: Path
+@pytest.mark.parametrize("batch_size", [None, 2])
+def test_a_stream_sends_lost_images_again(
+    keeping: TestServer, stimuli: Path, batch_size: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Client(losing.address) as client:
-        stream = client.stream(MODEL, stimuli, MODULE)
-        assert stream.provenance.precision == "float32"
-        with pytest.raises(errors.UnknownImageError, match="repeat the call"):
-            list(stream)
-        names = [name for part, _ in client.stream(MODEL, stimuli, MODULE) for name in part]
-        assert len(names) == len(list(stimuli.rglob("*.*")))
+    images = sorted(stimuli.rglob("*.*")) * 3
+    read, count = ImageStore.read, itertools.count()
+
+    def lose(store: ImageStore, digest: bytes, person: Person | None = None) -> bytes | None:
+        return read(store, digest, person) if next(count) < len(images) // 2 + 1 else None
+
+    with Client(keeping.address) as client:
+        whole = client.extract(MODEL, images, MODULE, batch_size=batch_size)
+        monkeypatch.setattr(ImageStore, "read", lose)
+        stream = client.stream(MODEL, images, MODULE, batch_size=batch_size)
+        parts = [(names, features[MODULE], stream.places) for names, features in stream]
+        assert next(count) > len(images) // 2, "images were lost"
+        assert [name for names, *_ in parts for name in names] == whole.images
+        assert [place for *_, places in parts for place in places] == list(range(len(images)))
+        rows = np.concatenate([rows for _, rows, _ in parts])
+        assert stream.place_count == len(images)
+    if batch_size:
+        np.testing.assert_array_equal(rows, whole.features[MODULE])
+    else:
+        assert_close(rows, whole.features[MODULE])
 
 
 def test_a_server_that_keeps_none_gets_all(
@@ -296,36 +315,36 @@ def test_the_store_evicts_the_least_recently_used_image(tmp_path: Path) -> None:
     contents = [bytes([number]) * 40 for number in range(4)]
     digests = digests_of(contents)
     store = ImageStore(tmp_path, 100)
-    store.keep(contents[0], "somebody")
-    store.keep(contents[1], "somebody")
-    assert store.find_missing(digests[:1]) == []  # asked for: kept longest from now on
-    store.keep(contents[2], "somebody")
-    assert store.find_missing(digests) == [1, 3]
+    store.keep(contents[0], SOMEBODY)
+    store.keep(contents[1], SOMEBODY)
+    assert store.find_missing(digests[:1], SOMEBODY) == []  # asked for: kept longest from now on
+    store.keep(contents[2], SOMEBODY)
+    assert store.find_missing(digests, SOMEBODY) == [1, 3]
     assert store.used_bytes == 80
     again = ImageStore(tmp_path, 100)
-    assert again.find_missing(digests) == [1, 3]
+    assert again.find_missing(digests, SOMEBODY) == [1, 3]
     assert again.read(digests[0]) == contents[0]
-    assert len(list(tmp_path.glob("*/*"))) == 2
-    store.keep(bytes(101), "somebody")
+    assert len(list(tmp_path.glob("??/*"))) == 2
+    store.keep(bytes(101), SOMEBODY)
     assert store.used_bytes == 80
 
 
 def test_many_images_of_one_sender_do_not_push_out_the_few_of_another(tmp_path: Path) -> None:
     few, many = ([bytes([number, who]) * 10 for number in range(9)] for who in range(2))
     store = ImageStore(tmp_path, 80)
-    store.keep(few[0], "has few")
+    store.keep(few[0], person_of_peer("has few"))
     for content in many:
-        store.keep(content, "has many")
-    assert store.find_missing(digests_of(few[:1])) == []
-    assert store.find_missing(digests_of(many)) == [0, 1, 2, 3, 4, 5]
+        store.keep(content, person_of_peer("has many"))
+    assert store.find_missing(digests_of(few[:1]), SOMEBODY) == []
+    assert store.find_missing(digests_of(many), SOMEBODY) == [0, 1, 2, 3, 4, 5]
     for content in few[1:]:
-        store.keep(content, "has few")
+        store.keep(content, person_of_peer("has few"))
     assert (
-        store.find_missing(digests_of(few))
-        == store.find_missing(digests_of(many))
+        store.find_missing(digests_of(few), SOMEBODY)
+        == store.find_missing(digests_of(many), SOMEBODY)
         == list(range(7))
     )
-    assert store.used_bytes == 80 == sum(path.stat().st_size for path in tmp_path.glob("*/*"))
+    assert store.used_bytes == 80 == sum(path.stat().st_size for path in tmp_path.glob("??/*"))
 
 
 def test_images_are_kept_for_the_machine_that_sent_them(
@@ -334,9 +353,9 @@ def test_images_are_kept_for_the_machine_that_sent_them(
     senders = set()
     keep = ImageStore.keep
 
-    def watched(store: ImageStore, content: bytes, sender: str) -> None:
-        senders.add(sender)
-        keep(store, content, sender)
+    def watched(store: ImageStore, content: bytes, person: Person) -> None:
+        senders.add(person.name)
+        keep(store, content, person)
 
     monkeypatch.setattr(ImageStore, "keep", watched)
     for photo in list(stimuli.rglob("*.png"))[:2]:
@@ -351,21 +370,21 @@ def digests_of(contents: list[bytes]) -> list[bytes]:
 
 def test_a_file_that_was_altered_on_disk_is_not_used(tmp_path: Path) -> None:
     store = ImageStore(tmp_path, 100)
-    store.keep(b"a photograph", "somebody")
-    (path,) = tmp_path.glob("*/*")
+    store.keep(b"a photograph", SOMEBODY)
+    (path,) = tmp_path.glob("??/*")
     path.write_bytes(b"another one")
     digest = hashlib.sha256(b"a photograph").digest()
     assert store.read(digest) is None
-    assert store.find_missing([digest]) == [0]
+    assert store.find_missing([digest], SOMEBODY) == [0]
 
 
 def test_a_file_that_was_removed_is_missing_before_it_is_asked_for(tmp_path: Path) -> None:
     store = ImageStore(tmp_path, 100)
-    store.keep(b"a photograph", "somebody")
-    store.keep(b"another one", "somebody")
+    store.keep(b"a photograph", SOMEBODY)
+    store.keep(b"another one", SOMEBODY)
     digests = digests_of([b"a photograph", b"another one"])
     (tmp_path / digests[0].hex()[:2] / digests[0].hex()[2:]).unlink()
-    assert store.find_missing(digests) == [0]
+    assert store.find_missing(digests, SOMEBODY) == [0]
     assert store.used_bytes == len(b"another one")
-    store.keep(b"a photograph", "somebody")
+    store.keep(b"a photograph", SOMEBODY)
     assert store.read(digests[0]) == b"a photograph"

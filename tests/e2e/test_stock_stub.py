@@ -34,7 +34,8 @@ address, model, modules, images, out = json.loads(sys.argv[2])
 
 def requests():
     spec = pb.ModelSpec(source="torchvision", name=model, random_seed=0)
-    header = pb.ExtractHeader(model=spec, modules=modules, batch_size=1)
+    many = len(images)
+    header = pb.ExtractHeader(model=spec, modules=modules, batch_size=1, image_count=many)
     yield pb.ExtractRequest(header=header)
     for index, path in enumerate(images):
         with open(path, "rb") as file:

@@ -27,7 +27,7 @@ from thingsvision_client.jobs import FolderOptions, Task, extract_to_file, extra
 from thingsvision_client.origins import (
     file_sha256,
     read_origin,
-    recording_fingerprints,
+    record_fingerprints,
     remember_extraction,
     write_origin,
 )
@@ -115,7 +115,7 @@ def test_chunks_and_joined_files_hold(
 def test_saved_and_split_features_hold(
     client: Client, task: Task, images: Path, tmp_path: Path, check: Verify
 ) -> None:
-    queue, sent = recording_fingerprints(task.images())
+    queue, sent = record_fingerprints(task.images())
     result = client.extract(task.model, queue, list(MODULES), batch_size=BATCH, preprocessing=SMALL)
     remember_extraction(result, sent, root=images, options=ExtractOptions(preprocessing=SMALL))
     save_features(result.features, tmp_path, "npz")
@@ -178,7 +178,7 @@ def test_choices_are_made_again(client: Client, task: Task, tmp_path: Path, chec
 
 
 def test_texts_hold(client: Client, tmp_path: Path, check: Verify) -> None:
-    queue, sent = recording_fingerprints(queue_texts(["a cat", "ein Hündchen", ""]))
+    queue, sent = record_fingerprints(queue_texts(["a cat", "ein Hündchen", ""]))
     result = client.extract("custom/OpenCLIP/ViT-S-32-alt@random:0", queue, "text", batch_size=2)
     remember_extraction(result, sent, options=ExtractOptions())
     save_features(result.features["text"], tmp_path, "npy")
@@ -311,7 +311,7 @@ def test_inputs_that_are_not_in_files_cannot_be_checked(
     for name, image in zip("01", photos, strict=False):
         os.link(image, tmp_path / "files" / name)
     assert check(path, image_root=tmp_path / "files").holds
-    texts, sent = recording_fingerprints(queue_texts(["a cat", ("dog", "ein Hündchen")]))
+    texts, sent = record_fingerprints(queue_texts(["a cat", ("dog", "ein Hündchen")]))
     result = client.extract("custom/OpenCLIP/ViT-S-32-alt@random:0", texts, "text", batch_size=2)
     remember_extraction(result, sent, options=ExtractOptions())
     save_features(result.features["text"], tmp_path / "texts", "npy")

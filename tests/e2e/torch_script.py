@@ -232,6 +232,13 @@ def any_size() -> None:
         batch = torch.randn(3, 3, height, width)
         found = extractor.extract_batch(batch, module_names=["act", "head"])
         keep(f"any size {height}", found, hooked(net, batch, ["act", "head"]))
+    whole = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    SAID["uint8"] = [
+        refusal(lambda given=given: extractor.extract_features([given], "head"))
+        for given in (whole, (whole, [0, 1]), whole.permute(0, 2, 3, 1), whole.numpy()[0, 0])
+    ]
+    found = extractor.extract_features([whole.float()], "head")
+    keep("uint8 as floats", {"head": found}, hooked(net, whole.float(), ["head"]))
     for kind in (torch.float16, torch.float64):
         wrong = Net().to(kind)
         SAID[str(kind)] = refusal(lambda wrong=wrong: get_extractor_from_model(wrong, None, "pt"))

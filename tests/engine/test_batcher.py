@@ -6,34 +6,38 @@ The test holds the device's turn to say what is ready when a batch is chosen.
 from __future__ import annotations
 
 import asyncio
+import gc
+import threading
 import time
+import weakref
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractContextManager, aclosing, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from support.batching import CORES, LIMITS, MAX_BATCH, Bench, images, put, read, waiting_device
 from support.closeness import assert_close
 from support.serving import open_sources
+from thingsvision_server.access.person import act_as, person_of_peer
+from thingsvision_server.backends.base import BatchRun, RunnableModel
 from thingsvision_server.backends.compute_options import ComputeOptions, MemoryFormat
 from thingsvision_server.backends.modules import Structure
-from thingsvision_server.backends.taps import Tap, taps
+from thingsvision_server.backends.taps import taps
 from thingsvision_server.backends.torch.device import core_count, use_cores
 from thingsvision_server.engine.models.loading import LoadedModel, ModelLoader
-from thingsvision_server.engine.passes.batcher import Batcher, BatchLimits
+from thingsvision_server.engine.passes.batcher import Batcher
+from thingsvision_server.engine.passes.cores import plan_cores
 from thingsvision_server.engine.passes.forward import ForwardSpec
 from thingsvision_server.engine.passes.lanes import Cores, DeviceLanes
-from thingsvision_server.engine.passes.stream import BatchStream, FeatureRows, PreparedImage
+from thingsvision_server.engine.passes.stream import FeatureRows, PreparedImage
 from thingsvision_server.inputs import InputSpec
-from thingsvision_server.metrics import Metrics
+from thingsvision_server.monitoring.metrics import Metrics
 from thingsvision_server.sources.base import ModelKey, Random
-
-MAX_BATCH = 4
-CORES = Cores(core_count(), use_cores)
-LIMITS = BatchLimits(MAX_BATCH, 64 * 2**20)
 
 
 @pytest.fixture(scope="module")
@@ -48,52 +52,6 @@ def loaded(
     lanes.close()
 
 
-@dataclass
-class Bench:
-    """A batcher and what it did."""
-
-    loaded: LoadedModel
-    structure: Structure
-    metrics: Metrics = field(default_factory=Metrics)
-    width: int = 1
-
-    def __post_init__(self) -> None:
-        self.lanes = DeviceLanes("cpu", CORES, self.width)
-        self.batcher = Batcher(self.loaded.model, self.lanes, LIMITS, self.metrics)
-
-    def taps(self, *names: str) -> tuple[Tap, ...]:
-        return taps(self.structure, names or ("classifier.1",))
-
-    def open(self, tapped: tuple[Tap, ...], batch_size: int) -> AbstractContextManager[BatchStream]:
-        """Open a stream of the model's own inputs."""
-        return self.batcher.open(ForwardSpec(tapped, InputSpec((3, 224, 224))), batch_size)
-
-    @property
-    def pass_count(self) -> int:
-        return int(self._sample("thingsvision_batch_images_count"))
-
-    @property
-    def image_count(self) -> int:
-        return int(self._sample("thingsvision_batch_images_sum"))
-
-    @property
-    def cancelled_count(self) -> int:
-        return int(self._sample("thingsvision_cancelled_images_total"))
-
-    @property
-    def queue_depth(self) -> int:
-        return int(self._sample("thingsvision_queue_depth"))
-
-    def passes_up_to(self, images: int) -> int:
-        """Return the number of passes with at most this many images (a bound of the histogram)."""
-        return int(self._sample("thingsvision_batch_images_bucket", {"le": f"{images}.0"}))
-
-    def _sample(self, name: str, labels: dict[str, str] | None = None) -> float:
-        value = self.metrics.registry.get_sample_value(name, labels or {})
-        assert value is not None
-        return value
-
-
 @pytest.fixture
 async def bench(loaded: tuple[LoadedModel, Structure]) -> AsyncIterator[Bench]:
     before = torch.get_num_threads()
@@ -104,20 +62,21 @@ async def bench(loaded: tuple[LoadedModel, Structure]) -> AsyncIterator[Bench]:
     use_cores(before)
 
 
-def images(*seeds: int) -> list[torch.Tensor]:
-    return [torch.randn(3, 224, 224, generator=torch.Generator().manual_seed(n)) for n in seeds]
+class EndlessModel:
+    """A model as if in another process, whose passes end when they are told to."""
 
+    is_foreign = True
 
-def put(stream: BatchStream, seeds: range | list[int], *, end: bool = True) -> None:
-    for seed, tensor in zip(seeds, images(*seeds), strict=True):
-        stream.put(PreparedImage(f"image {seed}", tensor, time.monotonic()))
-    if end:
-        stream.end()
+    def __init__(self, model: RunnableModel) -> None:
+        self.over = threading.Event()
+        self._model = model
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
 
-async def read(stream: BatchStream) -> list[FeatureRows]:
-    async with asyncio.timeout(60), aclosing(stream.results()) as results:
-        return [rows async for rows in results]
+    def run(self, *arguments: Any) -> BatchRun:
+        assert self.over.wait(60)
+        return self._model.run(*arguments)
 
 
 def joined(results: list[FeatureRows]) -> np.ndarray[Any, Any]:
@@ -125,17 +84,7 @@ def joined(results: list[FeatureRows]) -> np.ndarray[Any, Any]:
 
 
 def alone(bench: Bench, seeds: range | list[int], *names: str) -> np.ndarray[Any, Any]:
-    return bench.loaded.model.run(images(*seeds), bench.taps(*names)).rows[0]
-
-
-@asynccontextmanager
-async def waiting_device(bench: Bench) -> AsyncIterator[None]:
-    """Hold the device while the test makes things ready."""
-    turns = [await bench.lanes.turn() for _ in range(bench.lanes.width)]
-    yield
-    await asyncio.sleep(0)
-    for turn in turns:
-        turn.end()
+    return bench.loaded.model.run([torch.stack(images(*seeds))], bench.taps(*names)).rows[0]
 
 
 async def test_requests_for_the_same_modules_share_a_pass(bench: Bench) -> None:
@@ -280,12 +229,35 @@ async def test_a_lane_that_is_busy_keeps_nobody_from_the_other(
     wide.lanes.close()
 
 
+async def test_images_that_nobody_else_waits_with_go_to_all_free_lanes(
+    loaded: tuple[LoadedModel, Structure],
+) -> None:
+    wide = Bench(*loaded, width=2)
+    with wide.open(wide.taps(), 0) as stream:
+        put(stream, range(3))
+        assert [len(rows.images) for rows in await read(stream)] == [2, 1]
+    with wide.open(wide.taps(), 0) as one, wide.open(wide.taps("features.5"), 0) as other:
+        async with waiting_device(wide):
+            put(one, range(4))
+            put(other, range(4))
+        assert [len(await read(stream)) for stream in (one, other)] == [1, 1]
+    wide.lanes.close()
+
+
+def lanes_of_four_cores(used: list[int]) -> DeviceLanes:
+    """Return two lanes, which note in `used` the cores of each pass."""
+    lanes = DeviceLanes("cpu", Cores(4, used.append), 2)
+    assert used == [2, 2]  # each lane has started the threads of its share
+    used.clear()
+    return lanes
+
+
 @pytest.mark.parametrize(("batch_size", "cores"), [(0, 4), (1, 2)])
 async def test_the_one_image_that_is_awaited_takes_all_cores_unless_bits_must_not_change(
     loaded: tuple[LoadedModel, Structure], batch_size: int, cores: int
 ) -> None:
     used: list[int] = []
-    lanes = DeviceLanes("cpu", Cores(4, used.append), 2)
+    lanes = lanes_of_four_cores(used)
     batcher = Batcher(loaded[0].model, lanes, LIMITS, Metrics())
     work = ForwardSpec(taps(loaded[1], ["classifier.1"]), InputSpec((3, 224, 224)))
     with batcher.open(work, batch_size) as stream:
@@ -293,3 +265,125 @@ async def test_the_one_image_that_is_awaited_takes_all_cores_unless_bits_must_no
         await read(stream)
     assert used == [cores]
     lanes.close()
+
+
+@pytest.mark.parametrize(("batch_size", "image_count"), [(0, 1), (2, 2)])
+async def test_a_pass_in_another_process_has_all_cores_but_others_begin_beside_it(
+    loaded: tuple[LoadedModel, Structure], batch_size: int, image_count: int
+) -> None:
+    used: list[int] = []
+    lanes = lanes_of_four_cores(used)
+    model = EndlessModel(loaded[0].model)
+    batcher = Batcher(model, lanes, LIMITS, Metrics())
+    work = ForwardSpec(taps(loaded[1], ["classifier.1"]), InputSpec((3, 224, 224)))
+    cores = plan_cores(4, 2, batch_size=batch_size, image_count=2) if batch_size else None
+    with batcher.open(work, batch_size, cores) as stream:
+        put(stream, range(image_count))
+        reading = asyncio.create_task(read(stream))
+        while not used:
+            await asyncio.sleep(0.005)
+        async with asyncio.timeout(10):
+            (await lanes.turn()).end()
+        assert not reading.done()
+        model.over.set()
+        await reading
+    assert used == [4]
+    lanes.close()
+
+
+@asynccontextmanager
+async def two_lanes(loaded: tuple[LoadedModel, Structure], used: list[int]) -> AsyncIterator[Any]:
+    """Yield lanes of four cores, and what opens a stream of batches of two with a wide tail."""
+    lanes = lanes_of_four_cores(used)
+    batcher = Batcher(loaded[0].model, lanes, LIMITS, Metrics())
+    work = ForwardSpec(taps(loaded[1], ["features.5"]), InputSpec((3, 224, 224)))
+    yield lanes, partial(batcher.open, work, 2, plan_cores(4, 2, batch_size=2, image_count=6))
+    lanes.close()
+
+
+async def test_the_last_batch_of_a_job_waits_for_all_cores_whatever_the_load(
+    loaded: tuple[LoadedModel, Structure],
+) -> None:
+    used: list[int] = []
+    async with two_lanes(loaded, used) as (lanes, opened):
+        turn = await lanes.turn()
+        with opened() as stream:
+            put(stream, range(6))
+            reading = asyncio.create_task(read(stream))
+            while len(used) < 2:
+                await asyncio.sleep(0.005)
+            await asyncio.sleep(0.1)
+            assert used == [2, 2], "the last batch waits for the lane that others use"
+            turn.end()
+            assert len(joined(await reading)) == 6
+    assert used == [2, 2, 4]
+
+
+async def test_a_request_that_leaves_while_it_waits_for_all_cores_keeps_nobody_waiting(
+    loaded: tuple[LoadedModel, Structure],
+) -> None:
+    used: list[int] = []
+    async with two_lanes(loaded, used) as (lanes, opened):
+        turn = await lanes.turn()
+        with opened() as staying:
+            with opened() as leaving:
+                put(leaving, range(6))
+                while len(used) < 2:
+                    await asyncio.sleep(0.005)
+                await asyncio.sleep(0.1)
+            put(staying, range(4), end=False)
+            while len(used) < 4:  # on the other lane: nobody waits for all cores any more
+                await asyncio.sleep(0.005)
+        turn.end()
+    assert used == [2, 2, 2, 2]
+
+
+async def test_a_lane_is_lent_to_batches_that_end_before_all_cores_are_free(
+    loaded: tuple[LoadedModel, Structure],
+) -> None:
+    used: list[int] = []
+    async with two_lanes(loaded, used) as (lanes, opened):
+        with opened() as first:
+            put(first, range(6))
+            await read(first)
+        turn = await lanes.turn()
+        turn.expect(600.0)
+        merge = partial(opened.func, opened.args[0], 0)
+        with opened() as wide, act_as(person_of_peer("greedy")), merge() as early, merge() as late:
+            lanes.order.begin(early.account, 1000.0)
+            lanes.order.end(early.account, 0.0)
+            put(wide, range(6))
+            reading = asyncio.create_task(read(wide))
+            while len(used) < 5:
+                await asyncio.sleep(0.005)
+            put(early, range(100, 110))
+            assert len(joined(await read(early))) == 10
+            assert not reading.done(), "all cores are not free yet"
+            with act_as(person_of_peer("new")), merge() as new:
+                _, seconds, *_ = lanes.order.rank(new.account)
+            assert seconds < 1000, "who comes now is not put behind whoever used what was lent"
+            turn.expect(0.0)
+            put(late, range(3))
+            await asyncio.sleep(0.1)
+            assert late.runnable_count == 3, "it would make the first in the queue wait longer"
+            count = len(used)
+            turn.end()
+            assert len(joined(await reading)) == 6
+            assert used[count] == 4
+            assert len(joined(await read(late))) == 3
+
+
+async def test_a_closed_stream_holds_no_inputs_and_no_rows(bench: Bench) -> None:
+    """Whoever still refers to it, such as gRPC to a call that was cancelled."""
+    with bench.open(bench.taps("features.5"), 2) as stream:
+        put(stream, range(4), end=False)
+        async with asyncio.timeout(60):
+            while stream._results.qsize() < 2:
+                await asyncio.sleep(0.005)
+        late = weakref.ref(stream.begin_image().buffer)
+        rows = weakref.ref(stream._results._queue[0])  # type: ignore[attr-defined]
+    gc.collect()
+    assert (late(), rows(), stream._results.qsize()) == (None, None, 0)
+    stream.put(PreparedImage("late", torch.zeros(3, 224, 224), time.monotonic()))
+    assert not stream.ready
+    assert bench.queue_depth == 0

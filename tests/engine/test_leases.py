@@ -1,15 +1,11 @@
-"""Residency over real loads: leases, waiters, evictions, and what two requests do to each other.
-
-A door before the real load lets a test say what happens while one is under way.
-"""
+"""Residency over real loads: leases, waiters, evictions, and what two requests do to each other."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +13,16 @@ import pytest
 import torch
 from torchvision import models
 
-from support.serving import open_sources
-from thingsvision_server.backends.offloading import OffloadedModel
-from thingsvision_server.backends.taps import taps
-from thingsvision_server.backends.torch.device import use_cores
-from thingsvision_server.engine.models.loading import LoadedModel, ModelLoader
-from thingsvision_server.engine.models.residency import Loading, Residency
-from thingsvision_server.engine.passes.batcher import BatchLimits
-from thingsvision_server.engine.passes.lanes import Cores, DeviceLanes
+from support.model_house import (
+    PATIENCE_SECONDS,
+    SQUEEZENET_BYTES,
+    House,
+    resident_names,
+    squeezenet,
+    until,
+    visit,
+    waits,
+)
 from thingsvision_server.errors import (
     ModelInUseError,
     ModelTooLargeError,
@@ -32,86 +30,7 @@ from thingsvision_server.errors import (
     WeightsMismatchError,
     WeightsMissingError,
 )
-from thingsvision_server.metrics import Metrics
-from thingsvision_server.sources.base import ModelKey, Pretrained, Random, Uploaded
-
-SQUEEZENET_BYTES = 4 * 1_248_424
-PATIENCE_SECONDS = 60
-
-
-def squeezenet(seed: int) -> ModelKey:
-    return ModelKey("torchvision", "squeezenet1_0", Random(seed))
-
-
-@dataclass
-class Door:
-    """Stands before every load, open unless a test shuts it; keeps who came."""
-
-    loader: ModelLoader
-    came: list[ModelKey] = field(default_factory=list)
-    opened: threading.Event = field(default_factory=threading.Event)
-
-    def load(self, key: ModelKey, host: OffloadedModel | None = None) -> LoadedModel:
-        self.came.append(key)
-        assert self.opened.wait(PATIENCE_SECONDS)
-        return self.loader.load(key, host)
-
-
-@dataclass
-class House:
-    residency: Residency
-    door: Door
-    metrics: Metrics
-    loader: ModelLoader
-
-    def count(self, name: str, **labels: str) -> float:
-        return (
-            self.metrics.registry.get_sample_value(f"thingsvision_model_{name}_total", labels) or 0
-        )
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> Callable[..., Any]:
-    """Open a residency with room for some SqueezeNets."""
-
-    @asynccontextmanager
-    async def opened(model_count: float) -> AsyncIterator[House]:
-        metrics, lanes = Metrics(), DeviceLanes("cpu", Cores(1, use_cores))
-        sources = open_sources(tmp_path)
-        loader = ModelLoader(sources, lanes, BatchLimits(8, 32 * 2**20), metrics)
-        door = Door(loader)
-        door.opened.set()
-        budget_bytes = int(model_count * SQUEEZENET_BYTES)
-        residency = Residency(
-            Loading(loader.predict_bytes, door.load), "cpu", budget_bytes, metrics
-        )
-        try:
-            yield House(residency, door, metrics, loader)
-        finally:
-            door.opened.set()
-            await residency.close()
-            assert (residency.used_bytes, residency.reserved_bytes) == (0, 0)
-            lanes.close()
-
-    return opened
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not true():
-            await asyncio.sleep(0.005)
-
-
-async def visit(house: House, key: ModelKey) -> list[Any]:
-    """Lease a model, run it, give it back."""
-    async with house.residency.lease(key) as loaded:
-        tapped = taps(house.loader.structure(key), ["features.0"])
-        run = await loaded.lanes.run(lambda: loaded.model.run([torch.ones(3, 224, 224)], tapped))
-        return run.rows
-
-
-def resident_names(house: House) -> set[str]:
-    return {str(resident.key.weights) for resident in house.residency.residents()}
+from thingsvision_server.sources.base import ModelKey, Pretrained, Uploaded
 
 
 async def test_many_who_wait_for_one_model_load_it_once(house: Any) -> None:
@@ -218,15 +137,10 @@ async def test_a_model_that_pinned_ones_leave_no_room_for_is_refused(house: Any)
 async def test_whoever_waits_for_room_is_refused_once_a_pin_takes_it(house: Any) -> None:
     async with house(1) as open_house, open_house.residency.lease(squeezenet(0)):
         waiting = asyncio.create_task(visit(open_house, squeezenet(1)))
-        await until(lambda: _waits(open_house, squeezenet(1)))
+        await until(lambda: waits(open_house, squeezenet(1)))
         await open_house.residency.pin(squeezenet(0), True)
         with pytest.raises(ModelTooLargeError):
             await waiting
-
-
-def _waits(house: House, key: ModelKey) -> bool:
-    resident = house.residency.find(key)
-    return resident is not None and resident.waits_for_memory
 
 
 async def test_the_least_recently_used_model_goes_first(house: Any) -> None:
@@ -241,7 +155,7 @@ async def test_a_model_in_use_stays_until_its_lease_is_back(house: Any) -> None:
     async with house(1) as open_house:
         async with open_house.residency.lease(squeezenet(0)):
             waiting = asyncio.create_task(visit(open_house, squeezenet(1)))
-            await until(lambda: _waits(open_house, squeezenet(1)))
+            await until(lambda: waits(open_house, squeezenet(1)))
             with pytest.raises(ModelInUseError, match="in use by 1 request"):
                 await open_house.residency.unload(squeezenet(0))
             assert open_house.door.came == [squeezenet(0)]
@@ -320,3 +234,20 @@ async def test_closing_takes_each_model_once_whoever_evicts_it(house: Any) -> No
         reasons = ("unload", "shutdown")
         assert sum(open_house.count("evictions", reason=reason) for reason in reasons) == 1
         assert open_house.residency.used_bytes == 0
+
+
+async def test_passes_evict_idle_models_the_oldest_first_but_none_in_use_or_pinned(
+    house: Any,
+) -> None:
+    async with house(4) as open_house:
+        residency = open_house.residency
+        for number in range(4):
+            await visit(open_house, squeezenet(number))
+        await residency.pin(squeezenet(3), pinned=True)
+        async with residency.lease(squeezenet(0)):
+            assert await residency.evict_idle()
+            assert residency.find(squeezenet(1)) is None
+            assert await residency.evict_idle()
+            assert residency.used_bytes == 2 * SQUEEZENET_BYTES
+            assert not await residency.evict_idle()
+        assert {one.key for one in residency.residents()} == {squeezenet(0), squeezenet(3)}

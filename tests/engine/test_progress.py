@@ -1,15 +1,20 @@
-"""Work in a thread that nobody waits for any more."""
+"""Work in threads, which end with it; some of it nobody waits for any more."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import threading
+import time
+from collections.abc import Callable
 from contextlib import aclosing
+from functools import partial
 
 import pytest
 
 from thingsvision_server.engine import progress
+from thingsvision_server.engine.fairness.turns import Turns
+from thingsvision_server.threads import BriefThreads
 
 
 def test_cancelled_work_ends_and_leaves_no_line_in_the_log(
@@ -27,10 +32,45 @@ def test_cancelled_work_ends_and_leaves_no_line_in_the_log(
             has_ended.set()
 
     async def leave_early() -> None:
-        async with aclosing(progress.run_with_progress(tracker, work)) as states:
+        async with aclosing(progress.run_with_progress(tracker, work, Turns())) as states:
             await anext(states)
 
     asyncio.run(leave_early())
     gc.collect()
     assert has_ended.is_set()
     assert caplog.messages == []
+
+
+async def _compute(turns: Turns, work: Callable[[], int]) -> int:
+    async with aclosing(
+        progress.run_with_progress(progress.ProgressTracker(1), work, turns)
+    ) as states:
+        async for state in states:
+            if isinstance(state, int):
+                return state
+    raise AssertionError("it ended without a result")
+
+
+async def test_threads_of_computations_end_with_them() -> None:
+    turns, everybody = Turns(width=8), threading.Barrier(8)
+    works = [partial(everybody.wait, 30) for _ in range(8)]
+    assert sorted(await asyncio.gather(*(_compute(turns, work) for work in works))) == [*range(8)]
+    deadline = time.monotonic() + 30
+    while any(thread.name == "analysis" for thread in threading.enumerate()):
+        assert time.monotonic() < deadline, "threads stay without work"
+        await asyncio.sleep(0.01)
+
+
+async def test_computations_beyond_the_most_threads_wait() -> None:
+    threads, loop = BriefThreads(2, "brief"), asyncio.get_running_loop()
+    names = [
+        loop.run_in_executor(threads, lambda: threading.current_thread().ident) for _ in range(50)
+    ]
+    assert len(set(await asyncio.gather(*names))) <= 2
+
+
+async def test_what_prepares_a_thread_may_fail() -> None:
+    loop = asyncio.get_running_loop()
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError):
+            await loop.run_in_executor(BriefThreads(1, "brief", lambda: 1 / 0), print)

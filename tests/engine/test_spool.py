@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from thingsvision_server.engine.rows.spill import SpillQuota
 from thingsvision_server.engine.rows.spool import GROUP_BYTES, FeatureSpool
+from thingsvision_server.errors import ExhaustedError
 from thingsvision_server.rdm.compare import compute_rdm
 from thingsvision_server.rdm.metrics import METRICS
 
@@ -219,3 +221,19 @@ def test_a_row_larger_than_a_group(tmp_path):
         spool.append([rows])
         np.testing.assert_array_equal(spool.rows("a").values(width - 1, width), rows[:, -1:])
         np.testing.assert_array_equal(spool.rows("a").rows(1, 2), rows[1:])
+
+
+def test_requests_share_the_quota_of_spilled_features(tmp_path):
+    quota, rows = SpillQuota(200_000), [np.ones((100, 250), np.float32)]
+    column = [("a", 250, "float32")]
+    with FeatureSpool(column, 0, tmp_path, quota) as one:
+        one.expect(200)
+        with pytest.raises(ExhaustedError, match=r"would spill 201,000 bytes.*--spill-quota"):
+            one.expect(201)
+        one.append(rows)
+        refused = pytest.raises(ExhaustedError, match=r"bytes of features are spilled.*200,000")
+        with FeatureSpool(column, 0, tmp_path, quota) as other, refused:
+            other.append([np.ones((200, 250), np.float32)])
+        one.append([rows[0][:50]])
+    with FeatureSpool(column, 0, tmp_path, quota) as after:
+        after.append([np.ones((199, 250), np.float32)])

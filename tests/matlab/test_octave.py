@@ -16,7 +16,7 @@ from PIL import Image
 from support.octave import run_octave
 from support.serving import TestServer
 from support.tall_keras import MODULE, write_tall_keras
-from thingsvision_client import Client, PreprocessingOverrides
+from thingsvision_client import Client, PreprocessingOverrides, Reduction
 from thingsvision_client.rpc.extraction import Extraction
 
 TORCH = "torchvision/squeezenet1_1@random:0"
@@ -143,6 +143,16 @@ def test_reductions_count_from_one(found: dict[str, Any], client: Client, folder
     np.testing.assert_allclose(found["pooled"].ravel(), rows.mean((1, 2)), rtol=1e-5)
     np.testing.assert_array_equal(found["pooled"], found["pooled_by_place"])
     np.testing.assert_array_equal(found["units"].ravel(), rows.ravel()[[6, 0, 99]])
+    chosen = Reduction(components=3, seed=1_234_567)  # MATLAB's JSON has it as 1234567.0
+    projected = client.extract(TORCH, folder / NAMES[0], "features.5", reduction=chosen)
+    np.testing.assert_array_equal(found["projected"].ravel(), projected.features["features.5"][0])
+
+
+def test_texts_have_pythons_values(found: dict[str, Any], client: Client) -> None:
+    texts = ["a cat", "cafü"]
+    rows = client.extract_texts("custom/OpenCLIP/ViT-S-32-alt@random:4", texts, batch_size=2)
+    np.testing.assert_array_equal(found["texts"].squeeze().T, rows.features["text"])
+    assert list(found["texts_info"]["images"]) == texts
 
 
 def test_rdms_are_double_and_square_or_as_pdist(
@@ -157,6 +167,7 @@ def test_rdms_are_double_and_square_or_as_pdist(
     np.testing.assert_array_equal(found["rdm"], reference.rdms["features.5"])
     np.testing.assert_array_equal(squareform(found["rdm_vector"]), found["rdm"])
     assert list(found["rdm_info"]["images"]) == NAMES
+    assert found["rdm_info"]["arithmetic"] == "float64"
     assert set(found["rdms"]) == {"features_3", "features_5"}
 
 
@@ -207,12 +218,12 @@ FAILURES = [
     ("UnknownModel", "Did you mean 'squeezenet1_"),
     ("UnknownModule", "'features.5'"),
     ("InvalidRequest", "There are no images"),
-    ("BadImages", "no such folder/x.png"),
+    ("BadImages", "image 1 ('no such folder/x.png') can't be read"),
     ("InvalidRequest", "uint8 pixels of height x width x 3"),
     ("InvalidRequest", "'BatchSise' is unknown; the valid names are BatchSize"),
     ("InvalidRequest", "`OutputAs` must be one of channels, rows, native, got 'rowz'"),
     ("UnknownAxes", "choose 'OutputAs', 'native'"),
-    ("InvalidRequest", "`metric` must be one of"),
+    ("InvalidRequest", "`Metric` must be one of"),
     ("InvalidRequest", "remove it, or choose another file"),
     ("NotResident", "alexnet"),
     ("InvalidWeights", "no such file.pth"),
@@ -221,7 +232,7 @@ FAILURES = [
     ("PythonNotFound", "/no/such/python"),
     ("InvalidRequest", "got 'java'"),
     ("InvalidRequest", "pairs of a name and a value"),
-    ("BadImages", "broken.png"),
+    ("BadImages", "broken.png') is empty (0 bytes). 'OnError', 'skip' leaves bad images out."),
     ("InvalidRequest", "got an empty name"),
     ("InvalidRequest", "cat(4, images{:})"),
     ("InvalidRequest", "'BatchSize' must have finite real numbers, got NaN"),
@@ -235,8 +246,18 @@ FAILURES = [
     ("InvalidRequest", "The values of this call can't be sent"),  # and the next call is answered
     ("InvalidRequest", "`Units` must have a place, got []"),
     ("InvalidRequest", "`Units` must be whole numbers from 1, got 1.5"),
-    ("InvalidRequest", "Dtype, OutputAs, Flatten, Names, OnError"),
-    ("InvalidRequest", "Dtype, Metric, Form, Names, OnError"),
+    ("InvalidRequest", "Dtype, Streams, AllowMixed, OutputAs, Flatten, Names, OnError"),
+    ("InvalidRequest", "MemoryFormat, Compiled, Metric, Form, Names, OnError"),
+    (
+        "InvalidRequest",
+        "must be from 1 to 93312 (it has 93,312 units, 128 x 27 x 27), got",
+    ),
+    ("InvalidRequest", "`PoolAxes` of module 'features.5' must be different numbers from 1 to 3"),
+    ("InvalidRequest", "c.models('', 'squeezenet1_1') lists the models of this name"),
+    ("InvalidRequest", "`path` must name a .mat file, got an empty text"),
+    ("InvalidRequest", "`path` must end with .mat, got 'out.h5'"),
+    ("Deleted", "This client was deleted: make a new one"),
+    ("NoServer", "No THINGSvision server is set: give it, thingsvision.Client('host:port')"),
 ]
 
 

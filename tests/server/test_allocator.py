@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from thingsvision_server.allocator import use_expandable_segments
 from thingsvision_server.backends.tensorflow.model import KerasNetwork, TensorFlowRuntime
 from thingsvision_server.errors import PreconditionError
 
@@ -43,10 +44,45 @@ sys.argv = ["thingsvision-server", "--device", "nonsense", *sys.argv[1:]]
 server.main()
 """
 
+SEGMENTS = """
+import sys, thingsvision_server as server
+def tell(environment):
+    print("asked", "after" if "torch" in sys.modules else "before", "torch")
+    raise SystemExit
+server.use_expandable_segments = tell
+server.keep_freed_memory = sys.exit
+sys.argv = ["thingsvision-server", "--device", *sys.argv[1:]]
+server.main()
+"""
+
 
 def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", program, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_expandable_segments_are_asked_for_unless_the_user_chose(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr("platform.release", lambda: "6.8.0-generic")
+    environment: dict[str, str] = {}
+    use_expandable_segments(environment)
+    assert environment == {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
+    for name in ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"):
+        chosen = {name: "max_split_size_mb:64"}
+        use_expandable_segments(chosen)
+        assert chosen == {name: "max_split_size_mb:64"}
+    monkeypatch.setattr("platform.release", lambda: "5.15-microsoft-standard-WSL2")
+    refused: dict[str, str] = {}
+    use_expandable_segments(refused)
+    assert refused == {}
+
+
+@pytest.mark.parametrize(("device", "asks"), [("cpu", False), ("cuda:7", True), ("auto", True)])
+def test_only_a_server_for_a_gpu_asks_for_expandable_segments(device: str, *, asks: bool) -> None:
+    told = run(SEGMENTS, device).stdout
+    assert told == ("asked before torch\n" if asks else "")
 
 
 def test_freed_memory_is_kept_until_released_and_no_bit_changes() -> None:

@@ -38,6 +38,7 @@ def test_images_and_their_features_give_the_same(
     assert list(of_images.rdms) == list(of_features.rdms) == MODULES
     assert of_images.images == [str(path) for path in photos]
     assert of_images.metric == of_features.metric == metric
+    assert of_images.arithmetic == of_features.arithmetic == dict.fromkeys(MODULES, "float64")
     assert of_images.provenance is not None
     assert of_features.provenance is None
     for module in MODULES:

@@ -98,7 +98,7 @@ def images(count: int = 2) -> list[Tensor]:
 
 def extracted(sources: Sources, name: str, model: TorchModel, names: list[str]) -> list[Any]:
     structure = sources["custom"].structure(ModelKey("custom", name, Random(0)))
-    return model.run(images(), taps(structure, names)).rows
+    return model.run([torch.stack(images())], taps(structure, names)).rows
 
 
 # ---------------------------------------------------------------- straight references

@@ -12,6 +12,7 @@ import pytest
 import timm
 import torch
 from PIL import Image as Pillow
+from PIL import ImageFile
 from timm.data import create_transform, resolve_data_config
 from torchvision import models
 
@@ -175,3 +176,25 @@ def test_preprocessing_is_the_weights_own_of_timm(
     assert told.crop_pixels == tuple(config["input_size"][1:])
     assert (told.mean, told.std) == (tuple(config["mean"]), tuple(config["std"]))
     assert told.interpolation == config["interpolation"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [("PNG", "L"), ("PNG", "RGB"), ("PNG", "RGBA"), ("JPEG", "L"), ("JPEG", "RGB")],
+)
+def test_pillow_finds_the_pixels_of_a_large_file_allocated(
+    kind: str, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would clear them with the interpreter's lock held."""
+    file = encoded(with_alpha().resize((2_400, 1_800)).convert(mode), kind)
+    expected = np.asarray(Pillow.open(io.BytesIO(file)).convert("RGB"))
+    found: list[bool] = []
+    prepare = ImageFile.ImageFile.load_prepare
+
+    def watch(self: Any) -> None:
+        found.append(self._im is not None)
+        prepare(self)
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load_prepare", watch)
+    assert np.array_equal(np.asarray(DECODER.decode(EncodedImage(0, "a", file))), expected)
+    assert found == [True]

@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 from torch import nn
 from torchvision import models
 
-from support.serving import open_sources
+from support.serving import all_cores, open_sources
 from thingsvision_client import Client
 from thingsvision_client.errors import ImageError, ModuleNeverRunsError, NotExtractableError
 from thingsvision_client.values.preprocessing import PreprocessingOverrides
@@ -48,7 +48,7 @@ def hooked(network: nn.Module, inputs: Any, modules: list[str]) -> dict[str, np.
         network.get_submodule(name).register_forward_hook(
             lambda _module, _inputs, output, name=name: kept.update({name: output.clone()})
         )
-    with torch.inference_mode():
+    with torch.inference_mode(), all_cores():
         network.eval()(inputs)
     return {name: output.numpy() for name, output in kept.items()}
 

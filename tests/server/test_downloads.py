@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support.dead_ends import closed_port, filtered_port, silent_port
+from support.http_answers import http
 from thingsvision_server.errors import UnknownModelError, WeightsMissingError
 from thingsvision_server.sources.base import ModelKey, Pretrained
 from thingsvision_server.sources.hugging_face.folders import ModelFolders
@@ -23,43 +20,12 @@ from thingsvision_server.sources.weights.folder import PublishedWeights, Weights
 KEY = ModelKey("timm", "resnet18", Pretrained("a1_in1k"))
 MOST_SECONDS = 20
 
-Answer = tuple[int, bytes]
-
 
 @pytest.fixture(autouse=True)
 def no_proxies(monkeypatch: pytest.MonkeyPatch, no_caches_of_the_user: None) -> None:
     """What the environment of this machine says about proxies must not decide."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.delenv(name, raising=False)
-
-
-@contextmanager
-def http(answer: Answer, *, cut: int = 0, stall: bool = False) -> Iterator[str]:
-    """Serve one answer at every path; the last `cut` bytes of it are not sent, or not yet."""
-    ended = threading.Event()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            status, body = answer
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(body[: len(body) - cut])
-                self.wfile.flush()
-                if stall:
-                    ended.wait(60)
-
-        do_HEAD = do_GET  # noqa: N815
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        ended.set()
-        server.shutdown()
 
 
 def failure(weights: WeightsFolder, published: PublishedWeights) -> str:

@@ -25,7 +25,7 @@ from thingsvision_server.errors import (
     WeightsMissingError,
 )
 from thingsvision_server.sources.base import ModelKey, Pretrained, WeightsState
-from thingsvision_server.sources.custom.harmonization.files import read_weights
+from thingsvision_server.sources.uploads.keras_tensors import read_weights
 
 LAYERS = ["conv1_conv", "conv3_block2_out", "avg_pool", "predictions"]
 FILE = "keras/models/resnet50v2_harmonized"
@@ -61,7 +61,7 @@ def test_a_published_file_gives_what_keras_2_gives(tmp_path: Path, photos: list[
     inputs = [transform.apply(Pillow.open(path).convert("RGB")) for path in photos[:2]]
     model = source.load(key, "cpu")
     try:
-        rows = model.run(inputs, taps(source.structure(key), LAYERS)).rows
+        rows = model.run([np.stack(inputs)], taps(source.structure(key), LAYERS)).rows
     finally:
         model.close()
     expected = np.load(tmp_path / "found.npz")
@@ -100,8 +100,8 @@ def test_files_of_other_libraries_give_the_same_logits_as_the_libraries(
     write_weights(tmp_path / CACHE / CACHED[name], expected["layers"], whole_model=is_whole)
     model = source.load(key, "cpu")
     try:
-        inputs = list(images().transpose(0, 3, 1, 2))
-        (logits,) = model.run(inputs, taps(source.structure(key), [""])).rows
+        inputs = images().transpose(0, 3, 1, 2)
+        (logits,) = model.run([inputs], taps(source.structure(key), [""])).rows
     finally:
         model.close()
     wanted = np.array(expected["logits"])

@@ -255,7 +255,7 @@ RESNET = "torchvision/resnet18@random:77"
 
 @pytest.mark.parametrize(
     ("owner", "name"),
-    [(torch_model, "first_tensor"), (torch_model._TapHook, "_copy"), (Reduction, "apply")],
+    [(torch_model, "first_tensor"), (torch_model._TapHook, "_keep"), (Reduction, "apply")],
 )
 def test_a_fault_injected_into_a_pass_stays_internal(
     client: Client, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str

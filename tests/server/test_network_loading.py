@@ -19,7 +19,7 @@ from thingsvision_server.backends.torch.copying import copy_in_thread
 from thingsvision_server.backends.torch.model import TorchModel, state_sha256
 from thingsvision_server.backends.torch.seeding import seed_thread
 from thingsvision_server.backends.torch.shortcuts import use_shortcuts
-from thingsvision_server.backends.torch.uninitialised import uninitialised
+from thingsvision_server.backends.torch.uninitialised import skip_initial_values
 from thingsvision_server.errors import WeightsMismatchError
 from thingsvision_server.inputs import IMAGE
 from thingsvision_server.sources.base import ModelKey, Pretrained, Random, Uploaded
@@ -361,7 +361,7 @@ def test_other_threads_build_and_load_as_ever() -> None:
         assert network[0].weight is weight, "it was copied to, not replaced"
         return network
 
-    with uninitialised(), ThreadPoolExecutor(1) as others:
+    with skip_initial_values(), ThreadPoolExecutor(1) as others:
         assert small()[0].weight.is_meta
         network = others.submit(load).result()
     assert not small()[0].weight.is_meta

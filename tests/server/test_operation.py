@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import queue
 import signal
 import socket
 import subprocess
@@ -19,8 +18,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from support.open_request import OpenRequest
 from support.server_process import ServerProcess, server_process
-from support.stock_calls import extraction, image, stock_calls
+from support.stock_calls import image
 from thingsvision_client import Client, Model
 from thingsvision_client.errors import DrainingError, ImageError, UnavailableError
 
@@ -62,6 +62,12 @@ METRICS = [
     "rejected_total",
     "device_memory_used_bytes",
     "device_memory_total_bytes",
+    "device_memory_bytes",
+    "device_busy_seconds_total",
+    "queue_oldest_seconds",
+    "draining",
+    "transfer_wait_seconds",
+    "pass_waits_total",
 ]
 
 
@@ -112,6 +118,21 @@ def test_reflection_lists_every_service_and_gives_the_contract(process: ServerPr
     assert described.file_descriptor_response.file_descriptor_proto
 
 
+def test_the_device_is_busy_while_it_works_and_its_memory_has_kinds(worked: ServerProcess) -> None:
+    busy = worked.figure("thingsvision_device_busy_seconds_total")
+    passes = worked.figure("thingsvision_forward_seconds_sum")
+    assert 0 < 0.5 * passes < busy < worked.figure("grpc_server_handling_seconds_sum") + 60
+    with urllib.request.urlopen(worked.metrics_url, timeout=30) as page:
+        lines = page.read().decode().splitlines()
+    name = "thingsvision_device_memory_bytes"
+    kinds = {line.split('"')[1]: float(line.split()[1]) for line in lines if line.startswith(name)}
+    assert set(kinds) == {"models", "passes", "staging", "templates", "others"}
+    # Nothing runs, and the model was unloaded.
+    assert kinds["models"] == kinds["passes"] == 0
+    total = worked.figure("thingsvision_device_memory_total_bytes")
+    assert 0 <= kinds["others"] <= total
+
+
 def test_every_metric_is_published(worked: ServerProcess) -> None:
     with urllib.request.urlopen(worked.metrics_url, timeout=30) as page:
         text = page.read().decode()
@@ -119,7 +140,7 @@ def test_every_metric_is_published(worked: ServerProcess) -> None:
     wanted = {name if name.startswith("grpc_") else f"thingsvision_{name}" for name in METRICS}
     assert wanted <= published
     label_names = {"grpc_type", "grpc_service", "grpc_method", "grpc_code"}
-    label_names |= {"le", "result", "reason", "model"}
+    label_names |= {"le", "result", "reason", "model", "kind"}
     for line in text.splitlines():
         labels = line[line.find("{") + 1 : line.rfind("}")] if "{" in line else ""
         assert {pair.split("=")[0] for pair in labels.split(",") if pair} <= label_names, line
@@ -160,24 +181,6 @@ def test_a_request_is_one_line_of_the_log(worked: ServerProcess, photos: list[Pa
     assert bad["first_skipped"].startswith("image 0 is not a JPEG")
     (compared,) = (line for line in lines if line["event"] == "ComputeRDM")
     assert (compared["metric"], compared["images"]) == ("correlation", 2)
-
-
-class OpenRequest:
-    """An Extract request whose images are sent one by one."""
-
-    def __init__(self, address: str) -> None:
-        self._messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._calls = stock_calls(address)
-        self.replies = self._calls.__enter__().start("Extract", iter(self._messages.get, None))
-        self.send(extraction("features.0", batch_size=1))
-        assert next(self.replies).WhichOneof("part") == "header"
-
-    def send(self, message: Any) -> None:
-        self._messages.put(message)
-
-    def close(self) -> None:
-        self._messages.put(None)
-        self._calls.__exit__(None, None, None)
 
 
 def test_the_queue_depth_counts_waiting_images(

@@ -17,6 +17,18 @@ from thingsvision_server.settings import Settings
 OTHER_THAN_DEFAULT = {
     "host": "0.0.0.0",
     "port": 4711,
+    "unix": "/elsewhere/run/tv.sock",
+    "mtls_port": 4713,
+    "client_ca": "/elsewhere/ca.pem",
+    "unix_gateway": True,
+    "insecure": True,
+    "metrics_host": "::1",
+    "audit_log": "/elsewhere/audit.jsonl",
+    "tokens": "/elsewhere/tokens.json",
+    "contact": "Ada",
+    "tls_cert": "/elsewhere/server.pem",
+    "tls_key": "/elsewhere/server.key",
+    "metrics_people": 12,
     "metrics_port": 4712,
     "device": "cuda:1",
     "device_memory": 40 * 2**30,
@@ -26,31 +38,59 @@ OTHER_THAN_DEFAULT = {
     "tensorflow_python": "/elsewhere/bin/python",
     "max_batch": 7,
     "max_batch_bytes": 8_000_000,
+    "max_input_bytes": 5000,
+    "max_inner_bytes": 6000,
     "cpu_lanes": 3,
+    "gpu_lanes": 4,
+    "staging_memory": 7000,
+    "decode_memory": 8000,
     "decode_threads": 9,
     "max_image_bytes": 1000,
     "max_image_pixels": 2000,
     "image_store": 0,
-    "image_root": "/pictures",
+    "image_root": ["/pictures"],
     "max_upload_bytes": 3000,
     "upload_quota": 4000,
+    "warm_guests": False,
     "pca_quota": 4500,
     "rdm_features_memory": 0,
     "rdm_memory": 5000,
     "spill_dir": "/spill",
+    "spill_quota": 6500,
     "fast_max_pool": False,
+    "untried_options": True,
     "skip_initialisation": False,
     "keep_freed_memory": False,
     "rdm_thread_pool": False,
     "fast_frames": False,
     "throttle_imports": False,
     "parent": 12,
-    "parent_log": "/logs/server",
+    "parent_folder": "/run/of/parent",
     "drain_seconds": 0.5,
+    "stall_seconds": 2.5,
+    "lease_seconds": 3.5,
+    "person_calls": 17,
+    "person_device_seconds": 20.5,
+    "person_images": 18,
+    "person_memory": 19_000,
+    "person_upload_quota": 19_100,
+    "person_pca_quota": 19_200,
+    "person_image_store": 19_300,
+    "wait_seconds": 4.5,
+    "announce_dir": "/announced",
+    "announce_address": "10.1.2.3:4714",
+    "lame_duck_seconds": 1.5,
+    "node_share": 0.125,
+    "idle_seconds": 5.5,
     "log_format": "console",
     "log_level": "debug",
 }
-SPELLED = {"device_memory": "40GiB", "max_batch_bytes": "8MB"}
+SPELLED = {
+    "device_memory": "40GiB",
+    "max_batch_bytes": "8MB",
+    "image_root": "/pictures",
+    "node_share": "1/8",
+}
 READ = "from thingsvision_server.settings import *; print(read_settings().model_dump_json())"
 
 
@@ -79,7 +119,7 @@ def spelled(name: str) -> str:
 
 
 def test_the_list_above_is_complete() -> None:
-    assert set(OTHER_THAN_DEFAULT) == set(Settings.model_fields)
+    assert set(OTHER_THAN_DEFAULT) | {"config"} == set(Settings.model_fields)
 
 
 def test_help_names_every_option_with_its_meaning() -> None:
@@ -101,17 +141,20 @@ def test_the_version_is_printed() -> None:
 def test_every_option_is_read_from_the_environment() -> None:
     names = {f"THINGSVISION_{name.upper()}": spelled(name) for name in OTHER_THAN_DEFAULT}
     found = json.loads(run("-c", READ, **names).stdout)
+    assert found.pop("config") is None
     assert found == OTHER_THAN_DEFAULT
 
 
 def test_the_command_line_wins() -> None:
     flags = []
     for name, value in OTHER_THAN_DEFAULT.items():
-        flags += (
-            [f"--no-{name}".replace("_", "-")] if value is False else [flag(name), spelled(name)]
-        )
+        if isinstance(value, bool):
+            flags.append(flag(name if value else f"no_{name}"))
+        else:
+            flags += [flag(name), spelled(name)]
     environment = {"THINGSVISION_PORT": "1", "THINGSVISION_ALLOW_DOWNLOAD": "true"}
     found = json.loads(run("-c", READ, *flags, **environment).stdout)
+    assert found.pop("config") is None
     assert found == OTHER_THAN_DEFAULT
 
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image as Pillow
 from timm.data import create_transform
 from torchvision import models, transforms
 
-from thingsvision_server.sources.preprocessing.pixels import NormalizedPixels, in_one_buffer
+from thingsvision_server.sources.preprocessing.pixels import (
+    NormalizedPixels,
+    in_one_buffer,
+    in_place,
+)
 
 TIMM = {
     "cropped": {},
@@ -46,6 +51,22 @@ def test_grey_and_tiny_images_and_all_values() -> None:
     grey = Pillow.fromarray(ramp).convert("RGB")
     for image in (grey, grey.crop((0, 0, 1, 1)), grey.transpose(Pillow.Transpose.ROTATE_90)):
         assert torch.equal(quick(image), reference(image))
+
+
+def test_values_are_written_into_a_place_of_their_shape(photos: list[Path]) -> None:
+    steps = [transforms.Resize(40), transforms.CenterCrop(32), transforms.ToTensor()]
+    reference = transforms.Compose([*steps, transforms.Normalize((0.5, 0.4, 0.3), (0.2, 0.3, 0.4))])
+    write = in_place(in_one_buffer(reference))
+    assert write is not None
+    image = Pillow.open(photos[0]).convert("RGB")
+    batch = np.full((2, 3, 32, 32), np.nan, np.float32)
+    assert np.shares_memory(write(image, batch[1]).numpy(), batch)
+    assert torch.equal(torch.from_numpy(batch[1]), reference(image))
+    assert np.isnan(batch[0]).all()
+    other = np.zeros((3, 8, 8), np.float32)
+    assert torch.equal(write(image, other), reference(image))
+    assert not other.any()
+    assert in_place(transforms.ToTensor()) is None
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -335,3 +336,10 @@ def test_the_encoder_of_i_jepa_is_found_among_its_training(
     model = sources["timm"].load(sources["timm"].resolve(key), "cpu")
     assert isinstance(model, TorchModel)
     assert not any(one.any() for one in model.network.state_dict().values())
+
+
+@pytest.mark.parametrize("weights", [SQUEEZENET.weights, Random(0), Random(1)], ids=str)
+def test_calls_of_a_network_share_one_transform(sources: Sources, weights: Any) -> None:
+    source, key = sources["torchvision"], replace(SQUEEZENET, weights=weights)
+
+    assert source.transforms(key)[IMAGE] is source.transforms(key)[IMAGE]

@@ -14,7 +14,7 @@ import transformers
 from PIL import Image as Pillow
 from safetensors.torch import save_file
 
-from support.serving import open_sources, serving
+from support.serving import all_cores, open_sources, serving
 from thingsvision_client import Client
 from thingsvision_client.errors import InvalidRequestError
 from thingsvision_client.errors import WeightsMissingError as ClientWeightsMissingError
@@ -284,7 +284,7 @@ def test_both_towers_of_align_give_what_the_library_gives(
         network.get_submodule(name).register_forward_hook(
             lambda _module, _inputs, output, name=name: kept.update({name: output.numpy()})
         )
-    with torch.inference_mode():
+    with torch.inference_mode(), all_cores():
         seen = network.get_image_features(pixel_values=own_pixels(align_processor(), photos[0]))
         network.get_text_features(**inputs)
     pooled = images.features["vision_model.pooler"]

@@ -169,7 +169,7 @@ def test_of_several_values_the_first_counts() -> None:
     (tap,) = taps(structure, [""])
     assert tap.call_shape == (4,)
     batch = torch.randn(2, 3, 8, 8)
-    (rows,) = TorchModel(network, "cpu").run(list(batch), [tap]).rows
+    (rows,) = TorchModel(network, "cpu").run([batch], [tap]).rows
     np.testing.assert_array_equal(rows, network(batch)[0][0].numpy())
 
 

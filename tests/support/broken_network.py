@@ -32,6 +32,10 @@ class Proxy:
         """Forward no byte from now on, and close nothing, as a cable that was pulled."""
         self._loop.call_soon_threadsafe(self._flows.clear)
 
+    def flow_again(self) -> None:
+        """Forward bytes again, those of the meantime first."""
+        self._loop.call_soon_threadsafe(self._flows.set)
+
     async def end(self) -> None:
         """Close all connections, and wait until they are."""
         self.target = ""

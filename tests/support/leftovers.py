@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from support.serving import running_servers
 from thingsvision_server.allocator import release_freed_memory
 
 
@@ -45,23 +46,38 @@ class FoldersOfFixtures:
 
 
 class FreedMemory:
-    """Return memory to the system when tests have left a GB of it since the last time.
+    """Return memory to the system when tests have left much of it since the last time.
 
-    Networks refer to themselves, so only a collection frees them, and test servers keep what is
-    freed. Without this a worker grew to 6 GB, and three run at once.
+    Networks refer to themselves, so only a collection frees them; servers that several files share
+    keep models for the next request; test servers' threads keep what is freed. Without this a
+    worker grew to 6 GB, and three run at once.
     """
 
-    GROWTH = 2**30
+    GROWTH = 2**29
+    """How much may be left by the tests of a file, bytes."""
+
+    GROWTH_OF_FILES = 2**27
+    """How much may be left when a file has ended, bytes."""
+
+    KEPT_MODELS = 280 * 2**20
+    """Models that each server may keep for the next file, bytes."""
 
     def __init__(self) -> None:
         self._process = psutil.Process()
         self._level = self._process.memory_info().rss
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_teardown(self) -> Generator[None, None, None]:
-        """Collect garbage if the process has grown."""
+    def pytest_runtest_teardown(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> Generator[None, None, None]:
+        """Unload models at the end of a file; collect garbage if the process has grown."""
         yield
-        if self._process.memory_info().rss > self._level + self.GROWTH:
+        allowed = self.GROWTH
+        if nextitem is None or nextitem.path != item.path:
+            allowed = self.GROWTH_OF_FILES
+            for server in running_servers():
+                server.unload_idle(self.KEPT_MODELS)
+        if self._process.memory_info().rss > self._level + allowed:
             gc.collect()
             release_freed_memory()
             self._level = self._process.memory_info().rss

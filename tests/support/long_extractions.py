@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,17 @@ def task_of(folder: Path, **changes: Any) -> Task:
     )
     options = {name: changes.pop(name) for name in OPTIONS if name in changes}
     return replace(task, **changes, options=replace(task.options, **options))
+
+
+def break_images(folder: Path, places: Sequence[int]) -> dict[Path, bytes]:
+    """Cut the images at these places off in the middle; return what they were, by path."""
+    names, were = image_names(folder), {}
+    for place in places:
+        path = folder / names[place]
+        were[path] = path.read_bytes()
+        path.unlink()  # it may be a link to an original
+        path.write_bytes(were[path][: len(were[path]) // 2])
+    return were
 
 
 def in_memory(client: Client, task: Task) -> dict[str, Any]:

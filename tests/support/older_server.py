@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import grpc
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 
 from thingsvision_proto.model_id import REQUEST_ID_KEY
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
@@ -18,35 +20,54 @@ OLDER = "0.0.9"
 
 
 class _OlderContract:
-    """Messages of the contract without the fields `missing`, by message."""
+    """Messages of the contract without the fields `missing`, by message.
+
+    The fields are cleared: messages of a pool of descriptors of its own end the process now and
+    then when several threads read them (protobuf 7.36).
+    """
 
     def __init__(self, missing: Mapping[str, Collection[str]]) -> None:
-        file = descriptor_pb2.FileDescriptorProto()
-        pb.DESCRIPTOR.CopyToProto(file)
-        for message in file.message_type:
-            lacks = missing.get(message.name, ())
-            kept = [field for field in message.field if field.name not in lacks]
-            assert len(kept) == len(message.field) - len(lacks), "a field that never was"
-            del message.field[:]
-            message.field.extend(kept)
-        self._pool = descriptor_pool.DescriptorPool()
-        self._pool.Add(file)
+        for name, fields in missing.items():
+            known = pb.DESCRIPTOR.message_types_by_name[name].fields_by_name
+            assert set(fields) <= set(known), "a field that never was"
+        self._missing = missing
 
     def reads(self, name: str) -> Callable[[bytes], bytes]:
         """Return a function that reads a message as this contract does: the rest is ignored."""
-        kind = message_factory.GetMessageClass(self._pool.FindMessageTypeByName(name))
+        kind = GetMessageClass(pb.DESCRIPTOR.pool.FindMessageTypeByName(name))
+        has_header = "header" in kind.DESCRIPTOR.fields_by_name
 
         def read(content: bytes) -> bytes:
             message: Any = kind.FromString(content)
-            message.DiscardUnknownFields()
-            if kind.DESCRIPTOR.fields_by_name.get("header") and message.HasField("header"):
+            if has_header and message.HasField("header"):
                 header = message.header
                 if "provenance" in header.DESCRIPTOR.fields_by_name:
                     header.provenance.server_version = OLDER
+            self._drop(message)
             kept: bytes = message.SerializeToString()
             return kept
 
         return read
+
+    def _drop(self, message: Message) -> None:
+        """Clear the fields of a message, and of those within it, that this contract lacks."""
+        for field in self._missing.get(message.DESCRIPTOR.name, ()):
+            message.ClearField(field)
+        for field, value in message.ListFields():
+            for part in _messages(field, value):
+                self._drop(part)
+
+
+def _messages(field: FieldDescriptor, value: Any) -> Iterator[Message]:
+    """Yield the messages in the value of a field: one, several, or those of a map."""
+    if field.message_type is None:
+        return
+    if isinstance(value, Message):
+        yield value
+    elif not field.message_type.GetOptions().map_entry:
+        yield from value
+    elif field.message_type.fields_by_name["value"].message_type is not None:
+        yield from value.values()
 
 
 class _Forwarding(grpc.GenericRpcHandler):  # type: ignore[misc]

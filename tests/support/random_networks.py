@@ -154,7 +154,7 @@ UNWRITTEN: dict[str, Function] = {
     "new_empty": lambda x: torch.cat([x, x.new_empty(x.shape[0], 1, 8, 8)], 1),
     "empty": filled_in_part,
 }
-"""By the name of the operator: reads of memory that nothing was written to."""
+"""By the name of the operator: reads of memory that nothing was written to, which holds zeros."""
 
 REPEATABLE: dict[str, Function] = {
     "zero rate": lambda x: F.dropout(x, 0.0),

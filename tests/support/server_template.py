@@ -7,9 +7,11 @@ import os
 from pathlib import Path
 
 from thingsvision_server.allocator import keep_freed_memory
+from thingsvision_server.threads import keep_threads_over_forks
 
 # As a server does it: before libraries that start threads.
 keep_freed_memory()
+keep_threads_over_forks(os.environ)
 
 from .serving import open_sources  # noqa: E402
 

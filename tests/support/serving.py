@@ -8,7 +8,7 @@ import gc
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -31,6 +31,7 @@ _CHOSEN = {
     # Half the memory of this machine would be kept by each of several servers at a time.
     "device_memory": 2 * 2**30,
     "host_memory": 0,
+    "warm_guests": False,  # most tests upload nothing
 }
 
 
@@ -43,6 +44,26 @@ class TestServer:
     address: str
     running: RunningServer
     loop: asyncio.AbstractEventLoop
+
+    def unload_idle(self, kept_bytes: int) -> None:
+        """Unload models, the least recently used first, until the rest has so many bytes."""
+        asyncio.run_coroutine_threadsafe(self._unload_idle(kept_bytes), self.loop).result(60)
+
+    async def _unload_idle(self, kept_bytes: int) -> None:
+        residency = self.running.residency
+        for resident in reversed(residency.residents()):
+            if residency.used_bytes <= kept_bytes:
+                return
+            if resident.evictable:
+                await residency.unload(resident.key)
+
+
+_running: list[TestServer] = []
+
+
+def running_servers() -> Sequence[TestServer]:
+    """Return the servers that run in this process now."""
+    return tuple(_running)
 
 
 def open_sources(weights_dir: Path, *, allow_download: bool = False) -> Sources:
@@ -67,9 +88,21 @@ def _import_libraries() -> None:
 def use_a_lanes_cores() -> None:
     """Have this thread compute references on as many cores as each of a server's lanes has.
 
+    A job's batches use them, but for its last batches: see `all_cores`.
+
     Sums over another number of cores differ in their last bits.
     """
     use_cores(max(1, core_count() // Settings().cpu_lanes))
+
+
+@contextmanager
+def all_cores() -> Iterator[None]:
+    """Have this thread compute references as servers compute the only batch of a job."""
+    use_cores(core_count())
+    try:
+        yield
+    finally:
+        use_a_lanes_cores()
 
 
 @contextmanager
@@ -102,9 +135,12 @@ def serving(weights_dir: Path, **settings: Any) -> Iterator[TestServer]:
     if "error" in state:
         raise RuntimeError("the server did not start") from state["error"]
     server: RunningServer = state["server"]
+    made = TestServer(server.addresses[0], server, state["loop"])
+    _running.append(made)
     try:
-        yield TestServer(f"127.0.0.1:{server.port}", server, state["loop"])
+        yield made
     finally:
+        _running.remove(made)
         state["loop"].call_soon_threadsafe(state["stop"].set)
         thread.join(60)
         assert not thread.is_alive(), "the server did not stop"

@@ -33,13 +33,14 @@ class Refusal:
 
 
 class StockCaller:
-    """The stubs of three services on a channel without any option."""
+    """The stubs of all services on a channel without any option."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         self._stubs = (
             pb_grpc.FeatureServiceStub(channel),
             pb_grpc.ModelServiceStub(channel),
             pb_grpc.PCAServiceStub(channel),
+            pb_grpc.ImageServiceStub(channel),
         )
 
     def call(self, method: str, request: Any, metadata: Metadata = ()) -> list[Any]:

@@ -13,7 +13,8 @@ classdef Client < handle
     %                  environment variable THINGSVISION_PYTHON, else python3 or python
     %     'Verbose'    true (default) shows progress in the command window
     %     and every argument of Python's Client by its name: 'Timeout' (seconds that a call may
-    %     last), 'Proxy' (false: connect without the proxy of the environment) ...
+    %     last), 'Proxy' (false: connect without the proxy of the environment), 'Token' and 'Ca'
+    %     (what a server at grpcs://host:port asks for, and whom to trust) ...
     %
     %   Methods
     %     models          what the server can run
@@ -82,6 +83,7 @@ classdef Client < handle
             if ~isempty(obj.Transport)
                 obj.Transport.stop();
             end
+            obj.Call = @refuse;  % Octave lets a deleted client be called
         end
 
         function list = models(obj, source, pattern)
@@ -149,7 +151,8 @@ classdef Client < handle
             %     'OnError'    'raise' (default), or 'skip' images that can't be read: they have no
             %                  row, and info.skipped says which (place, name, reason)
             %     'BatchSize', 'TokenExtraction', 'Preprocessing', 'Deterministic',
-            %     'MemoryFormat', 'Compiled', 'Dtype': as in Python's Client.extract
+            %     'MemoryFormat', 'Compiled', 'Dtype', 'Streams', 'AllowMixed': as in Python's
+            %     Client.extract
             %
             %   Ctrl-C stops the server's work, too.
             request = obj.features(model, thingsvision.internal.images(images), modules, varargin);
@@ -179,7 +182,8 @@ classdef Client < handle
             %   symmetric, with zeros on the diagonal. Several modules give a struct.
             %   [D, info] = c.rdm(...) also returns info.images, info.modules, info.fields,
             %   info.metric, info.undefined (per module, the images without a distance, whose
-            %   rows are NaN), info.provenance and info.provenanceText.
+            %   rows are NaN), info.arithmetic (per module, how inner products were computed),
+            %   info.provenance and info.provenanceText.
             %
             %   c.rdm(..., Name, Value)
             %     'Metric'  'correlation' (default: 1 - Pearson's r), 'cosine', 'euclidean' or
@@ -247,10 +251,27 @@ classdef Client < handle
             %   weights ['torchvision/resnet50@sha256:' found.sha256].
             %   found = c.upload('net.pt2', 'Preprocessing', struct('resize_pixels', 256,
             %   'crop_pixels', 224)) has the field model, such as 'own/0123...'.
-            own = thingsvision.internal.options(varargin, {'Preprocessing'}, true);
+            %   c.upload(..., 'Share', true) lets others use it by its SHA-256.
+            own = thingsvision.internal.options(varargin, {'Preprocessing', 'Share'}, true);
             request = struct('path', thingsvision.internal.text(path, 'path'), 'folder', pwd);
             request.preprocessing = thingsvision.internal.field(own, 'Preprocessing', []);
+            share = thingsvision.internal.field(own, 'Share', false);
+            request.share = ~isempty(share) && thingsvision.internal.flag(share, 'Share');
             found = obj.ask('upload', request);
+        end
+
+        function found = share(obj, what)
+            % SHARE  Let others use what you left on the server: an upload, a PCA, an image.
+            %
+            %   found = c.share(c.upload('net.pth')), or c.share(SHA256), has the fields kinds
+            %   (what it is) and shared_with: '@NAME' for your group, '*' for everybody whom the
+            %   server lets in. Others name it by its SHA-256; only you and an admin delete it.
+            found = obj.ask('share', obj.sharing(what, true));
+        end
+
+        function found = unshare(obj, what)
+            % UNSHARE  Stop sharing it; requests that are using it finish with it.
+            found = obj.ask('share', obj.sharing(what, false));
         end
 
         function found = versions(obj)
@@ -273,6 +294,13 @@ classdef Client < handle
             request = struct('model', thingsvision.internal.text(model, 'model'));
         end
 
+        function request = sharing(~, what, shared)
+            if isstruct(what) && isfield(what, 'sha256')
+                what = what.sha256;
+            end
+            request = struct('what', thingsvision.internal.text(what, 'what'), 'shared', shared);
+        end
+
         function request = features(obj, model, images, modules, pairs)
             names = {'OutputAs', 'Flatten', 'Names'};
             [own, others] = thingsvision.internal.options(pairs, names);
@@ -289,4 +317,9 @@ classdef Client < handle
         end
 
     end
+end
+
+function reply = refuse(varargin) %#ok<STOUT> never returns
+    error('thingsvision:Deleted', ...
+          'This client was deleted: make a new one, thingsvision.Client(server).');
 end

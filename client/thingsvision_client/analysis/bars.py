@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from math import ceil, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..calls.signatures import checked
+from ..calls.signatures import check_arguments
 from ..figures.canvas import check_format, new_figure, use_style, write_figure
 from ..figures.lettering import height_of, shorten, width_of
+from ..origins.document import write_document
+from ..origins.replacing import check_free
+from .score import without_nan
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,7 +43,7 @@ _LONGEST_NAME = 1.3
 _BLUE, _GREY, _BAND = "#3b6ea8", "#555555", "#d9d9d9"
 
 
-@checked
+@check_arguments
 def plot_scores(
     path: str | Path,
     scores: Sequence[Score],
@@ -48,6 +51,8 @@ def plot_scores(
     *,
     width_inches: float = 7.2,
     color: str = _BLUE,
+    overwrite: bool = False,
+    facts: Mapping[str, Any] | None = None,
 ) -> None:
     """Draw scores as bars into a file, with a panel per reference; see `RSAResult.plot`.
 
@@ -57,10 +62,13 @@ def plot_scores(
         correlation: How RDMs were compared, such as `RSAResult.correlation`; labels the axis.
         width_inches: Largest width of the figure; panels that don't fit side by side go below.
         color: Colour of the bars, as matplotlib takes it.
+        overwrite: Replace a figure of something else; otherwise it is an error.
+        facts: What else is known of the scores, in values that JSON can hold, for the JSON file
+            beside the figure.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
-        InvalidRequestError: An unknown format.
+        InvalidRequestError: An unknown format, or a figure of something else at the path.
 
     Example:
         ```python
@@ -72,6 +80,30 @@ def plot_scores(
         ```
 
     """
+    document = {
+        **(facts or {}),
+        "inputs": {
+            f"{one.module} with {one.reference}": without_nan(asdict(one)) for one in scores
+        },
+        "correlation": correlation,
+        "figure": {"width_inches": width_inches, "color": color},
+    }
+    with use_style():
+        check_format(Path(path))
+    check_free(Path(path), document, overwrite=overwrite)
+    draw_scores(path, scores, correlation, width_inches=width_inches, color=color)
+    write_document(Path(path), document)
+
+
+def draw_scores(
+    path: str | Path,
+    scores: Sequence[Score],
+    correlation: str,
+    *,
+    width_inches: float = 7.2,
+    color: str = _BLUE,
+) -> None:
+    """Write the figure of `plot_scores` alone."""
     panels = _by_reference(scores)
     modules = list(dict.fromkeys(score.module for score in scores))
     with use_style():

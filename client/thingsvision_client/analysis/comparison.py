@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..arrays import Float64Array
-from ..calls.signatures import checked
-from ..display.progress import shown
+from ..calls.caller import warn_caller
+from ..calls.signatures import check_arguments
+from ..display.progress import open_progress
+from ..errors import UndefinedDistanceWarning
 from ..values.options import shows_options
 from .model_rdms import as_model_rdms
 from .references import Reference, References, as_references
@@ -75,7 +78,7 @@ class Comparison:
             require_rsatoolbox("A noise ceiling (which noise_ceiling=False leaves out)")
 
 
-@checked
+@check_arguments
 @shows_options(sends_features=False)
 def rsa(
     images: Any,
@@ -157,13 +160,13 @@ def rsa(
     _check_images(stimuli.queue, references)
     comparison.check_ceilings(references)
     asked = model_request(model, client, server)
-    with shown(progress) as report:
+    with open_progress(progress) as report:
         options = {"progress": report or False, "on_error": on_error, **extraction}
         rdms, origin = request_rdms(stimuli, asked, modules, metric=metric, options=options)
         return _score_all(rdms, references, comparison, origin=origin, progress=report)
 
 
-@checked
+@check_arguments
 def compare_rdms(
     rdms: References,
     reference_rdms: References,
@@ -222,7 +225,7 @@ def compare_rdms(
     references = as_references(reference_rdms, reference_images)
     ours = as_model_rdms(rdms, references)
     origin = origin_of_rdms(ours, {})
-    with shown(progress) as report:
+    with open_progress(progress) as report:
         return _score_all(ours, references, comparison, origin=origin, progress=report)
 
 
@@ -261,6 +264,7 @@ def _score_all(
             scores.append(_score(module, rdm, ours, comparison=comparison, ceiling=ceiling))
     if progress is not None:
         progress("comparing with references", total, total)
+    _warn_of_undefined(scores)
     facts = {one.name: _facts(one, rdms.images) for one in references}
     return RSAResult(
         scores=tuple(scores),
@@ -270,6 +274,18 @@ def _score_all(
         references=facts,
         origin=origin,
     )
+
+
+def _warn_of_undefined(scores: Sequence[Score]) -> None:
+    """Warn of scores that are NaN, and why that can be."""
+    undefined = [f"{one.module!r} with {one.reference!r}" for one in scores if isnan(one.score)]
+    if undefined:
+        warn_caller(
+            f"{len(undefined)} of {len(scores)} scores are undefined (NaN), such as of "
+            f"{undefined[0]}: an RDM has the same distance for all pairs, or fewer than "
+            f"{_MIN_PAIRS} pairs were measured.",
+            UndefinedDistanceWarning,
+        )
 
 
 def _facts(reference: Reference, images: Sequence[str]) -> dict[str, Any]:

@@ -11,7 +11,15 @@ import numpy as np
 from ..arrays import Float64Array
 from ..calls.arguments import expand_home
 from ..errors import InvalidRequestError
-from ..labels import Labelled, Labels, image_labels, labelled, match_rows, of_known, warn_of_order
+from ..labels import (
+    Labelled,
+    Labels,
+    image_labels,
+    match_rows,
+    of_known,
+    read_labelled,
+    warn_of_order,
+)
 from ..rpc.rdms import RDMs
 from ..values.records import Timings
 from .rdm_faults import first_fault
@@ -96,7 +104,7 @@ def _item(name: str, values: Any) -> Labelled:
             f"RDM {name!r} must be images x images, got what `Client.rdm` returned: pass it alone, "
             "or its `rdms`."
         )
-    if (found := labelled(values)) is not None:
+    if (found := read_labelled(values)) is not None:
         return found
     return of_known(values, 2) or Labelled(values, ((), ()))
 

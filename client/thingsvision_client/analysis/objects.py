@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..calls.signatures import checked
+from ..calls.signatures import check_arguments
 from ..errors import InvalidRequestError, MissingDependencyError
 from ..values.axes import CALLS, CHANNELS, FEATURES, HEIGHT, TOKENS, WIDTH
 from .statistics import require_rsatoolbox
@@ -41,7 +41,7 @@ OTHER_IMAGE = "other_image"
 """The second axis of an RDM, which can't have the name of the first."""
 
 
-@checked
+@check_arguments
 def to_dataset(extraction: Extraction, module: str | None = None) -> Any:
     """Return the features of a module as a Dataset of rsatoolbox.
 
@@ -82,7 +82,7 @@ def to_dataset(extraction: Extraction, module: str | None = None) -> Any:
     )
 
 
-@checked
+@check_arguments
 def to_rdms(rdms: RDMs) -> Any:
     """Return the RDMs of all modules as one RDMs object of rsatoolbox.
 
@@ -115,7 +115,7 @@ def to_rdms(rdms: RDMs) -> Any:
     )
 
 
-@checked
+@check_arguments
 def to_xarray(record: Extraction | RDMs, module: str | None = None) -> Any:
     """Return features or RDMs as an xarray Dataset, or those of one module as a DataArray.
 

@@ -12,6 +12,8 @@ from ..arrays import Array
 from ..errors import InvalidRequestError
 from ..formats import BY_ENDING, FEATURES, FileFormat
 from ..labels import Labelled, Labels, labels_in
+from ..origins.document import file_sha256
+from ..origins.replacing import metadata_of
 from .rdm_tables import TABLE_ENDINGS, read_table
 
 _DISSIMILARITIES = "dissimilarities"
@@ -32,7 +34,7 @@ def read_rdms(path: Path) -> dict[str, Any]:
     """Return the arrays of a file by their names; a single array has the file's.
 
     The file is in a format of `save_features`, or a table (csv, tsv). Arrays whose rows are named
-    in the file are Labelled. Raises InvalidRequestError.
+    in the file, or in its metadata, are Labelled. Raises InvalidRequestError.
     """
     ending = path.suffix.lower()
     if ending in TABLE_ENDINGS:
@@ -45,9 +47,32 @@ def read_rdms(path: Path) -> dict[str, Any]:
             f"{', '.join((*BY_ENDING, *TABLE_ENDINGS))}{advice}."
         )
     if file_format.name == "txt":
-        return {path.stem: _read_text(path, file_format)}
-    found = _read_all(path, file_format)
-    return {path.stem: found[FEATURES]} if list(found) == [FEATURES] else found
+        found = {path.stem: _read_text(path, file_format)}
+    else:
+        found = _read_all(path, file_format)
+        found = {path.stem: found[FEATURES]} if list(found) == [FEATURES] else found
+    told = _names_told(path)
+    return {name: _with_told(one, told) for name, one in found.items()} if told else found
+
+
+def _names_told(path: Path) -> list[str]:
+    """Return the names of a file's rows in its metadata; empty if they are not of this file."""
+    document = metadata_of(path) or {}
+    if "images" not in document and "names" not in document:
+        return []
+    if document.get("file_sha256") != file_sha256(path):
+        return []
+    images = [str(one["name"]) for one in document.get("images", [])]
+    return [str(name) for name in document.get("names") or images]
+
+
+def _with_told(one: Any, names: list[str]) -> Any:
+    """Return an RDM with the names of its metadata, unless its file names its rows."""
+    if isinstance(one, Labelled) or not _is_rdm(one) or len(names) != one.shape[-1]:
+        return one
+    labels = labels_in("its metadata", names)
+    axes = (labels, labels)
+    return Labelled(one, axes if one.ndim == 2 else ((), *axes))
 
 
 def _read_text(path: Path, file_format: FileFormat) -> Any:

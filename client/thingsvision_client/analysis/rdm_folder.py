@@ -89,7 +89,8 @@ class RDMFolder:
         return written
 
     def _document(self, module: str, rdm: Array, origin: Mapping[str, Any]) -> dict[str, Any]:
-        facts = {**origin, "module": module, "rows": [0, len(rdm)]}
+        arithmetic = origin.get("arithmetic", {}).get(module)
+        facts = {**origin, "arithmetic": arithmetic, "module": module, "rows": [0, len(rdm)]}
         content = Content(tuple(rdm.shape), str(rdm.dtype), facts)
         return {**document_of({_NAME: content}), "metric": self.metric}
 

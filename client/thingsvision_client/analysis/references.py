@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ..arrays import Float64Array
 from ..calls.arguments import expand_home
 from ..calls.caller import warn_caller
-from ..calls.signatures import checked
+from ..calls.signatures import check_arguments
 from ..errors import InvalidRequestError, UndefinedDistanceWarning
 from ..labels import (
     Labelled,
@@ -22,10 +22,10 @@ from ..labels import (
     Match,
     are_reordered,
     image_labels,
-    labelled,
     list_names,
     match_rows,
     of_known,
+    read_labelled,
     rows_of,
     texts_of,
     warn_of_order,
@@ -118,7 +118,7 @@ class Reference:
         return replace(self, rdms=self.rdms[:, rows][:, :, rows], images=tuple(images), labels=())
 
 
-@checked
+@check_arguments
 def as_references(
     given: References, reference_images: Sequence[str] | None = None
 ) -> tuple[Reference, ...]:
@@ -233,11 +233,11 @@ def _reference(name: str, values: Any, images: tuple[str, ...] | None) -> Refere
 
 def _stack_subjects(name: str, values: Any) -> Labelled:
     """Return values with their labels; subjects of a list have the rows of the first."""
-    if (found := labelled(values)) is not None:
+    if (found := read_labelled(values)) is not None:
         return _subjects_first(found)
     if not isinstance(values, (list, tuple)):
         return of_known(values, 2) or Labelled(values, ((), ()))
-    subjects = [labelled(one) for one in values]
+    subjects = [read_labelled(one) for one in values]
     known = [one or of_known(given, 2) for one, given in zip(subjects, values, strict=True)]
     if all(known):
         subjects = known

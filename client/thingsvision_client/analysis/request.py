@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..client import Client, shared_client
 from ..errors import InvalidRequestError
 from ..images.queue import ImageQueue, queue_images
-from ..origins import Request, describe, recording_fingerprints
+from ..origins import Request, describe, record_fingerprints
 from ..utils.transforms import ServerTransforms
 from ..values.options import ExtractOptions
 
@@ -87,7 +87,7 @@ def request_rdms(
     asked = {"dtype": "float64", **model.choices, **chosen, **options}
     if stimuli.queue.tensor_shape is not None and "preprocessing" not in options:
         asked["preprocessing"] = None  # the user preprocessed these inputs
-    queue, sent = recording_fingerprints(stimuli.queue)
+    queue, sent = record_fingerprints(stimuli.queue)
     rdms = model.client.rdm(model.model, queue, modules, metric=metric, **asked)
     kind = sent[0].kind if sent else "encoded"
     origin = origin_of_rdms(rdms, asked, stimuli.root, kind)
@@ -95,8 +95,7 @@ def request_rdms(
     kept = [image.to_dict() for place, image in enumerate(sent) if place not in left_out]
     if rdms.skipped:
         origin["skipped"] = [
-            {"place": image.place, "name": image.name, "reason": image.reason}
-            for image in rdms.skipped
+            {**image.to_dict(), **sent[image.place].to_dict()} for image in rdms.skipped
         ]
     return rdms, {**origin, "images": kept}
 
@@ -111,4 +110,4 @@ def origin_of_rdms(
         token_extraction=options.get("token_extraction"), preprocessing=options.get("preprocessing")
     )
     request = Request(rdms.batch_size, chosen, root)
-    return describe(rdms.provenance, request, kind)
+    return {**describe(rdms.provenance, request, kind), "arithmetic": rdms.arithmetic}

@@ -8,14 +8,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
-from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..calls.signatures import checked
+from ..calls.signatures import check_arguments
 from ..display.cards import Shown, import_pandas
 from ..errors import InvalidRequestError
-from .score import Score
+from .score import Score, without_nan
 
 if TYPE_CHECKING:
     from ..rpc.rdms import RDMs
@@ -27,7 +26,7 @@ _PACKAGES = {"client_version": "thingsvision-service", "rsatoolbox_version": "rs
 _COLUMNS = tuple(one.name for one in fields(Score) if one.name != "by_subject")
 
 
-@checked
+@check_arguments
 @dataclass(frozen=True, repr=False)
 class RSAResult(Shown):
     """Scores of all modules with all references, and what they depend on; `print` shows a table.
@@ -190,7 +189,7 @@ class RSAResult(Shown):
             "correlation": self.correlation,
             "bootstrap": asdict(self.bootstrap) if self.bootstrap else None,
             "references": {name: dict(facts) for name, facts in self.references.items()},
-            "scores": [_without_nan(asdict(score)) for score in self.scores],
+            "scores": [without_nan(asdict(score)) for score in self.scores],
             **{name: _version(package) for name, package in _PACKAGES.items()},
             "images": list(self.rdms.images),
             **self.origin,
@@ -217,15 +216,16 @@ class RSAResult(Shown):
     def plot(self, path: str | Path, **options: Any) -> None:
         """Draw the scores as bars into a file, with a panel per reference.
 
-        Lines on the bars are bootstrap intervals, and a grey band is the noise ceiling.
+        Lines on the bars are bootstrap intervals, and a grey band is the noise ceiling. The JSON
+        file beside the figure has all that `to_dict` returns.
 
         Args:
             path: The file; its ending (`.png`, `.svg`, `.pdf`) chooses the format.
-            **options: `width_inches` and `color`, as in `plot_scores`.
+            **options: `width_inches`, `color` and `overwrite`, as in `plot_scores`.
 
         Raises:
             MissingDependencyError: matplotlib is not installed.
-            InvalidRequestError: An unknown format.
+            InvalidRequestError: An unknown format, or a figure of something else at the path.
 
         Example:
             ```python
@@ -239,7 +239,8 @@ class RSAResult(Shown):
         """
         from .bars import plot_scores
 
-        plot_scores(path, self.scores, self.correlation, **options)
+        facts = {name: value for name, value in self.to_dict().items() if name != "scores"}
+        plot_scores(path, self.scores, self.correlation, facts=facts, **options)
 
     def save(self, folder: str | Path, figure: str = "png", *, overwrite: bool = False) -> None:
         """Write the scores to a folder: `rsa.csv`, `rsa.json` and a bar plot `rsa.{figure}`.
@@ -284,14 +285,6 @@ def _cells(score: Score) -> tuple[str, ...]:
 
 def _range(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f"{low:.4f} to {high:.4f}"
-
-
-def _without_nan(values: Any) -> Any:
-    if isinstance(values, dict):
-        return {name: _without_nan(value) for name, value in values.items()}
-    if isinstance(values, (list, tuple)):
-        return [_without_nan(value) for value in values]
-    return None if isinstance(values, float) and isnan(values) else values
 
 
 def _version(package: str) -> str | None:

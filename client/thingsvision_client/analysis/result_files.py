@@ -25,21 +25,23 @@ def check_before(folder: Path, model: Model, metric: str, *, overwrite: bool) ->
         return
     whole = f"{model.source}/{model.name}@{model.weights or ''}"
     if not str(known.get("model", "")).startswith(whole) or known.get("metric") != metric:
-        raise _taken(folder, known)
+        raise _folder_error(folder, known)
 
 
 def write_result(result: RSAResult, folder: Path, figure: str, *, overwrite: bool) -> None:
     """Write all files. Raises InvalidRequestError if those of another RSA would be replaced."""
+    from .bars import draw_scores
+
     known, planned = _read(folder), json.loads(result.to_json())
     is_stale = known is not None and not is_same(known, planned)
     if known is not None and is_stale and not overwrite:
-        raise _taken(folder, known)
+        raise _folder_error(folder, known)
     for name, text in (("rsa.csv", result.to_csv()), ("rsa.json", result.to_json())):
         with atomic_file(folder / name) as file:
             file.write(text.encode())
     for ending in FIGURE_ENDINGS if is_stale else ():
         (folder / f"rsa{ending}").unlink(missing_ok=True)
-    result.plot(folder / f"rsa.{figure}")
+    draw_scores(folder / f"rsa.{figure}", result.scores, result.correlation)
 
 
 def _read(folder: Path) -> Mapping[str, Any] | None:
@@ -53,7 +55,7 @@ def _read(folder: Path) -> Mapping[str, Any] | None:
     return found if isinstance(found, dict) else {}
 
 
-def _taken(folder: Path, known: Mapping[str, Any]) -> InvalidRequestError:
+def _folder_error(folder: Path, known: Mapping[str, Any]) -> InvalidRequestError:
     of_model = f" of {known['model']}" if "model" in known else ""
     return InvalidRequestError(
         f"{folder} has the files of another RSA{of_model} (rsa.json): choose another folder, or "

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isnan
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -41,3 +43,12 @@ class Score:
     ceiling_high: float | None = None
     pair_count: int = 0
     by_subject: tuple[float, ...] = ()
+
+
+def without_nan(values: Any) -> Any:
+    """Return values that JSON can hold: None for NaN, lists for tuples."""
+    if isinstance(values, dict):
+        return {name: without_nan(value) for name, value in values.items()}
+    if isinstance(values, (list, tuple)):
+        return [without_nan(value) for value in values]
+    return None if isinstance(values, float) and isnan(values) else values

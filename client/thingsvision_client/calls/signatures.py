@@ -29,32 +29,28 @@ class Kind:
     accepts: Callable[[Any], bool]
 
 
-def checked(thing: T) -> T:
+def check_arguments(thing: T) -> T:
     """Check the arguments of a public function, or of a class and its public methods.
 
     Arguments of other types than the signature declares are refused, and `~` at the start of paths
     becomes the user's home.
     """
-    decorate = _checked_class if inspect.isclass(thing) else _checked_function
+    decorate = _check_methods if inspect.isclass(thing) else _check_function
     return cast("T", decorate(thing))
 
 
-def _checked_class(owner: Any) -> Any:
+def _check_methods(owner: Any) -> Any:
     for name, member in list(vars(owner).items()):
         if isinstance(member, FunctionType) and (name == "__init__" or name[0] != "_"):
             described = owner if name == "__init__" else member
-            setattr(owner, name, _checked_function(member, described))
+            setattr(owner, name, _check_function(member, described))
     return owner
 
 
-def _checked_function(function: Any, described: Any = None) -> Any:
+def _check_function(function: Any, described: Any = None) -> Any:
     parameters = inspect.signature(function).parameters.values()
     positional = [one.name for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD]
-    kinds = {
-        one.name: kinds_of(one.annotation)
-        for one in parameters
-        if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY) and one.annotation != one.empty
-    }
+    kinds = _kinds_by_name(parameters)
     paths = {name for name, found in kinds.items() if _PATHS.intersection(found)}
 
     def take(name: str, value: Any) -> Any:
@@ -79,6 +75,14 @@ def _checked_function(function: Any, described: Any = None) -> Any:
         raise failure
 
     return call
+
+
+def _kinds_by_name(parameters: Iterable[inspect.Parameter]) -> dict[str, tuple[Kind, ...]]:
+    return {
+        one.name: kinds_of(one.annotation)
+        for one in parameters
+        if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY) and one.annotation != one.empty
+    }
 
 
 def shorten(error: E) -> E:
@@ -137,7 +141,12 @@ def _fault(name: str, value: Any, kinds: Sequence[Kind]) -> str:
     if not kinds or any(kind.accepts(value) for kind in kinds):
         return ""
     words = " or ".join(dict.fromkeys(kind.words for kind in kinds))
-    return f"`{name}` must be {words}, got {told(value)}."
+    shown = f"a {type(value).__name__}" if name in _SECRET else told(value)
+    return f"`{name}` must be {words}, got {shown}."
+
+
+_SECRET = frozenset({"token"})
+"""Parameters whose values no sentence shows."""
 
 
 def _is_instance(value: Any, name: str) -> bool:

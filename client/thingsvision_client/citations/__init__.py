@@ -14,6 +14,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+_IN_LATEX = str.maketrans({letter: f"\\{letter}" for letter in "&%#$_"})
+"""Letters that mean something else to LaTeX, which reads the entries."""
+
 
 @dataclass(frozen=True)
 class Work:
@@ -33,9 +36,9 @@ class Work:
         kind = "article" if self.journal else "misc"
         eprint = re.fullmatch(r"https://arxiv\.org/abs/(.+)", self.url)
         fields = {
-            "author": self.authors,
-            "title": f"{{{self.title}}}",
-            "journal": self.journal,
+            "author": self.authors.translate(_IN_LATEX),
+            "title": f"{{{self.title.translate(_IN_LATEX)}}}",
+            "journal": self.journal.translate(_IN_LATEX),
             "year": self.year,
             "doi": self.doi,
             "eprint": eprint and eprint[1],
@@ -50,12 +53,12 @@ def works_of_model(source: str, name: str) -> list[Work]:
     """Return the works about an architecture, or about the way that it was trained."""
     if source == "timm":
         return _works(_of_timm(name))
-    return _works(_matching(_table()["models"].get(source, ()), name))
+    return _works(_find_keys(_table()["models"].get(source, ()), name))
 
 
 def works_of_weights(source: str, tag: str) -> list[Work]:
     """Return the works about the weights of a tag: their training, or its data."""
-    return _works(_matching(_table()["weights"].get(source, ()), tag))
+    return _works(_find_keys(_table()["weights"].get(source, ()), tag))
 
 
 def works_of_libraries(source: str) -> list[Work]:
@@ -63,7 +66,7 @@ def works_of_libraries(source: str) -> list[Work]:
     return _works([*_table()["libraries"].get(source, ()), "thingsvision"])
 
 
-def _matching(rules: Iterable[tuple[str, list[str]]], text: str) -> list[str]:
+def _find_keys(rules: Iterable[tuple[str, list[str]]], text: str) -> list[str]:
     return [key for pattern, keys in rules if re.search(pattern, text) for key in keys]
 
 

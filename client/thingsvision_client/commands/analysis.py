@@ -2,114 +2,88 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import unquote
 
 import typer
 
-from ..client import shared_client
 from ..errors import InvalidRequestError
 from .completion import complete_values
-from .opening import (
-    ImagePlace,
-    check_on_error,
-    dataset_of,
-    open_extractor,
-    read_lines,
-    write_names,
-)
-from .options import (
-    BatchSize,
-    Crop,
-    DeviceName,
-    HDF5Key,
-    ImageRoot,
-    Layout,
-    Metric,
-    ModelName,
-    ModelParameters,
-    ModelPath,
-    ModuleName,
-    NoCrop,
-    OnErrorStops,
-    OutPath,
-    Overwrite,
-    Pretrained,
-    Resize,
-    Server,
-    Source,
-    TokenExtraction,
-    overrides,
-)
+from .groups import ImageOptions, ModelOptions, PassOptions, takes_groups
+from .opening import dataset_of, open_extractor, read_lines, say_written, write_names
+from .options import Metric, ModuleName, OnErrorStops, OutPath, Overwrite
 
 _PREFIX = "rdm_"
 
 
+Reference = Annotated[
+    list[str],
+    typer.Option(
+        help="File of a reference RDM (images x images) or of RDMs of subjects (subjects x "
+        "images x images), rows in the order of file_names.txt. May be given several times.",
+        metavar="[NAME=]FILE",
+    ),
+]
+ReferenceNames = Annotated[
+    Path | None, typer.Option(help="File of the names of the references' rows, one per line.")
+]
+Correlation = Annotated[
+    str,
+    typer.Option(
+        help="How RDMs are compared: spearman, pearson, or with rsatoolbox kendall, tau-a, "
+        "rho-a, cosine, corr_cov or cosine_cov.",
+        autocompletion=complete_values(
+            *("spearman", "pearson", "kendall", "tau-a"),
+            *("rho-a", "cosine", "corr_cov", "cosine_cov"),
+        ),
+    ),
+]
+Bootstrap = Annotated[
+    int,
+    typer.Option(
+        min=0, help="Bootstrap samples for the intervals, by rsatoolbox; 0 for no intervals."
+    ),
+]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same intervals.")]
+NoiseCeiling = Annotated[
+    bool,
+    typer.Option(help="Compute what a perfect model could score, for RDMs of several subjects."),
+]
+FigureFormat = Annotated[
+    str,
+    typer.Option(
+        help="Format of the figure: png, svg or pdf.",
+        autocompletion=complete_values("png", "svg", "pdf"),
+    ),
+]
+
+
+@dataclass(frozen=True)
+class ComparisonOptions:
+    """How the RDMs of a model are compared with the references."""
+
+    correlation: Correlation = "spearman"
+    bootstrap: Bootstrap = 1000
+    seed: Seed = 0
+    noise_ceiling: NoiseCeiling = True
+
+
+@takes_groups
 def rsa(
-    model_name: ModelName,
-    image_root: ImageRoot,
+    model: ModelOptions,
+    images: ImageOptions,
     module_name: ModuleName,
-    reference: Annotated[
-        list[str],
-        typer.Option(
-            help="File of a reference RDM (images x images) or of RDMs of subjects (subjects x "
-            "images x images), rows in the order of file_names.txt. May be given several times.",
-            metavar="[NAME=]FILE",
-        ),
-    ],
+    reference: Reference,
     out_path: OutPath,
-    source: Source = None,
-    pretrained: Pretrained = True,
-    device: DeviceName = None,
-    model_path: ModelPath = None,
-    model_parameters: ModelParameters = None,
-    batch_size: BatchSize = 32,
-    token_extraction: TokenExtraction = None,
-    resize: Resize = None,
-    crop: Crop = None,
-    no_crop: NoCrop = False,
-    hdf5_key: HDF5Key = None,
-    layout: Layout = None,
+    forward: PassOptions,
+    comparison: ComparisonOptions,
     method: Metric = "correlation",
-    correlation: Annotated[
-        str,
-        typer.Option(
-            help="How RDMs are compared: spearman, pearson, or with rsatoolbox kendall, tau-a, "
-            "rho-a, cosine, corr_cov or cosine_cov.",
-            autocompletion=complete_values(
-                *("spearman", "pearson", "kendall", "tau-a"),
-                *("rho-a", "cosine", "corr_cov", "cosine_cov"),
-            ),
-        ),
-    ] = "spearman",
-    bootstrap: Annotated[
-        int,
-        typer.Option(
-            min=0, help="Bootstrap samples for the intervals, by rsatoolbox; 0 for no intervals."
-        ),
-    ] = 1000,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same intervals.")] = 0,
-    noise_ceiling: Annotated[
-        bool,
-        typer.Option(
-            help="Compute what a perfect model could score, for RDMs of several subjects."
-        ),
-    ] = True,
-    reference_names: Annotated[
-        Path | None,
-        typer.Option(help="File of the names of the references' rows, one per line."),
-    ] = None,
-    figure: Annotated[
-        str,
-        typer.Option(
-            help="Format of the figure: png, svg or pdf.",
-            autocompletion=complete_values("png", "svg", "pdf"),
-        ),
-    ] = "png",
+    reference_names: ReferenceNames = None,
+    figure: FigureFormat = "png",
     overwrite: Overwrite = False,
     on_error: OnErrorStops = "raise",
-    server: Server = None,
 ) -> None:
     """Compare the RDM of each module with reference RDMs of brains or behaviour.
 
@@ -120,67 +94,72 @@ def rsa(
     from ..analysis.result_files import check_before
     from ..display.progress import progress_bar
     from ..figures.canvas import check_figure
-    from ..jobs import skipped_in
+    from ..jobs import read_skipped
 
     check_figure(out_path / f"rsa.{figure}")
     references = _rdms_by_name(reference)
     names = None if reference_names is None else read_lines(reference_names)
-    check_on_error(on_error)
-    client = shared_client(server)
-    changes = overrides(resize, crop, no_crop)
-    place = ImagePlace(image_root, hdf5_key, layout)
-    extractor = open_extractor(
-        client, model_name, source, device=device, pretrained=pretrained,
-        model_path=model_path, model_parameters=model_parameters,
-        token_extraction=token_extraction,
-    )  # fmt: skip
-    dataset = dataset_of(place, out_path, extractor.get_backend(), changes)
+    extractor = open_extractor(model, forward.token_extraction)
+    dataset = dataset_of(images, out_path, extractor.get_backend(), overwrite=overwrite)
     check_before(out_path, extractor.model, method, overwrite=overwrite)
     with progress_bar() as progress:
         result = compare(
-            dataset, references, extractor, module_name, metric=method, correlation=correlation,
-            reference_images=names, bootstrap=bootstrap, seed=seed,
-            noise_ceiling=noise_ceiling, batch_size=batch_size, on_error=on_error,
-            progress=progress,
+            dataset, references, extractor, module_name, metric=method, reference_images=names,
+            batch_size=forward.batch_size, on_error=on_error, progress=progress, **vars(comparison),
         )  # fmt: skip
     typer.echo(str(result))
     result.save(out_path, figure, overwrite=overwrite)
-    write_names(dataset, out_path, skipped_in(result.origin))
+    say_written(out_path / "rsa.csv")
+    say_written(out_path / f"rsa.{figure}")
+    write_names(dataset, out_path, read_skipped(result.origin))
 
 
-def plot_rdms(
-    rdm: Annotated[
-        list[str],
-        typer.Argument(
-            help="Files of RDMs, such as those of compute-rdm.", metavar="[NAME=]FILE..."
-        ),
-    ],
-    out: Annotated[
-        Path, typer.Option(help="The figure; its ending (.png, .svg, .pdf) chooses the format.")
-    ],
-    image_root: Annotated[
-        Path | None, typer.Option(help="Folder of the images, for pictures on the axes.")
-    ] = None,
-    names: Annotated[
-        Path | None,
-        typer.Option(
-            help="File of the names of the rows, one per line, such as file_names.txt; their "
-            "folders are the categories."
-        ),
-    ] = None,
-    categories: Annotated[
-        Path | None, typer.Option(help="File of the category of each row, one per line.")
-    ] = None,
+@dataclass(frozen=True)
+class GridOptions:
+    """How the RDMs of a figure look."""
+
     scale: Annotated[
         str,
         typer.Option(
             help="Scale of the colours: shared by all RDMs, own, or ranks (percentiles).",
             autocompletion=complete_values("shared", "own", "ranks"),
         ),
-    ] = "shared",
-    units: Annotated[str | None, typer.Option(help="Label of the colour bar.")] = None,
-    columns: Annotated[int | None, typer.Option(min=1, help="RDMs in a row.")] = None,
-    colormap: Annotated[str, typer.Option(help="Name of a colormap of matplotlib.")] = "cividis",
+    ] = "shared"
+    units: Annotated[str | None, typer.Option(help="Label of the colour bar.")] = None
+    columns: Annotated[int | None, typer.Option(min=1, help="RDMs in a row.")] = None
+    colormap: Annotated[str, typer.Option(help="Name of a colormap of matplotlib.")] = "cividis"
+
+
+RDMFiles = Annotated[
+    list[str],
+    typer.Argument(help="Files of RDMs, such as those of compute-rdm.", metavar="[NAME=]FILE..."),
+]
+FigurePath = Annotated[
+    Path, typer.Option(help="The figure; its ending (.png, .svg, .pdf) chooses the format.")
+]
+Thumbnails = Annotated[
+    Path | None, typer.Option(help="Folder of the images, for pictures on the axes.")
+]
+RowNames = Annotated[
+    Path | None,
+    typer.Option(
+        help="File of the names of the rows, one per line, such as file_names.txt; their "
+        "folders are the categories."
+    ),
+]
+Categories = Annotated[
+    Path | None, typer.Option(help="File of the category of each row, one per line.")
+]
+
+
+@takes_groups
+def plot_rdms(
+    rdm: RDMFiles,
+    out: FigurePath,
+    grid: GridOptions,
+    image_root: Thumbnails = None,
+    names: RowNames = None,
+    categories: Categories = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Draw RDMs side by side, with lines between categories and pictures of images on the axes."""
@@ -188,22 +167,26 @@ def plot_rdms(
     from ..figures.rdm_grid import plot_rdms as plot
     from ..images.folder import image_names
 
+    rdms = _rdms_by_name(rdm)
     rows = None if names is None else read_lines(names)
-    if rows is None and image_root is not None:
+    if rows is None and image_root is not None and not any(map(_has_names, rdms.values())):
         rows = image_names(image_root)
     plot(
         out,
-        _rdms_by_name(rdm),
+        rdms,
         images=rows,
         thumbnails=image_root,
         categories=FOLDERS if categories is None else read_lines(categories),
-        scale=scale,
-        units=units,
-        columns=columns,
-        colormap=colormap,
         overwrite=overwrite,
         sources=_sources(rdm),
+        **vars(grid),
     )
+    say_written(out)
+
+
+def _has_names(rdm: Any) -> bool:
+    """Tell whether an RDM of a file carries names of its rows."""
+    return any(not one.are_counted for axis in getattr(rdm, "axes", ()) for one in axis)
 
 
 def _sources(given: list[str]) -> dict[str, Any]:

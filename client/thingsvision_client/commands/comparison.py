@@ -10,38 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..analysis.rdm_folder import RDMFolder
-from ..client import shared_client
+from .groups import ImageOptions, ModelOptions, PassOptions, takes_groups
 from .opening import (
-    ImagePlace,
-    check_on_error,
     dataset_of,
+    extract_options,
     open_extractor,
     say_written,
     write_names,
 )
-from .options import (
-    BatchSize,
-    Crop,
-    DeviceName,
-    HDF5Key,
-    ImageRoot,
-    Layout,
-    Metric,
-    ModelName,
-    ModelParameters,
-    ModelPath,
-    ModuleName,
-    NoCrop,
-    OnErrorStops,
-    OutPath,
-    Overwrite,
-    Pretrained,
-    Resize,
-    Server,
-    Source,
-    TokenExtraction,
-    overrides,
-)
+from .options import Metric, ModuleName, OnErrorStops, OutPath, Overwrite
 
 if TYPE_CHECKING:
     from ..rpc.rdms import RDMs
@@ -50,31 +27,22 @@ _MOST_PICTURES = 200
 """More could not be told apart on the axes of a page."""
 
 
+Plot = Annotated[
+    bool, typer.Option("--plot", help="Also draw each RDM, as .png, with pictures of the images.")
+]
+
+
+@takes_groups
 def compute_rdm(
-    model_name: ModelName,
-    image_root: ImageRoot,
+    model: ModelOptions,
+    images: ImageOptions,
     module_name: ModuleName,
     out_path: OutPath,
-    source: Source = None,
-    pretrained: Pretrained = True,
-    device: DeviceName = None,
-    model_path: ModelPath = None,
-    model_parameters: ModelParameters = None,
-    batch_size: BatchSize = 32,
-    token_extraction: TokenExtraction = None,
-    resize: Resize = None,
-    crop: Crop = None,
-    no_crop: NoCrop = False,
-    hdf5_key: HDF5Key = None,
-    layout: Layout = None,
+    forward: PassOptions,
     method: Metric = "correlation",
-    plot: Annotated[
-        bool,
-        typer.Option("--plot", help="Also draw each RDM, as .png, with pictures of the images."),
-    ] = False,
+    plot: Plot = False,
     on_error: OnErrorStops = "raise",
     overwrite: Overwrite = False,
-    server: Server = None,
 ) -> None:
     """Compute the RDM of a folder of images, and write rdm.npy (N x N) to --out-path.
 
@@ -84,31 +52,16 @@ def compute_rdm(
     from ..analysis.request import ModelRequest, request_rdms, stimuli_of
     from ..display.progress import progress_bar
 
-    check_on_error(on_error)
-    client = shared_client(server)
-    changes = overrides(resize, crop, no_crop)
-    place = ImagePlace(image_root, hdf5_key, layout)
-    extractor = open_extractor(
-        client, model_name, source, device=device, pretrained=pretrained,
-        model_path=model_path, model_parameters=model_parameters,
-        token_extraction=token_extraction,
-    )  # fmt: skip
-    dataset = dataset_of(place, out_path, extractor.get_backend(), changes)
+    extractor = open_extractor(model, forward.token_extraction)
+    dataset = dataset_of(images, out_path, extractor.get_backend(), overwrite=overwrite)
     target = RDMFolder(out_path, module_name, method, overwrite=overwrite)
     target.check_before(extractor.model, dataset.names)
-    asked = replace(extractor.options, batch_size=batch_size, preprocessing=changes)
+    options = extract_options(extractor, images, forward).without_dtype()
+    asked = ModelRequest(extractor.model, extractor.client)
     with progress_bar() as progress:
+        options |= {"dtype": "float32", "on_error": on_error, "progress": progress}
         rdms, origin = request_rdms(
-            stimuli_of(dataset),
-            ModelRequest(extractor.model, client),
-            module_name,
-            metric=method,
-            options={
-                **asked.without_dtype(),
-                "dtype": "float32",
-                "on_error": on_error,
-                "progress": progress,
-            },
+            stimuli_of(dataset), asked, module_name, metric=method, options=options
         )
     draw = partial(_draw_rdm, rdms, dataset) if plot else None
     written = target.write(rdms.rdms, origin, draw=draw)

@@ -26,7 +26,7 @@ def complete_values(*values: str) -> Completion:
     """Return a completion that offers some values."""
 
     def complete(context: typer.Context, incomplete: str) -> list[str]:
-        return _matching(values, incomplete)
+        return _filter_values(values, incomplete)
 
     return complete
 
@@ -35,12 +35,12 @@ def complete_formats(context: typer.Context, incomplete: str) -> list[str]:
     """Offer the formats of files."""
     from ..formats import FORMATS
 
-    return _matching(FORMATS, incomplete)
+    return _filter_values(FORMATS, incomplete)
 
 
 def complete_sources(context: typer.Context, incomplete: str) -> list[str]:
     """Offer the sources of the server's models."""
-    return _asking(context, lambda client: {info.source for info in client.models()}, incomplete)
+    return _ask(context, lambda client: {info.source for info in client.models()}, incomplete)
 
 
 def complete_models(context: typer.Context, incomplete: str) -> list[str]:
@@ -51,18 +51,18 @@ def complete_models(context: typer.Context, incomplete: str) -> list[str]:
         infos = client.models(source)
         return _names(infos, incomplete) if not source else (info.name for info in infos)
 
-    return _asking(context, names, incomplete)
+    return _ask(context, names, incomplete)
 
 
 def complete_model_ids(context: typer.Context, incomplete: str) -> list[str]:
     """Offer `source/name` of all models."""
-    return _asking(context, lambda client: _names(client.models(), incomplete), incomplete)
+    return _ask(context, lambda client: _names(client.models(), incomplete), incomplete)
 
 
 def complete_resident_models(context: typer.Context, incomplete: str) -> list[str]:
     """Offer the models in memory."""
     resident = lambda client: [one.model_id for one in client.residency().models]  # noqa: E731
-    return _asking(context, resident, incomplete)
+    return _ask(context, resident, incomplete)
 
 
 def complete_modules(context: typer.Context, incomplete: str) -> list[str]:
@@ -77,18 +77,24 @@ def complete_modules(context: typer.Context, incomplete: str) -> list[str]:
         model = find_model(client, f"{home}/{bare}")
         return [one.name for one in client.modules(model) if one.extractable and one.name]
 
-    return _asking(context, names, incomplete)
+    return _ask(context, names, incomplete)
 
 
 def complete_uploads(context: typer.Context, incomplete: str) -> list[str]:
     """Offer the SHA-256 of uploaded files."""
-    return _asking(context, lambda client: [one.sha256 for one in client.uploads()], incomplete)
+    return _ask(context, lambda client: [one.sha256 for one in client.uploads()], incomplete)
+
+
+def complete_shareable(context: typer.Context, incomplete: str) -> list[str]:
+    """Offer the SHA-256 of uploaded files and PCAs."""
+    ask = lambda client: [one.sha256 for one in (*client.uploads(), *client.pcas())]  # noqa: E731
+    return _ask(context, ask, incomplete)
 
 
 def complete_pcas(context: typer.Context, incomplete: str) -> list[str]:
     """Offer the names of PCAs, or the SHA-256 where they have none."""
     ids = lambda client: [one.name or one.sha256 for one in client.pcas()]  # noqa: E731
-    return _asking(context, ids, incomplete)
+    return _ask(context, ids, incomplete)
 
 
 def _names(infos: Iterable[ModelInfo], incomplete: str) -> Iterable[str]:
@@ -100,12 +106,12 @@ def _names(infos: Iterable[ModelInfo], incomplete: str) -> Iterable[str]:
     return [info.name for info in listed]
 
 
-def _asking(
+def _ask(
     context: typer.Context, ask: Callable[[Client], Iterable[str]], incomplete: str
 ) -> list[str]:
     try:
         with Client(_server(context), timeout=_ANSWER_SECONDS) as client:
-            return _matching(ask(client), incomplete)
+            return _filter_values(ask(client), incomplete)
     except ThingsvisionError:
         return []
 
@@ -120,5 +126,5 @@ def _server(context: Any) -> str | None:
     return os.environ.get(SERVER_VARIABLE)
 
 
-def _matching(values: Iterable[str], incomplete: str) -> list[str]:
+def _filter_values(values: Iterable[str], incomplete: str) -> list[str]:
     return sorted({value for value in values if value.startswith(incomplete)})

@@ -16,12 +16,18 @@ import typer
 
 from ..client import Client
 from ..errors import NoServerError, ThingsvisionError, WeightsMissingError
-from ..rpc.address import SERVER_VARIABLE, resolve_address
+from ..rpc.address import (
+    SERVER_VARIABLE,
+    is_encrypted,
+    is_on_this_machine,
+    resolve_address,
+)
 from ..rpc.proxies import find_route, may_use_proxy
 from ..values.provenance import Provenance
 from ..values.records import Residency
 from .naming import find_model
 from .options import Server
+from .sentences import in_shell
 
 _ANSWER_SECONDS = 120.0
 _MODEL = "torchvision/squeezenet1_1@random:0"
@@ -72,7 +78,7 @@ def doctor(
 
 def _lines(finding: Finding) -> Iterator[str]:
     mark = "FAILED" if finding.next_step else "ok"
-    yield f"{mark:7}{finding.name:12}{finding.text}"
+    yield f"{mark:7}{finding.name:12}{in_shell(finding.text)}"
     if finding.next_step:
         yield f"{'':7}next step:  {finding.next_step}"
 
@@ -90,7 +96,7 @@ def _examine(server: str | None, model: str) -> Iterator[Finding]:
     given = "--server" if server or address != os.environ.get(SERVER_VARIABLE) else SERVER_VARIABLE
     yield Finding("address", f"{address}, from {given}")
     yield Finding("proxy", _proxy(address))
-    yield Finding("TLS", "none: the server neither encrypts nor authenticates")
+    yield Finding("TLS", _encryption(address))
     yield Finding("client", _client_versions())
     with Client(address, timeout=_ANSWER_SECONDS) as client:
         steps: list[Callable[[Client], Finding]] = [_connection, _device, _weights]
@@ -104,6 +110,8 @@ def _examine(server: str | None, model: str) -> Iterator[Finding]:
 
 def _failure(error: ThingsvisionError) -> Finding:
     kind = type(error).__name__
+    if kind in ("CertificateError", "UnauthenticatedError", "PermissionDeniedError"):
+        return Finding("access", f"{kind}: {error}", "do what the sentence says")
     name = "connection" if kind in ("UnavailableError", "DeadlineError") else "server"
     return Finding(name, f"{kind}: {error}", _next_step(error))
 
@@ -125,6 +133,14 @@ def _proxy(address: str) -> str:
     if route.is_direct:
         return route.advice().rstrip(".") or "none"
     return f"{route.shown_url}, because {route.variable} is set"
+
+
+def _encryption(address: str) -> str:
+    if is_encrypted(address):
+        return "the connection is encrypted, and the server's certificate is checked"
+    if is_on_this_machine(address):
+        return "none, and none is needed: the server is on this machine"
+    return "none: others on the way can read what is sent; a token is not sent"
 
 
 def _client_versions() -> str:
@@ -185,7 +201,7 @@ def _round_trip(client: Client, model: str) -> Iterator[Finding]:
     # The last module of another model is not known by name.
     modules = [one.name for one in client.modules(wanted) if one.extractable and one.name]
     module = _MODULE if _MODULE in modules else modules[-1]
-    resident = {one.model_id for one in client.residency().models}
+    resident = {(one.model_id, one.server) for one in client.residency().models}
     pixels = np.random.default_rng().integers(0, 256, (_PIXELS, _PIXELS, 3), dtype=np.uint8)
     images = [("doctor.png", pixels)]
     began = time.perf_counter()
@@ -213,8 +229,8 @@ def _server_text(provenance: Provenance) -> str:
     return f"thingsvision-server {found}, {provenance.framework}, on {provenance.device}{other}"
 
 
-def _forget(client: Client, resident: set[str]) -> None:
+def _forget(client: Client, resident: set[tuple[str, str]]) -> None:
     """Unload what only this check loaded."""
     for one in client.residency().models:
-        if one.model_id not in resident and one.model_id == _MODEL:
-            client.unload(one.model)
+        if (one.model_id, one.server) not in resident and one.model_id == _MODEL:
+            client.unload(one.model, on=one.server or None)

@@ -5,131 +5,119 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..client import shared_client
+from ..client import Client
 from ..errors import InvalidRequestError
 from .completion import complete_formats, complete_values
+from .groups import (
+    LibraryImageOptions,
+    LibraryModelOptions,
+    ModelOptions,
+    PassOptions,
+    takes_groups,
+)
 from .opening import (
-    LIBRARY_SOURCE,
-    ImagePlace,
-    check_on_error,
     dataset_of,
+    extract_options,
     open_extractor,
     read_lines,
     say_written,
     write_names,
 )
 from .options import (
+    AllowMixed,
     BatchSize,
-    Crop,
-    DeviceName,
-    HDF5Key,
-    ImageRoot,
-    Layout,
-    LibrarySource,
-    ModelName,
-    ModelParameters,
-    ModelPath,
     ModuleName,
-    NoCrop,
     OnError,
     OutPath,
     Overwrite,
-    Pretrained,
-    Resize,
-    Server,
-    Source,
-    TokenExtraction,
-    overrides,
+    Streams,
+    read_streams,
 )
 
+if TYPE_CHECKING:
+    from ..jobs import Task
 
+FlattenActs = Annotated[
+    bool, typer.Option("--flatten-acts", help="Flatten features to images x units.")
+]
+OutputType = Annotated[
+    str,
+    typer.Option(
+        help="ndarray, or tensor for PyTorch files.",
+        metavar="TYPE",
+        autocompletion=complete_values("ndarray", "tensor"),
+    ),
+]
+FileFormat = Annotated[
+    str | None,
+    typer.Option(
+        help="npy, npz, hdf5, mat, txt, pt or parquet. By default npy, npz for several "
+        "modules, and pt for --output-type tensor.",
+        metavar="FORMAT",
+        autocompletion=complete_formats,
+    ),
+]
+
+
+@takes_groups
 def extract_features(
-    model_name: ModelName = "alexnet",
-    source: LibrarySource = None,
-    image_root: ImageRoot = Path("images"),
+    model: LibraryModelOptions,
+    images: LibraryImageOptions,
+    forward: PassOptions,
     module_name: ModuleName = ["features.10"],  # noqa: B006 - nobody writes to it
     out_path: OutPath = Path("features"),
-    pretrained: Pretrained = True,
-    device: DeviceName = None,
-    model_path: ModelPath = None,
-    model_parameters: ModelParameters = None,
-    batch_size: BatchSize = 32,
-    token_extraction: TokenExtraction = None,
-    resize: Resize = None,
-    crop: Crop = None,
-    no_crop: NoCrop = False,
-    hdf5_key: HDF5Key = None,
-    layout: Layout = None,
-    flatten_acts: Annotated[
-        bool, typer.Option("--flatten-acts", help="Flatten features to images x units.")
-    ] = False,
-    output_type: Annotated[
-        str,
-        typer.Option(
-            help="ndarray, or tensor for PyTorch files.",
-            metavar="TYPE",
-            autocompletion=complete_values("ndarray", "tensor"),
-        ),
-    ] = "ndarray",
-    file_format: Annotated[
-        str | None,
-        typer.Option(
-            help="npy, npz, hdf5, mat, txt, pt or parquet. By default npy, npz for several "
-            "modules, and pt for --output-type tensor.",
-            metavar="FORMAT",
-            autocompletion=complete_formats,
-        ),
-    ] = None,
+    flatten_acts: FlattenActs = False,
+    output_type: OutputType = "ndarray",
+    file_format: FileFormat = None,
     on_error: OnError = "raise",
     overwrite: Overwrite = False,
-    server: Server = None,
+    streams: Streams = "1",
+    allow_mixed: AllowMixed = False,
 ) -> None:
     """Extract features of a folder of images, and write them to one file in --out-path.
 
     Run the same command again to resume an interrupted extraction. A JSON file beside the file
     records where the features came from; `verify` checks it.
     """
-    from ..display.progress import progress_bar
-    from ..jobs import Task, extract_to_file, of_present, skipped_in
+    from ..jobs import Task, of_present, read_skipped
     from ..origins import read_origin
 
-    check_on_error(on_error)
     chosen = _file_format(file_format, output_type, len(module_name))
-    changes = overrides(resize, crop, no_crop)
-    place = ImagePlace(image_root, hdf5_key, layout)
-    client = shared_client(server)
-    extractor = open_extractor(
-        client, model_name, source, preferred=LIBRARY_SOURCE, device=device,
-        pretrained=pretrained, model_path=model_path, model_parameters=model_parameters,
-        token_extraction=token_extraction,
-    )  # fmt: skip
-    dataset = dataset_of(place, out_path, extractor.get_backend(), changes)
+    stream_count = read_streams(streams)
+    extractor = open_extractor(model, forward.token_extraction)
+    dataset = dataset_of(images, out_path, extractor.get_backend(), overwrite=overwrite)
     task = Task(
         model=extractor.model,
         modules=tuple(module_name),
         images=dataset.queue,
-        options=replace(extractor.options, batch_size=batch_size, preprocessing=changes),
+        options=replace(
+            extract_options(extractor, images, forward),
+            streams=stream_count,
+            allow_mixed=allow_mixed,
+        ),
         flatten=flatten_acts,
         root=dataset.root,
     )
+    choices = {"file_format": chosen, "on_error": on_error, "overwrite": overwrite}
+    path = _write_features(extractor.client, task, out_path, choices)
+    write_names(dataset, out_path, of_present(read_skipped(read_origin(path))))
+
+
+def _write_features(client: Client, task: Task, folder: Path, choices: dict[str, Any]) -> Path:
+    """Write the features of a task; return the file, and name it if it was not complete."""
+    from ..display.progress import progress_bar
+    from ..jobs import extract_to_file
+
     with progress_bar() as progress:
         started_ns = time.time_ns()
-        path = extract_to_file(
-            client,
-            task,
-            out_path,
-            file_format=chosen,
-            on_error=on_error,
-            overwrite=overwrite,
-            progress=progress,
-        )
-    if path.stat().st_mtime_ns >= started_ns:  # it was not complete before
+        path = extract_to_file(client, task, folder, progress=progress, **choices)
+    if path.stat().st_mtime_ns >= started_ns:
         say_written(path)
-    write_names(dataset, out_path, of_present(skipped_in(read_origin(path))))
+    return path
 
 
 def _file_format(file_format: str | None, output_type: str, module_count: int) -> str:
@@ -149,24 +137,19 @@ def _file_format(file_format: str | None, output_type: str, module_count: int) -
     return chosen
 
 
+@takes_groups
 def extract_texts(
-    model_name: ModelName,
+    model: ModelOptions,
     out_path: OutPath,
     texts: Annotated[list[str] | None, typer.Argument(help="The texts.")] = None,
     texts_file: Annotated[
         Path | None, typer.Option(help="File of texts (UTF-8), one per line, instead.")
     ] = None,
-    source: Source = None,
     module_name: Annotated[
         str | None, typer.Option(help="Module of the text tower; by default the whole tower.")
     ] = None,
-    pretrained: Pretrained = True,
-    device: DeviceName = None,
-    model_path: ModelPath = None,
-    model_parameters: ModelParameters = None,
     batch_size: BatchSize = 32,
     overwrite: Overwrite = False,
-    server: Server = None,
 ) -> None:
     """Extract features of texts, and write features.npy and texts.txt to --out-path."""
     from ..origins.replacing import refuse_or_replace
@@ -176,10 +159,7 @@ def extract_texts(
     if (texts_file is None) == (not texts):
         raise InvalidRequestError("Pass texts as arguments, or a file of texts with --texts-file.")
     wanted = texts or [] if texts_file is None else read_lines(texts_file, "texts from ")
-    extractor = open_extractor(
-        shared_client(server), model_name, source, device=device, pretrained=pretrained,
-        model_path=model_path, model_parameters=model_parameters,
-    )  # fmt: skip
+    extractor = open_extractor(model)
     features = extractor.extract_text_features(wanted, module_name, batch_size=batch_size)
     with refuse_or_replace(out_path / "features.npy", features, overwrite=overwrite):
         save_features(features, out_path, "npy")

@@ -10,7 +10,7 @@ import typer
 from ..client import shared_client
 from .completion import complete_uploads
 from .opening import json_object
-from .options import AsJSON, Server
+from .options import AsJSON, Server, Share
 
 
 def upload(
@@ -26,21 +26,22 @@ def upload(
             metavar="JSON",
         ),
     ] = None,
+    share: Share = False,
     server: Server = None,
 ) -> None:
     """Upload a file, and print the name of its model or its weights."""
     client = shared_client(server)
     declared = json_object("--preprocessing", preprocessing) if preprocessing else None
     if declared is not None:
-        typer.echo(client.upload_model(file, declared))
+        typer.echo(client.upload_model(file, declared, share=share))
         return
-    sha256 = client.upload_weights(file)
+    sha256 = client.upload_weights(file, share=share)
     sent = next(one for one in client.uploads() if one.sha256 == sha256)
     typer.echo(f"own/{sha256}" if sent.is_model else f"sha256:{sha256}")
 
 
 def uploads(as_json: AsJSON = False, server: Server = None) -> None:
-    """List the uploaded files."""
+    """List your uploaded files, and those that others share with you."""
     from . import tables
 
     client = shared_client(server)
@@ -58,5 +59,5 @@ def delete_upload(
     ],
     server: Server = None,
 ) -> None:
-    """Delete an uploaded file that no model in memory uses."""
+    """Delete an uploaded file of yours that no model in memory uses."""
     typer.echo(f"{shared_client(server).delete_upload(sha256):,} bytes freed.")

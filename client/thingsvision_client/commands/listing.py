@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -9,18 +10,10 @@ import typer
 from ..client import shared_client
 from . import tables
 from .completion import complete_model_ids, complete_sources
+from .groups import LibraryModelOptions, takes_groups
 from .naming import filter_models
-from .opening import LIBRARY_SOURCE, open_extractor
-from .options import (
-    AsJSON,
-    DeviceName,
-    LibrarySource,
-    ModelName,
-    ModelParameters,
-    ModelPath,
-    Pretrained,
-    Server,
-)
+from .opening import open_extractor
+from .options import AsJSON, Server
 
 
 def models(
@@ -45,23 +38,24 @@ def models(
     typer.echo("\n".join(lines))
 
 
+@takes_groups
 def show_model(
-    model_name: ModelName = "alexnet",
-    source: LibrarySource = None,
-    pretrained: Pretrained = True,
-    device: DeviceName = None,
-    model_path: ModelPath = None,
-    model_parameters: ModelParameters = None,
+    model: LibraryModelOptions,
+    named: Annotated[
+        str | None,
+        typer.Argument(
+            help="The model, instead of --model-name.",
+            metavar="[MODEL]",
+            autocompletion=complete_model_ids,
+        ),
+    ] = None,
     as_json: AsJSON = False,
-    server: Server = None,
 ) -> None:
     """Print a model's modules as a tree: names for --module-name, settings and output shapes."""
-    client = shared_client(server)
-    extractor = open_extractor(
-        client, model_name, source, preferred=LIBRARY_SOURCE, device=device,
-        pretrained=pretrained, model_path=model_path, model_parameters=model_parameters,
-    )  # fmt: skip
+    if named is not None:
+        model = replace(model, model_name=named)
+    extractor = open_extractor(model)
     if as_json:
-        typer.echo(tables.as_json(client.modules(extractor.model)))
+        typer.echo(tables.as_json(extractor.client.modules(extractor.model)))
     else:
         extractor.show_model()

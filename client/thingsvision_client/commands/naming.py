@@ -34,7 +34,7 @@ def find_source(
         return head, rest
     found = {info.source for info in client.models("", escape(current_name(name)))}
     if not found:
-        raise UnknownModelError(_unknown(client, name), field="model.name", subject=name)
+        raise UnknownModelError(_describe_unknown(client, name), field="model.name", subject=name)
     if preferred in found:
         return preferred, name
     if len(found) > 1:
@@ -98,7 +98,7 @@ def _any_case(glob: str) -> str:
     return "".join(letters)
 
 
-def _unknown(client: Client, name: str) -> str:
+def _describe_unknown(client: Client, name: str) -> str:
     return f"The server has no model {name!r}. {_suggestion(client, name)}"
 
 

@@ -60,6 +60,10 @@ LibrarySource = Annotated[
 ]
 """Of the commands whose default the original library gives."""
 AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON: all that the server reports.")]
+Share = Annotated[
+    bool,
+    typer.Option("--share", help="Share it with your group, or, without one, with everybody."),
+]
 DeviceName = Annotated[
     str | None,
     typer.Option(help="Device that you expect the server to use; any other gives a warning."),
@@ -69,6 +73,13 @@ Pretrained = Annotated[
 ]
 ModelPath = Annotated[
     Path | None, typer.Option(help="File of your own weights (a state dict), which is uploaded.")
+]
+ShareWeights = Annotated[
+    bool,
+    typer.Option(
+        "--share-weights",
+        help="Share the file of --model-path with your group, or, without one, with everybody.",
+    ),
 ]
 ModelParameters = Annotated[
     str | None,
@@ -94,6 +105,14 @@ Layout = Annotated[
         "height, W width, C channels), as h5py shows them. By default as its attributes or its "
         "shape say.",
         metavar="AXES",
+    ),
+]
+ImageNames = Annotated[
+    Path | None,
+    typer.Option(
+        help="File of the names of the images in an HDF5 file, one per line; by default their "
+        "indices.",
+        metavar="FILE",
     ),
 ]
 ModuleName = Annotated[
@@ -122,6 +141,24 @@ Overwrite = Annotated[
 OutPath = Annotated[
     Path, typer.Option(help="Folder for results, and for file_names.txt with a line per row.")
 ]
+Streams = Annotated[
+    str,
+    typer.Option(
+        help="Parts of a long extraction that are sent at the same time, each to the server of a "
+        "cluster with the fewest calls: a number, or auto for as many as there are servers. The "
+        "bits are those of one stream.",
+        metavar="N",
+        autocompletion=complete_values("auto"),
+    ),
+]
+AllowMixed = Annotated[
+    bool,
+    typer.Option(
+        "--allow-mixed",
+        help="Let servers take part, and resume, that differ in hardware, cores or versions, so "
+        "that last bits may differ: else the extraction stops.",
+    ),
+]
 TokenExtraction = Annotated[
     str | None,
     typer.Option(
@@ -130,12 +167,22 @@ TokenExtraction = Annotated[
         autocompletion=complete_values("cls_token", "avg_pool", "cls_token+avg_pool"),
     ),
 ]
+
+
+def _check_on_error(value: str) -> str:
+    """Check what `--on-error` was given. Raises InvalidRequestError before anything is sent."""
+    if value not in ("raise", "skip"):
+        raise InvalidRequestError(f"--on-error must be raise or skip, got {value!r}.")
+    return value
+
+
 OnError = Annotated[
     str,
     typer.Option(
         help="What to do about images that can't be read or decoded: raise an error once the "
         "others are complete, or skip them and list them in skipped.txt.",
         metavar="WHAT",
+        callback=_check_on_error,
     ),
 ]
 OnErrorStops = Annotated[
@@ -144,6 +191,7 @@ OnErrorStops = Annotated[
         help="What to do about an image that can't be read or decoded: raise an error at once, or "
         "skip it.",
         metavar="WHAT",
+        callback=_check_on_error,
     ),
 ]
 Resize = Annotated[
@@ -176,6 +224,14 @@ def overrides(resize: str | None, crop: str | None, no_crop: bool) -> Preprocess
         resize=None if resize is None else _size("--resize", resize),
         crop=False if no_crop else None if crop is None else _size("--crop", crop),
     )
+
+
+def read_streams(text: str) -> int | str:
+    """Return what `--streams` was given. Raises InvalidRequestError."""
+    is_number = text.isascii() and text.isdigit()
+    if not (is_number or text == "auto"):
+        raise InvalidRequestError(f"--streams must be a number or auto, got {text!r}.")
+    return int(text) if is_number else text
 
 
 def _size(option: str, text: str) -> int | tuple[int, ...]:

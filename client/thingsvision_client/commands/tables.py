@@ -8,8 +8,18 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any
 
+from ..values.cached_images import CachedImage
+from ..values.ownership import Ownership
 from ..values.pca import PCA
-from ..values.records import ModelInfo, Residency, Upload
+from ..values.records import (
+    Device,
+    ModelInfo,
+    PersonUse,
+    Residency,
+    ResidentModel,
+    Upload,
+    WaitingModel,
+)
 
 _MIB = 1024 * 1024
 _UNKNOWN = "-"
@@ -51,26 +61,76 @@ def _model_cells(model: ModelInfo) -> tuple[str, ...]:
 
 
 def residency_lines(server: str, residency: Residency) -> Iterator[str]:
-    """Yield the devices, then the models in their memory; sizes in MiB."""
+    """Yield the servers of a cluster, the devices, then the models in memory; sizes in MiB."""
     yield f"Server {server}"
     yield ""
+    if len(residency.servers) > 1:
+        yield from _server_lines(residency)
+        yield ""
+    yield from _device_lines(residency)
+    yield ""
+    if residency.models:
+        yield from _model_lines(residency)
+    else:
+        yield "No model is in memory."
+    if residency.waiting:
+        yield ""
+        yield from _waiting_lines(residency)
+    if residency.people:
+        yield ""
+        yield from _people_lines(residency)
+
+
+def rate_lines(before: Residency, residency: Residency, seconds: float) -> Iterator[str]:
+    """Yield what each device has done since a view that is so many seconds old."""
     devices = (
         (
+            *_place(residency, device),
             device.name,
-            _mib(device.used_bytes),
-            _mib(device.reserved_bytes),
-            _mib(device.budget_bytes),
+            f"{(device.image_count - old.image_count) / seconds:,.1f}",
+            f"{min(1.0, (device.busy_seconds - old.busy_seconds) / seconds):.0%}",
+            f"{device.busy_lane_count} of {device.lane_count}",
+            f"{device.waiting_image_count:,}",
         )
-        for device in residency.devices
+        for old, device in _same_devices(before, residency)
     )
-    yield from columns(("device", "used MiB", "reserved MiB", "budget MiB"), devices)
-    yield ""
-    if not residency.models:
-        yield "No model is in memory."
-        return
+    heads = (*_place_head(residency), "device", "images/s", "busy", "lanes", "images waiting")
+    yield from columns(heads, devices)
+
+
+def _same_devices(before: Residency, residency: Residency) -> Iterator[tuple[Device, Device]]:
+    """Yield the devices of two views that are in both: servers come, go, and change places."""
+    old = {(one.server, one.name): one for one in before.devices}
+    for device in residency.devices:
+        if (device.server, device.name) in old:
+            yield old[device.server, device.name], device
+
+
+def _server_lines(residency: Residency) -> Iterator[str]:
+    """Yield the servers of a cluster; the first has answered."""
+    servers = (
+        (one.address, one.state, f"{one.silent_seconds:.0f}", one.version, one.host_name)
+        for one in residency.servers
+    )
+    yield from columns(("server", "state", "heard s ago", "version", "machine"), servers)
+
+
+def _place_head(residency: Residency) -> tuple[str, ...]:
+    return ("server",) if len(residency.servers) > 1 else ()
+
+
+def _place(
+    residency: Residency, one: Device | PersonUse | ResidentModel | WaitingModel
+) -> tuple[str, ...]:
+    """Return the cell that says on which server of a cluster something is; none without one."""
+    return (one.server,) if len(residency.servers) > 1 else ()
+
+
+def _model_lines(residency: Residency) -> Iterator[str]:
     models = (
         (
             model.model_id,
+            *_place(residency, model),
             model.device,
             _mib(model.resident_bytes),
             f"{model.idle_seconds:.0f}",
@@ -79,8 +139,73 @@ def residency_lines(server: str, residency: Residency) -> Iterator[str]:
         )
         for model in residency.models
     )
-    heads = ("model in memory", "device", "MiB", "idle s", "requests", "pinned")
+    place = _place_head(residency)
+    heads = ("model in memory", *place, "device", "MiB", "idle s", "requests", "pinned")
     yield from columns(heads, models)
+
+
+def _waiting_lines(residency: Residency) -> Iterator[str]:
+    """Yield the models that wait for memory, in the order of the queue, then why each waits."""
+    models = (
+        (
+            one.model_id,
+            *_place(residency, one),
+            _mib(one.needed_bytes),
+            f"{one.waiting_seconds:.0f}",
+            str(one.request_count),
+        )
+        for one in residency.waiting
+    )
+    place = _place_head(residency)
+    yield from columns(("model waiting for memory", *place, "MiB", "s", "requests"), models)
+    yield from (one.reason for one in residency.waiting)
+
+
+def _people_lines(residency: Residency) -> Iterator[str]:
+    """Yield who uses the servers; device seconds and images are of the last minute."""
+    people = (
+        (
+            one.name or _others(one.person_count),
+            *_place(residency, one),
+            str(one.call_count),
+            f"{one.waiting_image_count:,}",
+            f"{one.waiting_seconds:.1f}",
+            f"{one.device_seconds:.1f}",
+            f"{one.image_count:,}",
+        )
+        for one in residency.people
+    )
+    heads = ("calls", "images waiting", "longest s", "device s/min", "images/min")
+    yield from columns(("person", *_place_head(residency), *heads), people)
+
+
+def _others(count: int) -> str:
+    """Return what stands in the place of the names of so many people."""
+    return f"({count:,} {'other' if count == 1 else 'others'})"
+
+
+def _device_lines(residency: Residency) -> Iterator[str]:
+    devices = (
+        (
+            *_place(residency, device),
+            device.name,
+            _mib(device.used_bytes),
+            _mib(device.reserved_bytes),
+            _mib(device.budget_bytes),
+        )
+        for device in residency.devices
+    )
+    heads = (*_place_head(residency), "device", "used MiB", "reserved MiB", "budget MiB")
+    yield from columns(heads, devices)
+    for device in residency.devices:
+        if device.template_bytes:
+            size = _mib(device.template_bytes)
+            yield f"Templates of child processes take {size} MiB of the host's memory."
+        if device.hardware:
+            visible = device.cuda_visible_devices
+            chosen = f" (CUDA_VISIBLE_DEVICES={visible})" if visible else ""
+            name = " ".join([*_place(residency, device), device.name])
+            yield f"{name} is {device.hardware}{chosen}."
 
 
 def upload_lines(server: str, uploads: Sequence[Upload]) -> Iterator[str]:
@@ -95,10 +220,11 @@ def upload_lines(server: str, uploads: Sequence[Upload]) -> Iterator[str]:
             one.format,
             f"{one.size_bytes / _MIB:.1f}",
             _time(one.uploaded_unix_seconds),
+            _owner(one.ownership),
         )
         for one in uploads
     )
-    yield from columns(("SHA-256", "file", "format", "MiB", "uploaded (UTC)"), rows)
+    yield from columns(("SHA-256", "file", "format", "MiB", "uploaded (UTC)", "owner"), rows)
 
 
 def pca_lines(server: str, pcas: Sequence[PCA]) -> Iterator[str]:
@@ -116,11 +242,29 @@ def pca_lines(server: str, pcas: Sequence[PCA]) -> Iterator[str]:
             str(one.component_count),
             f"{one.size_bytes / _MIB:.1f}",
             _time(one.fitted_unix_seconds),
+            _owner(one.ownership),
         )
         for one in pcas
     )
-    heads = ("SHA-256", "name", "model", "modules", "images", "components", "MiB", "fitted (UTC)")
+    heads = (
+        *("SHA-256", "name", "model", "modules", "images", "components", "MiB", "fitted (UTC)"),
+        "owner",
+    )
     yield from columns(heads, rows)
+
+
+def image_lines(server: str, images: Sequence[CachedImage]) -> Iterator[str]:
+    """Yield a header and a line per cached image of a server, then how many there are."""
+    if not images:
+        yield f"The server {server} has cached no images for you."
+        return
+    rows = ((one.sha256, f"{one.size_bytes:,}", _owner(one.ownership)) for one in images)
+    yield from columns(("SHA-256", "bytes", "owner"), rows)
+    yield f"{len(images):,} images, {sum(one.size_bytes for one in images):,} bytes"
+
+
+def _owner(ownership: Ownership | None) -> str:
+    return _UNKNOWN if ownership is None else str(ownership)
 
 
 def _mib(size_bytes: int) -> str:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from ..arrays import Float64Array, as_floats
 from ..calls.arguments import as_whole, choose
-from ..calls.signatures import checked
+from ..calls.signatures import check_arguments
 from ..errors import InvalidRequestError
 from ..labels import align_rows
 from ..old_paths import add_old_paths
@@ -29,7 +29,7 @@ _MIN_IMAGES = {False: 2, True: 4}
 """The smallest number of images that the biased and the unbiased score are defined for."""
 
 
-@checked
+@check_arguments
 @dataclass(frozen=True)
 class CKA:
     """Compares features of the same images by centred kernel alignment, in float64.
@@ -119,7 +119,7 @@ class CKA:
         return _u_center(gram) if self.unbiased else _center(gram)
 
 
-@checked
+@check_arguments
 def get_cka(
     backend: str,
     m: int,

@@ -10,12 +10,12 @@ import numpy.typing as npt
 
 from ..arrays import Array, as_numbers, shape_advice
 from ..calls.caller import warn_caller
-from ..calls.signatures import checked
+from ..calls.signatures import check_arguments
 from ..errors import InvalidRequestError, UndefinedDistanceWarning
 from ..labels import keep_rows
 
 
-@checked
+@check_arguments
 def center_features(X: npt.ArrayLike) -> Array:  # noqa: N803 - the library's own name
     """Return features minus their mean over images, so that each unit has a mean of 0.
 
@@ -40,7 +40,7 @@ def center_features(X: npt.ArrayLike) -> Array:  # noqa: N803 - the library's ow
     return keep_rows(X, centred.astype(features.dtype))
 
 
-@checked
+@check_arguments
 def normalize_features(X: npt.ArrayLike) -> Array:  # noqa: N803
     """Return features with each row divided by its length (L2 norm), so that all lengths are 1.
 
@@ -79,7 +79,7 @@ def normalize_features(X: npt.ArrayLike) -> Array:  # noqa: N803
     return keep_rows(X, unit.astype(features.dtype))
 
 
-@checked
+@check_arguments
 def compress_features(
     X: npt.ArrayLike,  # noqa: N803
     rnd_seed: int | None = None,
@@ -117,12 +117,7 @@ def compress_features(
             f"`retained_var` must be above 0 and at most 1, got {retained_var!r}."
         )
     features = _rows(X)
-    if not np.isfinite(features).all():
-        rows = np.flatnonzero(~np.isfinite(features).all(axis=1)).tolist()
-        raise InvalidRequestError(
-            f"Features must be finite to be compressed, got NaN or infinity in rows {rows}: leave "
-            "these rows out."
-        )
+    _check_finite(features)
     centred = features.astype(np.float64) - features.mean(axis=0, dtype=np.float64)
     if not np.isfinite(np.square(centred).sum()):
         raise InvalidRequestError(
@@ -138,6 +133,15 @@ def compress_features(
     signs = np.sign(axes[np.arange(count), largest])
     components: Array = left[:, :count] * (scales[:count] * signs)
     return keep_rows(X, components.astype(features.dtype))
+
+
+def _check_finite(features: Array) -> None:
+    if not np.isfinite(features).all():
+        rows = np.flatnonzero(~np.isfinite(features).all(axis=1)).tolist()
+        raise InvalidRequestError(
+            f"Features must be finite to be compressed, got NaN or infinity in rows {rows}: leave "
+            "these rows out."
+        )
 
 
 def _floats(values: Any) -> Array:

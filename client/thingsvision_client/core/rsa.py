@@ -11,10 +11,10 @@ import numpy.typing as npt
 from ..arrays import Array, Float64Array, as_floats, shape_advice
 from ..calls.arguments import as_folder, choose
 from ..calls.caller import warn_caller
-from ..calls.signatures import checked
+from ..calls.signatures import check_arguments
 from ..errors import InvalidRequestError, UndefinedDistanceWarning
 from ..figures.canvas import check_colormap, check_format, new_figure, use_style, write_figure
-from ..labels import align_rows, keep_rows
+from ..labels import align_rows, keep_rows, known_rows, remember_rows
 from ..old_paths import add_old_paths
 from .metrics import METRICS, Metric
 
@@ -29,7 +29,7 @@ _SIZE_WITH_BAR_INCHES = (5, 4)
 _DPI = 200
 
 
-@checked
+@check_arguments
 def compute_rdm(
     X: npt.ArrayLike,  # noqa: N803 - the library's own name
     method: str = "correlation",
@@ -68,7 +68,18 @@ def compute_rdm(
             f"Features must be images x units for an RDM, got shape {x.shape}: "
             f"{shape_advice(x.shape)}."
         )
-    return keep_rows(X, _among_defined(x, METRICS[method]))
+    return _remember(X, _among_defined(x, METRICS[method]), method)
+
+
+def _remember(features: npt.ArrayLike, rdm: Float64Array, method: str) -> Float64Array:
+    """Return an RDM, and remember its images, and what computed its features if that is known."""
+    known = known_rows(features)
+    if known is None or known.origin is None:
+        keep_rows(features, rdm)
+        return rdm
+    images = known.origin["images"][known.start : known.stop]
+    remember_rows(rdm, known.names, {**known.origin, "images": images, "metric": method})
+    return rdm
 
 
 def _among_defined(x: Float64Array, metric: Metric) -> Float64Array:
@@ -90,7 +101,7 @@ def _symmetric(rdm: Float64Array) -> Float64Array:
     return upper + upper.T
 
 
-@checked
+@check_arguments
 def correlate_rdms(
     rdm_1: npt.ArrayLike, rdm_2: npt.ArrayLike, correlation: str = "pearson"
 ) -> np.float64:
@@ -154,7 +165,7 @@ def correlate(
         return np.float64(np.clip(np.dot(first, second) / scale, -1.0, 1.0))
 
 
-@checked
+@check_arguments
 def plot_rdm(
     out_path: str | Path,
     X: npt.ArrayLike,  # noqa: N803 - the library's own name

@@ -6,13 +6,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Float64Array, as_floats
-from ..calls.signatures import checked
+from ..calls.signatures import check_arguments
 from .cka import CKA
 from .metrics import squared_euclidean
 from .rsa import compute_rdm
 
 
-@checked
+@check_arguments
 def correlation_matrix(
     F: npt.ArrayLike,  # noqa: N803 - the library's own name
     a_min: float = -1.0,
@@ -43,7 +43,7 @@ def correlation_matrix(
     return np.clip(1.0 - compute_rdm(F, "correlation"), a_min, a_max)
 
 
-@checked
+@check_arguments
 def cosine_matrix(
     F: npt.ArrayLike,  # noqa: N803 - the library's own name
     a_min: float = -1.0,
@@ -74,7 +74,7 @@ def cosine_matrix(
     return np.clip(1.0 - compute_rdm(F, "cosine"), a_min, a_max)
 
 
-@checked
+@check_arguments
 def gaussian_kernel(F: npt.ArrayLike) -> Float64Array:  # noqa: N803 - the library's own name
     """Return exp(-D / mean(D)), where D are the squared distances of all pairs of rows.
 
@@ -99,7 +99,7 @@ def gaussian_kernel(F: npt.ArrayLike) -> Float64Array:  # noqa: N803 - the libra
     return 1.0 - compute_rdm(F, "gaussian")
 
 
-@checked
+@check_arguments
 def squared_dists(F: npt.ArrayLike) -> Float64Array:  # noqa: N803 - the library's own name
     """Return the squared Euclidean distance of each pair of rows.
 

@@ -17,13 +17,24 @@ ProgressChoice = Progress | bool | None
 """A callback; True for a bar, False for none; None for a bar in terminals and in Jupyter."""
 
 _LOADING = "loading"
+_WAITING = "waiting for memory"
 _UNITS = {"comparing": " blocks", "fitting": " blocks", "repairing": " batches"}
 """What is counted in a stage, if not images."""
 
 
-def loading(model: str) -> str:
+def loading_stage(model: str) -> str:
     """Return the stage in which a server loads a model, by the model's name."""
     return f"{_LOADING} {model}"
+
+
+def waiting_stage(place: int, count: int, reason: str) -> str:
+    """Return the stage in which a call waits for memory on the server, by its place and why."""
+    return f"{_WAITING}, place {place} of {count}: {reason}"
+
+
+def _is_before_work(stage: str) -> bool:
+    """Whether nothing is counted in a stage, which comes before the work or interrupts it."""
+    return stage.startswith((_LOADING, _WAITING))
 
 
 def say(line: str) -> None:
@@ -37,7 +48,7 @@ def say(line: str) -> None:
 
 
 @contextmanager
-def shown(choice: ProgressChoice) -> Iterator[Progress | None]:
+def open_progress(choice: ProgressChoice) -> Iterator[Progress | None]:
     """Yield the callback that a user chose: their own, or a bar; None for none."""
     if callable(choice):
         yield choice
@@ -54,7 +65,7 @@ def shown(choice: ProgressChoice) -> Iterator[Progress | None]:
 
 
 @contextmanager
-def saying_nothing_kept() -> Iterator[None]:
+def report_lost_result() -> Iterator[None]:
     """Say, where Ctrl-C ends a call whose result is in memory alone, that nothing was kept."""
     try:
         yield
@@ -93,7 +104,7 @@ class Bar:
     def note(self, text: str) -> None:
         """Show a text beside the bar."""
         self._note = text
-        if self._bar is not None and not self._stage.startswith(_LOADING):
+        if self._bar is not None and not _is_before_work(self._stage):
             self._bar.set_postfix_str(text)
 
     def close(self) -> None:
@@ -103,18 +114,18 @@ class Bar:
             self._bar, self._stage = None, ""
 
     def _open(self, stage: str, done: int, total: int | None) -> Any:
-        is_loading = stage.startswith(_LOADING)
+        is_before_work = _is_before_work(stage)
         bar = self._tqdm(
             desc=stage,
             total=total,
             initial=done,
             unit=_UNITS.get(stage, " images"),
-            leave=not is_loading,
+            leave=not is_before_work,
             file=sys.stderr,
             **({} if _is_notebook() else _screen()),
-            **({"bar_format": "{desc} ..."} if is_loading else {}),
+            **({"bar_format": "{desc} ..."} if is_before_work else {}),
         )
-        if self._note and not is_loading:
+        if self._note and not is_before_work:
             bar.set_postfix_str(self._note)
         return bar
 
@@ -129,9 +140,7 @@ class Lines:
         """Say which stage begins."""
         if stage != self._stage:
             self._stage = stage
-            count = (
-                "" if stage.startswith(_LOADING) else f" {done}/{'?' if total is None else total}"
-            )
+            count = "" if _is_before_work(stage) else f" {done}/{'?' if total is None else total}"
             say(f"{stage}{count}")
 
     def note(self, text: str) -> None:
@@ -145,7 +154,7 @@ def progress_bar() -> Iterator[Progress]:
     if not _is_terminal():
         yield Lines()
         return
-    with shown(True) as progress:
+    with open_progress(True) as progress:
         if progress is not None:
             yield progress
 

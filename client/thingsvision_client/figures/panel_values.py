@@ -11,9 +11,9 @@ from ..errors import InvalidRequestError
 from ..labels import (
     Labelled,
     image_labels,
-    labelled,
     match_rows,
     of_known,
+    read_labelled,
     texts_of,
     warn_of_order,
 )
@@ -41,8 +41,10 @@ def read_panels(rdms: RDMs | Mapping[str, Any], images: Sequence[str] | None) ->
         raise InvalidRequestError("Pass at least one RDM to draw.")
     if images is None:
         # Arrays carry no names, but `compute_rdm` knows of which images its rows are.
-        found = {title: labelled(one) or of_known(one, 2) or one for title, one in found.items()}
-    names = _names(rdms, images) or _carried_names(found)
+        found = {
+            title: read_labelled(one) or of_known(one, 2) or one for title, one in found.items()
+        }
+    names = _names(rdms, images) or _find_names(found)
     values = {title: rdm_in_order(title, one, names) for title, one in found.items()}
     for title, one in values.items():
         if one.ndim != 2 or one.shape[0] != one.shape[1] or len(one) < 2:
@@ -82,10 +84,10 @@ def _names(rdms: RDMs | Mapping[str, Any], images: Sequence[str] | None) -> list
     return list(texts_of(images)) if images is not None else next(iter(known), None)
 
 
-def _carried_names(found: Mapping[str, Any]) -> list[str] | None:
+def _find_names(found: Mapping[str, Any]) -> list[str] | None:
     """Return the names that the first RDM with names carries."""
     for title, one in found.items():
-        item = labelled(one)
+        item = read_labelled(one)
         labels = () if item is None else image_labels(item, 2, f"RDM {title!r}")
         for names in labels:
             if names.are_texts and names.are_unique and not names.are_counted:
@@ -99,7 +101,7 @@ def rdm_in_order(title: str, one: Any, names: Sequence[str] | None) -> Float64Ar
     `title` is for errors. Raises InvalidRequestError if the names don't match.
     """
     what = f"RDM {title!r}"
-    item = labelled(one) or Labelled(one, ((), ()))
+    item = read_labelled(one) or Labelled(one, ((), ()))
     values = as_floats(item.values, what)
     if values.ndim == 3 and len(values) == 1:  # of one subject, as rsatoolbox has it
         values = values[0]

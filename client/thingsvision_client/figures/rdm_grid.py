@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..arrays import Float64Array
-from ..calls.signatures import checked
+from ..calls.signatures import check_arguments
 from ..errors import InvalidRequestError
 from ..origins.document import write_document
 from ..origins.figures import describe_rdms
+from ..origins.memory import origin_of
 from ..origins.replacing import check_free
 from .canvas import check_colormap, check_format, use_style, write_figure
 from .categories import FOLDERS, Run, category_labels, order_by_category, runs_of
 from .grid_drawing import Grid, Panel, draw_grid
 from .grid_layout import GridContent, grid_layout
-from .panel_values import read_panels
+from .panel_values import PanelValues, read_panels
 from .thumbnails import thumbnail_files
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ _PERCENTILES = "dissimilarity (percentile)"
 _MOST_NAMES = 40
 
 
-@checked
+@check_arguments
 def plot_rdms(
     path: str | Path,
     rdms: RDMs | Mapping[str, Any],
@@ -101,47 +103,87 @@ def plot_rdms(
     with use_style():
         check_format(Path(path))
         check_colormap(colormap)
-        shown = read_panels(rdms, images)
-        values, names = shown.values, shown.names
-        count = len(next(iter(values.values())))
-        labels = category_labels(categories, names, count)
-        files = None if thumbnails is None else thumbnail_files(thumbnails, names, count)
-        order = list(range(count))
-        if sort_by_category and labels is not None:
-            order = order_by_category(labels)
-        scale = scale or ("own" if shown.metric == "euclidean" else "shared")
-        panels = _panels({title: one[np.ix_(order, order)] for title, one in values.items()}, scale)
-        runs = _runs(labels, names, order, has_pictures=files is not None)
-        grid = Grid(
-            panels=panels,
-            runs=runs,
-            has_categories=labels is not None,
-            pictures=None if files is None else [files[row] for row in order],
-            units=_units(units, shown.metric, scale),
-            colormap=colormap,
-        )
-        content = GridContent(
-            panel_count=len(panels),
-            image_count=count,
-            runs=runs,
-            has_brackets=grid.has_categories,
-            has_pictures=files is not None,
-            bar_per_panel=scale == "own",
-        )
-        layout = grid_layout(content, width_inches, columns)
-        document = describe_rdms(
-            values,
-            names=names,
-            provenance=_sources(rdms, sources),
-            scale=scale,
-            units=grid.units,
-            colormap=colormap,
-            order=order,
-            categories=labels,
-        )
+        rows = _Rows.read(rdms, images, thumbnails, categories)
+        if sort_by_category:
+            rows.sort()
+        scale = scale or ("own" if rows.shown.metric == "euclidean" else "shared")
+        grid = rows.grid(scale, _units(units, rows.shown.metric, scale), colormap)
+        layout = grid_layout(rows.content(grid, scale), width_inches, columns)
+        look = {"scale": scale, "units": grid.units, "colormap": colormap}
+        document = rows.describe(_sources(rdms, sources), look)
         check_free(Path(path), document, overwrite=overwrite)
         write_figure(draw_grid(grid, layout, Path(path)), Path(path))
         write_document(Path(path), document)
+
+
+@dataclass
+class _Rows:
+    """The RDMs of a figure, and what is known of their rows: names, labels, pictures, order."""
+
+    shown: PanelValues
+    labels: list[str] | None
+    files: list[Path] | None
+    order: list[int]
+
+    @classmethod
+    def read(cls, rdms: Any, images: Any, thumbnails: Any, categories: Any) -> _Rows:
+        """Read what a figure is of. Raises InvalidRequestError."""
+        shown = read_panels(rdms, images)
+        count = len(next(iter(shown.values.values())))
+        labels = category_labels(categories, shown.names, count)
+        files = None if thumbnails is None else thumbnail_files(thumbnails, shown.names, count)
+        return cls(shown, labels, files, list(range(count)))
+
+    def sort(self) -> None:
+        """Put the rows of a category together, if there are categories."""
+        if self.labels is not None:
+            self.order = order_by_category(self.labels)
+
+    def grid(self, scale: str, units: str, colormap: str) -> Grid:
+        """Return what is drawn."""
+        place = np.ix_(self.order, self.order)
+        return Grid(
+            panels=_panels({title: one[place] for title, one in self.shown.values.items()}, scale),
+            runs=self._runs(),
+            has_categories=self.labels is not None,
+            pictures=None if self.files is None else [self.files[row] for row in self.order],
+            units=units,
+            colormap=colormap,
+        )
+
+    def content(self, grid: Grid, scale: str) -> GridContent:
+        """Return what needs a place in the figure."""
+        return GridContent(
+            panel_count=len(grid.panels),
+            image_count=len(self.order),
+            runs=grid.runs,
+            has_brackets=grid.has_categories,
+            has_pictures=self.files is not None,
+            bar_per_panel=scale == "own",
+        )
+
+    def describe(self, provenance: Mapping[str, Any], look: Mapping[str, str]) -> dict[str, Any]:
+        """Return what the file beside the figure says."""
+        return describe_rdms(
+            self.shown.values,
+            names=self.shown.names,
+            provenance=provenance,
+            order=self.order,
+            categories=self.labels,
+            **look,
+        )
+
+    def _runs(self) -> list[Run]:
+        """Return the rows to name: runs of a category, or each row alone."""
+        names, order = self.shown.names, self.order
+        if self.labels is not None:
+            return runs_of([self.labels[row] for row in order])
+        if names is None or self.files is not None or len(names) > _MOST_NAMES:
+            return []
+        return [Run(PurePath(names[row]).stem, place, place + 1) for place, row in enumerate(order)]
+
+
+_OF_ROWS = ("images", "rows", "servers", "skipped")
 
 
 def _sources(rdms: Any, given: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -151,23 +193,12 @@ def _sources(rdms: Any, given: Mapping[str, Any] | None) -> dict[str, Any]:
     for title, one in named.items():
         provenance = getattr(one, "provenance", None)
         if provenance is not None:
-            found.setdefault(title, {"metric": one.metric, **provenance.to_dict()})
+            modules = {"module": next(iter(one.rdms))} if len(one.rdms) == 1 else {}
+            found.setdefault(title, {"metric": one.metric, **modules, **provenance.to_dict()})
+        elif isinstance(one, np.ndarray) and (origin := origin_of(one)) is not None:
+            facts = {key: value for key, value in origin.items() if key not in _OF_ROWS}
+            found.setdefault(title, facts)
     return {"sources": found} if found else {}
-
-
-def _runs(
-    labels: list[str] | None,
-    names: list[str] | None,
-    order: list[int],
-    *,
-    has_pictures: bool,
-) -> list[Run]:
-    """Return the rows to name: runs of a category, or each row alone."""
-    if labels is not None:
-        return runs_of([labels[row] for row in order])
-    if names is None or has_pictures or len(names) > _MOST_NAMES:
-        return []
-    return [Run(PurePath(names[row]).stem, place, place + 1) for place, row in enumerate(order)]
 
 
 def _units(units: str | None, metric: str | None, scale: str) -> str:

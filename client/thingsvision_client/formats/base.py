@@ -33,6 +33,16 @@ _T = TypeVar("_T")
 _BROKEN = (OSError, ValueError, LookupError, RuntimeError, EOFError, zipfile.BadZipFile)
 
 
+def _reason(error: Exception) -> str:
+    """Return why a file can't be read; libraries advise to unpickle it, or name only an index."""
+    text = str(error)
+    if "Object arrays" in text:
+        return "it has Python objects, which are not read, since that could run code."
+    is_told = text and "pickle" not in text and not isinstance(error, LookupError)
+    told = f" ({text.rstrip('.')})" if is_told else ""
+    return f"it is damaged, or of another format{told}."
+
+
 @dataclass(frozen=True)
 class Column:
     """The features of one module: its name, the shape of a row, and numpy's name of the type."""
@@ -133,7 +143,7 @@ class FileFormat:
         """Return the paths that a file of that stem may have in a folder, its own ending first."""
         return [folder / f"{stem}.{ending}" for ending in (self.suffix, *self.other_suffixes)]
 
-    def existing_file(self, folder: Path, stem: str) -> Path:
+    def find_file(self, folder: Path, stem: str) -> Path:
         """Return the file of that stem in a folder, with the first ending that there is.
 
         If there is none, the path is the one of `suffix`.
@@ -182,7 +192,8 @@ class FileFormat:
         arrays = self._run(self.reader, path)
         if not arrays:
             raise InvalidRequestError(f"{path} has no features: it has no arrays of numbers.")
-        return arrays
+        # MATLAB's columns are contiguous; names are remembered of contiguous rows.
+        return {name: np.asarray(array, order="C") for name, array in arrays.items()}
 
     def read_texts(self, path: Path) -> Mapping[str, list[str]]:
         """Return the lists of texts in a file, such as names of rows; raises what `read` does."""
@@ -193,13 +204,17 @@ class FileFormat:
         return self.read_texts(path).get(self.names_key) if self.names_key else None
 
     def _run(self, reader: Callable[[Path], dict[str, _T]], path: Path) -> dict[str, _T]:
+        if not path.is_file():
+            raise InvalidRequestError(f"There is no file {str(path)!r}.")
+        if not path.stat().st_size:
+            raise InvalidRequestError(f"{path} has no features: it is empty (0 bytes).")
         try:
             return reader(path)
         except InvalidRequestError:
             raise
         except (*_BROKEN, pickle.UnpicklingError) as error:
             raise InvalidRequestError(
-                f"Can't read features from {path} as {self.name}: {error}"
+                f"Can't read features from {path} as {self.name}: {_reason(error)}"
             ) from error
 
     def check(self, columns: Sequence[Column]) -> None:

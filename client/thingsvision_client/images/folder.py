@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
-from ..errors import InvalidRequestError, listed
+from ..calls.wording import quote
+from ..errors import InvalidRequestError
 from .names import check_names, names_below
 
 SUFFIXES = frozenset({".bmp", ".eps", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
@@ -57,7 +59,7 @@ def image_names(
         else _find_images(root, class_names)
     )
     if not names:
-        raise InvalidRequestError(f"There are no images ({listed(sorted(SUFFIXES))}) in {root}.")
+        raise InvalidRequestError(f"There are no images ({quote(sorted(SUFFIXES))}) in {root}.")
     return names
 
 
@@ -76,7 +78,7 @@ def class_paths(root: Path, class_names: Sequence[str]) -> list[str]:
     if "." in classes:
         raise InvalidRequestError(f"`class_names` must be folders below {root}, got {root} itself.")
     if twice := sorted({name for name in classes if classes.count(name) > 1}):
-        raise InvalidRequestError(f"`class_names` must be unique, got {listed(twice)} twice.")
+        raise InvalidRequestError(f"`class_names` must be unique, got {quote(twice)} twice.")
     return classes
 
 
@@ -91,7 +93,7 @@ def _select_files(root: Path, class_names: Sequence[str] | None, files: Sequence
     names = names_below(root, "file_names", files)
     wrong: list[tuple[str, Callable[[str], bool]]] = [
         (f"not in {root} (give paths relative to it)", lambda name: not (root / name).is_file()),
-        (f"not images ({listed(sorted(SUFFIXES))})", lambda name: not _has_image_suffix(name)),
+        (f"not images ({quote(sorted(SUFFIXES))})", lambda name: not _has_image_suffix(name)),
     ]
     if class_names is not None:
         classes = frozenset(class_names)
@@ -99,7 +101,7 @@ def _select_files(root: Path, class_names: Sequence[str] | None, files: Sequence
     for fault, is_wrong in wrong:
         if found := [name for name in names if is_wrong(name)]:
             raise InvalidRequestError(
-                f"These file_names are {fault}: {listed(found)}.", subject=found[0]
+                f"These file_names are {fault}: {quote(found)}.", subject=found[0]
             )
     return names
 
@@ -111,8 +113,8 @@ def _find_images(root: Path, class_names: Sequence[str] | None) -> list[str]:
     loose = sorted(entry.name for entry in root.iterdir() if _is_image(entry))
     if classes and loose:
         raise InvalidRequestError(
-            f"{root} has images both beside its folders ({listed(loose)}) and in them "
-            f"({listed(classes)}): move them, or select some with class_names or file_names."
+            f"{root} has images both beside its folders ({quote(loose)}) and in them "
+            f"({quote(classes)}): move them, or select some with class_names or file_names."
         )
     return loose or _in_classes(root, classes)
 
@@ -120,7 +122,7 @@ def _find_images(root: Path, class_names: Sequence[str] | None) -> list[str]:
 def _in_classes(root: Path, classes: Sequence[str]) -> list[str]:
     if missing := [name for name in classes if not (root / name).is_dir()]:
         raise InvalidRequestError(
-            f"{root} has no folders {listed(missing)}; it has {listed(class_folders(root))}."
+            f"{root} has no folders {quote(missing)}; it has {quote(class_folders(root))}."
         )
     return [name for folder in classes for name in _images_below(root, folder)]
 
@@ -134,12 +136,17 @@ def _images_below(root: Path, folder: str) -> list[str]:
 
 
 def _images_anywhere(root: Path, folder: str) -> Iterator[str]:
-    for path, folders, files in os.walk(root / folder, followlinks=True):
+    for path, folders, files in os.walk(root / folder, onerror=_refuse, followlinks=True):
         folders[:] = [
             name for name in folders if not is_tool_folder(name) and not _is_cycle(path, name)
         ]
         parent = Path(path).relative_to(root).as_posix()
         yield from (f"{parent}/{name}" for name in files if _is_image(Path(path, name)))
+
+
+def _refuse(error: OSError) -> NoReturn:
+    """Raise InvalidRequestError for a folder that can't be read: its images would be missing."""
+    raise InvalidRequestError(f"Can't read the folder {error.filename}: {error.strerror}.")
 
 
 def _is_cycle(path: str, folder: str) -> bool:
@@ -150,7 +157,10 @@ def _is_cycle(path: str, folder: str) -> bool:
 
 def _is_image(path: Path) -> bool:
     hidden = path.name.startswith(".")  # such as macOS's "._photo.jpg", which is not a photo
-    return not hidden and _has_image_suffix(path.name) and path.is_file()
+    if hidden or not _has_image_suffix(path.name):
+        return False
+    # A link to nothing, such as git-annex's before the file is there, is an image that is missing.
+    return path.is_file() or (path.is_symlink() and not path.exists())
 
 
 def _has_image_suffix(name: str) -> bool:

@@ -77,14 +77,14 @@ class SentImage:
 
     def error(self, fault: str) -> ImageError:
         """Return an error that names this image and its fault."""
-        return ImageError(f"{self._naming}{fault}.", subject=self.name)
+        return ImageError(f"{self._subject}{fault}.", subject=self.name)
 
     def fault_in(self, error: ImageError) -> str:
         """Return what an error of this image says is wrong, without naming the image."""
-        return str(error).removeprefix(self._naming).removesuffix(".")
+        return str(error).removeprefix(self._subject).removesuffix(".")
 
     @property
-    def _naming(self) -> str:
+    def _subject(self) -> str:
         return f"Image {self.name!r} "
 
 

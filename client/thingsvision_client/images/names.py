@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..errors import InvalidRequestError, listed
+from ..calls.wording import quote
+from ..errors import InvalidRequestError
 from ..labels import column_of, plain_name
 
 
@@ -39,7 +40,7 @@ def names_below(root: Path, argument: str, given: Any) -> list[str]:
     found = {name: _name_below(root, name) for name in dict.fromkeys(names)}
     if outside := [name for name, below in found.items() if below is None]:
         raise InvalidRequestError(
-            f"`{argument}` must be below {root}, got {listed(outside)}: choose a root that has all "
+            f"`{argument}` must be below {root}, got {quote(outside)}: choose a root that has all "
             "of them.",
             subject=outside[0],
         )

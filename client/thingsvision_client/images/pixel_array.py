@@ -7,7 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..errors import InvalidRequestError, MissingDependencyError, listed
+from ..calls.arguments import as_texts
+from ..calls.wording import quote
+from ..errors import InvalidRequestError, MissingDependencyError
 from .image import ImageContent, SentImage
 from .indices import indices_of
 from .pixel_axes import find_layout
@@ -18,11 +20,14 @@ from .queue import ImageQueue, Reiterable
 class PixelArray:
     """A dataset of an HDF5 file, uint8, whose axes `layout` names: None finds them out.
 
-    Raises InvalidRequestError if it is not an array of images, or its layout can't be known, and
+    `names` has an entry per image; None means their indices. Raises InvalidRequestError if it is
+    not an array of images, its layout can't be known, or names are missing, and
     MissingDependencyError without h5py.
     """
 
-    def __init__(self, path: Path, key: str, layout: str | None = None) -> None:
+    def __init__(
+        self, path: Path, key: str, layout: str | None = None, names: Sequence[str] | None = None
+    ) -> None:
         self._path = path
         self.key = key
         self.called = f"{key!r} in {path}"
@@ -31,6 +36,12 @@ class PixelArray:
             _check_pixels(dataset, self.called)
             self.layout = find_layout(dataset, self.called, layout)
         self.count = self.layout.count
+        self._names = None if names is None else as_texts("names", names)
+        if self._names is not None and len(self._names) != self.count:
+            raise InvalidRequestError(
+                f"`names` must have an entry per image of {self.called} ({self.count}), got "
+                f"{len(self._names)}."
+            )
 
     def __str__(self) -> str:
         """Say what was taken for what, and why."""
@@ -45,6 +56,10 @@ class PixelArray:
             return list(range(self.count))
         return indices_of("img_indices", indices, self.count, self.called)
 
+    def name(self, index: int) -> str:
+        """Return the name of an image."""
+        return str(index) if self._names is None else self._names[index]
+
     def queue(self, indices: Sequence[int]) -> ImageQueue:
         """Return images to send, in this order."""
         return ImageQueue(Reiterable(partial(self.images, indices)), len(indices))
@@ -54,11 +69,11 @@ class PixelArray:
         with self._open_file() as file:
             dataset = self._dataset(file)
             for index in indices:
-                yield SentImage(str(index), partial(self._png, dataset, index))
+                yield SentImage(self.name(index), partial(self._png, dataset, index))
 
     def image(self, index: int) -> SentImage:
         """Return one image, for which the file is opened when it is sent."""
-        return SentImage(str(index), partial(self._read_png, index))
+        return SentImage(self.name(index), partial(self._read_png, index))
 
     def _read_png(self, index: int) -> ImageContent:
         with self._open_file() as file:
@@ -73,7 +88,7 @@ class PixelArray:
     def _dataset(self, file: Any) -> Any:
         found = file.get(self.key)
         if not hasattr(found, "shape"):
-            has = listed(_array_keys(file)) or "no arrays"
+            has = quote(_array_keys(file)) or "no arrays"
             raise InvalidRequestError(f"{self._path} has no array {self.key!r}; it has {has}.")
         return found
 
@@ -86,7 +101,7 @@ def find_key(path: Path, option: str) -> str:
     with _open(path) as file:
         found = [key for key in _array_keys(file) if _may_be_images(file[key])]
     if len(found) != 1:
-        what = f"several arrays, {listed(found)}: choose by {option}" if found else "no array"
+        what = f"several arrays, {quote(found)}: choose by {option}" if found else "no array"
         raise InvalidRequestError(f"{path} must have an array of images (uint8), got {what}.")
     return found[0]
 

@@ -64,7 +64,7 @@ def find_layout(dataset: Any, called: str, asked: str | None = None) -> PixelLay
 
 def _by_attributes(dataset: Any) -> Iterator[PixelLayout]:
     shape = tuple(dataset.shape)
-    for name, value in _named_axes(dataset):
+    for name, value in _axis_texts(dataset):
         if axes := _axes_of(value, len(shape)):
             yield layout_of(axes, shape, f"by its {name}")
     texts = {name: _text(dataset.attrs[name]) for name in _readable(dataset)}
@@ -74,7 +74,7 @@ def _by_attributes(dataset: Any) -> Iterator[PixelLayout]:
         yield _of_matlab(shape)
 
 
-def _named_axes(dataset: Any) -> Iterator[tuple[str, Any]]:
+def _axis_texts(dataset: Any) -> Iterator[tuple[str, Any]]:
     names = {name.lower(): name for name in _readable(dataset)}
     for known in _TEXTS:
         if known in names:

@@ -13,6 +13,8 @@ from typing import Any, Union
 from ..arrays import Array, as_array
 from ..calls.arguments import expand_home, told
 from ..errors import InvalidRequestError
+from ..values.cores import Cores
+from ..values.servers import ANY, Aim, ServerFacts
 from .folder import image_names
 from .image import ImageContent, ImageOfDataset, ImagesOfDataset, SentImage, file_image
 from .pictures import are_pictures, is_picture, picture
@@ -42,18 +44,32 @@ class Reiterable:
 class ImageQueue:
     """Images to send, and how many there are, if that is known.
 
-    `tensor_shape` is the shape of every image if they are inputs already, else None. Several
-    calls may send the same queue at once, unless its images can be iterated only once.
+    `tensor_shape` is the shape of every image if they are inputs already, else None. `cores` are
+    those of their passes if they are some images of an extraction that began earlier, None if they
+    are all images. `here_count` is the number of images in a list of batches, which has no `count`
+    because a job goes on when some of them are removed. `computed_by` is the server that computed
+    the first rows, if these images are of an extraction that began earlier; `aim` is the server
+    that may take them. Several calls may send the same queue at once, unless its images can be
+    iterated only once.
     """
 
     images: Iterable[SentImage]
     count: int | None = None
     tensor_shape: tuple[int, ...] | None = None
+    cores: Cores | None = None
+    here_count: int = 0
+    computed_by: ServerFacts | None = None
+    aim: Aim = ANY
 
     @property
     def is_reiterable(self) -> bool:
         """Whether a second iteration gives all images again; an iterator is exhausted by then."""
         return iter(self.images) is not self.images
+
+    def names(self) -> list[str] | None:
+        """Return the names of all images; None if they are known only once read."""
+        is_known = self.count is not None and self.is_reiterable
+        return [image.name for image in self.images] if is_known else None
 
 
 def queue_images(images: Images | ImageQueue) -> ImageQueue:

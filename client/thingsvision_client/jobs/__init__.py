@@ -1,7 +1,7 @@
 """Long extractions on disk: written in chunks, resumed by the same call, checked afterwards."""
 
 from .bad_images import of_present
-from .feature_file import extract_to_file, skipped_in
+from .feature_file import extract_to_file, read_skipped
 from .feature_folder import OUTPUT_FORMATS, FolderOptions, extract_to_folder
 from .task import Task
 
@@ -12,5 +12,5 @@ __all__ = [
     "extract_to_file",
     "extract_to_folder",
     "of_present",
-    "skipped_in",
+    "read_skipped",
 ]

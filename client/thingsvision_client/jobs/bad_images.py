@@ -51,4 +51,7 @@ def report_skipped(skipped: Sequence[BadImage], folder: Path, row_count: int) ->
             path.unlink(missing_ok=True)
             return
         write_skipped(path, skipped)
-    say(f"{len(skipped)} images are left out, {row_count} have rows: {path} says why.")
+    say(
+        f"{len(skipped)} of {len(skipped) + row_count} images left out, {row_count} have rows: "
+        f"{path} says why."
+    )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
 
 from ..errors import REMOVED, ImageError
-from ..images.image import SentImage, hole
-from ..images.queue import ImageQueue, Reiterable
+from ..images.image import SentImage
 from ..origins import Fingerprint, fingerprint_of
 
 
@@ -22,36 +22,10 @@ class Changes:
         return bool(self.repaired or self.gone)
 
 
-def removed_places(names: Sequence[str], now: Sequence[str]) -> frozenset[int] | None:
-    """Return the places of `names` that are missing in `now`; None for any other difference."""
-    left = iter(now)
-    following = next(left, None)
-    removed = []
-    for place, name in enumerate(names):
-        if name == following:
-            following = next(left, None)
-        else:
-            removed.append(place)
-    return frozenset(removed) if following is None else None
-
-
-def with_removed(queue: ImageQueue, names: Sequence[str], removed: frozenset[int]) -> ImageQueue:
-    """Return a queue that has holes at the places of removed images, as long as `names`."""
-    if not removed:
-        return queue
-
-    def images() -> Iterator[SentImage]:
-        left = iter(queue.images)
-        for place, name in enumerate(names):
-            yield hole(name, REMOVED) if place in removed else next(left)
-
-    return replace(queue, images=Reiterable(images), count=len(names))
-
-
 def find_changes(
     images: Iterator[SentImage],
     recorded: Iterable[Fingerprint],
-    removed: frozenset[int],
+    removed: AbstractSet[int],
     on_progress: Callable[[int], None],
 ) -> tuple[Changes, list[str]]:
     """Read images again, and return what to change, and the first other difference if any.

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from ..arrays import Array, RowStore
+from ..errors import BadImage
 from ..files import atomic_path, metadata_path
 from ..formats import FEATURES, FORMATS, Column
 from ..origins import Content, Fingerprint, write_contents
 from .place import Place
 from .record import Chunk
+from .splits import find_servers, find_splits
 
 CHUNK_BYTES = 128 * 1024 * 1024
 """Approximate size of a chunk's rows, over all modules, unless the user chooses."""
@@ -133,10 +135,13 @@ def write_metadata(
         rows["first_place"] = start
     if len(kept) < len(images):
         rows["skipped"] = [
-            {"place": place, **one.to_dict(), "reason": one.fault}
+            {**BadImage(place, one.name, one.fault).to_dict(), **one.to_dict()}
             for place, one in enumerate(images, start)
             if one.fault
         ]
+    if splits := find_splits(images, start):
+        rows["split_batches"] = [vars(one) for one in splits]
+    rows["servers"] = [one.to_dict() for one in find_servers(images, start)]
     contents = {
         name: replace(array, origin={**origin, **rows, **(array.origin or {})})
         for name, array in arrays.items()

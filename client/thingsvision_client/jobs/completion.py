@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import closing
 from dataclasses import replace
 from itertools import chain
@@ -11,43 +12,53 @@ from shutil import disk_usage
 from typing import TYPE_CHECKING, Any
 
 from ..calls.memory import size_text
-from ..display.progress import loading, note, say
-from ..errors import InvalidRequestError, bad_text
+from ..display.progress import loading_stage, note, say
+from ..errors import InvalidRequestError, MixedServersError, UnavailableError, bad_text
 from ..images.image import SentImage
 from ..images.inspection import inspect_headers
 from ..images.queue import ImageQueue
-from ..origins import describe, differences, recording_fingerprints
-from .changes import Changes, find_changes, removed_places, with_removed
+from ..origins import describe, differences, record_fingerprints
+from .alignment import with_removed
+from .changes import Changes, find_changes
 from .chunks import default_step
+from .interruptions import Interruptions
 from .job import Job, Outcome
-from .notices import ratio, saying_how_to_resume, storage_errors
+from .notices import ResumeHint, explain_resuming, ratio, storage_errors
 from .place import Place
-from .record import Record, read_record
+from .record import Record, batch_size_of, read_record
 from .revision import revise
 from .run import Run, extract
 from .task import Task
 
 if TYPE_CHECKING:
-    from ..rpc.extraction import FeatureStream
+    from ..rpc.feature_stream import FeatureStream
 
 
 def resume_or_start(job: Job) -> Outcome:
     """Extract what is not complete yet. Raises ThingsvisionError; what is complete stays.
 
-    InvalidRequestError says what has changed since the job began.
+    InvalidRequestError says what has changed since the job began. After an interruption by the
+    server or the connection the job goes on, if its images can be read again.
     """
-    with saying_how_to_resume(job.place.record, job.place.result):
-        return _resume_or_start(job)
+    with explain_resuming(job.place.record, job.place.result):
+        interruptions = Interruptions(job.place)
+        while True:
+            queue = job.task.images()
+            try:
+                return _resume_or_start(job, queue)
+            except UnavailableError as error:
+                if not queue.is_reiterable:
+                    raise
+                interruptions.go_on_after(error)
 
 
-def _resume_or_start(job: Job) -> Outcome:
-    queue = job.task.images()
+def _resume_or_start(job: Job, queue: ImageQueue) -> Outcome:
     record = read_record(job.place.record)
-    job.report(loading(job.task.model.name), 0, None)
+    job.report(loading_stage(job.task.model.name), 0, None)
     if record is None or not record.chunks:
         return _start(job, _look(queue))
-    removed = _compare_settings(job, record, queue)
-    queue = _look(with_removed(queue, record.names or (), removed))
+    queue, removed = _with_holes(job, record, queue)
+    queue = replace(_look(queue), cores=record.cores, computed_by=record.computed_by)
     return _resume(job, record, queue, removed)
 
 
@@ -55,6 +66,7 @@ def facts_of(stream: FeatureStream) -> dict[str, Any]:
     """Return what a server reports about an extraction before its rows, as JSON values."""
     return {
         **stream.provenance.to_dict(),
+        "server": stream.server.to_dict(),
         "server_batch_size": stream.batch_size,
         "columns": {
             module: {"shape": list(shape), "dtype": stream.dtypes[module]}
@@ -82,8 +94,8 @@ def _look(queue: ImageQueue) -> ImageQueue:
 
 
 def _start(job: Job, queue: ImageQueue) -> Outcome:
-    sent, seen = recording_fingerprints(queue)
-    with closing(job.task.stream(job.client, sent)) as stream:
+    sent, seen = record_fingerprints(queue)
+    with closing(job.stream(sent)) as stream:
         record = _new_record(job, stream, queue)
         _show_size(job, record, queue.count)
         job.report("extracting", 0, queue.count)
@@ -98,41 +110,44 @@ def _new_record(job: Job, stream: FeatureStream, queue: ImageQueue) -> Record:
     facts = facts_of(stream)
     columns = job.task.columns(facts["columns"])
     job.check(columns)
-    step_size = job.step_size or default_step(columns.values(), stream.batch_size)
-    settings = {**_settings(job, queue), "step_size": step_size}
-    return Record(job.place.record, settings, facts, job.task.names())
+    step_size = job.step_size or default_step(columns.values(), batch_size_of(facts))
+    names = queue.names()  # they say more than the number of images
+    count = queue.count if names is None else None
+    settings = {**_settings(job), "image_count": count, "step_size": step_size}
+    return Record(job.place.record, settings, facts, names)
 
 
-def _settings(job: Job, queue: ImageQueue) -> dict[str, Any]:
-    # Names of files say more than their number.
-    count = queue.count if job.task.root is None else None
-    return {
-        **job.task.settings(),
-        "file_format": job.place.file_format,
-        "image_count": count,
-    }
+def _settings(job: Job) -> dict[str, Any]:
+    return {**job.task.settings(), "file_format": job.place.file_format}
 
 
 # ---------------------------------------------------------------- a resumed job
 
 
-def _compare_settings(job: Job, record: Record, queue: ImageQueue) -> frozenset[int]:
-    """Return the places of images that were removed. Raises InvalidRequestError."""
+def _with_holes(job: Job, record: Record, queue: ImageQueue) -> tuple[ImageQueue, AbstractSet[int]]:
+    """Return the images with holes where some were removed, and their places.
+
+    Raises InvalidRequestError for other settings, or images that were added or renamed.
+    """
     step_size = job.step_size or record.settings["step_size"]
-    now = {**_settings(job, queue), "step_size": step_size}
+    count = queue.count if record.names is None else None
+    now = {**_settings(job), "image_count": count, "step_size": step_size}
     _refuse(job, record, differences.of_values(record.settings, now))
-    names = job.task.names()
-    if record.names is None or names is None:
-        return frozenset()
-    removed = removed_places(record.names, names)
-    if removed is None:
-        _refuse(job, record, differences.of_names(record.names, names))
-    return removed or frozenset()
+    found = with_removed(queue, job.task.images, record.images, record.names)
+    if found is None:
+        _refuse(job, record, differences.of_names(record.names, queue.names()))
+    return found or (queue, frozenset())
 
 
-def _resume(job: Job, record: Record, queue: ImageQueue, removed: frozenset[int]) -> Outcome:
-    with closing(job.task.announcement(job.client, queue)) as announced:
+def _resume(job: Job, record: Record, queue: ImageQueue, removed: AbstractSet[int]) -> Outcome:
+    # What is complete needs no server like the first.
+    is_complete = record.ended and _intact_count(job.place, record) == len(record.chunks)
+    computed_by = None if is_complete else queue.computed_by
+    with closing(job.announcement(replace(queue, computed_by=computed_by))) as announced:
+        if not is_complete:
+            _agree(job, record, announced, queue.count)
         _compare_facts(job, record, announced)
+        queue = replace(queue, aim=announced.aim)
         _show_size(job, record, queue.count)
         origin = origin_for(job.task, announced, queue)
     with storage_errors(job.place.result):
@@ -140,23 +155,31 @@ def _resume(job: Job, record: Record, queue: ImageQueue, removed: frozenset[int]
     images = iter(queue.images)
     changes = _compare_images(job, record, images, removed=removed, count=queue.count)
     if changes:
-        _say_changes(job, changes)
         revise(job, record, queue, changes, origin=origin)
+        _say_changes(job, changes)
     if record.ended:
         return Outcome(record, origin, was_complete=not changes)
     following = next(images, None)
     if following is None:
-        with storage_errors(job.place.result):
-            record.end()
-        return Outcome(record, origin, was_complete=False)
+        return _end(job, record, origin)
     left = None if queue.count is None else queue.count - record.done
-    rest = replace(queue, images=chain([following], images), count=left)
+    cores = record.cores.from_place(record.done)
+    rest = replace(queue, images=chain([following], images), count=left, cores=cores)
     say(f"Resuming at image {_position(record, queue)}: {job.place.result}")
-    sent, seen = recording_fingerprints(rest)
-    with closing(job.task.stream(job.client, sent)) as stream:
+    sent, seen = record_fingerprints(rest)
+    with closing(job.stream(sent)) as stream:
         _compare_facts(job, record, stream)
+        if stream.mixture:
+            say(stream.mixture)
         first = record.done
         extract(Run(job, record, origin=origin, seen=seen, count=queue.count, first=first), stream)
+    return Outcome(record, origin, was_complete=False)
+
+
+def _end(job: Job, record: Record, origin: Any) -> Outcome:
+    """End a job of which all chunks are there, but not the last line of its record."""
+    with storage_errors(job.place.result):
+        record.end()
     return Outcome(record, origin, was_complete=False)
 
 
@@ -192,15 +215,33 @@ def _position(record: Record, queue: ImageQueue) -> str:
     return str(record.done) if queue.count is None else f"{record.done} of {queue.count}"
 
 
+def _agree(job: Job, record: Record, stream: FeatureStream, count: int | None) -> None:
+    """Open a stream, and say which facts of servers can't be compared.
+
+    Raises MixedServersError if its server would compute other bits than that of the first rows.
+    """
+    try:
+        now = stream.server
+    except MixedServersError as error:
+        hint = ResumeHint(job.place.result, count, record).text
+        raise error.with_text(f"{hint} To start again, {job.place.anew}.") from error
+    unknown = record.computed_by.unknown(now)
+    if unknown and job.task.options.is_exact:
+        say(
+            f"It is not known whether {', '.join(unknown)} of the server were the same when this "
+            "extraction began: they count as the same."
+        )
+
+
 def _compare_facts(job: Job, record: Record, stream: FeatureStream) -> None:
-    _refuse(job, record, differences.of_facts(record.facts, facts_of(stream)))
+    _refuse(job, record, differences.of_what_is_computed(record.facts, facts_of(stream)))
 
 
 def _compare_images(
     job: Job,
     record: Record,
     images: Iterator[SentImage],
-    removed: frozenset[int],
+    removed: AbstractSet[int],
     count: int | None,
 ) -> Changes:
     def on_progress(done: int) -> None:

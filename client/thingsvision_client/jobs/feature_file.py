@@ -5,30 +5,35 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..display.progress import say
 from ..errors import BadImage, InvalidRequestError
-from ..files import metadata_path
-from ..formats import Column, FileFormat, find_format
+from ..formats import FORMATS, Column, FileFormat, find_format
 from ..images.inspection import inspect_headers
 from ..origins import Fingerprint, differences, file_sha256, provenance_fields, read_origin
+from ..values.cores import Cores
+from ..values.servers import ServerFacts
+from .alignment import with_removed
 from .bad_images import refuse_bad_images, report_skipped
-from .changes import find_changes, removed_places, with_removed
+from .changes import Changes, find_changes
 from .completion import facts_of, origin_for, resume_or_start
 from .job import Job
 from .joining import file_columns
 from .lock import hold_lock
 from .notices import storage_errors
 from .place import for_file
+from .splits import with_servers
+from .splitting import begin_from_file
 from .task import Task
 
 if TYPE_CHECKING:
     from ..client import Client
     from ..display.progress import Progress
     from ..images.queue import ImageQueue
-    from ..rpc.extraction import FeatureStream
+    from ..rpc.feature_stream import FeatureStream
 
 _COMPARED = ("preprocessing_changes", "token_extraction", "batch_size", "choices")
 """What has to be the same besides provenance, modules and images."""
@@ -47,8 +52,9 @@ def extract_to_file(
     """Write `{folder}/features.{ending}` in a format of FORMATS, and return its path.
 
     Rows wait in a hidden folder beside it until they are complete. The same call resumes one that
-    ended early, as `extract_to_folder` does. A complete file of the same extraction stays; any
-    other is replaced, but without `overwrite` it is an error. Images that can't be used are as in
+    ended early, as `extract_to_folder` does. A complete file of the same extraction stays, but for
+    the rows of images that were repaired or removed since; any other is replaced, but without
+    `overwrite` it is an error. Images that can't be used are as in
     `extract_to_folder`; with an error for them, the other rows wait until it is mended. Raises
     InvalidRequestError also if something has changed since, or for modules that the format can't
     hold, and ThingsvisionError otherwise.
@@ -78,8 +84,8 @@ def write_file(
 
     job = Job(client, task, place, check=check, progress=progress, on_error=on_error)
     with hold_lock(path.with_name(f".{path.name}.lock"), path):
-        if not place.folder.exists() and _is_made(job, path, overwrite=overwrite):
-            refuse_bad_images(skipped_in(read_origin(path)), on_error, path)
+        if not place.folder.exists() and _is_made(job, path, form, overwrite=overwrite):
+            refuse_bad_images(read_skipped(read_origin(path)), on_error, path)
             return path
         outcome = resume_or_start(job)
         skipped = outcome.skipped
@@ -91,11 +97,9 @@ def write_file(
     return path
 
 
-def skipped_in(document: Mapping[str, Any]) -> list[BadImage]:
+def read_skipped(document: Mapping[str, Any]) -> list[BadImage]:
     """Return the images without a row that a file's metadata name."""
-    return [
-        BadImage(one["place"], one["name"], one["reason"]) for one in document.get("skipped", [])
-    ]
+    return [BadImage.from_dict(one) for one in document.get("skipped", [])]
 
 
 def _path_in(folder: Path, form: FileFormat) -> Path:
@@ -104,16 +108,25 @@ def _path_in(folder: Path, form: FileFormat) -> Path:
     return next((path for path in paths if for_file(path).folder.is_dir()), paths[0])
 
 
-def _is_made(job: Job, path: Path, *, overwrite: bool) -> bool:
+def _is_made(job: Job, path: Path, form: FileFormat, *, overwrite: bool) -> bool:
     """Whether the file is complete already; prints that, or how it differs.
 
-    Raises InvalidRequestError if another file may not be replaced.
+    A file of the same extraction, but for images that were repaired or removed since, is split into
+    the chunks of a job, which goes on. Raises InvalidRequestError if another file may not be
+    replaced.
     """
     if not path.is_file():
         return False
     found: str | None = "nothing is known of it"
-    if metadata_path(path).is_file():
-        found = _difference(job, path, read_origin(path))
+    if (document := _known(path)) is not None:
+        found, changes = _compare(job, path, document)
+        if found is None and changes and changes.gone and _is_elsewhere(job.task, document):
+            # Rows of a larger folder that happens to have these images, too, are not given up.
+            found = f"it has more images, of {document['image_root']}"
+        if found is None and changes:
+            if _begin_again(job, path, form, document):
+                return False
+            found = "images were repaired or removed"
     if found is None:
         say(f"Already complete: {path} is from this same extraction; remove it to start again.")
         return True
@@ -126,17 +139,52 @@ def _is_made(job: Job, path: Path, *, overwrite: bool) -> bool:
     return False
 
 
-def _difference(job: Job, path: Path, document: Mapping[str, Any]) -> str | None:
-    """Return the first difference between a file and what the job would write, or None."""
+def _is_elsewhere(task: Task, document: Mapping[str, Any]) -> bool:
+    """Tell whether the images are in another folder than those of a file were."""
+    told = document.get("image_root")
+    return told is not None and task.root is not None and str(task.root.absolute()) != told
+
+
+def _known(path: Path) -> dict[str, Any] | None:
+    """Return the metadata of a file; None if there are none, or they can't be read."""
+    try:
+        return read_origin(path)
+    except InvalidRequestError:
+        return None
+
+
+def _compare(
+    job: Job, path: Path, document: Mapping[str, Any]
+) -> tuple[str | None, Changes | None]:
+    """Return the first difference between a file and what the job would write, or None.
+
+    Images that were repaired or removed since are not a difference, and are returned with it.
+    """
     queue = job.task.images()
-    with closing(job.task.announcement(job.client, queue)) as announced:
+    with closing(job.announcement(queue)) as announced:
         wanted = _describe_task(job.task, announced, queue)
-    found = differences.of_facts(_describe_document(document), wanted)
+    found, changes = differences.of_facts(_describe_document(document), wanted), None
     if not found:
-        found = _image_differences(job, queue, document)
+        found, changes = _compare_images(job, queue, document)
     if not found and file_sha256(path) != document["file_sha256"]:
         found = ["it was changed since"]
-    return found[0] if found else None
+    return (found[0] if found else None), changes
+
+
+def _begin_again(job: Job, path: Path, form: FileFormat, document: Mapping[str, Any]) -> bool:
+    """Begin a job with the rows of a complete file; False if its rows can't be read back."""
+    if FORMATS.get(form.name) is not form:  # such as of MATLAB, with axes in another order
+        return False
+    computed_by = ServerFacts.of_record(document)
+    cores = Cores.from_facts(document)
+    queue = replace(job.task.images(), cores=cores, computed_by=computed_by)
+    with closing(job.announcement(queue)) as announced:
+        facts, origin = facts_of(announced), origin_for(job.task, announced, queue)
+        facts["server"] = computed_by.to_dict()
+    with storage_errors(path):
+        return begin_from_file(
+            job, path, form, images=_all_images(document), facts=facts, origin=origin
+        )
 
 
 def _describe_task(task: Task, announced: FeatureStream, queue: ImageQueue) -> dict[str, Any]:
@@ -162,22 +210,24 @@ def _comparable(origin: Mapping[str, Any]) -> dict[str, Any]:
     return {key: origin[key] for key in compared if key in origin}
 
 
-def _image_differences(job: Job, queue: ImageQueue, document: Mapping[str, Any]) -> list[str]:
+def _compare_images(
+    job: Job, queue: ImageQueue, document: Mapping[str, Any]
+) -> tuple[list[str], Changes | None]:
     def on_progress(done: int) -> None:
         job.report("checking", done, queue.count)
 
     told = _all_images(document)
-    names, now = [one.name for one in told], job.task.names()
-    removed = frozenset[int]() if now is None else removed_places(names, now) or frozenset()
-    queue, _ = inspect_headers(with_removed(queue, names, removed))
+    names = [one.name for one in told]
+    aligned = with_removed(queue, job.task.images, lambda: told, names)
+    if aligned is None:
+        return differences.of_names(names, queue.names()), None
+    queue, _ = inspect_headers(aligned[0])
     images = iter(queue.images)
-    changes, found = find_changes(images, told, removed, on_progress)
-    if changes.repaired:
-        found = [f"{names[changes.repaired[0]]!r} can be used now"]
-    if lost := [place for place in changes.gone if not told[place].fault]:
-        found = [f"{names[lost[0]]!r} was removed"]
+    changes, found = find_changes(images, told, aligned[1], on_progress)
     extra = next(images, None) if not found else None
-    return found if extra is None else [f"{extra.name!r} is new"]
+    if extra is not None:
+        found = [f"{extra.name!r} is new"]
+    return found, changes
 
 
 def _all_images(document: Mapping[str, Any]) -> list[Fingerprint]:
@@ -185,4 +235,8 @@ def _all_images(document: Mapping[str, Any]) -> list[Fingerprint]:
     found = [Fingerprint(**image) for image in document["images"]]
     for one in document.get("skipped", []):
         found.insert(one["place"], Fingerprint(one["name"], one["sha256"], fault=one["reason"]))
-    return found
+    for split in document.get("split_batches") or ():
+        first = split["first_index"]
+        for place in range(first, min(len(found), first + split["image_count"])):
+            found[place] = replace(found[place], pass_size=split["pass_size"])
+    return list(with_servers(found, document.get("servers") or ()))

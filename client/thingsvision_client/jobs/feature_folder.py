@@ -36,10 +36,10 @@ _PATIENCE_S = 60.0
 class FolderOptions:
     """How features lie in a folder.
 
-    `step_size` is the number of batches in a file; by default the files of all modules together
-    have about `CHUNK_BYTES`, and at most `CHUNK_IMAGES` images. `suffix` distinguishes jobs in
-    one folder. `output_type` is `ndarray` (.npy) or `tensor` (.pt). `in_one_file` joins the files
-    of each module at the end.
+    `step_size` is the number of batches in a file, or of images where the server chooses the
+    batches; by default the files of all modules together have about `CHUNK_BYTES`, and at most
+    `CHUNK_IMAGES` images. `suffix` distinguishes jobs in one folder. `output_type` is `ndarray`
+    (.npy) or `tensor` (.pt). `in_one_file` joins the files of each module at the end.
     """
 
     step_size: int | None = None

@@ -16,6 +16,8 @@ from .task import Task
 if TYPE_CHECKING:
     from ..client import Client
     from ..display.progress import Progress
+    from ..images.queue import ImageQueue
+    from ..rpc.feature_stream import FeatureStream
 
 Check = Callable[[Mapping[str, Column]], None]
 """Raises for columns, by module, that a file can't hold."""
@@ -40,6 +42,17 @@ class Job:
         """Report the progress of the job."""
         if self.progress is not None:
             self.progress(stage, done, count)
+
+    def stream(self, queue: ImageQueue) -> FeatureStream:
+        """Return the features of these images as they arrive; waits for memory are reported."""
+        return self.task.stream(self.client, queue, self._report_wait)
+
+    def announcement(self, queue: ImageQueue) -> FeatureStream:
+        """Return a stream without images, whose header says what would compute the features."""
+        return self.task.announcement(self.client, queue, self._report_wait)
+
+    def _report_wait(self, stage: str) -> None:
+        self.report(stage, 0, None)
 
     def joiner(self, outcome: Outcome) -> ChunkJoiner:
         """Return a joiner of the job's chunks, which are complete."""

@@ -46,7 +46,7 @@ class ResumeHint:
 
 
 @contextmanager
-def saying_how_to_resume(record: Path, where: Path) -> Iterator[None]:
+def explain_resuming(record: Path, where: Path) -> Iterator[None]:
     """Say, where Ctrl-C ends a job, what is complete and that the same call goes on."""
     try:
         yield

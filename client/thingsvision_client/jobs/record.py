@@ -9,13 +9,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import BadImage, InvalidRequestError
 from ..files import atomic_file
 from ..origins import Fingerprint
+from ..values.cores import Cores
+from ..values.servers import ServerFacts
+from .splits import read_servers, read_splits, write_servers, write_splits
 
 FORMAT = 1
 
@@ -31,6 +34,11 @@ class Chunk:
     stop: int
     sizes: Mapping[str, int]
     row_count: int
+
+
+def batch_size_of(facts: Mapping[str, Any]) -> int:
+    """Return the images of a batch, from what the server reported; 1 where it chose them."""
+    return max(1, int(facts["server_batch_size"]))
 
 
 @dataclass
@@ -51,9 +59,29 @@ class Record:
     byte_count: int = 0
 
     @property
+    def batch_size(self) -> int:
+        """Return the images of a batch; 1 where the server chose them, whose number isn't known."""
+        return batch_size_of(self.facts)
+
+    @property
+    def chunk_image_count(self) -> int:
+        """Return the images of a chunk; the last may have fewer."""
+        return int(self.settings["step_size"]) * self.batch_size
+
+    @property
     def done(self) -> int:
         """Return the number of complete images, which are the first ones."""
         return self.chunks[-1].stop if self.chunks else 0
+
+    @property
+    def cores(self) -> Cores:
+        """Return the cores of passes; a lane's if the job began before servers told them."""
+        return Cores.from_facts(self.facts)
+
+    @property
+    def computed_by(self) -> ServerFacts:
+        """Return the server that the job began on, as far as the record tells."""
+        return ServerFacts.of_record(self.facts)
 
     def save(self) -> None:
         """Write the record of a new job."""
@@ -102,7 +130,7 @@ class Record:
         with self.path.open("rb") as file:
             next(file)
             for _, line in zip(self.chunks, file, strict=False):
-                yield from map(_read_image, json.loads(line)["images"])
+                yield from _read_images(json.loads(line))
 
     def skipped(self) -> list[BadImage]:
         """Return the images of complete chunks that have no row."""
@@ -173,7 +201,15 @@ def _head(line: bytes, path: Path) -> dict[str, Any]:
 
 def _entry(chunk: Chunk, images: Sequence[Fingerprint]) -> dict[str, Any]:
     prints = [[one.name, one.sha256, *([one.fault] if one.fault else [])] for one in images]
-    return {"chunk": [chunk.start, chunk.stop], "sizes": chunk.sizes, "images": prints}
+    told = {"chunk": [chunk.start, chunk.stop], "sizes": chunk.sizes, "images": prints}
+    return told | write_splits(images) | write_servers(images)
+
+
+def _read_images(entry: dict[str, Any]) -> Iterator[Fingerprint]:
+    count = len(entry["images"])
+    rows = zip(entry["images"], read_splits(entry, count), read_servers(entry, count), strict=True)
+    for image, size, server in rows:
+        yield replace(_read_image(image), pass_size=size, server=server)
 
 
 def _read_image(image: list[str]) -> Fingerprint:

@@ -19,15 +19,17 @@ from ..files import metadata_path
 from ..formats import FEATURES, FORMATS
 from ..images.image import SentImage
 from ..images.queue import ImageQueue
-from ..origins import Content, Fingerprint, recording_fingerprints
+from ..origins import Content, Fingerprint, record_fingerprints
 from .changes import Changes
 from .chunks import write_chunk, write_metadata
 from .job import Job
 from .notices import storage_errors
 from .record import Chunk, Record
+from .splits import pass_sizes
+from .splitting import split_rows
 
 if TYPE_CHECKING:
-    from ..rpc.extraction import FeatureStream
+    from ..rpc.feature_stream import FeatureStream
 
 _UNFINISHED = -1
 """The length of files that are being replaced: after a crash they are extracted again."""
@@ -62,15 +64,18 @@ def revise(
 
 def _extract(job: Job, record: Record, queue: ImageQueue, changes: Changes) -> dict[int, NewRow]:
     """Run the batches of repaired images, and return the rows of these by place."""
-    size = max(1, int(record.facts["server_batch_size"]))
+    size = record.batch_size
     batches = {place // size for place in changes.repaired}
     places = [place for place in range(queue.count or record.done) if place // size in batches]
     wanted = set(changes.repaired)
-    sent, seen = recording_fingerprints(ImageQueue(list(_at(queue, set(places))), len(places)))
+    again = list(_at(queue, set(places)))
+    cores = record.cores.of_places(places)
+    parts = replace(queue, images=again, count=len(again), cores=cores, here_count=0)
+    sent, seen = record_fingerprints(parts)
     columns = job.task.columns(record.facts["columns"])
     found: dict[int, NewRow] = {}
     rows_at: dict[int, dict[str, Array]] = {}
-    with closing(job.task.stream(job.client, sent)) as stream:
+    with closing(job.stream(sent)) as stream:
         for done, (_, rows) in enumerate(stream):
             job.report("repairing", done + 1, len(batches))
             for at, place in enumerate(stream.places):
@@ -79,12 +84,13 @@ def _extract(job: Job, record: Record, queue: ImageQueue, changes: Changes) -> d
                         module: array[at].reshape(columns[module].shape).copy()
                         for module, array in rows.items()
                     }
-        faults = _faults(stream)
+        faults, sizes = _faults(stream), pass_sizes(stream)
     for at, image in enumerate(seen):
         if places[at] in wanted:
-            found[places[at]] = NewRow(
-                replace(image, fault=faults.get(at, "")), rows_at.get(at, {})
-            )
+            fault, pass_size = faults.get(at, ""), sizes.get(at, 0)
+            server = stream.server_at(at)
+            image = replace(image, fault=fault, pass_size=pass_size, server=server)
+            found[places[at]] = NewRow(image, rows_at.get(at, {}))
     return found
 
 
@@ -181,15 +187,10 @@ def _split_whole(job: Job, record: Record, origin: Mapping[str, Any]) -> None:
     form = FORMATS[job.place.file_format]
     paths = {module: job.place.whole(module) for module in job.task.modules}
     rows = {module: form.read(path)[FEATURES] for module, path in paths.items()}
-    images, first_row = iter(list(record.images())), 0
-    for number, chunk in enumerate(list(record.chunks)):
-        mine, stop = list(islice(images, chunk.stop - chunk.start)), first_row + chunk.row_count
-        part = {module: array[first_row:stop] for module, array in rows.items()}
-        written = write_chunk(
-            job.place, part, mine, start=chunk.start, first_row=first_row, origin=origin
-        )
-        record.chunks[number] = written
-        first_row = stop
+    stops = [chunk.stop for chunk in record.chunks]
+    images = list(record.images())
+    parts = split_rows(job.place, rows, images, stops=stops, origin=origin)
+    record.chunks[:] = [chunk for chunk, _ in parts]
     record.forget_whole()
     for path in paths.values():
         path.unlink(missing_ok=True)

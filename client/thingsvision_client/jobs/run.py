@@ -16,10 +16,11 @@ from .chunks import chunk_rows, write_chunk
 from .job import Job
 from .notices import ResumeHint, storage_errors
 from .record import Record
+from .splits import pass_sizes
 
 if TYPE_CHECKING:
     from ..arrays import Array
-    from ..rpc.extraction import FeatureStream
+    from ..rpc.feature_stream import FeatureStream
 
 
 @dataclass(frozen=True)
@@ -39,16 +40,18 @@ def extract(run: Run, stream: FeatureStream) -> None:
     """Write a call's rows in chunks, and record each. Raises ThingsvisionError."""
     record, before = run.record, len(run.record.chunks)
     columns = run.job.task.columns(record.facts["columns"])
-    row_count = record.settings["step_size"] * stream.batch_size
+    image_count = record.chunk_image_count
     with ResumeHint(run.job.place.result, run.count, record).on_failure():
         try:
-            for rows in chunk_rows(_reshape(run, stream, columns), columns, row_count):
+            for rows in chunk_rows(_reshape(run, stream, columns), columns, image_count):
                 with storage_errors(run.job.place.result):
-                    _write(run, rows, stream, row_count)
+                    _write(run, rows, stream, image_count)
                 del rows  # else the next chunk would grow beside this one
+            if stream.skipped and run.count is not None:
+                run.job.report("extracting", run.count, run.count)
             while run.seen:  # images without a row behind the last row
                 with storage_errors(run.job.place.result):
-                    _write(run, _no_rows(columns), stream, row_count)
+                    _write(run, _no_rows(columns), stream, image_count)
         except ChecksumError:
             # Any row of the call may be corrupt.
             record.keep(before)
@@ -60,6 +63,7 @@ def extract(run: Run, stream: FeatureStream) -> None:
 def _write(run: Run, rows: Mapping[str, Array], stream: FeatureStream, image_count: int) -> None:
     start, record = run.record.done, run.record
     faults = {run.first + one.place: one.reason for one in stream.skipped}
+    sizes = pass_sizes(stream, run.first)
     left = len(next(iter(rows.values())))
     images: list[Fingerprint] = []
     while run.seen and len(images) < image_count:
@@ -67,7 +71,10 @@ def _write(run: Run, rows: Mapping[str, Array], stream: FeatureStream, image_cou
         if not (left or fault):
             break  # an image whose row has not come yet
         left -= not fault
-        images.append(replace(run.seen.popleft(), fault=fault))
+        place = start + len(images)
+        pass_size, server = sizes.get(place, 0), stream.server_at(place - run.first)
+        image = replace(run.seen.popleft(), fault=fault, pass_size=pass_size, server=server)
+        images.append(image)
     first_row = sum(chunk.row_count for chunk in record.chunks)
     chunk = write_chunk(
         run.job.place, rows, images, start=start, first_row=first_row, origin=run.origin

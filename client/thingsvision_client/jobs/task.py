@@ -16,7 +16,7 @@ from ..values.options import ExtractOptions
 
 if TYPE_CHECKING:  # it loads pyarrow
     from ..client import Client
-    from ..rpc.extraction import FeatureStream
+    from ..rpc.feature_stream import FeatureStream
 
 
 @dataclass(frozen=True)
@@ -57,19 +57,19 @@ class Task:
         """Return the request for the features' origin, with the server's batch size."""
         return Request(batch_size, self.options, self.root)
 
-    def names(self) -> list[str] | None:
-        """Return the names of all images; None if they are known only once read."""
-        if self.root is None:
-            return None
-        queue = self.images()
-        return None if queue.count is None else [image.name for image in queue.images]
-
-    def stream(self, client: Client, queue: ImageQueue) -> FeatureStream:
-        """Return the features of these images as they arrive."""
-        return client.stream(
+    def stream(
+        self, client: Client, queue: ImageQueue, on_wait: Callable[[str], object] | None = None
+    ) -> FeatureStream:
+        """Return the features of these images as they arrive; `on_wait` is as in FeatureStream."""
+        stream = client.stream(
             self.model, queue, self.modules, on_error="quiet", **vars(self.options)
         )
+        stream.on_wait = on_wait
+        return stream
 
-    def announcement(self, client: Client, queue: ImageQueue) -> FeatureStream:
+    def announcement(
+        self, client: Client, queue: ImageQueue, on_wait: Callable[[str], object] | None = None
+    ) -> FeatureStream:
         """Return a stream without images, whose header says what would compute the features."""
-        return self.stream(client, replace(queue, images=(), count=0))
+        alone = replace(self, options=replace(self.options, streams=1))
+        return alone.stream(client, replace(queue, images=(), count=0), on_wait)

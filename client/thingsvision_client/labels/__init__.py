@@ -12,7 +12,15 @@ from .names import (
     plain_name,
     rows_of,
 )
-from .objects import Labelled, Labels, has_only_positions, labelled, labels_in, row_names, texts_of
+from .objects import (
+    Labelled,
+    Labels,
+    has_only_positions,
+    labels_in,
+    read_labelled,
+    row_names,
+    texts_of,
+)
 
 __all__ = [
     "KnownRows",
@@ -28,7 +36,7 @@ __all__ = [
     "image_labels",
     "keep_rows",
     "known_rows",
-    "labelled",
+    "read_labelled",
     "labels_in",
     "list_names",
     "match_rows",

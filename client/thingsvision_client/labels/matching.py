@@ -8,10 +8,11 @@ from typing import Any
 
 from ..arrays import Array, as_array
 from ..calls.caller import warn_caller
-from ..errors import InvalidRequestError, listed
+from ..calls.wording import quote
+from ..errors import InvalidRequestError
 from .memory import names_in
 from .names import MOST_NAMED, are_counted, file_of, find_rows, rows_of, stem_of
-from .objects import Labelled, Labels, labelled
+from .objects import Labelled, Labels, read_labelled
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,8 @@ def check_axes(axes: Sequence[Sequence[Labels]], what: str) -> None:
     how = "names" if rows is None else "orders"
     raise InvalidRequestError(
         f"Rows and columns of {what} must have the same names in the same order, got different "
-        f"{how}: {listed(first.names, MOST_NAMED)} in {first.where}, but "
-        f"{listed(second.names, MOST_NAMED)} in {second.where}. Put the columns in the "
+        f"{how}: {quote(first.names, MOST_NAMED)} in {first.where}, but "
+        f"{quote(second.names, MOST_NAMED)} in {second.where}. Put the columns in the "
         "order of the rows, as rdm.loc[names, names] does."
     )
 
@@ -76,7 +77,7 @@ def align_rows(first: Any, second: Any, *, axes: int, what: str) -> tuple[Array,
     columns are images as well. Raises InvalidRequestError, which calls the objects `what`, if
     their names don't match.
     """
-    one, other = labelled(first), labelled(second)
+    one, other = read_labelled(first), read_labelled(second)
     if one is not None and other is None:
         other = of_known(second, axes)
     elif other is not None and one is None:
@@ -138,8 +139,8 @@ def _warn_of_known_order(first: Any, second: Any, what: str) -> None:
     if ours is None or theirs is None or ours == theirs or sorted(ours) != sorted(theirs):
         return
     warn_caller(
-        f"{what} have rows of the same images in different orders ({listed(ours, 2)}; "
-        f"{listed(theirs, 2)}), and are compared row by row, as they are: extract both with the "
+        f"{what} have rows of the same images in different orders ({quote(ours, 2)}; "
+        f"{quote(theirs, 2)}), and are compared row by row, as they are: extract both with the "
         "same `file_names`, or put the rows in one order.",
     )
 
@@ -147,7 +148,7 @@ def _warn_of_known_order(first: Any, second: Any, what: str) -> None:
 def _warn_of_other_images(labels: Labels, images: Sequence[str], what: str) -> None:
     warn_caller(
         f"{what[:1].upper()}{what[1:]} was computed from other images, as far as is known "
-        f"({listed(labels.names, 2)}), than it is compared with ({listed(images, 2)}): rows are "
+        f"({quote(labels.names, 2)}), than it is compared with ({quote(images, 2)}): rows are "
         "compared in the order in which they are. Pass names if that is not their order.",
     )
 
@@ -186,8 +187,8 @@ def _check_agreement(fits: Sequence[Match], what: str) -> None:
         if other.rows != first.rows:
             raise InvalidRequestError(
                 f"{what[:1].upper()}{what[1:]} names its rows in two orders: {first.labels.where} "
-                f"has {listed(first.labels.names, MOST_NAMED)}, {other.labels.where} has "
-                f"{listed(other.labels.names, MOST_NAMED)}. Remove the wrong names, or put rows "
+                f"has {quote(first.labels.names, MOST_NAMED)}, {other.labels.where} has "
+                f"{quote(other.labels.names, MOST_NAMED)}. Remove the wrong names, or put rows "
                 "and columns in the same order."
             )
 

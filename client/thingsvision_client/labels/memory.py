@@ -18,7 +18,7 @@ from zlib_ng.zlib_ng import crc32
 
 from ..arrays import Array, as_array
 from ..errors import InvalidRequestError
-from .objects import labelled, row_names
+from .objects import read_labelled, row_names
 
 SWITCH_VARIABLE = "THINGSVISION_REMEMBER_ORIGINS"
 """`0` switches this off: files are then saved without provenance, and rows have no names."""
@@ -156,7 +156,7 @@ def known_rows(value: Any) -> KnownRows | None:
 
 def names_in(value: Any) -> tuple[str, ...] | None:
     """Return the names of the rows of an object or an array; None if they are not known."""
-    item = labelled(value)
+    item = read_labelled(value)
     if item is not None:
         return row_names(item) or names_in(as_array(item.values))
     known = known_rows(value)

@@ -10,7 +10,8 @@ from unicodedata import normalize
 
 import numpy as np
 
-from ..errors import InvalidRequestError, listed
+from ..calls.wording import quote
+from ..errors import InvalidRequestError
 
 MOST_NAMED = 5
 """Names in a sentence."""
@@ -74,12 +75,12 @@ def rows_of(images: Sequence[str], names: Sequence[str], what: str) -> list[int]
     if not missing:
         raise InvalidRequestError(
             f"The row names of {what} match the image names in several ways, or name other "
-            f"folders: its rows are {listed(names, MOST_NAMED)}, the images are "
-            f"{listed(images, MOST_NAMED)}; name the rows as the images are named."
+            f"folders: its rows are {quote(names, MOST_NAMED)}, the images are "
+            f"{quote(images, MOST_NAMED)}; name the rows as the images are named."
         )
     raise InvalidRequestError(
         f"{what[:1].upper()}{what[1:]} has no rows for {len(missing)} of the images: "
-        f"{listed(missing, MOST_NAMED)}; its rows are {listed(names, MOST_NAMED)}."
+        f"{quote(missing, MOST_NAMED)}; its rows are {quote(names, MOST_NAMED)}."
     )
 
 

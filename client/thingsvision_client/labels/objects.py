@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InvalidRequestError, listed
+from ..calls.wording import quote
+from ..errors import InvalidRequestError
 from .names import are_counted
 
 _UNNAMED_COLUMNS = ("", "Unnamed: 0", "__index_level_0__")
@@ -62,7 +63,7 @@ class Labelled:
         return self.axes[0]
 
 
-def labelled(value: Any) -> Labelled | None:
+def read_labelled(value: Any) -> Labelled | None:
     """Return the values and labels of an object that has any; None for arrays and the like."""
     if isinstance(value, Labelled):
         return value
@@ -74,7 +75,7 @@ def labelled(value: Any) -> Labelled | None:
 
 def row_names(value: Any) -> tuple[str, ...] | None:
     """Return the names that identify the rows of an object; None if it has none, or counts them."""
-    found = labelled(value)
+    found = read_labelled(value)
     if found is None:
         return None
     main = [one for one in found.rows if one.is_main and not one.are_counted]
@@ -84,7 +85,7 @@ def row_names(value: Any) -> tuple[str, ...] | None:
 
 def has_only_positions(value: Any) -> bool:
     """Tell whether an object has only numbers of rows as names, in any order, such as an index."""
-    found = labelled(value)
+    found = read_labelled(value)
     main = [] if found is None else [one for one in found.rows if one.is_main]
     return bool(main) and all(one.is_default or one.are_positions for one in main)
 
@@ -120,7 +121,7 @@ def labels_in(where: str, values: Any, *, is_main: bool = True) -> tuple[Labels,
 def _of_frame(frame: Any) -> Labelled:
     """Return the labels of a pandas DataFrame; of several levels, joined and each by itself."""
     names, columns = frame.columns, [frame.iloc[:, place] for place in range(frame.shape[1])]
-    found = _named_by_columns(list(names), columns)
+    found = _read_named_table(list(names), columns)
     if found is not None:
         index = [one for one in _of_index("its index", frame.index) if not one.are_counted]
         return Labelled(found.values, ((*found.rows, *index), found.axes[1]))
@@ -145,14 +146,14 @@ def _of_table(table: Any) -> Labelled:
     is_arrow = hasattr(table, "column_names")
     names = list(table.column_names if is_arrow else table.columns)
     columns = list(table.columns) if is_arrow else [table[name] for name in names]
-    found = _named_by_columns(names, columns)
+    found = _read_named_table(names, columns)
     if found is not None:
         return found
     values = np.stack([np.asarray(column) for column in columns], axis=1)
     return Labelled(values, ((), _of_columns(names)))
 
 
-def _named_by_columns(names: Sequence[Any], columns: Sequence[Any]) -> Labelled | None:
+def _read_named_table(names: Sequence[Any], columns: Sequence[Any]) -> Labelled | None:
     """Return a square table with columns of text beside it, which name or describe the rows.
 
     None if the table has no such columns. Raises InvalidRequestError if it is almost one.
@@ -172,7 +173,7 @@ def _named_by_columns(names: Sequence[Any], columns: Sequence[Any]) -> Labelled 
             return None  # a table of something else; whoever uses it says what is wrong
         raise InvalidRequestError(
             f"A table of an RDM must have a column of numbers per row ({count}), got {len(rest)} "
-            f"beside its columns of text, {listed([str(names[place]) for place in texts])}: drop "
+            f"beside its columns of text, {quote([str(names[place]) for place in texts])}: drop "
             "the columns that have no distances."
         )
     values = np.stack([np.asarray(columns[other]) for other in rest], axis=1)
@@ -239,7 +240,7 @@ def _check_named_otherwise(name: str, axes: Sequence[str], found: dict[str, list
         return
     raise InvalidRequestError(
         f"Coordinate {name!r} must have a name per row, got other names along each of its axes, "
-        f"{listed(list(axes))}: give each axis of images a coordinate of its own with their names "
+        f"{quote(list(axes))}: give each axis of images a coordinate of its own with their names "
         f"(assign_coords), or leave this coordinate out (drop_vars({name!r}))."
     )
 
@@ -269,7 +270,7 @@ def _of_record(record: Any) -> Labelled:
         raise InvalidRequestError(
             f"An RDM must be images x images, got RDMs of {len(record.rdms)} modules: pass one, "
             f"such as rdms.rdms[{next(iter(record.rdms), 'module')!r}]; there are "
-            f"{listed(list(record.rdms))}."
+            f"{quote(list(record.rdms))}."
         )
     labels = (Labels("its images", tuple(record.images)),)
     return Labelled(next(iter(record.rdms.values())), (labels, labels))

@@ -79,7 +79,12 @@ class ServedAttributes(CheckedAttributes):
         # It is found by its public name, as it makes an extractor and so stands above this module.
         send = import_module(__name__.partition(".")[0]).get_extractor_from_model
         sent = send(
-            network, None, self.backend, preprocess=self._preprocessing(), server=self.client.server
+            network,
+            None,
+            self.backend,
+            preprocess=self._preprocessing(),
+            server=self.client.server,
+            share=self._served.choices.share,
         )
         options = replace(self.options, preprocessing=sent.changes)
         sent_as: ServedModel = sent._served  # noqa: SLF001 - of this class

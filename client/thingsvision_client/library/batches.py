@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -13,12 +13,26 @@ from ..arrays import as_array
 from ..errors import InvalidRequestError
 from ..images.pictures import are_pictures, is_picture
 from ..images.queue import ImageQueue, queue_images
-from ..utils.data import DataLoader, ImageBatch
-from ..utils.rows import queue_rows, read_batches, root_of, rows_in, rows_of, transforms_of
+from ..utils.data import DataLoader, HDF5Dataset, ImageBatch, ImageDataset
+from ..utils.rows import (
+    DatasetImage,
+    queue_rows,
+    read_batches,
+    root_of,
+    rows_in,
+    rows_of,
+    transforms_of,
+)
 from ..utils.transforms import ServerTransforms
 
 if TYPE_CHECKING:
     from ..arrays import Array
+
+
+_WHOLE = (HDF5Dataset, ImageDataset)
+
+PictureFinder = Callable[[Any], "Sequence[Any] | None"]
+"""Returns the images in memory of a batch, None for other batches."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +41,8 @@ class Batches:
 
     `images` opens them anew; a second time it refuses what can be read only once. `input_shape` is
     the shape of the first input, if they are preprocessed already. `transforms` is the dataset's
-    preprocessing, `root` is the folder of the images' names, if they are files.
+    preprocessing, `root` is the folder of the images' names, if they are files. `rows` are the
+    images of datasets, unless they are all of one.
     """
 
     images: Callable[[], ImageQueue]
@@ -35,6 +50,7 @@ class Batches:
     input_shape: tuple[int, ...] | None = None
     transforms: ServerTransforms = field(default_factory=ServerTransforms)
     root: Path | None = None
+    rows: Sequence[DatasetImage] | None = None
 
     @property
     def are_inputs(self) -> bool:
@@ -42,7 +58,7 @@ class Batches:
         return self.input_shape is not None
 
 
-def batches_of(given: Any) -> Batches:
+def batches_of(given: Any, *, is_own: bool = False) -> Batches:
     """Return what a DataLoader of this package, a batch of one, or any iterable of batches is.
 
     A batch of such an iterable is images x one input's shape, preprocessed already: an array of
@@ -50,6 +66,9 @@ def batches_of(given: Any) -> Batches:
     or a uint8 array of images x height x width x 3, is images, which the server preprocesses. Rows
     are named 0, 1, ... Forward passes have as many images as the first batch. Raises TypeError, and
     InvalidRequestError for no batches.
+
+    If the network `is_own`, a user's, tensors are inputs, as in the library: those of uint8 raise
+    InvalidRequestError.
     """
     if isinstance(given, ImageBatch) or (isinstance(given, DataLoader) and given.has_rows):
         return _of_loader(given)
@@ -63,7 +82,7 @@ def batches_of(given: Any) -> Batches:
     first = next(remaining, None)
     if first is None:
         raise InvalidRequestError("There are no batches to send.")
-    return _of_arrays(given, first, remaining)
+    return _of_arrays(given, first, remaining, pictures_of_own if is_own else pictures_in)
 
 
 def dataset_batches(given: Any) -> Batches | None:
@@ -81,17 +100,25 @@ def dataset_batches(given: Any) -> Batches | None:
 
 
 def _of_loader(given: DataLoader | ImageBatch) -> Batches:
-    size = given.batch_size if isinstance(given, DataLoader) else len(given)
-    return Batches(given.queue, size, transforms=given.transforms, root=given.root)
+    is_loader = isinstance(given, DataLoader)
+    size = given.batch_size if is_loader else len(given)
+    rows = None if is_loader and isinstance(given.dataset, _WHOLE) else given.rows
+    return Batches(given.queue, size, transforms=given.transforms, root=given.root, rows=rows)
 
 
 def _of_rows(batches: list[Any]) -> Batches:
     rows, first_rows = rows_of(batches), rows_of(batches[:1])
     transforms, images = transforms_of(rows), partial(queue_rows, rows)
-    return Batches(images, len(first_rows), transforms=transforms, root=root_of(rows))
+    root = root_of(rows)
+    return Batches(images, len(first_rows), transforms=transforms, root=root, rows=rows)
 
 
-def _of_arrays(given: Iterable[Any], first: Any, remaining: Iterator[Any]) -> Batches:
+def _of_arrays(
+    given: Iterable[Any],
+    first: Any,
+    remaining: Iterator[Any],
+    find_pictures: PictureFinder,
+) -> Batches:
     started = iter([chain([first], remaining)])  # the first call continues this iteration
 
     def images() -> ImageQueue:
@@ -101,23 +128,52 @@ def _of_arrays(given: Iterable[Any], first: Any, remaining: Iterator[Any]) -> Ba
                 "`batches` is a generator that was read already: create it again, or give a "
                 "DataLoader or a list."
             )
-        return queue_images(_rows(given if again is None else again))
+        queue = queue_images(_rows(given if again is None else again, find_pictures))
+        return replace(queue, here_count=_count_rows(given, find_pictures))
 
-    pictures = pictures_in(first)
+    pictures = find_pictures(first)
     if pictures is not None:
         return Batches(images, len(pictures))
     inputs = array_of(first)
     return Batches(images, len(inputs), input_shape=inputs.shape[1:])
 
 
-def _rows(batches: Iterable[Any]) -> Iterator[tuple[str, Any]]:
-    rows = (row for batch in batches for row in _rows_of(batch))
+def _rows(batches: Iterable[Any], find_pictures: PictureFinder) -> Iterator[tuple[str, Any]]:
+    rows = (row for batch in batches for row in _rows_of(batch, find_pictures))
     return ((str(number), row) for number, row in enumerate(rows))
 
 
-def _rows_of(batch: Any) -> Iterable[Any]:
-    pictures = pictures_in(batch)
+def _count_rows(batches: Iterable[Any], find_pictures: PictureFinder) -> int:
+    """Return how many images there are, if all are here; 0 for what is read as it is sent."""
+    if not isinstance(batches, (list, tuple)):
+        return 0
+    return sum(len(_rows_of(batch, find_pictures)) for batch in batches)
+
+
+def _rows_of(batch: Any, find_pictures: PictureFinder) -> Sequence[Any] | Array:
+    pictures = find_pictures(batch)
     return array_of(batch) if pictures is None else pictures
+
+
+def pictures_of_own(batch: Any) -> Sequence[Any] | None:
+    """Return the images in memory of a batch for a user's own network; None for other batches.
+
+    Raises InvalidRequestError for uint8 tensors and rows of numbers, which THINGSvision would feed
+    to the network as they are.
+    """
+    found = pictures_in(batch)
+    for image in found or ():
+        is_array = type(image).__module__ == "numpy" or not hasattr(image, "__array__")
+        is_image = not hasattr(image, "shape") or len(image.shape) == 3
+        if hasattr(image, "dtype") and not (is_array and is_image):
+            raise InvalidRequestError(
+                f"A batch has inputs of uint8 of shape {tuple(image.shape)}, which THINGSvision "
+                "feeds to your network as they are, but a server takes inputs of floats: send "
+                "batch.float(), or batch.astype('float32'), which has the same values. If they are "
+                "images that the server should preprocess, send a numpy array of images x height x "
+                "width x 3, such as batch.permute(0, 2, 3, 1).numpy()."
+            )
+    return found
 
 
 def pictures_in(batch: Any) -> Sequence[Any] | None:

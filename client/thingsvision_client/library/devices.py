@@ -15,7 +15,7 @@ def check_device(client: Client, device: Any) -> None:
     """Warn if the server lacks a device; by default the warning is the caller's caller's."""
     if device is None:
         return
-    names = [entry.name for entry in client.residency().devices]
+    names = list(dict.fromkeys(one.name for one in client.residency().devices))
     if not any(str(device) in (name, name.partition(":")[0]) for name in names):
         warn_caller(
             f"The server has no device {str(device)!r}: it uses one of its own, "

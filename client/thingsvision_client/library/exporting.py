@@ -18,7 +18,7 @@ from typing import Any
 from ..calls.caller import warn_caller
 from ..errors import InvalidRequestError, MissingDependencyError
 from .random_draws import no_draws
-from .recording import OUTLINE_FILE, Recording, first_tensor, unwrap, unwrapped_parts
+from .recording import OUTLINE_FILE, Recording, first_tensor, unwrap, unwrap_parts
 from .snapshot import left_unchanged
 
 InputShape = Sequence["int | None"]
@@ -65,6 +65,25 @@ def export_torch(
     not run with such inputs), and MissingDependencyError without a PyTorch whose programs servers
     read.
     """
+    torch = _import_torch()
+    if not isinstance(network, torch.nn.Module):
+        raise TypeError(f"`model` must be a torch.nn.Module with backend='pt', got {type(network)}")
+    inner = unwrap(network)
+    with (
+        left_unchanged(network, forward_fn),
+        unwrap_parts(inner),
+        _evaluation_mode(inner),
+        _as_written(torch),
+        _quiet(),
+        torch.no_grad(),
+    ):
+        traced = _Traced(torch, inner, network, forward_fn)
+        program = _export(torch, traced, input_shape)
+        torch.export.save(program, path, extra_files={OUTLINE_FILE: traced.recording.outline()})
+
+
+def _import_torch() -> Any:
+    """Return PyTorch. Raises MissingDependencyError if servers don't read its programs."""
     try:
         import torch
     except ImportError as error:
@@ -78,20 +97,7 @@ def export_torch(
             "the older version, upload the weights if the server has the architecture (model_path "
             "of get_extractor), or an ONNX file of the network (Client.upload_model)."
         )
-    if not isinstance(network, torch.nn.Module):
-        raise TypeError(f"`model` must be a torch.nn.Module with backend='pt', got {type(network)}")
-    inner = unwrap(network)
-    with (
-        left_unchanged(network, forward_fn),
-        unwrapped_parts(inner),
-        _evaluation_mode(inner),
-        _as_written(torch),
-        _quiet(),
-        torch.no_grad(),
-    ):
-        traced = _Traced(torch, inner, network, forward_fn)
-        program = _export(torch, traced, input_shape)
-        torch.export.save(program, path, extra_files={OUTLINE_FILE: traced.recording.outline()})
+    return torch
 
 
 def save_keras(network: Any, path: Path) -> None:
@@ -125,7 +131,7 @@ class _Traced:
             output = self.network(images)
         else:
             output = self._forward_fn(self._owner, images)
-            self.recording.returned(self.network, output)
+            self.recording.mark_output(self.network, output)
         tensor = first_tensor(self._torch, output)
         return images if tensor is None else tensor
 
@@ -135,7 +141,7 @@ class _Traced:
         module = self._torch.nn.Module()
         module.network = self.network
         module.forward = self.run
-        with self.recording.hooked(but_root=self._forward_fn is not None):
+        with self.recording.hook_modules(but_root=self._forward_fn is not None):
             yield module
 
 

@@ -11,30 +11,27 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..calls.arguments import as_folder, as_text, as_texts
-from ..calls.signatures import checked
-from ..client import Client, shared_client
+from ..calls.arguments import as_folder
+from ..calls.signatures import check_arguments
 from ..display.cards import Shown
-from ..errors import BadImage, BadImagesError, InvalidRequestError
+from ..errors import BadImage, BadImagesError
 from ..images.texts import queue_texts, text_tower
 from ..jobs import FolderOptions, of_present
-from ..origins import recording_fingerprints, remember_extraction
-from ..utils.data import DataLoader, ImageBatch, ImageDataset
+from ..origins import record_fingerprints, remember_extraction
+from ..utils.data import ImageBatch
 from ..utils.transforms import ServerTransforms
-from ..values.model import Model
 from ..values.preprocessing import PreprocessingOverrides
 from .alignment import align
 from .attributes import ServedAttributes
 from .batch_extraction import BatchExtraction
 from .batches import batches_of
-from .devices import DeviceName, check_device
-from .listing import find_listing
+from .devices import DeviceName
+from .leaving_out import leave_out
 from .outline import outline
-from .outputs import OUTPUT_TYPES, converter
-from .parameters import options_of, qualified_model_name, weights_of
+from .outputs import OUTPUT_TYPES, Output, converter
 from .request import Choices, FeatureRequest, ServedModel
-from .spellings import complete_parameters, current_name, current_parameters, current_source
-from .untrained import preprocessing_without_weights, resized, with_sizes
+from .serving import find_served_model
+from .untrained import change_sizes, with_sizes
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -43,7 +40,7 @@ if TYPE_CHECKING:
     from ..images.texts import Texts
 
 
-@checked
+@check_arguments
 def get_extractor(
     model_name: str,
     pretrained: bool,
@@ -53,6 +50,7 @@ def get_extractor(
     model_parameters: Mapping[str, Any] | None = None,
     *,
     server: str | None = None,
+    share: bool = False,
 ) -> Extractor:
     """Return an extractor of a model on the server.
 
@@ -71,6 +69,7 @@ def get_extractor(
             where several fit), options of `Client.extract` but `batch_size` and `preprocessing`,
             such as `token_extraction`.
         server: Address, host:port; by default that of `Client()`.
+        share: Whether to let others use the file of `model_path` too, as with `Client.share`.
 
     Returns:
         The extractor; the server loads the model at the first extraction.
@@ -78,7 +77,8 @@ def get_extractor(
     Raises:
         UnknownSourceError: The server has no such source; near matches are named.
         UnknownModelError: The source has no such model; near matches are named.
-        InvalidRequestError: An unknown key in `model_parameters`, or one that contradicts the rest.
+        InvalidRequestError: An unknown key in `model_parameters`, or one that contradicts the rest;
+            or `share` without `model_path`.
 
     Example:
         ```python
@@ -89,43 +89,18 @@ def get_extractor(
         ```
 
     """
-    if not isinstance(model_parameters or {}, Mapping):
-        raise InvalidRequestError(
-            "`model_parameters` must be a mapping, such as {'seed': 1}, got "
-            f"{model_parameters!r}."
-        )
-    given = current_parameters(model_parameters or {})
-    own_file = model_path is not None
-    called = as_text("model_name", model_name)
-    parameters = complete_parameters(called, given, needs_weights=pretrained and not own_file)
-    weights = weights_of(parameters, pretrained=pretrained, own_file=own_file)
-    name = qualified_model_name(current_name(called), parameters)
-    model = Model(current_source(as_text("source", source)), name, weights)
-    options = options_of(parameters)
-    client = shared_client(server)
-    info = find_listing(client, model)
-    check_device(client, device)
-    if model_path is not None:
-        weights = _upload_weights(client, model_path)
-        part = parameters.get("part")
-        model = replace(model, weights=weights if part is None else f"{weights}:{part}")
-    # What a server runs without listing it are checkpoints fetched by name: PyTorch's.
-    backend = info.backend if info and info.backend else "pt"
-    if not pretrained:
-        is_keras = info is not None and info.source == "keras"
-        own = client.preprocessing(replace(model, weights=None)) if is_keras else None
-        options = replace(options, preprocessing=preprocessing_without_weights(info, own))
     choices = Choices(
         model_name,
         pretrained=pretrained,
         device=device,
         model_path=model_path,
-        model_parameters=given,
+        model_parameters=model_parameters or {},
+        share=share,
     )
-    return Extractor(ServedModel(client, model, backend, options, choices=choices))
+    return Extractor(find_served_model(source, choices, server))
 
 
-@checked
+@check_arguments
 class Extractor(Shown, ServedAttributes):
     """A model on a server, ready to give features; made by `get_extractor`, or by its arguments.
 
@@ -170,6 +145,8 @@ class Extractor(Shown, ServedAttributes):
         clip: bool = False,
         on_error: str = "raise",
         progress: ProgressChoice = None,
+        streams: int | str = 1,
+        allow_mixed: bool = False,
     ) -> Any:
         """Return the features of all images, in the order of the dataset's `file_names.txt`.
 
@@ -200,10 +177,16 @@ class Extractor(Shown, ServedAttributes):
             on_error: What to do about images that can't be read or decoded: `raise` an error once
                 the others are complete, or `skip` them: they are left out of the features, of the
                 dataset's `names` and `targets` and of its `file_names.txt`, and listed in
-                `skipped.txt`. Other images' features have the same bits either way.
+                `skipped.txt`. Other images' features have the same bits either way. Batches of a
+                part of a dataset, such as torch's Subset, whose names can't follow, give the error.
             progress: True for a bar, False for none; by default there is a bar in terminals and in
                 Jupyter. A function is called with a stage (`loading MODEL`, `extracting`), the
                 images done, and their number (None if unknown).
+            streams: Parts of a long extraction that are sent at the same time, each to the server
+                of a cluster with the fewest calls: a number, or `auto` for as many as there are
+                servers. The bits are those of one stream.
+            allow_mixed: Let servers take part, and go on with a resumed extraction, that differ in
+                hardware, cores or versions, so that last bits may differ; else it stops.
 
         Returns:
             Images x shape, float32, or a dict of such arrays by module; None with `output_dir`.
@@ -212,6 +195,7 @@ class Extractor(Shown, ServedAttributes):
             UnknownModuleError: The model has no such module.
             BadImagesError: Images can't be read or decoded: all of them are in its `bad`, and what
                 would have been returned for the others is its `result` (or in `output_dir`).
+            MixedServersError: Servers of the cluster would compute other bits than the first rows.
             InvalidRequestError: Any other invalid argument.
             TypeError: `batches` has something that is not a batch.
             MissingDependencyError: `tensor` without PyTorch.
@@ -228,47 +212,34 @@ class Extractor(Shown, ServedAttributes):
             ```
 
         """
-        modules = _module_names(module_name, module_names)
-        convert = converter(output_type)
-        images = batches_of(batches)
-        self._fit(images.input_shape)
-        request = FeatureRequest(
-            self._served,
-            images,
-            modules,
-            flatten=flatten_acts,
+        output = Output(module_name, module_names, output_type)
+        request = self._request(
+            batches,
+            output,
+            flatten_acts,
             on_error=on_error,
             progress=progress,
+            streams=streams,
+            allow_mixed=allow_mixed,
         )
-        if output_dir is not None:
-            options = FolderOptions(
-                step_size=step_size,
-                suffix=file_name_suffix,
-                output_type=output_type,
-                in_one_file=save_in_one_file,
-            )
-            skipped = request.to_folder(as_folder("output_dir", output_dir), options)
-            _leave_out(batches, of_present(skipped))
-            return None
+        folder = None if output_dir is None else as_folder("output_dir", output_dir)
+        if folder is None:
+            features, left_out = _extract(request, output)
+        else:
+            options = FolderOptions(step_size, file_name_suffix, output_type, save_in_one_file)
+            features, left_out = None, of_present(request.to_folder(folder, options))
+        leave_out(batches, request.images.rows, left_out, result=features, folder=folder)
+        return features
 
-        def finish(arrays: dict[str, Any]) -> Any:
-            features = {name: convert(array) for name, array in arrays.items()}
-            return features if module_name is None else features[modules[0]]
-
-        try:
-            arrays, left_out = request.arrays()
-        except BadImagesError as error:
-            if error.result is None:
-                raise
-            raise error.with_result(finish(error.result)) from None
-        _leave_out(batches, left_out)
-        return finish(arrays)
-
-    def _fit(self, input_shape: tuple[int, ...] | None) -> None:
-        """Send a network of the user's for inputs of that shape, if the server does not have it."""
-        served = self._served.for_inputs(input_shape)
+    def _request(
+        self, batches: Any, output: Output, flatten: bool, **options: Any
+    ) -> FeatureRequest:
+        """Return a request, once the server has a network of the user's for such inputs."""
+        images = batches_of(batches, is_own=self._served.network is not None)
+        served = self._served.for_inputs(images.input_shape)
         if served.model != self._served.model:
             self._show(served)
+        return FeatureRequest(self._served, images, output.modules, flatten, **options)
 
     def extract_batch(
         self,
@@ -352,8 +323,7 @@ class Extractor(Shown, ServedAttributes):
             ```
 
         """
-        _module_names(module_name, module_names)
-        converter(output_type)
+        Output(module_name, module_names, output_type)  # checks them
         return BatchExtraction(
             partial(
                 self.extract_batch,
@@ -496,7 +466,7 @@ class Extractor(Shown, ServedAttributes):
         """
         convert = converter(output_type)
         module = text_tower(self._module_list()) if module_name is None else module_name
-        queue, sent = recording_fingerprints(queue_texts(texts))
+        queue, sent = record_fingerprints(queue_texts(texts))
         # Options about images don't apply to texts.
         options = replace(
             self.options, batch_size=batch_size, token_extraction=None, preprocessing=None
@@ -543,7 +513,7 @@ class Extractor(Shown, ServedAttributes):
         """
         changes = self.changes
         if (resize_dim, crop_dim, apply_center_crop) != (256, 224, True):
-            change = resized if self.pretrained else partial(with_sizes, self._served.model)
+            change = change_sizes if self.pretrained else partial(with_sizes, self._served.model)
             crop = crop_dim if apply_center_crop or self.backend == "tf" else False
             changes = change(changes, PreprocessingOverrides(resize=resize_dim, crop=crop))
         if self._is_waiting:
@@ -587,28 +557,12 @@ class Extractor(Shown, ServedAttributes):
         return list(OUTPUT_TYPES)
 
 
-def _leave_out(batches: Any, skipped: Sequence[BadImage]) -> None:
-    """Leave images without a row out of the dataset of a loader of this package."""
-    dataset = batches.dataset if isinstance(batches, DataLoader) else None
-    if isinstance(dataset, ImageDataset):
-        dataset.leave_out(skipped)
-
-
-def _upload_weights(client: Client, model_path: str | Path) -> str:
-    if "://" in str(model_path):
-        raise InvalidRequestError(
-            f"`model_path` must be a file, got the URL {str(model_path)!r}: download it first."
-        )
-    return f"sha256:{client.upload_weights(model_path)}"
-
-
-def _module_names(module_name: str | None, module_names: Sequence[str] | None) -> list[str]:
-    if (module_name is None) == (module_names is None):
-        raise InvalidRequestError("Give exactly one of `module_name` and `module_names`.")
-    if module_name is not None:
-        return [as_text("module_name", module_name)]
-    if isinstance(module_names, str):
-        raise InvalidRequestError(
-            f"`module_names` must be a list, got {module_names!r}: for one module, use module_name."
-        )
-    return as_texts("module_names", module_names)
+def _extract(request: FeatureRequest, output: Output) -> tuple[Any, Sequence[BadImage]]:
+    """Return features in the form that was asked for, and the images without a row."""
+    try:
+        arrays, left_out = request.arrays()
+    except BadImagesError as error:
+        if error.result is None:
+            raise
+        raise error.with_result(output.form(error.result)) from None
+    return output.form(arrays), left_out

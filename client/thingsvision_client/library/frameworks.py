@@ -30,14 +30,14 @@ def class_of(module: ModuleInfo | None, backend: str) -> type | None:
     if not bases or module is None:
         return bases[0] if bases else None
     if not module.classes:
-        return _named(module.type, _layer_of(module.type, tuple(bases)))
+        return _rename_class(module.type, _layer_of(module.type, tuple(bases)))
     loaded = (_find_loaded(*name.rpartition(".")[::2]) for name in module.classes)
     nearest = next((kind for kind in loaded if kind and issubclass(kind, bases[0])), bases[0])
-    return _named(module.type, nearest)
+    return _rename_class(module.type, nearest)
 
 
 @cache
-def _named(name: str, kind: type) -> type:
+def _rename_class(name: str, kind: type) -> type:
     """Return a class of that name: the given one, or one that derives from it without a change."""
     return kind if kind.__name__ == name else type(name, (kind,), {})
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any
 
 from ..arrays import as_array
-from ..calls.arguments import choose
+from ..calls.arguments import as_text, as_texts, choose
 from ..errors import InvalidRequestError, MissingDependencyError
 from ..labels import keep_rows
 
@@ -17,6 +17,37 @@ if TYPE_CHECKING:
 OUTPUT_TYPES = ("ndarray", "tensor")
 
 _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class Output:
+    """The modules that a call names, and the form of their features.
+
+    Raises InvalidRequestError, and MissingDependencyError for `tensor` without torch.
+    """
+
+    def __init__(
+        self, module_name: str | None, module_names: Sequence[str] | None, output_type: str
+    ) -> None:
+        self.modules = _module_names(module_name, module_names)
+        self._is_single = module_name is not None
+        self._convert = converter(output_type)
+
+    def form(self, arrays: Mapping[str, Array]) -> Any:
+        """Return an array or tensor if one module was named, and a dict of them if several were."""
+        features = {name: self._convert(array) for name, array in arrays.items()}
+        return features[self.modules[0]] if self._is_single else features
+
+
+def _module_names(module_name: str | None, module_names: Sequence[str] | None) -> list[str]:
+    if (module_name is None) == (module_names is None):
+        raise InvalidRequestError("Give exactly one of `module_name` and `module_names`.")
+    if module_name is not None:
+        return [as_text("module_name", module_name)]
+    if isinstance(module_names, str):
+        raise InvalidRequestError(
+            f"`module_names` must be a list, got {module_names!r}: for one module, use module_name."
+        )
+    return as_texts("module_names", module_names)
 
 
 def converter(output_type: str) -> Callable[[Array], Any]:

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 from ..calls.arguments import choose
-from ..calls.signatures import checked
+from ..calls.signatures import check_arguments
 from ..client import Client, shared_client
 from ..errors import InvalidRequestError, InvalidWeightsError
 from ..values.input_shapes import shape_of_inputs
@@ -36,7 +36,7 @@ _IMAGENET = PreprocessingOverrides(
 """The library's preprocessing for a network without its own."""
 
 
-@checked
+@check_arguments
 def get_extractor_from_model(
     model: Any,
     device: DeviceName,
@@ -48,6 +48,7 @@ def get_extractor_from_model(
     transforms: Any = None,
     input_shape: Sequence[int] | None = None,
     server: str | None = None,
+    share: bool = False,
 ) -> Extractor:
     """Return an extractor of a network of yours: it is sent to the server, which keeps it.
 
@@ -73,6 +74,8 @@ def get_extractor_from_model(
         input_shape: Shape of one image's input, such as (3, 224, 224), if `preprocess` does not say
             it.
         server: Address, host:port; by default that of `Client()`.
+        share: Whether to let others use the network too, by the SHA-256 in `extractor.model`, as
+            with `Client.share`; also what is sent later for inputs of another shape.
 
     Returns:
         The extractor.
@@ -99,31 +102,27 @@ def get_extractor_from_model(
             "`model` must be a network that you made or loaded, got a view of a network on a "
             "server: use the extractor whose `model` it is."
         )
+    preprocessing = _read_preprocessing(preprocess, transforms)
+    client = shared_client(server)
+    check_device(client, device)
+    network = _Network(model, forward_fn, preprocessing, input_shape=input_shape, share=share)
+    sent = _KINDS[backend](client, network)
+    options = ExtractOptions(preprocessing=sent.changes)
+    choices = replace(OWN_NETWORK, device=device, share=share)
+    served = ServedModel(client, sent.model, backend, options, choices=choices)
+    return Extractor(replace(served, flatten_fn=flatten_fn, network=sent.network))
+
+
+def _read_preprocessing(preprocess: Any, transforms: Any) -> Preprocessing | None:
+    """Return what one of two arguments says, as the network's own preprocessing."""
     if preprocess is not None and transforms is not None:
         raise InvalidRequestError("`preprocess` and `transforms` mean the same: give one of them.")
-    preprocessing = (
+    found = (
         read_transforms(transforms, "transforms")
         if preprocess is None
         else read_transforms(preprocess)
     )
-    if preprocessing is not None:
-        preprocessing = replace(preprocessing, owner="")  # the network's own from now on
-    client = shared_client(server)
-    check_device(client, device)
-    network = _Network(model, forward_fn, preprocessing, input_shape)
-    sent = _KINDS[backend](client, network)
-    options = ExtractOptions(preprocessing=sent.changes)
-    choices = replace(OWN_NETWORK, device=device)
-    served = ServedModel(
-        client,
-        sent.model,
-        backend,
-        options,
-        flatten_fn=flatten_fn,
-        choices=choices,
-        network=sent.network,
-    )
-    return Extractor(served)
+    return None if found is None else replace(found, owner="")
 
 
 @dataclass(frozen=True)
@@ -134,6 +133,7 @@ class _Network:
     forward_fn: Callable[..., Any] | None
     preprocessing: Preprocessing | None
     input_shape: Sequence[int] | None
+    share: bool = False
 
     @property
     def file_stem(self) -> str:
@@ -166,14 +166,14 @@ class _Sent:
 
 def _send_torch(client: Client, network: _Network) -> _Sent:
     changes: _Changes = _IMAGENET if network.preprocessing is None else network.preprocessing
-    kept = OwnNetwork(network.model, network.forward_fn)
+    kept = OwnNetwork(network.model, network.forward_fn, network.share)
     shapes = list(network.input_shapes())
     with TemporaryDirectory() as folder:
         path = Path(folder) / f"{network.file_stem}.pt2"
         for shape in shapes:
             try:
                 export_torch(network.model, path, input_shape=shape, forward_fn=network.forward_fn)
-                sent, changes = _upload(client, path, network.preprocessing)
+                sent, changes = _upload(client, path, network)
             except OtherInputsError as error:
                 if network.input_shape is not None:
                     raise
@@ -200,8 +200,9 @@ def _send_keras(client: Client, network: _Network) -> _Sent:
         path = Path(folder) / f"{network.file_stem}.keras"
         save_keras(network.model, path)
         if not _takes_images_of(network.model, network.preprocessing):
-            return _Sent(client.upload_model(path), network.preprocessing)
-        return _Sent(*_upload(client, path, network.preprocessing))
+            sent = client.upload_model(path, share=network.share)
+            return _Sent(sent, network.preprocessing)
+        return _Sent(*_upload(client, path, network))
 
 
 def _takes_images_of(network: Any, preprocessing: Preprocessing | None) -> bool:
@@ -219,21 +220,20 @@ def _takes_images_of(network: Any, preprocessing: Preprocessing | None) -> bool:
     )
 
 
-def _upload(
-    client: Client, path: Path, preprocessing: Preprocessing | None
-) -> tuple[Model, Preprocessing | None]:
-    """Upload a file with its preprocessing; return the preprocessing that requests must carry.
+def _upload(client: Client, path: Path, network: _Network) -> tuple[Model, Preprocessing | None]:
+    """Upload a network with its preprocessing; return the preprocessing that requests must carry.
 
     They carry it if it has no size, which a declaration needs, or another one was declared before.
     """
+    preprocessing, share = network.preprocessing, network.share
     if preprocessing is not None and shape_of_inputs(preprocessing) is None:
-        return client.upload_model(path), preprocessing
+        return client.upload_model(path, share=share), preprocessing
     try:
-        return client.upload_model(path, preprocessing), None
+        return client.upload_model(path, preprocessing, share=share), None
     except InvalidRequestError as error:
         if preprocessing is None or error.field != "preprocessing":
             raise
-        return client.upload_model(path), preprocessing
+        return client.upload_model(path, share=share), preprocessing
 
 
 _KINDS = {"pt": _send_torch, "tf": _send_keras}

@@ -25,11 +25,13 @@ class OwnNetwork:
     """A network, how it is called, and its models on the server by the shape of their inputs.
 
     `for_images` is the model that gets preprocessed images, of the shape `image_shape`; None if the
-    network did not run with such inputs, for which `refusal` is the reason.
+    network did not run with such inputs, for which `refusal` is the reason. `share` says whether
+    others may use the programs.
     """
 
     given: Any
     forward_fn: Callable[..., Any] | None = None
+    share: bool = False
     for_images: Model | None = None
     image_shape: InputShape = ()
     refusal: str = ""
@@ -67,4 +69,4 @@ class OwnNetwork:
         with TemporaryDirectory() as folder:
             path = Path(folder) / f"{type(self.given).__name__}.pt2"
             export_torch(self.given, path, input_shape=shape, forward_fn=self.forward_fn)
-            return client.upload_model(path)
+            return client.upload_model(path, share=self.share)

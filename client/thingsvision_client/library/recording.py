@@ -39,7 +39,7 @@ def unwrap(network: Any) -> Any:
 
 
 @contextmanager
-def unwrapped_parts(network: Any) -> Iterator[None]:
+def unwrap_parts(network: Any) -> Iterator[None]:
     """Replace wrapped modules inside a network by what is in them, for as long as it lasts."""
     replaced = [
         (parent, name, child)
@@ -88,7 +88,7 @@ class Recording:
         self._without_tensor: dict[str, str] = {}
 
     @contextmanager
-    def hooked(self, *, but_root: bool) -> Iterator[None]:
+    def hook_modules(self, *, but_root: bool) -> Iterator[None]:
         """Mark what modules return, for as long as it lasts; `but_root` leaves out the network."""
         with ExitStack() as hooks:
             for module in self._names:
@@ -109,7 +109,7 @@ class Recording:
                 "take no hooks: give the network as it was before torch.jit.script."
             ) from error
 
-    def returned(self, module: Any, output: Any) -> None:
+    def mark_output(self, module: Any, output: Any) -> None:
         """Mark a module's output: its first tensor, and the values of its fields if named."""
         self._started.setdefault(module, None)
         tensor = first_tensor(self._torch, output)
@@ -148,7 +148,7 @@ class Recording:
         self._started.setdefault(module, None)
 
     def _end(self, module: Any, _proxy: Any, _inputs: Any, output: Any) -> None:
-        self.returned(module, output)
+        self.mark_output(module, output)
 
     def _mark_as(self, name: str, tensor: Any) -> None:
         self._mark(tensor, self._marks.setdefault(name, len(self._marks)))

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..client import Client
-from ..display.progress import shown
+from ..display.progress import open_progress
 from ..errors import BadImage, BadImagesError, InvalidRequestError
 from ..jobs import FolderOptions, Task, extract_to_folder
-from ..origins import Fingerprint, recording_fingerprints, remember_extraction
+from ..origins import Fingerprint, record_fingerprints, remember_extraction
 from ..values.model import Model
 from ..values.options import ExtractOptions
 from .batches import Batches
@@ -34,6 +34,7 @@ class Choices:
     device: Any = None
     model_path: Any = None
     model_parameters: Mapping[str, Any] = field(default_factory=dict)
+    share: bool = False
 
 
 OWN_NETWORK = Choices("custom")
@@ -79,13 +80,15 @@ class FeatureRequest:
     flatten: bool
     on_error: str = "raise"
     progress: ProgressChoice = None
+    streams: int | str = 1
+    allow_mixed: bool = False
 
     def arrays(self) -> tuple[dict[str, Array], tuple[BadImage, ...]]:
         """Return images x shape by module, and the images without a row; remember their origin.
 
         Raises BadImagesError with the arrays as its `result`.
         """
-        queue, sent = recording_fingerprints(self.images.images())
+        queue, sent = record_fingerprints(self.images.images())
         error: BadImagesError | None = None
         try:
             result = self.served.client.extract(
@@ -131,7 +134,7 @@ class FeatureRequest:
             flatten=self.flatten,
             root=self.images.root,
         )
-        with shown(self.progress) as progress:
+        with open_progress(self.progress) as progress:
             return extract_to_folder(
                 self.served.client,
                 task,
@@ -150,4 +153,10 @@ class FeatureRequest:
         options, images = self.served.options, self.images
         asked = images.transforms.for_model(self.served.model)
         changes = None if images.are_inputs else asked or options.preprocessing
-        return replace(options, batch_size=images.batch_size, preprocessing=changes)
+        return replace(
+            options,
+            batch_size=images.batch_size,
+            preprocessing=changes,
+            streams=self.streams,
+            allow_mixed=self.allow_mixed,
+        )

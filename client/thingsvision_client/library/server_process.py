@@ -1,9 +1,11 @@
-"""A server of this environment on a free port, for as long as a script or a notebook needs it."""
+"""A server of this environment, private to who starts it, while a script or a notebook needs it."""
 
 from __future__ import annotations
 
 import atexit
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,19 +24,28 @@ _NOT_INSTALLED = "pip install"
 
 _OWN_WORDS = "thingsvision-server: "
 
+_INVALID = ("is not an option", "is not a variable", "can't be", " must ")
+"""What the server says if its options, its environment or its file have a mistake."""
+
 _START_SECONDS = 180
 _STOP_SECONDS = 5
 """A server that still imports its libraries would take longer, with nothing to lose."""
 _LOOK_SECONDS = 0.1
 _LAST_LINES = 15
 
-_DEFAULTS = {
-    "host": "127.0.0.1",
-    "port": 0,
-    "metrics_port": 0,
-    "log_format": "console",
-    "drain_seconds": 0,
-}
+_DEFAULTS = {"metrics_port": 0, "log_format": "console", "drain_seconds": 0}
+_LOOPBACK: dict[str, Any] = {"host": "127.0.0.1", "port": 0}
+"""Where it listens without a socket: every user of this machine reaches a port."""
+
+_PORT_OPTIONS = frozenset(("host", "port", "tls_cert", "tls_key", "insecure"))
+"""Options that ask for a port."""
+
+_PREFIX, _SOCKET = "thingsvision-", "server.sock"
+_MOST_SOCKET_BYTES = 103
+"""What macOS takes as the path of a socket; Linux takes a few more."""
+
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9/._-]+")
+"""Other characters would need an escape in the address of a socket."""
 
 _open_servers: set[LocalServer] = set()
 
@@ -43,9 +54,9 @@ class LocalServer(Client):
     """The client of a server that `local_server` started, which `close` ends.
 
     Args:
-        server: Address of the server, host:port.
+        server: Address of the server, `unix:PATH` or host:port.
         process: Its process.
-        log_file: File that it logs to, which `close` deletes.
+        log_file: File that it logs to. `close` deletes its folder, which has the socket, too.
 
     Attributes:
         process_id: Id of the server's process.
@@ -91,7 +102,7 @@ class LocalServer(Client):
         _open_servers.discard(self)
         address.replace_default_address(self._earlier_default, only_if=self.server)
         _end(self._process)
-        _delete(self.log_file)
+        _delete(self.log_file.parent)
 
 
 def _copy_client(connection: Connection) -> Client:
@@ -101,7 +112,11 @@ def _copy_client(connection: Connection) -> Client:
 
 
 def local_server(**options: Any) -> LocalServer:
-    """Start a server of this environment, on this machine and a free port, and return its client.
+    """Start a server of this environment, for this process and its children; return its client.
+
+    It listens on a socket in a folder of its own (0700), which no other user of this machine can
+    open; on Windows on a free port of this machine. `client.server` is its address for other
+    programs of yours, and `port=0` asks for a port: every user of this machine reaches that.
 
     It is the default server of the process meanwhile, as with `connect`. It ends with the `with`
     block, with `close`, or with this process, also if that is killed. Its start, which takes some
@@ -129,19 +144,19 @@ def local_server(**options: Any) -> LocalServer:
         ```
 
     """
-    log_number, log_name = tempfile.mkstemp(prefix="thingsvision-server-", suffix=".log")
-    log = Path(log_name)
-    own = {"parent": os.getpid(), "parent_log": log}
-    flags = _flags(_DEFAULTS | options | own)
+    folder = _make_folder()
+    log = folder / "server.log"
+    own = {"parent": os.getpid(), "parent_folder": folder}
+    flags = _flags(_DEFAULTS | _choose_listener(folder, options) | options | own)
     _say("Starting a server on this machine; it imports its libraries first.")
     began = time.monotonic()
-    with os.fdopen(log_number, "wb") as log_file:
+    with log.open("wb") as log_file:
         process = _start(flags, log_file)
     try:
         server = _wait_until_ready(process, log)
     except BaseException:
         _end(process)
-        _delete(log)
+        _delete(folder)
         raise
     client = LocalServer(server, process, log)
     seconds = time.monotonic() - began
@@ -150,6 +165,29 @@ def local_server(**options: Any) -> LocalServer:
         f"{log}."
     )
     return client
+
+
+def _make_folder() -> Path:
+    """Return a new folder that only this user may open, in the usual place if it fits a socket."""
+    usual = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    if _can_have_socket(usual) or os.name != "posix" or not os.access("/tmp", os.W_OK):  # noqa: S108
+        return usual
+    usual.rmdir()
+    return Path(tempfile.mkdtemp(prefix=_PREFIX, dir="/tmp"))
+
+
+def _choose_listener(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
+    if {"unix", "mtls_port"} & options.keys():
+        return {}
+    if _PORT_OPTIONS & options.keys() or not _can_have_socket(folder):
+        return _LOOPBACK
+    return {"unix": folder / _SOCKET}
+
+
+def _can_have_socket(folder: Path) -> bool:
+    path = str(folder / _SOCKET)
+    is_plain = _PLAIN_PATH.fullmatch(path) is not None
+    return os.name == "posix" and is_plain and len(path) <= _MOST_SOCKET_BYTES
 
 
 def _flags(options: dict[str, Any]) -> list[str]:
@@ -186,8 +224,9 @@ def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> str:
         has_ended = process.poll() is not None
         lines = log.read_text("utf-8", "replace").splitlines(keepends=True)
         ready = [line for line in lines if line.startswith(_READY) and line.endswith("\n")]
-        if ready:
-            return ready[0].removeprefix(_READY).strip()
+        addresses = [line.removeprefix(_READY).strip() for line in ready]
+        if addresses:
+            return next((one for one in addresses if one.startswith("unix:")), addresses[0])
         if has_ended:
             raise _start_error(lines)
         time.sleep(_LOOK_SECONDS)
@@ -199,7 +238,7 @@ def _start_error(lines: list[str]) -> Exception:
     said = "".join(own or lines[-_LAST_LINES:]).strip()
     if _NOT_INSTALLED in said:
         return MissingDependencyError(f"A local server can't start: {said}")
-    if "unrecognized arguments" in said or "can't be" in said:
+    if any(words in said for words in _INVALID):
         return InvalidRequestError(f"The options of the server are not all valid: {said}")
     return ServerError(f"The server did not start: {said}")
 
@@ -214,8 +253,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _delete(log: Path) -> None:
-    log.unlink(missing_ok=True)
+def _delete(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _say(line: str) -> None:

@@ -83,10 +83,10 @@ def with_sizes(
         return changes
     if source == "keras":
         return _of_tensors(tuple(sizes.to_message().crop_pixels))
-    return resized(changes, sizes)
+    return change_sizes(changes, sizes)
 
 
-def resized(
+def change_sizes(
     changes: PreprocessingOverrides | Preprocessing | None, sizes: PreprocessingOverrides
 ) -> PreprocessingOverrides | Preprocessing:
     """Return a preprocessing with other sizes. Raises InvalidRequestError if it has steps."""

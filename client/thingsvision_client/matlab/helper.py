@@ -23,6 +23,7 @@ from .exchange import Exchange, write_beat
 from .operations import OPERATIONS, Operation, to_json
 from .parent import Parent
 from .request import open_client
+from .sentences import in_matlab
 
 PROTOCOL = 1
 """Number of the agreement with MATLAB's part, which grows with each change that both must know."""
@@ -93,7 +94,9 @@ class Helper:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             answer = self._try(request, exchange)
-        said = (str(one.message) for one in caught if issubclass(one.category, UserWarning))
+        said = (
+            in_matlab(str(one.message)) for one in caught if issubclass(one.category, UserWarning)
+        )
         told = list(dict.fromkeys(said))  # a call that asks the server twice is warned twice
         exchange.reply({**answer, "warnings": told})
 
@@ -159,7 +162,7 @@ def _wrong_version(protocol: int) -> str:
 
 
 def _failure(name: str, message: str) -> dict[str, Any]:
-    return {"ok": False, "id": name, "message": message}
+    return {"ok": False, "id": name, "message": in_matlab(message)}
 
 
 def _leave_terminal() -> None:

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..errors import BadImage, InvalidRequestError
 from ..images.queue import ImageQueue
 from ..images.texts import text_tower
 from ..values.model import Model
-from ..values.options import ExtractOptions
+from ..values.options import ComputeArguments, ExtractArguments, ExtractOptions
 from ..values.preprocessing import Preprocessing
 from ..values.version import client_version
 from .exchange import Exchange
@@ -62,27 +62,29 @@ class Operation:
     @property
     def on_error(self) -> str:
         """What happens to images that can't be used: `raise` or `skip`."""
-        found = [value for name, value in self._given.items() if is_same(name, ON_ERROR)]
+        found = [value for name, value in self._options.items() if is_same(name, ON_ERROR)]
         return choose("OnError", found[0], (RAISE, SKIP)) if found else RAISE
 
     @property
-    def _given(self) -> Asked:
+    def _options(self) -> Asked:
         return self.asked.get("options") or {}
 
     @property
-    def _others(self) -> tuple[str, ...]:
-        """Names of MATLAB's options that are not the forward pass's."""
-        own = ("Metric", "Form") if "metric" in self.asked else ("OutputAs", "Flatten")
-        return (*own, "Names", ON_ERROR)
+    def _option_names(self) -> tuple[str, ...]:
+        """Names of the call's options; those that RDMs do without say why when they are used."""
+        if "metric" in self.asked:
+            return (*ComputeArguments.__annotations__, "metric", "form", "names", "on_error")
+        return (*ExtractArguments.__annotations__, "output_as", "flatten", "names", "on_error")
 
     def options(self, modules: list[str]) -> ExtractOptions:
         """Return the options of the forward pass."""
-        given = {name: one for name, one in self._given.items() if not is_same(name, ON_ERROR)}
+        given = {name: one for name, one in self._options.items() if not is_same(name, ON_ERROR)}
         if not needs_axes(given):
-            return read_options(given, None, self._others)
+            return read_options(given, None, self._option_names)
         listed = self.client.modules(self.asked["model"])
         bare = {name.partition("@")[0] for name in modules}
-        return read_options(given, [one for one in listed if one.name in bare], self._others)
+        chosen = [one for one in listed if one.name in bare]
+        return read_options(given, chosen, self._option_names)
 
 
 def hello(_: Operation) -> Any:
@@ -108,6 +110,7 @@ def activations(operation: Operation) -> Any:
     stream = operation.client.stream(
         asked["model"], queue, names, on_error=operation.on_error, **vars(options)
     )
+    stream.on_wait = lambda stage: operation.exchange.report(stage, 0, None)
     with closing(stream):
         orders = {
             name: find_order(
@@ -159,6 +162,7 @@ def rdm(operation: Operation) -> Any:
         "images": found.images,
         "skipped": _bad(found.skipped),
         "metric": found.metric,
+        "arithmetic": [found.arithmetic.get(name, "") for name in found.rdms],
         "undefined": ["\n".join(found.undefined.get(name, [])) for name in found.rdms],
         "provenance": _as_text(known),
     }
@@ -192,20 +196,27 @@ def upload(operation: Operation) -> Any:
     """Upload weights, or a whole model by the ending of its file."""
     asked = operation.asked
     path = Path(asked.get("folder") or ".") / asked["path"]
+    share = bool(asked.get("share"))
     if path.suffix.lower() in _MODEL_ENDINGS:
         declared = asked.get("preprocessing") or None
         if declared is not None:
             valid = [one.name for one in fields(Preprocessing)]
             declared = by_python_name(declared, valid, "Preprocessing")
-        model = operation.client.upload_model(path, declared)
+        model = operation.client.upload_model(path, declared, share=share)
         return {"sha256": model.name, "model": str(model)}
     if asked.get("preprocessing"):
         raise InvalidRequestError(
             "`Preprocessing` can be declared for whole models only "
             f"({', '.join(_MODEL_ENDINGS)}), got {path.name!r}."
         )
-    sha256 = operation.client.upload_weights(path)
+    sha256 = operation.client.upload_weights(path, share=share)
     return {"sha256": sha256, "model": ""}
+
+
+def share(operation: Operation) -> Any:
+    """Share what the user left on the server, or stop sharing it."""
+    client, asked = operation.client, operation.asked
+    return (client.share if asked["shared"] else client.unshare)(asked["what"])
 
 
 def save(operation: Operation) -> Any:
@@ -232,6 +243,7 @@ OPERATIONS: Mapping[str, Callable[[Operation], Any]] = {
     "pin": pin,
     "residency": residency,
     "upload": upload,
+    "share": share,
     "save": save,
 }
 """The operations by the names that MATLAB sends."""
@@ -252,7 +264,7 @@ def to_json(value: Any) -> Any:
 
 def _bad(skipped: Sequence[BadImage]) -> list[dict[str, Any]]:
     """Return images without a row, with their places from 1."""
-    return [{"place": 1 + one.place, "name": one.name, "reason": one.reason} for one in skipped]
+    return [replace(one, place=1 + one.place).to_dict() for one in skipped]
 
 
 def _as_text(values: Mapping[str, Any]) -> str:

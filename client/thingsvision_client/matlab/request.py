@@ -20,26 +20,27 @@ from ..values.options import ExtractArguments, ExtractOptions
 from ..values.preprocessing import Preprocessing, PreprocessingOverrides
 from ..values.records import ModuleInfo
 from ..values.reductions import Reduction
+from .sentences import option_name
 
 
 def by_python_name(
     given: Mapping[str, Any],
     valid: Iterable[str],
     what: str = "Option",
-    others: Iterable[str] = (),
+    listed: Iterable[str] | None = None,
 ) -> dict[str, Any]:
     """Return values by Python's names: `BatchSize` and `batch_size` are the same; [] is None.
 
-    `others` are valid names of the same call that are read elsewhere.
+    `listed` are the names that a refusal lists: by default the valid ones.
 
     Raises InvalidRequestError for a name that is not valid.
     """
     names = {_bare(name): name for name in valid}
     for name in given:
         if _bare(name) not in names:
-            listed = ", ".join([*map(_in_matlab, names.values()), *others])
+            told = ", ".join(map(option_name, names.values() if listed is None else listed))
             raise InvalidRequestError(
-                f"{what} {name!r} is unknown; the valid names are {listed}.", subject=name
+                f"{what} {name!r} is unknown; the valid names are {told}.", subject=name
             )
     return {names[_bare(name)]: _value(value) for name, value in given.items()}
 
@@ -53,12 +54,11 @@ def _bare(name: str) -> str:
     return name.replace("_", "").lower()
 
 
-def _in_matlab(name: str) -> str:
-    return "".join(part.capitalize() for part in name.split("_"))
-
-
 def _value(value: Any) -> Any:
-    return None if value == [] else value
+    """Return an option's value: [] is None, and a whole number, a double in MATLAB, an integer."""
+    if isinstance(value, list):
+        return [_value(one) for one in value] or None
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def open_client(given: Mapping[str, Any]) -> Client:
@@ -71,13 +71,15 @@ def open_client(given: Mapping[str, Any]) -> Client:
 def read_options(
     given: Mapping[str, Any],
     modules: Iterable[ModuleInfo] | None,
-    others: Iterable[str] = (),
+    listed: Iterable[str] | None = None,
 ) -> ExtractOptions:
     """Return the options of a forward pass. `modules` are those asked for, if their axes matter.
 
+    `listed` are the names that a refusal lists: by default those of all options.
+
     Raises InvalidRequestError.
     """
-    values = by_python_name(given, ExtractArguments.__annotations__, others=others)
+    values = by_python_name(given, ExtractArguments.__annotations__, listed=listed)
     if isinstance(values.get("preprocessing"), Mapping):
         valid = {
             one.name for kind in (PreprocessingOverrides, Preprocessing) for one in fields(kind)
@@ -93,7 +95,7 @@ def needs_axes(given: Mapping[str, Any]) -> bool:
     for name, value in given.items():
         if _bare(name) == "reduction" and isinstance(value, Mapping):
             axes = {_bare(key): one for key, one in value.items()}.get("poolaxes", [])
-            return any(isinstance(axis, str) for axis in _listed(axes))
+            return any(isinstance(axis, str) for axis in _as_list(axes))
     return False
 
 
@@ -104,9 +106,9 @@ def _reduction(given: Mapping[str, Any], modules: Iterable[ModuleInfo]) -> dict[
         raise InvalidRequestError("`Units` must have a place, got []: leave it out for all units.")
     found = {name: value for name, value in values.items() if value is not None}
     if "units" in found:
-        found["units"] = [_from_zero("Units", unit) for unit in _listed(found["units"])]
+        found["units"] = [_from_zero("Units", unit) for unit in _as_list(found["units"])]
     if "pool_axes" in found:
-        axes = _listed(found["pool_axes"])
+        axes = _as_list(found["pool_axes"])
         if any(isinstance(axis, str) for axis in axes):
             found["pool_axes"] = _places(axes, modules)
         else:
@@ -114,7 +116,7 @@ def _reduction(given: Mapping[str, Any], modules: Iterable[ModuleInfo]) -> dict[
     return found
 
 
-def _listed(value: Any) -> list[Any]:
+def _as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 

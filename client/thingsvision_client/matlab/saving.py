@@ -15,6 +15,7 @@ import numpy as np
 from ..arrays import Array
 from ..client import Client
 from ..errors import InvalidRequestError
+from ..formats import BY_ENDING
 from ..formats.base import FEATURES, Column, FileFormat, Layout, Writer
 from ..formats.hdf5_file import NewFile
 from ..formats.mat import MAT
@@ -49,7 +50,7 @@ def save_features(
 
     Raises InvalidRequestError, such as for a file of another order or extraction.
     """
-    path = Path(asked.get("folder") or ".") / asked["path"]
+    path = _find_path(asked)
     if options.batch_size is None:  # jobs resume at multiples of it
         options = replace(options, batch_size=BATCH_SIZE)
     task = Task(
@@ -60,22 +61,22 @@ def save_features(
         flatten=bool(asked["flatten"]) and path.suffix.lower() != _ENDING,
         root=image_root(asked["images"]),
     )
-    if path.suffix.lower() != _ENDING:
-        _check_folder(asked)
-        extract_to_folder(
-            client,
-            task,
-            path,
-            options=FolderOptions(),
-            on_error=on_error,
-            progress=exchange.report,
-        )
-        return {"path": str(path)}
+    notices: dict[str, Any] = {"on_error": on_error, "progress": exchange.report}
+    if path.suffix.lower() == _ENDING:
+        form = _form_of_file(client, task, asked, path)
+        write_file(client, task, path, form, **notices)
+    else:
+        extract_to_folder(client, task, path, options=FolderOptions(), **notices)
+    return {"path": str(path)}
+
+
+def _form_of_file(client: Client, task: Task, asked: Mapping[str, Any], path: Path) -> FileFormat:
+    """Return the form of a .mat file. Raises InvalidRequestError if it has something else."""
     orders, provenance = _announce(client, task, asked)
     output = f"{asked['output_as']}{', flat' if asked['flatten'] else ''}"
     _check_old(path, output)
     content = _Content(tuple(orders), output, json.dumps(provenance, ensure_ascii=False))
-    form = FileFormat(
+    return FileFormat(
         "mat",
         "mat",
         holds_several=True,
@@ -83,16 +84,26 @@ def save_features(
         reader=MAT.reader,
         dtypes=frozenset(DTYPES),
     )
-    write_file(client, task, path, form, on_error=on_error, progress=exchange.report)
-    return {"path": str(path)}
 
 
-def _check_folder(asked: Mapping[str, Any]) -> None:
+def _find_path(asked: Mapping[str, Any]) -> Path:
+    """Return where the features go: a .mat file, or with `native` also a folder."""
+    if not asked["path"]:
+        raise InvalidRequestError("`path` must name a .mat file, got an empty text.")
+    path: Path = Path(asked.get("folder") or ".") / asked["path"]
+    if path.suffix.lower() == _ENDING:
+        return path
+    if path.suffix.lower() in BY_ENDING:
+        raise InvalidRequestError(
+            f"`path` must end with .mat, got {asked['path']!r}: no other files are written; with "
+            "'OutputAs', 'native' it may be a folder, whose name has no such ending."
+        )
     if asked["output_as"] != "native":
         raise InvalidRequestError(
             "A folder gets files as Python writes them (npy, images first): `OutputAs` must be "
             f"native, got {asked['output_as']!r}. Choose it, or a file that ends with .mat."
         )
+    return path
 
 
 def _announce(

@@ -15,7 +15,7 @@ from .document import (
     write_contents,
     write_origin,
 )
-from .fingerprint import Fingerprint, fingerprint_of, recording_fingerprints
+from .fingerprint import Fingerprint, fingerprint_of, record_fingerprints
 from .memory import OriginRecorder, origin_of, remember, remember_extraction
 
 __all__ = [
@@ -32,7 +32,7 @@ __all__ = [
     "origin_of",
     "provenance_fields",
     "read_origin",
-    "recording_fingerprints",
+    "record_fingerprints",
     "remember",
     "remember_extraction",
     "write_contents",

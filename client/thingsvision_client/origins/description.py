@@ -43,8 +43,13 @@ def describe(provenance: Provenance, request: Request, kind: str = "encoded") ->
 
 
 def provenance_fields() -> list[str]:
-    """Return the names of what a server tells of every extraction, model and device included."""
-    return [field.name for field in fields(Provenance)]
+    """Return the names of what a server tells of every extraction, model and device included.
+
+    Which batches it had to split, and which servers computed which rows, is not among them: it says
+    nothing of the next extraction.
+    """
+    of_rows = ("split_batches", "servers")
+    return [field.name for field in fields(Provenance) if field.name not in of_rows]
 
 
 def changes_to_json(
@@ -60,8 +65,12 @@ def changes_to_json(
 
 
 def options_to_json(options: ExtractOptions) -> dict[str, Any]:
-    """Return options as JSON values, by name."""
-    return {name: _option_to_json(value) for name, value in vars(options).items()}
+    """Return the options that values depend on as JSON values, by name."""
+    return {
+        name: _option_to_json(value)
+        for name, value in vars(options).items()
+        if OPTIONS[name].is_of_values
+    }
 
 
 def _option_to_json(value: Any) -> Any:

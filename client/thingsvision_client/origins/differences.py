@@ -37,20 +37,29 @@ _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 def of_facts(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Return the differences between what a server reported then and now.
 
-    Devices of one kind give the same bits, so a device's number is not a difference.
+    Devices of one kind give the same bits, so a device's number is not a difference. Nor are the
+    cores of passes, which are asked for again, and change a value's last bits at most, as other
+    hardware does.
     """
-    return of_values(_without_number(old), _without_number(new))
+    return of_values(_comparable(old), _comparable(new))
+
+
+def of_what_is_computed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Return the differences of `of_facts`, without those between servers that may mix."""
+    return of_facts(*({**facts, **_OF_SERVERS} for facts in (old, new)))
 
 
 def of_names(old: Sequence[str] | None, new: Sequence[str] | None) -> list[str]:
     """Return the first difference between the images' names, if both are known."""
     if old is None or new is None or list(old) == list(new):
         return []
+    lost, added = _only(old, new), _only(new, old)
+    examples = [f"{name!r} is gone" for name in lost] + [f"{name!r} is new" for name in added]
     if len(old) != len(new):
-        lost, added = _only(old, new), _only(new, old)
-        examples = [f"{name!r} is gone" for name in lost] + [f"{name!r} is new" for name in added]
         named = f" ({', '.join(examples)})" if examples else ""
         return [f"there were {len(old)} images and are {len(new)} now{named}"]
+    if examples:
+        return [f"some images are others ({', '.join(examples)})"]
     return [
         f"image {row} was {was!r} and is {now!r} now"
         for row, (was, now) in enumerate(zip(old, new, strict=True))
@@ -87,5 +96,13 @@ def _only(these: Iterable[str], others: Iterable[str]) -> list[str]:
     return [name for name in these if name not in there][:3]
 
 
-def _without_number(facts: Mapping[str, Any]) -> dict[str, Any]:
-    return {**facts, "device": str(facts["device"]).partition(":")[0]}
+_LAST_BITS = ("cores", "hardware", "server", "servers", "split_batches")
+"""What changes the last bits of values, and nothing else."""
+
+_OF_SERVERS = {"device": "", "framework": "", "server_version": ""}
+"""What else differs between servers that compute one extraction together (`ServerFacts`)."""
+
+
+def _comparable(facts: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in facts.items() if name not in _LAST_BITS}
+    return {**kept, "device": str(facts["device"]).partition(":")[0]}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..calls.arguments import as_path
-from ..calls.signatures import checked
+from ..calls.signatures import check_arguments
 from ..errors import InvalidRequestError
 from ..files import atomic_file, metadata_path, sha256_of
 from ..values.version import client_version
@@ -121,7 +121,7 @@ def write_document(path: Path, facts: Mapping[str, Any]) -> None:
         file.write(_text(document).encode())
 
 
-@checked
+@check_arguments
 def read_origin(path: str | Path) -> dict[str, Any]:
     """Return the metadata of a file of features, which lies beside it as JSON.
 
@@ -165,6 +165,9 @@ def read_origin(path: str | Path) -> dict[str, Any]:
 
 def _without_metadata(path: Path, beside: Path) -> str:
     """Return the sentence about a file without metadata: it may itself be missing."""
+    described = path.with_suffix("")
+    if path.is_file() and path.suffix == ".json" and described.is_file():
+        return f"{path} is metadata itself: pass the file that it describes, {described}."
     if path.is_file():
         return f"{path} has no metadata: {beside.name} must lie beside it, as it was written."
     if path.is_dir():

@@ -10,6 +10,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from ..images.image import ImageContent, SentImage
+from ..values.servers import ServerFacts
 
 if TYPE_CHECKING:  # it loads numpy
     from ..images.queue import ImageQueue
@@ -28,6 +29,10 @@ class Fingerprint:
     sha256: str
     kind: str = "encoded"
     fault: str = ""
+    pass_size: int = 0
+    """Images in its forward pass, if that had fewer than its batch; 0: it had all."""
+    server: ServerFacts | None = None
+    """The server that computed its row, if known."""
 
     def to_dict(self) -> dict[str, str]:
         """Return the fields that metadata has for an image."""
@@ -39,7 +44,7 @@ def fingerprint_of(image: SentImage) -> Fingerprint:
     return _fingerprint(image, image.load())
 
 
-def recording_fingerprints(queue: ImageQueue) -> tuple[ImageQueue, deque[Fingerprint]]:
+def record_fingerprints(queue: ImageQueue) -> tuple[ImageQueue, deque[Fingerprint]]:
     """Return the same images, and a deque that gets their fingerprints as they are read, in order.
 
     Images that can't be read have one, too. The deque is emptied when an iteration of the images
@@ -51,23 +56,28 @@ def recording_fingerprints(queue: ImageQueue) -> tuple[ImageQueue, deque[Fingerp
 
 
 class _Recorder:
-    """Images whose fingerprints are recorded as they are read, for the latest iteration."""
+    """Images whose fingerprints are recorded as they are read, for the latest iteration.
+
+    Several threads may read at once: a fingerprint comes once all images before it were read.
+    """
 
     def __init__(self, images: Iterable[SentImage]) -> None:
         self.fingerprints: deque[Fingerprint] = deque()
         self._images = images
-        self._turn = 0
+        self._turn = self._next = 0
+        self._early: dict[int, Fingerprint] = {}
         self._lock = Lock()
 
     def __iter__(self) -> Iterator[SentImage]:
         with self._lock:
             self._turn += 1
             self.fingerprints.clear()
+            self._next, self._early = 0, {}
             turn = self._turn
-        for image in self._images:
-            yield replace(image, read=partial(self._read, image, turn))
+        for place, image in enumerate(self._images):
+            yield replace(image, read=partial(self._read, image, place, turn))
 
-    def _read(self, image: SentImage, turn: int) -> ImageContent:
+    def _read(self, image: SentImage, place: int, turn: int) -> ImageContent:
         found = Fingerprint(image.name, "", image.kind)
         try:
             content = image.read()
@@ -75,8 +85,15 @@ class _Recorder:
         finally:
             with self._lock:  # a call that ended may still be reading its next image
                 if turn == self._turn:
-                    self.fingerprints.append(found)
+                    self._add(place, found)
         return content
+
+    def _add(self, place: int, found: Fingerprint) -> None:
+        if place >= self._next:  # a call that is made again reads its images again
+            self._early.setdefault(place, found)
+        while self._next in self._early:
+            self.fingerprints.append(self._early.pop(self._next))
+            self._next += 1
 
 
 def _fingerprint(image: SentImage, content: ImageContent) -> Fingerprint:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..calls.arguments import expand_home
-from ..calls.signatures import checked
+from ..calls.signatures import check_arguments
 from ..images.queue import ImageQueue, queue_images
 from ..labels import are_counted, known_rows, remember_rows
 from .description import Request, describe
-from .fingerprint import recording_fingerprints
+from .fingerprint import record_fingerprints
 
 if TYPE_CHECKING:
     from ..arrays import Array
@@ -33,7 +33,7 @@ def remember(array: Array, origin: Mapping[str, Any]) -> None:
     remember_rows(array, names if is_named else None, dict(origin))
 
 
-@checked
+@check_arguments
 def origin_of(array: Array) -> Mapping[str, Any] | None:
     """Return the origin of an array, or of whole rows of one.
 
@@ -83,7 +83,7 @@ class OriginRecorder:
         self._root: Path | None = None
         if isinstance(images, ImageQueue):
             return
-        self.queue, self._sent = recording_fingerprints(self.queue)
+        self.queue, self._sent = record_fingerprints(self.queue)
         if isinstance(images, (str, Path)):
             place = Path(expand_home(images))
             self._root = place if place.is_dir() else place.parent
@@ -105,16 +105,15 @@ def remember_extraction(
 
     The rest is as in `Request`.
     """
-    faults = {image.place: image.reason for image in extraction.skipped}
+    places = {image.place for image in extraction.skipped}
     sent = tuple(images)
     request = Request(extraction.batch_size, options, root)
     kind = sent[0].kind if sent else "encoded"
     origin = {**describe(extraction.provenance, request, kind), "image_count": len(sent)}
-    if faults:
+    if places:
         origin["skipped"] = [
-            {"place": place, **sent[place].to_dict(), "reason": fault}
-            for place, fault in faults.items()
+            {**image.to_dict(), **sent[image.place].to_dict()} for image in extraction.skipped
         ]
-    kept = tuple(image for place, image in enumerate(sent) if place not in faults)
+    kept = tuple(image for place, image in enumerate(sent) if place not in places)
     for module, array in extraction.features.items():
         remember(array, {**origin, "module": module, "images": kept})

@@ -18,8 +18,9 @@ FIGURE_ENDINGS = (".png", ".svg", ".pdf")
 
 _VOLATILE = frozenset(
     (
-        "client_version", "device", "extracted", "figure", "file", "file_sha256", "format",
-        "framework", "image_root", "rsatoolbox_version", "scores", "server_version", "written",
+        "arithmetic", "client_version", "cores", "device", "extracted", "figure", "file",
+        "file_sha256", "format", "framework", "hardware", "image_root", "rsatoolbox_version",
+        "scores", "server_version", "servers", "written",
     )
 )  # fmt: skip
 """What may differ in metadata of the same results."""

@@ -50,7 +50,8 @@ class ModelAttributes(CheckedAttributes):
             self.extractor.model = network
         else:  # in the `load_model` of a subclass
             send = import_module(__name__.partition(".")[0]).get_extractor_from_model
-            self.extractor = send(network, None, self._backend, server=self._server)
+            whose = {"server": self._server, "share": self._asked.share}
+            self.extractor = send(network, None, self._backend, **whose)
 
     @property
     def device(self) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import as_array
-from ..calls.signatures import checked
+from ..calls.signatures import check_arguments
 from ..errors import InvalidRequestError
 from ..files import atomic_file
 from ..origins.replacing import warn_of_replaced
@@ -30,7 +30,7 @@ _LINES = (
 `tench.n.01` (WordNet), `n01440764 tench, Tinca tinca` (Kaggle), `0 tench`, and `tench`."""
 
 
-@checked
+@check_arguments
 def get_cls_mapping_imagenet(
     PATH: str | Path,  # noqa: N803 - the library's own name
     save_as_json: bool = False,
@@ -76,7 +76,7 @@ def get_cls_mapping_imagenet(
     return classes
 
 
-@checked
+@check_arguments
 def get_class_probabilities(
     probas: npt.ArrayLike,
     out_path: str | Path,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..calls.arguments import choose
-from ..calls.signatures import checked
+from ..calls.signatures import check_arguments
 from ..core.metrics import METRICS
 from ..core.rsa import CORRELATIONS, compute_rdm, correlate_rdms
 from ..display.cards import import_pandas
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..arrays import Float64Array
 
 
-@checked
+@check_arguments
 def compare_models(
     root: str | Path,
     out_path: str | Path,

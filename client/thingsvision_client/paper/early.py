@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..calls.signatures import checked
+from ..calls.signatures import check_arguments
 from ..library.devices import DeviceName
 from ..utils.transforms import ServerTransforms
 from .model import Model
@@ -14,9 +14,14 @@ if TYPE_CHECKING:
     from ..arrays import Array
 
 
-@checked
+@check_arguments
 def load_model(
-    model_name: str, pretrained: bool, device: DeviceName, model_path: str | Path | None = None
+    model_name: str,
+    pretrained: bool,
+    device: DeviceName,
+    model_path: str | Path | None = None,
+    *,
+    share: bool = False,
 ) -> tuple[Model, ServerTransforms]:
     """Return a model and its preprocessing.
 
@@ -25,6 +30,7 @@ def load_model(
         pretrained: Pretrained weights; False gives random ones, always the same.
         device: Device of the server that you expect, or None.
         model_path: File of your own weights, which is uploaded.
+        share: Whether to let others use that file too.
 
     Returns:
         The model, and what its `get_transformations()` returns.
@@ -44,11 +50,11 @@ def load_model(
         ```
 
     """
-    model = Model(model_name, pretrained, device, model_path)
+    model = Model(model_name, pretrained, device, model_path, share=share)
     return model, model.get_transformations()
 
 
-@checked
+@check_arguments
 def show_model(model: Model, model_name: str | None = None) -> str:
     """Do as `Model.show`.
 
@@ -77,7 +83,7 @@ def show_model(model: Model, model_name: str | None = None) -> str:
     return model.show()
 
 
-@checked
+@check_arguments
 def extract_features(
     model: Model,
     data_loader: Any,

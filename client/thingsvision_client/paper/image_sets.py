@@ -13,7 +13,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..calls.signatures import checked
+from ..calls.signatures import check_arguments
 from ..errors import InvalidRequestError
 from ..images.folder import class_folders, image_names
 
@@ -44,7 +44,7 @@ class ImageSet:
     numbers: Mapping[str, int] | None = None
 
 
-@checked
+@check_arguments
 def load_item_names(folder: str | Path = "./data") -> npt.NDArray[np.str_]:
     """Return the names of the items of THINGS, from `item_names.tsv`.
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..arrays import as_array
-from ..errors import InvalidRequestError
+from ..errors import BadImage, InvalidRequestError
 from ..utils.data import DataLoader
 from ..utils.rows import DatasetImage, ImageBatch, read_batches, rows_of, targets_of
 
@@ -18,10 +18,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Batches for an extractor; `targets`, images x 1, are known once all batches were read."""
+    """Batches for an extractor; `targets`, images x 1, are known once all batches were read.
+
+    `places` are the places of the images in the list that is sent, if some were left out before.
+    """
 
     batches: Any
     targets: Callable[[], Array]
+    places: Sequence[int] | None = None
+
+    def targets_without(self, bad: Sequence[BadImage]) -> Array:
+        """Return the targets of all images but those that can't be used."""
+        targets, without = self.targets(), {one.place for one in bad}
+        places = range(len(targets)) if self.places is None else self.places
+        return targets[[row for row, place in enumerate(places) if place not in without]]
 
 
 def labelled_images(data_loader: Any) -> LabelledImages:
@@ -30,7 +40,8 @@ def labelled_images(data_loader: Any) -> LabelledImages:
     Raises TypeError for anything else, and InvalidRequestError for images without targets.
     """
     if isinstance(data_loader, DataLoader) and data_loader.has_rows:
-        return LabelledImages(data_loader, partial(targets_of, data_loader.rows))
+        places = getattr(data_loader.dataset, "places", None)
+        return LabelledImages(data_loader, partial(targets_of, data_loader.rows), places)
     if not isinstance(data_loader, Iterable) or isinstance(data_loader, (str, bytes, Mapping)):
         raise TypeError(
             "`data_loader` must be what vision.load_dl returns or an iterable of (images, "

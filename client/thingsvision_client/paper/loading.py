@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..calls.signatures import checked
+from ..calls.signatures import check_arguments
 from ..errors import InvalidRequestError
 from ..images.queue import ImageQueue
 from ..utils.data import DataLoader, ImageDataset
@@ -42,7 +42,7 @@ class NumberedImages(LabelledDataset):
         return self.numbers[name]
 
 
-@checked
+@check_arguments
 def load_dl(
     root: str | Path,
     out_path: str | Path | None = None,
@@ -174,7 +174,19 @@ def image_dataset(
         "things": things,
         "things_behavior": things_behavior,
     }
-    image_set = _image_set(flags, Path(root), file_names)
+    return _open_dataset(
+        _image_set(flags, Path(root), file_names), root, out_path, backend, transforms=transforms
+    )
+
+
+def _open_dataset(
+    image_set: ImageSet,
+    root: str | Path,
+    out_path: str | Path | None,
+    backend: str,
+    *,
+    transforms: Any,
+) -> ImageDataset:
     kind = LabelledDataset if image_set.numbers is None else NumberedImages
     dataset = kind(
         root,

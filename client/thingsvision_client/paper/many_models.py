@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..calls.signatures import checked
+from ..calls.signatures import check_arguments
 from .model import Model, require_flattening
 from .study import Study, choices, match_modules
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..arrays import Array
 
 
-@checked
+@check_arguments
 def get_module_names(model: Model, module: str) -> list[str]:
     """Return the names of all modules that match a pattern, in order of execution.
 
@@ -42,7 +42,7 @@ def get_module_names(model: Model, module: str) -> list[str]:
     return [found.name for found in match_modules(model.modules(), module)]
 
 
-@checked
+@check_arguments
 def get_features(
     root: str | Path,
     out_path: str | Path,
@@ -94,7 +94,7 @@ def get_features(
     return dict(study.by_model(chosen, Path(root), Path(out_path)))
 
 
-@checked
+@check_arguments
 def extract_features_across_models_and_datasets(
     out_path: str | Path,
     model_names: Sequence[str],
@@ -146,7 +146,7 @@ def extract_features_across_models_and_datasets(
     study.write_all(chosen, img_paths, Path(out_path), f_format, is_pattern=False)
 
 
-@checked
+@check_arguments
 def extract_features_across_models_datasets_and_modules(
     out_path: str | Path,
     model_names: Sequence[str],

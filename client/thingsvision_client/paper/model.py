@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..calls.arguments import choose
 from ..calls.caller import warn_caller
-from ..calls.signatures import checked
+from ..calls.signatures import check_arguments
 from ..client import shared_client
 from ..display.cards import Shown
-from ..errors import InvalidRequestError
+from ..errors import BadImagesError, InvalidRequestError
 from ..library.devices import DeviceName, check_device
 from ..library.extractor import get_extractor
 from ..library.outline import outline
@@ -32,8 +32,13 @@ if TYPE_CHECKING:
     from ..arrays import Array
     from ..values.records import ModuleInfo
 
+_ADVICE = (
+    "The features and targets of the other images are in this error's `result`: repair or remove "
+    "these images, or name the others with file_names of vision.load_dl."
+)
 
-@checked
+
+@check_arguments
 class Model(Shown, ModelAttributes):
     """A model on the server, with the names and calls of the THINGSvision paper.
 
@@ -49,6 +54,8 @@ class Model(Shown, ModelAttributes):
         server: Address, host:port; by default that of `Client()`.
         source: Another source for the model.
         model_parameters: As in `get_extractor`.
+        share: Whether to let others use the file of `model_path` too, as with `Client.share`, or
+            the network that `load_model` of a subclass assigns.
 
     Attributes:
         extractor: The Extractor of this model.
@@ -78,6 +85,7 @@ class Model(Shown, ModelAttributes):
         server: str | None = None,
         source: str | None = None,
         model_parameters: Mapping[str, Any] | None = None,
+        share: bool = False,
     ) -> None:
         choose("backend", backend, BACKENDS)
         self._asked = Choices(
@@ -86,6 +94,7 @@ class Model(Shown, ModelAttributes):
             device=device,
             model_path=model_path,
             model_parameters=model_parameters or {},
+            share=share,
         )
         self._backend = backend
         self._source = source
@@ -126,6 +135,7 @@ class Model(Shown, ModelAttributes):
             model_path=asked.model_path,
             model_parameters=parameters,
             server=self._server,
+            share=asked.share,
         )
         if extractor.backend != self._backend:
             raise InvalidRequestError(
@@ -213,6 +223,8 @@ class Model(Shown, ModelAttributes):
             UnknownModuleError: The model has no such module.
             InvalidRequestError: `flatten_acts` is missing, or the model or the data loader has no
                 classes.
+            BadImagesError: Images can't be read or decoded: all of them are in its `bad`, and what
+                would have been returned for the others is its `result`.
             TypeError: `data_loader` is not an iterable of batches.
 
         Example:
@@ -232,11 +244,23 @@ class Model(Shown, ModelAttributes):
         scores = class_scores(self.modules()) if return_probabilities else None
         images = labelled_images(data_loader)
         asked = [module_name] if scores is None else [module_name, scores.module]
-        features = self.extractor.extract_features(
-            images.batches, module_names=list(dict.fromkeys(asked)), flatten_acts=flatten
-        )
-        found = features[module_name], images.targets()
-        return found if scores is None else (*found, scores.probabilities(features[scores.module]))
+        error: BadImagesError | None = None
+        try:
+            features = self.extractor.extract_features(
+                images.batches, module_names=list(dict.fromkeys(asked)), flatten_acts=flatten
+            )
+        except BadImagesError as failure:
+            if failure.result is None:
+                raise
+            error, features = failure, failure.result
+        targets = images.targets_without([] if error is None else error.bad)
+        found: tuple[Array, ...] = (features[module_name], targets)
+        if scores is not None:
+            found = (*found, scores.probabilities(features[scores.module]))
+        if error is not None:
+            count = len(error.bad) + len(targets)
+            raise BadImagesError.of(error.bad, count, _ADVICE, found) from None
+        return found
 
     def get_transformations(
         self, resize_dim: int = 256, crop_dim: int = 224, apply_center_crop: bool = True

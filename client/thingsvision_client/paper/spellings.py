@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..calls.signatures import checked
+from ..calls.signatures import check_arguments
 from ..core import rsa
 from ..utils import storing
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..utils.storing import Features
 
 
-@checked
+@check_arguments
 def compute_rdm(F: npt.ArrayLike, method: str) -> Float64Array:  # noqa: N803 - the library's own name
     """Return the RDM of features, as `core.rsa.compute_rdm` does.
 
@@ -44,7 +44,7 @@ def compute_rdm(F: npt.ArrayLike, method: str) -> Float64Array:  # noqa: N803 - 
     return rsa.compute_rdm(F, method)
 
 
-@checked
+@check_arguments
 def plot_rdm(
     out_path: str | Path,
     F: npt.ArrayLike,  # noqa: N803
@@ -88,7 +88,7 @@ def paper_format(file_format: str) -> str:
     return "h5" if file_format in ("hdf5", ".hdf5") else file_format
 
 
-@checked
+@check_arguments
 def save_features(
     features: Features,
     out_path: str | Path,
@@ -130,7 +130,7 @@ def save_features(
     )
 
 
-@checked
+@check_arguments
 def store_features(PATH: str | Path, features: Features, file_format: str) -> None:  # noqa: N803
     """Write the file `features.{suffix}` (`features.h5` for hdf5), a variable per image in mat.
 
@@ -156,7 +156,7 @@ def store_features(PATH: str | Path, features: Features, file_format: str) -> No
     storing.store_features(PATH, features, paper_format(file_format))
 
 
-@checked
+@check_arguments
 def split_features(
     PATH: str | Path,  # noqa: N803
     features: Features,
@@ -188,7 +188,7 @@ def split_features(
     storing.split_features(PATH, features, paper_format(file_format), n_splits)
 
 
-@checked
+@check_arguments
 def merge_features(PATH: str | Path, file_format: str) -> Array | dict[str, Array]:  # noqa: N803
     """Return the features that `split_features` wrote, whole.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..calls.arguments import expand_home
-from ..errors import InvalidRequestError
+from ..errors import BadImagesError, InvalidRequestError
 from ..files import file_stem
 from ..formats import Column, find_format
 from ..utils.storing import check_format
@@ -76,9 +76,13 @@ class Study:
     ) -> dict[str, Array]:
         transforms = model.get_transformations()
         loader = load_dl(root, out_path, self.backend, self.batch_size, transforms=transforms)
-        found: dict[str, Array] = model.extractor.extract_features(
-            loader, module_names=modules, flatten_acts=self.flatten
-        )
+        try:
+            found: dict[str, Array] = model.extractor.extract_features(
+                loader, module_names=modules, flatten_acts=self.flatten
+            )
+        except BadImagesError as error:  # the features of one model are not this call's result
+            count = len(loader.dataset.names)
+            raise BadImagesError.of(error.bad, count, "Repair or remove these images.") from None
         return found
 
     def write_all(

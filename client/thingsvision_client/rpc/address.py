@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 
 from ..errors import NoServerError
 
 SERVER_VARIABLE = "THINGSVISION_SERVER"
 
-_HOW_TO_NAME = (
+HOW_TO_NAME = (
     f"set {SERVER_VARIABLE}=host:port, pass server='host:port', or call "
     "thingsvision_client.connect('host:port'); `thingsvision-server` starts one, and so does "
     "thingsvision_client.local_server() from Python"
@@ -26,6 +26,10 @@ DEFAULT_PORT = 50_051
 
 _WEB_SCHEME = re.compile(r"(?:http|grpc|tcp)://", re.IGNORECASE)
 """What people copy from a browser or from another tool; the rest is the address."""
+
+_TLS_SCHEME = re.compile(r"(?:https|grpcs)://", re.IGNORECASE)
+TLS_PREFIX = "grpcs://"
+"""What stands before the address of a server that encrypts."""
 
 _default_address = ""
 
@@ -56,7 +60,7 @@ def resolve_address(server: str | None = None) -> str:
     """
     address = server or _default_address or os.environ.get(SERVER_VARIABLE, "")
     if not address:
-        raise NoServerError(f"No THINGSvision server is set: {_HOW_TO_NAME}.")
+        raise NoServerError(f"No THINGSvision server is set: {HOW_TO_NAME}.")
     return check_address(address)
 
 
@@ -64,19 +68,25 @@ def check_address(address: str) -> str:
     """Return `address` as gRPC takes it: host:port, or the file of a socket.
 
     Blanks around it, `http://`, `grpc://` or `tcp://` before it and a `/` at its end are left out;
-    an address without a port gets port 50051. Raises NoServerError if it is neither host:port nor
+    an address without a port gets port 50051. `grpcs://` stays before the address of a server that
+    encrypts, and `https://` becomes `grpcs://`. Raises NoServerError if it is neither host:port nor
     the file of a socket (`unix:/run/thingsvision.sock`): gRPC would dial another port, or look for
     a host of that name.
     """
-    found = _without_web_scheme(address.strip()) if isinstance(address, str) else repr(address)
-    if _SOCKET.fullmatch(found):
+    found = address.strip() if isinstance(address, str) else repr(address)
+    prefix = ""
+    if scheme := _TLS_SCHEME.match(found):
+        prefix, found = TLS_PREFIX, found[scheme.end() :].removesuffix("/")
+    else:
+        found = _without_web_scheme(found)
+    if _SOCKET.fullmatch(found) and not prefix:
         return found
     found = _with_port(found) if isinstance(address, str) else found
     if fault := _fault(_location(found)):
         raise NoServerError(
-            f"The address of a server must be host:port, got {address!r} ({fault}): {_HOW_TO_NAME}."
+            f"The address of a server must be host:port, got {address!r} ({fault}): {HOW_TO_NAME}."
         )
-    return found
+    return prefix + found
 
 
 def _without_web_scheme(text: str) -> str:
@@ -91,6 +101,44 @@ def _with_port(text: str) -> str:
     return f"{text}:{DEFAULT_PORT}" if is_name or _is_bracketed(host) else text
 
 
+def with_tls(address: str) -> str:
+    """Return a checked address as the address of a server that encrypts.
+
+    Raises NoServerError for the file of a socket.
+    """
+    if _SOCKET.fullmatch(address):
+        raise NoServerError(
+            f"A socket on this machine is not encrypted, got {address!r} with ca= or cert=: leave "
+            "them out."
+        )
+    return address if is_encrypted(address) else TLS_PREFIX + address
+
+
+def is_encrypted(address: str) -> bool:
+    """Return whether a checked address is that of a server that encrypts."""
+    return address.startswith(TLS_PREFIX)
+
+
+def target_of(address: str) -> str:
+    """Return what gRPC dials for a checked address."""
+    return address.removeprefix(TLS_PREFIX)
+
+
+def is_on_this_machine(address: str) -> bool:
+    """Return whether a checked address can only be a server on this machine."""
+    host = host_of(address)
+    if host.lower().rstrip(".") == "localhost":
+        # `dns://10.0.0.2/localhost` is what that name server says.
+        return re.match("dns://[^/]", target_of(address)) is None
+    if not host:
+        return True
+    try:
+        found = ip_address(host)
+    except ValueError:
+        return False
+    return found.is_loopback or found.is_unspecified
+
+
 def host_of(address: str) -> str:
     """Return the host of a checked address, without brackets; empty for the file of a socket."""
     if _SOCKET.fullmatch(address):
@@ -99,6 +147,7 @@ def host_of(address: str) -> str:
 
 
 def _location(address: str) -> str:
+    address = target_of(address)
     scheme = _SCHEME.match(address)
     return address[scheme.end() :] if scheme else address
 
@@ -108,8 +157,6 @@ def _fault(location: str) -> str:
     host, colon, port = location.rpartition(":")
     if location.startswith(("unix:", "unix-abstract:")):
         return "the file of a socket is unix:PATH"
-    if web := re.match(r"(?i)(https|grpcs)://", location):
-        return f"servers don't encrypt: leave out {web[0]!r}, and what follows the port"
     if web := re.match(r"[A-Za-z]+://", location):
         return f"leave out {web[0]!r}, and what follows the port"
     if "/" in location:

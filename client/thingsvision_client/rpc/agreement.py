@@ -54,14 +54,19 @@ class Difference:
         return f"`{self.name}` {self.asked!r}, got {given}"
 
 
-def check_answer(asked: pb.ExtractHeader, answer: Answer, *, advice: str = "") -> None:
+def check_answer(
+    asked: pb.ExtractHeader, answer: Answer, *, advice: str = "", warns: bool = True
+) -> None:
     """Raise UnsupportedError if a server did something else than it was asked for.
 
-    `advice` is a further way out. A lowered batch size is only warned of.
+    `advice` is a further way out. A lowered batch size is only warned of, if at all.
     """
     found = list(_differences(asked, answer))
     raise_differences(found, answer.provenance.server_version, advice=advice)
+    if not warns:
+        return
     _warn_of_batch_size(asked, answer)
+    _warn_of_cores(asked.cores, answer.provenance.cores)
     _warn_of_part(asked.model, answer.provenance.model)
 
 
@@ -85,6 +90,8 @@ def _differences(asked: pb.ExtractHeader, answer: Answer) -> Iterator[Difference
     if answer.modules is not None and list(asked.modules) != list(answer.modules):
         yield Difference("modules", list(asked.modules), list(answer.modules))
     for option in OPTIONS.values():
+        if not option.is_of_values:
+            continue
         yield from _CHECKS.get(option.name, _same_field)(option, asked, answer)
 
 
@@ -164,12 +171,14 @@ def _preprocessing(
 ) -> Iterator[Difference]:
     chosen = asked.WhichOneof("input")
     if chosen == "overrides":
-        yield from _overridden(asked.overrides, given)
+        yield from _compare_overrides(asked.overrides, given)
     elif chosen == "preprocessing":
-        yield from _complete(asked.preprocessing, given)
+        yield from _compare_complete(asked.preprocessing, given)
 
 
-def _overridden(asked: pb.PreprocessingOverrides, given: pb.Preprocessing) -> Iterator[Difference]:
+def _compare_overrides(
+    asked: pb.PreprocessingOverrides, given: pb.Preprocessing
+) -> Iterator[Difference]:
     """Yield the differences of the fields that were set."""
     wanted = {field.name: getattr(asked, field.name) for field, _ in asked.ListFields()}
     if len(asked.crop_pixels) == 1:
@@ -179,7 +188,7 @@ def _overridden(asked: pb.PreprocessingOverrides, given: pb.Preprocessing) -> It
     yield from _compare("preprocessing", wanted, given)
 
 
-def _complete(asked: pb.Preprocessing, given: pb.Preprocessing) -> Iterator[Difference]:
+def _compare_complete(asked: pb.Preprocessing, given: pb.Preprocessing) -> Iterator[Difference]:
     """Yield the differences of a preprocessing in the place of the model's own."""
     wanted: dict[str, Any] = {"owner": asked.owner or "user"}
     if asked.steps:
@@ -228,6 +237,22 @@ def _warn_of_batch_size(asked: pb.ExtractHeader, answer: Answer) -> None:
             f"The server lowered batch_size from {asked.batch_size} to {answer.batch_size}"
             f"{reason}. The values are the same, up to rounding in their last bits.",
         )
+
+
+def _warn_of_cores(asked: pb.Cores, given: pb.Cores) -> None:
+    """Warn if passes use other cores than those of the extraction that these images are of."""
+    if asked.count and asked != given:
+        warn_caller(
+            f"The extraction of these images began on {_cores_text(asked)}; this server uses "
+            f"{_cores_text(given)}. The values are the same, up to rounding in their last bits.",
+        )
+
+
+def _cores_text(cores: pb.Cores) -> str:
+    if not cores.count:
+        return "its own number of cores"
+    tail = f", and {cores.tail_count} in the last passes" if cores.tail_count else ""
+    return f"{cores.count} {'core' if cores.count == 1 else 'cores'} a pass{tail}"
 
 
 def _warn_of_part(asked: pb.ModelSpec, given: pb.ModelSpec) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..calls.arguments import choose
 from ..display.progress import say
-from ..errors import BadImage, BadImagesError, bad_text
+from ..errors import BadImage, BadImagesError, ImageError, bad_text
 
 if TYPE_CHECKING:
     from ..images.queue import ImageQueue
@@ -28,6 +29,9 @@ _ADVICE = (
 )
 _ADVICE_OF_STREAM = (
     "The rows of the other images came before; on_error='skip' leaves bad images out."
+)
+_ADVICE_OF_ONE = (
+    "Repair or remove it; on_error='skip' (--on-error skip) leaves out images that can't be used."
 )
 _ADVICE_IN_ADVANCE = "Repair or remove them, or leave them out with on_error='skip'."
 
@@ -59,9 +63,22 @@ def prepare(header: Any, queue: ImageQueue, on_error: str) -> ImageQueue:
         return queue
     if on_error == STOP:
         raise BadImagesError.of(bad, queue.count, _ADVICE_IN_ADVANCE)
-    if on_error == RAISE:
+    if on_error == RAISE and len(bad) != queue.count:
         say(f"{bad_text(bad, queue.count)}. The call goes on with the others.")
     return checked
+
+
+@contextmanager
+def advise_to_skip(on_error: str) -> Iterator[None]:
+    """Say in the error of the image that ends a call how the call can do without it."""
+    try:
+        yield
+    except BadImagesError:
+        raise
+    except ImageError as error:
+        if on_error != STOP:
+            raise
+        raise error.with_text(_ADVICE_OF_ONE) from None
 
 
 def settle(bad: Sequence[BadImage], row_count: int, on_error: str, result: Any = None) -> None:

@@ -7,10 +7,19 @@ from uuid import uuid4
 
 import grpc
 
-from thingsvision_proto.model_id import METADATA_KEY, REQUEST_ID_KEY, VERSION_KEY
+from thingsvision_proto.model_id import (
+    METADATA_KEY,
+    REQUEST_ID_KEY,
+    SERVER_KEY,
+    SHARD_KEY,
+    VERSION_KEY,
+    server_mark,
+)
 
 from ..errors import UnknownModelError
 from ..values.version import client_version
+from .address import is_encrypted, target_of
+from .credentials import Credentials
 from .proxies import Route
 
 OPTIONS: list[tuple[str, int]] = [
@@ -34,10 +43,13 @@ OPTIONS: list[tuple[str, int]] = [
 ]
 
 
-def open_channel(route: Route) -> grpc.Channel:
+def open_channel(route: Route, credentials: Credentials) -> grpc.Channel:
     """Return a channel that connects at its first use, and reconnects after a failure."""
     options = [*OPTIONS, ("grpc.enable_http_proxy", 0)] if route.is_direct else OPTIONS
-    return grpc.insecure_channel(route.address, options=options)
+    target = target_of(route.address)
+    if is_encrypted(route.address):
+        return grpc.secure_channel(target, credentials.for_channel(), options=options)
+    return grpc.insecure_channel(target, options=options)
 
 
 def call_metadata(model_id: str) -> tuple[tuple[str, str], ...]:
@@ -51,6 +63,16 @@ def call_metadata(model_id: str) -> tuple[tuple[str, str], ...]:
         raise UnknownModelError(_not_ascii_text(given), field="model", subject=given)
     version = (VERSION_KEY, client_version())
     return ((METADATA_KEY, model_id), version, (REQUEST_ID_KEY, uuid4().hex))
+
+
+def server_metadata(address: str) -> tuple[tuple[str, str], ...]:
+    """Return the metadata of a call for one server of a cluster; nothing for any server."""
+    return ((SERVER_KEY, server_mark(address)),) if address else ()
+
+
+def shard_metadata(shard: str) -> tuple[tuple[str, str], ...]:
+    """Return the metadata of a call for a part of a long extraction; nothing for other calls."""
+    return ((SHARD_KEY, shard),) if shard else ()
 
 
 def _not_ascii_text(name: str) -> str:

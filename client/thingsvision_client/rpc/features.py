@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from ..arrays import Array
 from ..display.progress import Progress
@@ -14,7 +15,9 @@ from ..values.pca import PCA
 from ..values.preprocessing import Preprocessing, PreprocessingOverrides
 from .bad_images import STOP, check_on_error
 from .connection import Connection
-from .extraction import Extraction, FeatureStream, extract, extract_header, stream
+from .extract_call import extract_header
+from .extraction import Extraction, extract, extract_in_streams
+from .feature_stream import FeatureStream, stream
 from .inputs import Inputs, preprocess
 from .listings import Listings
 from .pcas import fit_pca, pca_header
@@ -40,7 +43,11 @@ class FeatureCalls:
         """Return the features of all images in memory."""
         queue, on_error = queue_images(images), check_on_error(on_error)
         header = extract_header(model, modules, queue, options)
-        return extract(self._connection, header, queue, on_error=on_error, progress=progress)
+        if options.streams == 1:
+            return extract(self._connection, header, queue, on_error=on_error, progress=progress)
+        return extract_in_streams(
+            self._connection, header, queue, options=options, on_error=on_error, progress=progress
+        )
 
     def preprocess(
         self,
@@ -54,17 +61,18 @@ class FeatureCalls:
     def extract_texts(
         self,
         model: Model | str,
-        texts: Texts,
+        texts: Texts | ImageQueue,
         modules: str | Sequence[str] | None,
         options: ExtractOptions,
         *,
         progress: Progress | None = None,
     ) -> Extraction:
         """Return the features of texts; `modules` None selects the model's text tower."""
-        queue = queue_texts(texts)
+        queue = texts if isinstance(texts, ImageQueue) else queue_texts(texts)
         if modules is None:
             modules = text_tower(Listings(self._connection).modules(model))
-        return self.extract(model, queue, modules, options, progress=progress)
+        found = self.extract(model, queue, modules, options, progress=progress)
+        return replace(found, inputs="texts")
 
     def stream(
         self,
@@ -78,7 +86,7 @@ class FeatureCalls:
         """Return the features of all images as they arrive."""
         queue, on_error = queue_images(images), check_on_error(on_error)
         header = extract_header(model, modules, queue, options)
-        return stream(self._connection, header, queue, on_error=on_error)
+        return stream(self._connection, header, queue, options=options, on_error=on_error)
 
     def rdm(
         self,
@@ -120,10 +128,12 @@ class FeatureCalls:
         *,
         components: int,
         name: str,
+        share: bool = False,
         on_error: str = STOP,
         progress: Progress | None = None,
     ) -> PCA:
         """Fit a PCA of each module on the features of images."""
         queue, on_error = queue_images(images), check_on_error(on_error, stops=True)
-        header = pca_header(extract_header(model, modules, queue, options), components, name)
+        extraction = extract_header(model, modules, queue, options)
+        header = pca_header(extraction, components, name, share=share)
         return fit_pca(self._connection, header, queue, on_error=on_error, progress=progress)

@@ -37,14 +37,15 @@ class ImageCall:
     model_id: str
     skips_bad: bool = False
 
-    def open(self, queue: ImageQueue) -> tuple[Replies, Unanswered]:
+    def open(self, queue: ImageQueue, *, as_files: bool = False) -> tuple[Replies, Unanswered]:
         """Return the replies, and the images sent that they have not answered yet.
 
         Nothing is sent before the first reply is asked for; closing the iterator ends the call.
         It raises ThingsvisionError. After an UnknownImageError of an image that was sent as a
-        SHA-256, later calls send the files.
+        SHA-256, call it once more with `as_files`; if the images can't be read again, later calls
+        send the files.
         """
-        images = self._images(queue, self.connection.image_cache)
+        images = self._images(queue, None if as_files else self.connection.image_cache)
         return self._replies(images, queue), images.unanswered
 
     def result(self, queue: ImageQueue, receive: Callable[[Replies, Unanswered], Result]) -> Result:
@@ -79,7 +80,7 @@ class ImageCall:
                         images.watched.warn()
                     yield reply
         except UnknownImageError as error:
-            if not images.has_references:
+            if not images.has_references or queue.is_reiterable:  # who called sends them again
                 raise
             self.connection.image_cache.switch_off()
             advice = "The server has dropped it since: repeat the call, which then sends files."

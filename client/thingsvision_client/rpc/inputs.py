@@ -95,22 +95,27 @@ def preprocess(
         if first is None or first.WhichOneof("part") != "header":
             raise IncompleteReplyError("The server's reply has no header: repeat the call.")
         check_preprocessing(header, first.header.preprocessing)
-        shape = tuple(first.header.shape)
-        rows = RowStore(shape, np.float32, queue.count)
-        images = []
-        for values in _inputs(replies, shape):
-            images.append(unanswered.pop() or "")
-            rows.append(values[None])
-        if unanswered.pop() is not None or len(images) != unanswered.sent_count:
-            raise IncompleteReplyError(
-                f"The server sent {len(images)} inputs of {unanswered.sent_count} images: "
-                "repeat the call."
-            )
+        rows = RowStore(tuple(first.header.shape), np.float32, queue.count)
+        images = _collect(replies, rows, unanswered)
         return Inputs(rows.finish(), images, to_record(first.header.preprocessing))
 
     method, key = connection.stubs.features.Preprocess, model_id(header.model)
     call = ImageCall(connection, method, request=pb.PreprocessRequest, header=header, model_id=key)
     return call.result(queue, receive)
+
+
+def _collect(replies: Iterator[Any], rows: RowStore, unanswered: Unanswered) -> list[str]:
+    """Append the inputs to `rows`, and return the names of their images."""
+    images = []
+    for values in _inputs(replies, rows.shape):
+        images.append(unanswered.pop() or "")
+        rows.append(values[None])
+    if unanswered.pop() is not None or len(images) != unanswered.sent_count:
+        raise IncompleteReplyError(
+            f"The server sent {len(images)} inputs of {unanswered.sent_count} images: "
+            "repeat the call."
+        )
+    return images
 
 
 def _inputs(replies: Iterator[Any], shape: tuple[int, ...]) -> Iterator[Array]:

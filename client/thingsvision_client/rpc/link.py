@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,9 +12,14 @@ import grpc
 
 from .attempts import Attempts
 from .channel import open_channel
+from .credentials import Credentials
 from .proxies import Route
 
 _WATCHING_SECONDS = 3.0
+_POLL_SECONDS = 0.3
+"""gRPC's thread that watches a channel looks every 0.2 s whether anybody still wants to know."""
+
+_Follow = Callable[["grpc.ChannelConnectivity"], None]
 
 
 class Link:
@@ -22,10 +28,40 @@ class Link:
     `is_connected` becomes True with the first reply; set it to False when a call finds no server.
     """
 
-    def __init__(self, route: Route) -> None:
+    def __init__(self, route: Route, credentials: Credentials) -> None:
         self.route = route
-        self.channel = open_channel(route)
+        self.credentials = credentials
+        self.channel = open_channel(route, credentials)
         self.is_connected = False
+        self._followers: list[_Follow] = []
+        self._watched_until = 0.0
+        self._is_closed = False
+        self._watching = threading.Lock()
+
+    def close(self) -> None:
+        """Close the channel, once gRPC's thread that watched it has ended, which would fail."""
+        with self._watching:
+            self._is_closed = True
+            followers = [*self._followers]
+        for follow in followers:
+            self.unwatch(follow)
+        time.sleep(max(0.0, self._watched_until - time.monotonic()))
+        self.channel.close()
+
+    def watch(self, follow: _Follow) -> None:
+        """Tell a function of the channel's state until `unwatch`, unless the channel is closed."""
+        with self._watching:
+            if not self._is_closed:
+                self._followers.append(follow)
+                self.channel.subscribe(follow)
+
+    def unwatch(self, follow: _Follow) -> None:
+        """Stop to tell a function of the channel's state."""
+        with self._watching:
+            if follow in self._followers:
+                self._followers.remove(follow)
+                self.channel.unsubscribe(follow)
+                self._watched_until = time.monotonic() + _POLL_SECONDS
 
     @contextmanager
     def limit_connecting(self, call: Any, attempts: Attempts) -> Iterator[Connecting]:
@@ -67,14 +103,14 @@ class Connecting:
         # Most calls have a reply before they need it.
         unwatched = max(seconds - _WATCHING_SECONDS, seconds / 2)
         unwatched = unwatched if left is None else min(unwatched, left / 2)
-        if self._has_ended.wait(unwatched):
+        if self._has_ended.wait(unwatched) or self._link.is_connected:
             return
         self.is_missing = True
-        self._link.channel.subscribe(self._follow)
+        self._link.watch(self._follow)
         if not self._has_ended.wait(seconds - unwatched):
             self.has_expired = True
             self._call.cancel()
-        self._link.channel.unsubscribe(self._follow)
+        self._link.unwatch(self._follow)
 
     def _follow(self, state: grpc.ChannelConnectivity) -> None:
         if state is grpc.ChannelConnectivity.READY:

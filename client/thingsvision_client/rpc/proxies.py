@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from urllib.parse import urlsplit
 
-from .address import host_of
+from .address import host_of, is_on_this_machine
 
 _PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
 _EXCLUDING_VARIABLES = ("no_grpc_proxy", "no_proxy", "NO_PROXY")
@@ -89,22 +89,12 @@ def find_route(address: str, *, proxy: bool) -> Route:
 def _exclusion(address: str) -> str:
     """Return why no proxy can or should connect to `address`, or an empty text."""
     host = host_of(address)
-    if not host or _is_this_machine(host):
+    if is_on_this_machine(address):
         return "the server is on this machine"
     for name in _EXCLUDING_VARIABLES:
         if any(_covers(entry, host) for entry in _entries(os.environ.get(name, ""))):
             return f"{name} covers {host}"
     return ""
-
-
-def _is_this_machine(host: str) -> bool:
-    if host.lower().rstrip(".") == "localhost":
-        return True
-    try:
-        found = ip_address(host)
-    except ValueError:
-        return False
-    return found.is_loopback or found.is_unspecified
 
 
 def _entries(excluded: str) -> Iterator[str]:

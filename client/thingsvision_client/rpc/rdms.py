@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -16,15 +17,15 @@ from ..arrays import Array, as_numbers
 from ..calls.arguments import choose
 from ..calls.caller import warn_caller
 from ..display.cards import Shown, array_texts
-from ..display.progress import Progress, loading
+from ..display.progress import Progress, loading_stage
 from ..errors import BadImage, IncompleteReplyError, InvalidRequestError, UndefinedDistanceWarning
 from ..images.queue import ImageQueue
 from ..labels import (
     are_counted,
     are_reordered,
-    labelled,
     list_names,
     names_in,
+    read_labelled,
     remember_rows,
     row_names,
     texts_of,
@@ -32,11 +33,13 @@ from ..labels import (
 from ..values.provenance import Provenance
 from ..values.records import Timings, to_record
 from .agreement import Answer, Difference, check_answer, raise_differences
-from .bad_images import STOP, prepare, settle
+from .bad_images import STOP, advise_to_skip, prepare, settle
 from .connection import Connection
 from .image_call import ImageCall
 from .replies import DTYPES, Reply, check_names, collect
+from .split_batches import warn_of_splits
 from .unanswered import Unanswered
+from .waits import report_wait
 
 METRICS = {
     name.removeprefix("METRIC_").lower(): number for name, number in pb.Metric.items() if number
@@ -63,6 +66,8 @@ class RDMs(Shown):
         timings: Where the server spent its time, in seconds.
         skipped: Images that could not be used, which have no row: place, name and reason of each.
         batch_size: Images in a forward pass; 0 means as many as were ready, or uploaded features.
+        arithmetic: For each RDM, how inner products were computed: `float64`, or `int8_residues`
+            on a GPU with slow float64; empty if the server is older, or you computed the RDMs.
 
     Example:
         ```python
@@ -84,6 +89,7 @@ class RDMs(Shown):
     timings: Timings
     skipped: tuple[BadImage, ...] = ()
     batch_size: int = 0
+    arithmetic: dict[str, str] = field(default_factory=dict)
 
     def _facts(self) -> dict[str, Any]:
         return {
@@ -93,6 +99,35 @@ class RDMs(Shown):
             "model": None if self.provenance is None else self.provenance.model,
             "undefined": {name: len(found) for name, found in self.undefined.items()},
         }
+
+    def methods_text(self, *, bibtex: bool = True) -> str:
+        """Return a paragraph for the methods section of a paper, and the works that it cites.
+
+        Args:
+            bibtex: Append the BibTeX entries of the works, after an empty line.
+
+        Returns:
+            The paragraph of `Provenance.methods_text`, with modules, number of images and metric.
+
+        Raises:
+            InvalidRequestError: The features were uploaded, so what computed them is not known.
+
+        Example:
+            ```python
+            from thingsvision_client import Client
+
+            print(Client().rdm("torchvision/alexnet", "photos", "features.10").methods_text())
+            ```
+
+        """
+        if self.provenance is None:
+            raise InvalidRequestError(
+                "What computed these features is not known, since they were uploaded: call "
+                "methods_text of the extraction that they come from."
+            )
+        return self.provenance.methods_text(
+            bibtex=bibtex, modules=list(self.rdms), count=len(self.images), metric=self.metric
+        )
 
 
 def rdm_header(
@@ -128,10 +163,11 @@ def rdms_of_images(
 
     def receive(messages: Iterator[Any], names: Unanswered) -> RDMs:
         if progress is not None:
-            progress(loading(header.extraction.model.name), 0, None)
+            progress(loading_stage(header.extraction.model.name), 0, None)
         return _receive(header, messages, names, progress)
 
-    result = call.result(queue, receive)
+    with advise_to_skip(on_error):
+        result = call.result(queue, receive)
     settle(result.skipped, len(result.images), on_error, result=result)
     return result
 
@@ -168,7 +204,7 @@ def prepare_features(
     """
     columns = dict(features) if isinstance(features, Mapping) else {"features": features}
     if names is None:
-        names = _carried_names(columns)
+        names = _common_names(columns)
     else:
         names = texts_of(list_names("names", names))
         _check_contradiction(names, columns)
@@ -196,7 +232,7 @@ def _check_contradiction(names: Sequence[str], columns: Mapping[str, Any]) -> No
             )
 
 
-def _carried_names(columns: Mapping[str, Any]) -> tuple[str, ...] | None:
+def _common_names(columns: Mapping[str, Any]) -> tuple[str, ...] | None:
     """Return the names that all features have; None if some have none. Raises InvalidRequestError.
 
     Features of other images, or of the same in another order, can't be columns of one upload.
@@ -213,7 +249,7 @@ def _carried_names(columns: Mapping[str, Any]) -> tuple[str, ...] | None:
 
 
 def _as_float(name: str, value: Any) -> Array:
-    item = labelled(value)
+    item = read_labelled(value)
     array = as_numbers(value if item is None else item.values, f"Features {name!r}")
     if array.ndim < 2:
         raise InvalidRequestError(
@@ -235,11 +271,11 @@ def _receive(
     names: Unanswered,
     progress: Progress | None,
 ) -> RDMs:
-    def on_progress(message: pb.RDMProgress) -> None:
-        if progress is not None and message.stage in _STAGES:
-            progress(_STAGES[message.stage], message.done_count, message.total_count or None)
 
-    reply = Reply(messages, on_progress, names)
+    def on_wait(waiting: pb.Waiting) -> None:
+        report_wait(progress, waiting, asked.extraction.model.name)
+
+    reply = Reply(messages, partial(_report, progress), names, on_wait)
     _check(asked, reply.header)
     batches = check_names(reply.batches(), names)
     images, rdms = collect(reply, batches, expected_count=len(list(names)))
@@ -248,8 +284,7 @@ def _receive(
     if not are_counted(images):
         for rdm in rdms.values():
             remember_rows(rdm, images)
-    undefined = {entry.column: list(entry.images) for entry in reply.trailer.undefined}
-    undefined = {column: found for column, found in undefined.items() if found}
+    undefined = {one.column: list(one.images) for one in reply.trailer.undefined if one.images}
     _warn_undefined(undefined)
     has_model = reply.header.HasField("provenance")
     return RDMs(
@@ -261,7 +296,19 @@ def _receive(
         timings=to_record(reply.trailer.timings),
         skipped=names.skipped(),
         batch_size=reply.header.batch_size,
+        arithmetic=_arithmetic(reply.header),
     )
+
+
+def _report(progress: Progress | None, message: pb.RDMProgress) -> None:
+    if progress is not None and message.stage in _STAGES:
+        progress(_STAGES[message.stage], message.done_count, message.total_count or None)
+
+
+def _arithmetic(header: pb.ComputeRDMReplyHeader) -> dict[str, str]:
+    """Return the arithmetic by column; empty if the server is too old to tell."""
+    names = [column.name for column in header.columns]
+    return dict(zip(names, header.arithmetic, strict=True)) if header.arithmetic else {}
 
 
 def _check(asked: pb.ComputeRDMHeader, given: pb.ComputeRDMReplyHeader) -> None:
@@ -279,6 +326,7 @@ def _check(asked: pb.ComputeRDMHeader, given: pb.ComputeRDMReplyHeader) -> None:
         limit = given.batch_limit
         answer = Answer(given.provenance, tokens, size, modules=modules, batch_limit=limit)
         check_answer(asked.extraction, answer)
+        warn_of_splits(given.provenance.split_batches, size)
 
 
 def _warn_undefined(undefined: Mapping[str, Sequence[str]]) -> None:

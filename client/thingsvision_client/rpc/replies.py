@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from zlib_ng.zlib_ng import crc32
@@ -12,6 +12,7 @@ from thingsvision_proto.wire import FeatureReader, WireError
 
 from ..arrays import Array, RowStore
 from ..errors import ChecksumError, IncompleteReplyError
+from .split_batches import add_split, check_splits
 from .unanswered import Unanswered, note_skipped
 
 Batch = tuple[list[str], list[Array]]
@@ -21,6 +22,7 @@ Batch = tuple[list[str], list[Array]]
 class Reply:
     """The messages of one reply: progress, a header, frames of Arrow, a trailer.
 
+    `on_progress` and `on_wait` are called with messages of these kinds, which may come in between.
     Reading to the end proves it complete; else IncompleteReplyError or ChecksumError is raised.
     """
 
@@ -29,12 +31,16 @@ class Reply:
         messages: Iterable[Any],
         on_progress: Callable[[Any], None] | None = None,
         unanswered: Unanswered | None = None,
+        on_wait: Callable[[Any], None] | None = None,
     ) -> None:
         self.trailer: Any = None
         self.skipped_count = 0
+        self.splits: list[Any] = []
+        """Images whose batches were split, as far as is known by now."""
         self._unanswered = Unanswered() if unanswered is None else unanswered
         self.frame_count = self.byte_count = self.crc32 = 0
-        self._parts = self._read_parts(messages, on_progress)
+        told = {"progress": on_progress, "waiting": on_wait}
+        self._parts = self._read_parts(messages, told)
         kind, header = next(self._parts, ("nothing", None))
         self.header: Any = header
         if kind != "header":
@@ -103,19 +109,23 @@ class Reply:
                 f"{skipped}: try again."
             )
 
+        check_splits(getattr(self.trailer, "split_batches", self.splits), self.splits)
+
     def _read_parts(
-        self, messages: Iterable[Any], on_progress: Callable[[Any], None] | None
+        self, messages: Iterable[Any], told: Mapping[str, Callable[[Any], None] | None]
     ) -> Iterator[tuple[str, Any]]:
         for message in messages:
             if isinstance(message, Frame):
                 yield "frame", message
                 continue
             kind = message.WhichOneof("part")
-            if kind == "progress":
-                if on_progress is not None:
-                    on_progress(message.progress)
+            if kind in told:
+                if (tell := told[kind]) is not None:
+                    tell(getattr(message, kind))
             elif kind == "skipped":
                 self.skipped_count += note_skipped(message.skipped, self._unanswered)
+            elif kind == "split_batch":
+                add_split(self.splits, message.split_batch)
             elif kind is None:
                 raise IncompleteReplyError("The reply has an unknown part: update this client.")
             else:

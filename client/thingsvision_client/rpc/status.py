@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,8 +16,17 @@ from .. import errors
 from ..errors import ThingsvisionError
 from ..values.version import client_version
 from .attempts import CONNECTING_SECONDS
+from .tls_faults import certificate_fault, closed_sentence
 
 ERROR_DOMAIN = "thingsvision"
+_UNREACHED = re.compile(
+    r"^failed to connect to all addresses; last error: [A-Z_]+: \S+ "
+    r"(?:Failed to connect to remote host: )?"
+    r"|^errors resolving [^[]*\[field:hostname lookup error:address lookup failed for \S+ "
+    r"|(?<=not found)\]$"
+)
+"""What gRPC says before the reason why nothing answers."""
+
 STATUS_KEY = "grpc-status-details-bin"  # gRPC's key for a google.rpc.Status
 
 
@@ -35,15 +45,35 @@ BY_CODE: dict[grpc.StatusCode, type[ThingsvisionError]] = {
     grpc.StatusCode.OUT_OF_RANGE: errors.InvalidRequestError,
     grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineError,
     grpc.StatusCode.NOT_FOUND: errors.NotFoundError,
-    grpc.StatusCode.PERMISSION_DENIED: errors.RefusedError,
-    grpc.StatusCode.UNAUTHENTICATED: errors.RefusedError,
+    grpc.StatusCode.PERMISSION_DENIED: errors.PermissionDeniedError,
+    grpc.StatusCode.UNAUTHENTICATED: errors.UnauthenticatedError,
     grpc.StatusCode.RESOURCE_EXHAUSTED: errors.ExhaustedError,
     grpc.StatusCode.FAILED_PRECONDITION: errors.PreconditionError,
     grpc.StatusCode.UNIMPLEMENTED: errors.UnsupportedError,
     grpc.StatusCode.UNAVAILABLE: errors.UnavailableError,
     grpc.StatusCode.DATA_LOSS: errors.ChecksumError,
+    grpc.StatusCode.INTERNAL: errors.ServerError,
 }
 """Error classes for a status without a known reason; any other code is a ServerError."""
+
+_OF_THE_WAY = frozenset(
+    (
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.UNKNOWN,
+    )
+)
+"""What gRPC, a proxy or a gateway says when a connection breaks, or the server behind it dies."""
+
+_OWN_TEXTS = re.compile(r"Locally cancelled|Channel closed|Exception \w+ (?:request|response)")
+"""What the details of statuses say that gRPC's library in this process made itself."""
+
+_SERVER_LOST = re.compile(
+    r"reset before headers.*(?:connection termination|remote reset)"
+    r"|Received RST_STREAM with error code 2"
+)
+"""What a gateway says of a call that a server had when it died."""
 
 ADVICE: dict[type[ThingsvisionError], str] = {
     errors.UnavailableError: (
@@ -56,7 +86,8 @@ ADVICE: dict[type[ThingsvisionError], str] = {
         "The server at {address} does not know this call ({text}): it is older than this client "
         "({version}), or not a THINGSvision server."
     ),
-    errors.RefusedError: "The server at {address} refused the call: {text}",
+    errors.PermissionDeniedError: "The server at {address} refused the call: {text}",
+    errors.UnauthenticatedError: "The server at {address} does not know who calls: {text}",
     errors.ServerError: (
         "The server at {address} failed: {text}. Its log has the request id {request_id}."
     ),
@@ -87,6 +118,13 @@ def no_connection_error(address: str, request_id: str, *, hint: str = "") -> Thi
     return errors.UnavailableError(_with_hint(message, hint), request_id=request_id)
 
 
+def has_lost_server(error: grpc.RpcError) -> bool:
+    """Return whether a gateway says that the server died which had the call."""
+    if not isinstance(error, grpc.Call) or _server_request_id(error):
+        return False
+    return bool(_SERVER_LOST.search(error.details() or ""))
+
+
 def to_error(
     error: grpc.RpcError,
     *,
@@ -99,25 +137,42 @@ def to_error(
 
     The server's reason decides, else the status code. `request_id` is the id that was sent; an id
     that the server returns takes precedence. A status that gRPC wrote gets its text from `texts`,
-    with the sentence `hint` if it says that nothing answers.
+    with the sentence `hint` if it says that nothing answers. A failure without the server's id
+    comes from the way to it: UnavailableError, whatever the code that a gateway chose.
     """
     if not isinstance(error, grpc.Call):
         return errors.ServerError(f"The call to {address} failed: {error}", request_id=request_id)
-    request_id = _server_request_id(error) or request_id
-    info = _error_info(error)
+    server_id = _server_request_id(error)
+    request_id = server_id or request_id
+    info, retry_seconds = _details(error)
     text = error.details() or error.code().name
     by_code = BY_CODE.get(error.code(), errors.ServerError)
+    if not server_id and error.code() in _OF_THE_WAY and not _OWN_TEXTS.search(text):
+        by_code = errors.UnavailableError
     if info is not None:  # the server's own sentence, even if its reason is newer than this
-        kind = BY_REASON.get(info.reason, by_code)
-        subject, field = info.metadata.get("subject", ""), info.metadata.get("field", "")
-        return kind(text, request_id=request_id, subject=subject, field=field)
-    message = texts.get(by_code, "{text}")
-    message = message.format(
-        address=address, text=text, request_id=request_id, version=client_version()
-    )
+        known = _known_error(info, by_code, text, request_id=request_id)
+        known.retry_seconds = retry_seconds
+        return known
+    if by_code is errors.UnavailableError:
+        if fault := certificate_fault(address, text):
+            return errors.CertificateError(fault, request_id=request_id)
+        told = _UNREACHED.sub("", text)
+        if texts is not LOST and (closed := closed_sentence(address, told)):
+            return errors.UnavailableError(_with_hint(closed, hint), request_id=request_id)
+    fields = {"address": address, "text": _UNREACHED.sub("", text), "request_id": request_id}
+    message = texts.get(by_code, "{text}").format(**fields, version=client_version())
     if by_code in (errors.UnavailableError, errors.DeadlineError):
         message = _with_hint(message, hint)
     return by_code(message, request_id=request_id)
+
+
+def _known_error(
+    info: pb.ErrorInfo, by_code: type[ThingsvisionError], text: str, *, request_id: str
+) -> ThingsvisionError:
+    """Return the error that the server named, in its words."""
+    kind = BY_REASON.get(info.reason, by_code)
+    subject, field = info.metadata.get("subject", ""), info.metadata.get("field", "")
+    return kind(text, request_id=request_id, subject=subject, field=field)
 
 
 def _with_hint(message: str, hint: str) -> str:
@@ -130,17 +185,21 @@ def _server_request_id(call: grpc.Call) -> str:
     return str(found[0]) if found else ""
 
 
-def _error_info(call: grpc.Call) -> pb.ErrorInfo | None:
+def _details(call: grpc.Call) -> tuple[pb.ErrorInfo | None, float]:
+    """Return what a server says about its error, and in how many seconds a call may succeed."""
     packed: Any = dict(call.trailing_metadata() or ()).get(STATUS_KEY, b"")
     try:
         status = pb.ErrorStatus.FromString(packed)
-        infos = [
-            pb.ErrorInfo.FromString(detail.value)
-            for detail in status.details
-            if detail.type_url.endswith("/google.rpc.ErrorInfo")
-        ]
+        infos = _unpack(status, "ErrorInfo", pb.ErrorInfo)
+        retries = _unpack(status, "RetryInfo", pb.RetryInfo)
     except DecodeError:
-        return None
+        return None, 0.0
     if (status.code, status.message) != (call.code().value[0], call.details() or ""):
-        return None  # details that contradict the status, e.g. from a proxy
-    return next((info for info in infos if info.domain == ERROR_DOMAIN), None)
+        return None, 0.0  # details that contradict the status, e.g. from a proxy
+    delays = (one.retry_delay.seconds + one.retry_delay.nanos / 1e9 for one in retries)
+    return next((info for info in infos if info.domain == ERROR_DOMAIN), None), next(delays, 0.0)
+
+
+def _unpack(status: pb.ErrorStatus, name: str, kind: Any) -> list[Any]:
+    of_kind = (one for one in status.details if one.type_url.endswith(f"/google.rpc.{name}"))
+    return [kind.FromString(one.value) for one in of_kind]

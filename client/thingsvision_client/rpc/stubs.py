@@ -26,6 +26,7 @@ class Stubs:
     images: Any
     models: Any
     pcas: Any
+    sharing: Any
 
 
 def open_stubs(channel: grpc.Channel) -> Stubs:
@@ -36,6 +37,7 @@ def open_stubs(channel: grpc.Channel) -> Stubs:
         images=services.ImageServiceStub(channel),
         models=services.ModelServiceStub(channel),
         pcas=services.PCAServiceStub(channel),
+        sharing=services.SharingServiceStub(channel),
     )
 
 

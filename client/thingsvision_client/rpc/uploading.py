@@ -20,14 +20,20 @@ from .call import Caller
 
 
 def upload(
-    caller: Caller, method: Any, path: Path, *, declared: pb.Preprocessing | None = None
+    caller: Caller,
+    method: Any,
+    path: Path,
+    *,
+    declared: pb.Preprocessing | None = None,
+    share: bool = False,
 ) -> Upload:
     """Upload a file, with the preprocessing declared for it, and return the server's record of it.
 
-    Sends nothing if the server has it. Raises InvalidWeightsError if the file can't be read or
-    the server can't use it, and IncompleteReplyError if the server did not confirm it.
+    Sends nothing if the server has it of this person, or it is shared with this person. Raises
+    InvalidWeightsError if the file can't be read or the server can't use it, and
+    IncompleteReplyError if the server did not confirm it.
     """
-    header = pb.UploadWeightsHeader(name=path.name, preprocessing=declared)
+    header = pb.UploadWeightsHeader(name=path.name, preprocessing=declared, share=share)
     try:
         with path.open("rb") as file:
             header.sha256, header.size_bytes = sha256_of(file), file.tell()
@@ -42,13 +48,14 @@ def upload_model(
     path: Path,
     *,
     preprocessing: Preprocessing | Mapping[str, Any] | None = None,
+    share: bool = False,
 ) -> Model:
     """Upload a complete model, with its preprocessing, and return its `Model`.
 
     Raises what `upload` does, and InvalidRequestError for a file of weights.
     """
     declared = None if preprocessing is None else declaration(preprocessing)
-    sent = upload(caller, method, path, declared=declared)
+    sent = upload(caller, method, path, declared=declared, share=share)
     if not sent.is_model:
         raise InvalidRequestError(
             f"{str(path)!r} contains weights ({sent.format}), not a complete model: use them with "
@@ -71,6 +78,8 @@ def _upload(caller: Caller, method: Any, file: IO[bytes], header: pb.UploadWeigh
         raise IncompleteReplyError("The server did not confirm the file: upload it again.")
     if header.HasField("preprocessing") and not reply.upload.HasField("preprocessing"):
         raise_differences([Difference("preprocessing", str(header.preprocessing), None)], "")
+    if header.share and not reply.upload.ownership.shared:
+        raise_differences([Difference("share", True, False)], "")
     kept: Upload = to_record(reply.upload)
     return kept
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 from ..calls.arguments import as_folder, as_path, expand_home
-from ..calls.signatures import checked
+from ..calls.signatures import check_arguments
 from ..display.cards import Shown
 from ..errors import LEFT_OUT, BadImage
 from ..files import SKIPPED, write_skipped
@@ -21,6 +21,7 @@ from ..old_paths import add_old_paths
 from .data_loader import DataLoader
 from .file_names import FILE_NAMES, file_names_of, write_lines
 from .hdf5_dataset import HDF5Dataset
+from .joined_datasets import Joinable
 from .rows import DatasetImage, FixedAttributes, ImageBatch, row_at
 from .transforms import as_transforms, check_backend
 
@@ -39,8 +40,8 @@ __all__ = [
 _ALL = slice(None)
 
 
-@checked
-class ImageDataset(Shown, FixedAttributes):
+@check_arguments
+class ImageDataset(Shown, FixedAttributes, Joinable):
     """The images below a folder, in a fixed order that is written to `file_names.txt`.
 
     Args:
@@ -274,6 +275,11 @@ class ImageDataset(Shown, FixedAttributes):
         """The number of images as the dataset was made, with those left out since."""
         return len(self._given)
 
+    @property
+    def places(self) -> list[int]:
+        """The place of each row's image in the list of images as the dataset was made."""
+        return [place for place in range(self.place_count) if place not in self._skipped]
+
     def place_rows(self, places: slice) -> list[DatasetImage]:
         """Return the rows at some places; images that were left out have none.
 
@@ -291,12 +297,9 @@ class ImageDataset(Shown, FixedAttributes):
             ```
 
         """
-        numbers = range(self.place_count)
-        row_of = {
-            place: row
-            for row, place in enumerate(place for place in numbers if place not in self._skipped)
-        }
-        return [self.row(row_of[place]) for place in numbers[places] if place in row_of]
+        row_of = {place: row for row, place in enumerate(self.places)}
+        asked = range(self.place_count)[places]
+        return [self.row(row_of[place]) for place in asked if place in row_of]
 
     def place_queue(self, places: slice) -> ImageQueue:
         """Return the images at some places, to be sent, with holes for those that were left out.
@@ -333,7 +336,7 @@ class ImageDataset(Shown, FixedAttributes):
             yield file_image(name, self.root / name)
 
 
-@checked
+@check_arguments
 def load_batches(
     root: str | Path,
     out_path: str | Path,

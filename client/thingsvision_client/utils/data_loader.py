@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..calls.arguments import as_whole
-from ..calls.signatures import checked
+from ..calls.signatures import check_arguments
 from ..display.cards import Shown
 from ..errors import InvalidRequestError
 from ..images.queue import ImageQueue
@@ -28,7 +28,7 @@ from .transforms import ServerTransforms, check_backend
 _ALL = slice(None)
 
 
-@checked
+@check_arguments
 class DataLoader(Shown, FixedAttributes):
     """A dataset, split into batches: one batch is one forward pass, for reproducible bits.
 

@@ -13,6 +13,7 @@ from ..errors import InvalidRequestError
 from ..files import metadata_path
 from ..formats import BY_ENDING, FEATURES, FORMATS
 from ..origins import file_sha256
+from ..values.servers import ServedRows, join_ranges
 from .row_naming import saved_names
 from .splitting import remember_names
 
@@ -22,7 +23,7 @@ ENDINGS = {**BY_ENDING, ".hdf5": FORMATS["hdf5"]}
 OF_ROWS = frozenset(
     [
         *("images", "rows", "file", "file_sha256", "written", "modules", "names"),
-        *("skipped", "first_place"),
+        *("skipped", "first_place", "servers"),
     ]
 )
 """What the metadata of two pieces of the same features may differ in."""
@@ -53,7 +54,10 @@ def read_document(path: Path) -> dict[str, Any] | None:
     """Return the metadata of a file; None without, or if the file is no longer what it is about."""
     try:
         document: Any = json.loads(metadata_path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
     except (OSError, ValueError):
+        warn_caller(f"{metadata_path(path)} can't be read: the provenance of {path} is not known.")
         return None
     if not isinstance(document, dict) or not isinstance(document.get("modules"), dict):
         return None
@@ -93,4 +97,9 @@ def merge_metadata(described: Sequence[dict[str, Any]]) -> dict[str, Any]:
     rows = [described[0].get("rows", [0])[0], described[-1].get("rows", [0, 0])[-1]]
     skipped = [image for one in described for image in one.get("skipped", ())]
     merged = {**described[0], "images": images, "rows": rows}
+    if "servers" in merged:
+        ranges = (one for piece in described for one in piece.get("servers", ()))
+        merged["servers"] = [
+            one.to_dict() for one in join_ranges(map(ServedRows.from_dict, ranges))
+        ]
     return {**merged, "skipped": skipped} if skipped else merged

@@ -8,11 +8,12 @@ from typing import Any, ClassVar, overload
 
 from ..calls.arguments import as_folder, as_path, as_text
 from ..calls.caller import warn_caller
-from ..calls.signatures import checked
+from ..calls.signatures import check_arguments
 from ..display.cards import Shown
 from ..images.pixel_array import PixelArray
 from ..images.queue import ImageQueue
 from .file_names import FILE_NAMES, write_lines
+from .joined_datasets import Joinable
 from .rows import DatasetImage, FixedAttributes, row_at
 from .transforms import as_transforms, check_backend
 
@@ -21,9 +22,9 @@ _ALL = slice(None)
 _USUAL = "NHWC"
 
 
-@checked
-class HDF5Dataset(Shown, FixedAttributes):
-    """Images in an array of an HDF5 file, such as NSD's `imgBrick`; an image's name is its index.
+@check_arguments
+class HDF5Dataset(Shown, FixedAttributes, Joinable):
+    """Images in an array of an HDF5 file, such as NSD's `imgBrick`.
 
     Args:
         hdf5_fp: The HDF5 file.
@@ -40,6 +41,7 @@ class HDF5Dataset(Shown, FixedAttributes):
             By default, attributes of the array decide (`layout`, `axes` and the like, names of
             dimensions, `MATLAB_class`, whose axes are reversed), else its shape if it is images x
             height x width x channels or height x width x channels. Anything else is refused.
+        names: A name per image of the array, such as the stimuli's; by default the indices.
 
     Attributes:
         layout: The layout in use; `repr` says what the array was taken for, and why.
@@ -81,11 +83,12 @@ class HDF5Dataset(Shown, FixedAttributes):
         *,
         out_path: str | Path | None = None,
         layout: str | None = None,
+        names: Sequence[str] | None = None,
     ) -> None:
         self.transforms = as_transforms(transforms)
         self.backend = check_backend(backend)
         self._array = PixelArray(
-            as_path("hdf5_fp", hdf5_fp), as_text("img_ds_key", img_ds_key), layout
+            as_path("hdf5_fp", hdf5_fp), as_text("img_ds_key", img_ds_key), layout, names
         )
         self.layout = self._array.layout.axes
         if layout is None and self.layout != _USUAL:
@@ -122,8 +125,8 @@ class HDF5Dataset(Shown, FixedAttributes):
 
     @property
     def names(self) -> list[str]:
-        """The names of the rows: indices of the images in the file."""
-        return [str(index) for index in self.indices]
+        """The names of the rows: given, or the indices of the images in the file."""
+        return [self._array.name(index) for index in self.indices]
 
     def queue(self, rows: slice = _ALL) -> ImageQueue:
         """Return the images of some rows, to be sent by a method of `Client` as PNG files.

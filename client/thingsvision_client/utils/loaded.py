@@ -10,6 +10,7 @@ from typing import Any
 from ..arrays import Array
 from ..display.cards import Shown, array_texts, shape_text
 from ..errors import InvalidRequestError
+from ..values.methods_text import subject_of
 from ..values.provenance import Provenance
 
 
@@ -79,6 +80,38 @@ class LoadedFeatures(Shown):
                 f"The arrays of {self.path} were computed differently: see `provenances`."
             )
         return found[0]
+
+    def methods_text(self, *, bibtex: bool = True) -> str:
+        """Return a paragraph for the methods section of a paper, and the works that it cites.
+
+        Args:
+            bibtex: Append the BibTeX entries of the works, after an empty line.
+
+        Returns:
+            The paragraph of `Provenance.methods_text`, with modules, tokens and number of images.
+
+        Raises:
+            InvalidRequestError: It is not known what computed the features, or arrays were computed
+                differently.
+
+        Example:
+            ```python
+            from thingsvision_client import Client, load_features, save_features
+
+            extraction = Client().extract("torchvision/alexnet", "photos", "features.10")
+            save_features(extraction.features, "results/for-methods", "npy")
+            print(load_features("results/for-methods").methods_text())
+            ```
+
+        """
+        if self.provenance is None:
+            raise InvalidRequestError(
+                f"It is not known what computed the features in {self.path}: their metadata, the "
+                "JSON file that was written beside them, is missing or does not say it."
+            )
+        known = [self.metadata[name] for name in self.features]
+        subject = subject_of(known[0], [one.get("module") for one in known], len(self))
+        return self.provenance.methods_text(bibtex=bibtex, **vars(subject))
 
     def __len__(self) -> int:
         return len(next(iter(self.features.values())))

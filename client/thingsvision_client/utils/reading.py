@@ -9,7 +9,7 @@ from typing import Any
 from ..arrays import Array
 from ..calls.arguments import as_path
 from ..calls.caller import warn_caller
-from ..calls.signatures import checked
+from ..calls.signatures import check_arguments
 from ..errors import InvalidRequestError
 from ..formats import FEATURES, FORMATS, FileFormat
 from ..formats.pieces import find_pieces
@@ -33,7 +33,7 @@ from .splitting import join, remember_names
 _TARGETS = "targets"
 
 
-@checked
+@check_arguments
 def load_features(path: str | Path, *, partial: bool = False) -> LoadedFeatures:
     """Read features from files, with names of rows, targets and provenance, as far as known.
 
@@ -139,7 +139,8 @@ def _remember_origin(array: Array, name: str, about: Mapping[str, Any]) -> None:
     )
     if len(images) != len(array) or about.get("rows", [0])[0] != 0:
         return
-    facts = {key: value for key, value in about.items() if key not in OF_ROWS | {"format"}}
+    left_out = OF_ROWS - {"servers"} | {"format"}
+    facts = {key: value for key, value in about.items() if key not in left_out}
     remember(array, {**facts, "module": about.get("module") or name, "images": images})
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from ..arrays import Array, as_array
 from ..calls.caller import warn_caller
-from ..errors import InvalidRequestError, UnnamedRowsWarning, listed
+from ..calls.wording import quote
+from ..errors import InvalidRequestError, UnnamedRowsWarning
 from ..files import metadata_path
 from ..formats import FileFormat
 from ..labels import are_counted, has_only_positions, list_names, names_in, numbered_names, texts_of
@@ -105,7 +106,7 @@ def check_names(
     if carried is not None and texts != list(carried) and sorted(texts) == sorted(carried):
         raise InvalidRequestError(
             "`names` must agree with the names that the features carry, or that are known of them, "
-            f"got another order: {listed(texts, 3)} for the rows {listed(carried, 3)}. Leave names "
+            f"got another order: {quote(texts, 3)} for the rows {quote(carried, 3)}. Leave names "
             "out."
         )
     return texts

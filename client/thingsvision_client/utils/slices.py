@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..arrays import Array
 from ..calls.arguments import as_folder
-from ..calls.signatures import checked
+from ..calls.signatures import check_arguments
 from ..errors import InvalidRequestError
 from ..files import atomic_file
 from ..formats import FEATURES
@@ -14,7 +14,7 @@ from ..formats.slices import read_slices, write_slices
 from .writing import savable_array
 
 
-@checked
+@check_arguments
 def tensor2slices(PATH: str | Path, file_name: str, features: Array) -> None:  # noqa: N803
     """Write an array of three or more dimensions to a text file, as matrices of its last two.
 
@@ -55,7 +55,7 @@ def tensor2slices(PATH: str | Path, file_name: str, features: Array) -> None:  #
         write_origin(path, array)
 
 
-@checked
+@check_arguments
 def slices2tensor(PATH: str | Path, file: str) -> Array:  # noqa: N803
     """Return the array that `tensor2slices` wrote, with the same shape, type and values.
 

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from ..arrays import Array
 from ..calls.arguments import as_folder, as_path
-from ..calls.signatures import checked
+from ..calls.signatures import check_arguments
 from ..errors import InvalidRequestError
 from ..files import atomic_file, file_stem
 from ..formats import FEATURES, FORMATS, HDF5_OF_PAPER, FileFormat, find_format
@@ -40,7 +40,7 @@ Features: TypeAlias = "Array | Mapping[str, Array]"
 _TARGETS = "targets"
 
 
-@checked
+@check_arguments
 def save_features(
     features: Features,
     out_path: str | Path,
@@ -95,7 +95,7 @@ def save_features(
     write_features(path, arrays, kind, named, by_image=by_image)
 
 
-@checked
+@check_arguments
 def store_features(
     root: str | Path,
     features: Features,
@@ -131,7 +131,7 @@ def store_features(
     save_features(features, root, file_format, by_image=True, names=names)
 
 
-@checked
+@check_arguments
 def save_targets(targets: Array, PATH: str | Path, file_format: str) -> None:  # noqa: N803
     """Write class numbers to the file `targets.{suffix}` (`targets.h5` for hdf5).
 
@@ -167,7 +167,7 @@ def save_targets(targets: Array, PATH: str | Path, file_format: str) -> None:  #
         write_origin(path, arrays, row_names(targets))
 
 
-@checked
+@check_arguments
 def split_features(
     root: str | Path | Features,
     features: Features | str | Path,
@@ -226,7 +226,7 @@ def split_features(
         write_pieces(folder, arrays, kind, stops, names=named, by_image=by_image)
 
 
-@checked
+@check_arguments
 def merge_features(root: str | Path, file_format: str) -> Array | dict[str, Array]:
     """Return the features that `split_features` wrote, whole.
 
@@ -260,7 +260,7 @@ def merge_features(root: str | Path, file_format: str) -> Array | dict[str, Arra
     from .splitting import join
 
     folder, kind = as_path("root", root), _format(file_format, 1)
-    whole = kind.existing_file(folder, FEATURES)
+    whole = kind.find_file(folder, FEATURES)
     pieces = find_pieces(folder, kind.suffix)
     if not pieces and not whole.is_file():
         raise InvalidRequestError(

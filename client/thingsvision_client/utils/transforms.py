@@ -120,13 +120,13 @@ class ServerTransforms:
     def __eq__(self, other: object) -> bool:
         if type(other) is not ServerTransforms:
             return NotImplemented
-        return self._compared == other._compared
+        return self._identity == other._identity
 
     def __hash__(self) -> int:
         return hash((self.model, self.backend))
 
     @property
-    def _compared(self) -> tuple[Any, ...]:
+    def _identity(self) -> tuple[Any, ...]:
         return self.overrides, self.own, self.model, self.backend
 
     @property

@@ -11,7 +11,7 @@ from ..errors import InvalidRequestError
 from ..files import atomic_path
 from ..formats import FEATURES, FileFormat
 from ..formats.whole import layout_of, write_whole
-from ..labels import labelled
+from ..labels import read_labelled
 from .row_naming import RowNames
 
 
@@ -26,9 +26,11 @@ def as_arrays(features: Any) -> dict[str, Array]:
 
 def savable_array(value: Any, name: str) -> Array:
     """Return a value as an array of at least one axis. Raises InvalidRequestError."""
-    item = labelled(value)
+    item = read_labelled(value)
     try:
         array = as_array(value if item is None else item.values)
+    except InvalidRequestError as error:
+        raise InvalidRequestError(f"{name!r}: {error}") from error
     except (TypeError, ValueError, RuntimeError) as error:
         raise InvalidRequestError(f"{name!r} can't be read as an array: {error}") from error
     if not array.ndim:

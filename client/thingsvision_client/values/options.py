@@ -40,6 +40,8 @@ class ExtractArguments(ComputeArguments, total=False):
     """The options of calls that send features, for type checkers."""
 
     dtype: str
+    streams: int | str
+    allow_mixed: bool
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class Option:
 
     `choices` are the valid words with their numbers in the contract. `header` is the field of
     ExtractHeader; empty: the option is not sent by itself. `from_json` reads what is not a word,
-    number or truth value. `is_of_model` says whether `model_parameters` take it.
+    number or truth value. `is_of_model` says whether `model_parameters` take it. `is_of_values`
+    says whether features depend on it: the others are not in requests, records or metadata.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Option:
     header: str = ""
     from_json: Callable[[Any], Any] | None = None
     is_of_model: bool = True
+    is_of_values: bool = True
 
     def check(self, value: Any) -> None:
         """Raise InvalidRequestError unless the option can have this value."""
@@ -162,6 +166,28 @@ class ExtractOptions(ComputeOptions):
             "header": "element_type",
         },
     )
+    streams: int | str = field(
+        default=1,
+        metadata={
+            "help": "Parts of a long extraction that are sent at the same time, each to the server "
+            "of a cluster with the fewest calls: a number, or `auto` for as many as there are "
+            "servers. With a `batch_size` the bits are those of one stream.",
+            "header": "",
+            "is_of_model": False,
+            "is_of_values": False,
+        },
+    )
+    allow_mixed: bool = field(
+        default=False,
+        metadata={
+            "help": "Let servers take part that differ in hardware, cores or versions, so that "
+            "last bits may differ; else such an extraction with `batch_size` or `deterministic` "
+            "stops.",
+            "header": "",
+            "is_of_model": False,
+            "is_of_values": False,
+        },
+    )
 
     def __post_init__(self) -> None:
         size = self.batch_size
@@ -170,6 +196,7 @@ class ExtractOptions(ComputeOptions):
             object.__setattr__(self, "batch_size", size)
         if size is not None and not 1 <= size < 2**32:
             raise InvalidRequestError(f"`batch_size` must be from 1 to 2**32 - 1, got {size}.")
+        object.__setattr__(self, "streams", _check_streams(self.streams))
         for option in OPTIONS.values():
             option.check(getattr(self, option.name))
 
@@ -189,6 +216,8 @@ class ExtractOptions(ComputeOptions):
     ) -> ExtractOptions:
         """Return the options passed to a function. Raises TypeError for a name it does not take."""
         for name in arguments:
+            if name in _TAKEN_APART and not sends_features:
+                raise InvalidRequestError(_one_server(name, arguments[name]))
             if name not in _names(sends_features):
                 raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
         return cls(**arguments)
@@ -205,7 +234,41 @@ class ExtractOptions(ComputeOptions):
                 f"`dtype` must be float32, got {self.dtype!r}: it only affects features sent to "
                 "the client; RDMs and PCAs are computed on the server in float32. Leave it out."
             )
-        return {name: value for name, value in vars(self).items() if name != "dtype"}
+        if self.streams != 1:
+            raise InvalidRequestError(_one_server("streams", self.streams))
+        left_out = ("dtype", *_TAKEN_APART)
+        return {name: value for name, value in vars(self).items() if name not in left_out}
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the same call is to give the same bits."""
+        return bool(self.batch_size or self.deterministic)
+
+
+_TAKEN_APART = ("streams", "allow_mixed")
+"""Options of calls whose images may be computed by several servers."""
+
+_MOST_STREAMS = 256
+
+
+def _check_streams(value: Any) -> int | str:
+    """Return a number of streams, or `auto`. Raises InvalidRequestError."""
+    if value == "auto" and isinstance(value, str):
+        return "auto"
+    wrong = f"`streams` must be a number from 1 to {_MOST_STREAMS} or 'auto', got {told(value)}."
+    if isinstance(value, str):
+        raise InvalidRequestError(wrong)
+    number = as_whole("streams", value)
+    if not 1 <= number <= _MOST_STREAMS:
+        raise InvalidRequestError(wrong)
+    return number
+
+
+def _one_server(name: str, value: Any) -> str:
+    return (
+        f"`{name}` must be left out here, got {value!r}: an RDM or a PCA is computed by one "
+        "server, where the features of all images meet. Calls that send features take it."
+    )
 
 
 def _rows() -> dict[str, Option]:

@@ -9,6 +9,7 @@ from typing import Any
 from thingsvision_proto.model_id import model_id
 
 from ..display.cards import Shown, shape_text
+from .ownership import Ownership
 from .preprocessing import Preprocessing
 from .provenance import Provenance
 
@@ -23,6 +24,7 @@ class PCAModule:
         explained_variance: Variance of each component's scores over the images (divided by their
             number less one).
         explained_variance_ratio: Its part of the variance of all values, from 0 to 1.
+        arithmetic: How inner products were computed, as in `RDMs`; empty if the server is older.
 
     """
 
@@ -30,6 +32,7 @@ class PCAModule:
     shape: tuple[int, ...]
     explained_variance: tuple[float, ...]
     explained_variance_ratio: tuple[float, ...]
+    arithmetic: str = ""
 
 
 @dataclass(frozen=True, repr=False)
@@ -52,6 +55,7 @@ class PCA(Shown):
         batch_size: Images in a forward pass; 0 means as many as were ready.
         size_bytes: Bytes on the server's disk.
         fitted_unix_seconds: When it was fitted, in seconds since 1970.
+        ownership: Whose it is; None if the server is older.
 
     """
 
@@ -66,6 +70,7 @@ class PCA(Shown):
     batch_size: int
     size_bytes: int
     fitted_unix_seconds: float
+    ownership: Ownership | None = None
 
     def _facts(self) -> dict[str, Any]:
         return {
@@ -74,6 +79,7 @@ class PCA(Shown):
             "images": self.image_count,
             "modules": {one.name: shape_text(one.shape) for one in self.modules},
             "model": self.provenance.model,
+            "owner": None if self.ownership is None else str(self.ownership),
             "SHA-256": self.sha256,
         }
 

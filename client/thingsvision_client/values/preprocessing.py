@@ -10,7 +10,7 @@ from typing import Any
 
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
-from ..calls.signatures import checked
+from ..calls.signatures import check_arguments
 from ..errors import InvalidRequestError
 from .preprocessing_step import PreprocessingStep, used_fields, with_tuples
 
@@ -19,7 +19,7 @@ _MOST = 2**32 - 1
 _SIZES = ("resize_pixels", "crop_pixels")
 
 
-@checked
+@check_arguments
 @dataclass(frozen=True)
 class Preprocessing:
     """How images became inputs: the fields of the contract's message, in the order applied.
@@ -151,7 +151,7 @@ class Preprocessing:
         return json.dumps(asdict(self), indent=2)
 
 
-@checked
+@check_arguments
 @dataclass(frozen=True)
 class PreprocessingOverrides:
     """Overrides of a model's own preprocessing; None leaves a step as the model has it.

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ..calls.signatures import checked
+from ..calls.signatures import check_arguments
 
 
-@checked
+@check_arguments
 @dataclass(frozen=True)
 class PreprocessingStep:
     """A step of torchvision's transforms as data: the fields of the contract's message.

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from ..calls.arguments import as_texts, as_whole, choose
 from ..display.cards import Shown
 from ..errors import InvalidRequestError
-from .methods_text import cited_works, write_paragraph
+from .cores import Cores
+from .methods_text import INPUTS, Subject, cited_works, write_paragraph
 from .model import Model
 from .options import ComputeOptions
 from .preprocessing import Preprocessing
 from .preprocessing_step import PreprocessingStep, with_tuples
+from .servers import ServedRows
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,24 @@ class UsedPCA:
     images_sha256: str
 
 
+@dataclass(frozen=True)
+class SplitBatch:
+    """Consecutive images whose batches the server's device had no room for.
+
+    The last bits of their rows may differ from those of whole batches.
+
+    Attributes:
+        first_index: Place of the first of them.
+        image_count: Number of the images.
+        pass_size: Images in each of their forward passes; the last pass of a batch may have fewer.
+
+    """
+
+    first_index: int
+    image_count: int
+    pass_size: int
+
+
 @dataclass(frozen=True, repr=False)
 class Provenance(Shown, ComputeOptions):
     """What computed the features and how: all that a methods section needs.
@@ -51,6 +72,15 @@ class Provenance(Shown, ComputeOptions):
         server_version: Version of the server.
         reduction: What was done to the features, as JSON values; None means nothing.
         pca: The PCA of `reduction`, or None.
+        cores: How many cores of a CPU each forward pass used; None if this depended on the load
+            (without `batch_size` and `deterministic`), on a GPU, and for TensorFlow and
+            onnxruntime, which use all cores.
+        hardware: The device's hardware, with what can change bits: a GPU with its driver, CUDA and
+            cuDNN, or a CPU's model and instructions. Empty if the server did not tell.
+        split_batches: The images whose forward passes had fewer images than their batch, because
+            the device had no room; mostly none. A stream knows them when it was read to its end.
+        servers: Which server computed which rows, if they came by several calls, as with `streams`;
+            a stream knows those of the rows so far.
 
     """
 
@@ -62,6 +92,10 @@ class Provenance(Shown, ComputeOptions):
     server_version: str
     reduction: Mapping[str, Any] | None = None
     pca: UsedPCA | None = None
+    cores: Cores | None = None
+    hardware: str = ""
+    split_batches: tuple[SplitBatch, ...] = ()
+    servers: tuple[ServedRows, ...] = ()
 
     def _facts(self) -> dict[str, Any]:
         return {
@@ -94,6 +128,9 @@ class Provenance(Shown, ComputeOptions):
             "model": str(self.model),
             "preprocessing": self.preprocessing.to_dict(),
             "pca": None if self.pca is None else vars(self.pca),
+            "cores": None if self.cores is None else vars(self.cores),
+            "split_batches": [vars(one) for one in self.split_batches],
+            "servers": [one.to_dict() for one in self.servers],
         }
 
     @staticmethod
@@ -127,18 +164,37 @@ class Provenance(Shown, ComputeOptions):
             known["preprocessing"] = Preprocessing(**preprocessing, steps=tuple(steps))
             known["model"] = Model.parse(known["model"])
             known["pca"] = UsedPCA(**known["pca"]) if known.get("pca") else None
+            known["cores"] = Cores(**known["cores"]) if known.get("cores") else None
+            splits = known.get("split_batches", ())
+            known["split_batches"] = tuple(SplitBatch(**one) for one in splits)
+            known["servers"] = tuple(map(ServedRows.from_dict, known.get("servers", ())))
             return Provenance(**known)
         except (TypeError, LookupError, AttributeError) as error:
             raise InvalidRequestError(f"This is not the provenance of features: {error}.") from None
 
-    def methods_text(self, *, bibtex: bool = True) -> str:
+    def methods_text(
+        self,
+        *,
+        bibtex: bool = True,
+        modules: str | Sequence[str] | None = None,
+        count: int | None = None,
+        inputs: str = "images",
+        token_extraction: str | None = None,
+        metric: str | None = None,
+    ) -> str:
         """Return a paragraph for the methods section of a paper, and the works that it cites.
 
         Works are cited for the model, the weights and the libraries, if a source of theirs names
         them; else it says "no citation known". Entries have the authors where the source has them.
+        `methods_text` of an Extraction, of RDMs and of what `load_features` returns know the rest.
 
         Args:
             bibtex: Append the BibTeX entries of the works, after an empty line.
+            modules: Name of the module, or names of the modules, that features are of.
+            count: Number of images, or of texts.
+            inputs: What the features are of, `images` or `texts`.
+            token_extraction: What was selected from token sequences, such as `cls_token`.
+            metric: Metric of RDMs that were computed of the features.
 
         Returns:
             The paragraph, with citations as in Pandoc, such as `[@arxiv-1512.03385]`.
@@ -148,11 +204,19 @@ class Provenance(Shown, ComputeOptions):
             from thingsvision_client import Client
 
             extraction = Client().extract("torchvision/alexnet", "photos", "features.10")
-            print(extraction.provenance.methods_text())
+            print(extraction.provenance.methods_text(modules=["features.10"]))
             ```
 
         """
-        paragraph = write_paragraph(self.to_dict())
+        named = [modules] if isinstance(modules, str) else modules
+        subject = Subject(
+            modules=None if named is None else tuple(as_texts("modules", named)),
+            count=None if count is None else as_whole("count", count, 0),
+            inputs=choose("inputs", inputs, INPUTS),
+            token_extraction=token_extraction,
+            metric=metric,
+        )
+        paragraph = write_paragraph(self.to_dict(), subject)
         return f"{paragraph}\n\n{self.bibtex()}" if bibtex else paragraph
 
     def bibtex(self) -> str:

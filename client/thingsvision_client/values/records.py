@@ -11,11 +11,13 @@ from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
 from ..display.cards import Shown, shape_text
 from .axes import axis_names
+from .cores import Cores
 from .model import Model
+from .ownership import Ownership, Sharing
 from .pca import PCA, PCAModule
 from .preprocessing import Preprocessing
 from .preprocessing_step import PreprocessingStep
-from .provenance import Provenance, UsedPCA
+from .provenance import Provenance, SplitBatch, UsedPCA
 
 
 @dataclass(frozen=True, repr=False)
@@ -189,6 +191,7 @@ class ResidentModel(Shown):
         lease_count: Number of requests that use it now.
         pinned: Whether it is pinned.
         load_seconds: Seconds that its load took.
+        server: The address of the server that holds it; empty if it announces none.
 
     """
 
@@ -201,10 +204,12 @@ class ResidentModel(Shown):
     lease_count: int
     pinned: bool
     load_seconds: float
+    server: str = ""
 
     def _facts(self) -> dict[str, Any]:
         return {
             "model": self.model_id,
+            "server": self.server or None,
             "device": self.device,
             "bytes": self.resident_bytes,
             "pinned": True if self.pinned else None,
@@ -221,6 +226,17 @@ class Device:
         budget_bytes: Memory that models may use.
         used_bytes: Memory that models use.
         reserved_bytes: Memory reserved for models that are being loaded.
+        hardware: Its hardware, as in `Provenance`; the name of a MIG instance says so.
+        cuda_visible_devices: CUDA_VISIBLE_DEVICES of the server, which numbers its GPUs; empty if
+            it is not set, or on a CPU.
+        lane_count: Forward passes that may run side by side.
+        busy_lane_count: Forward passes that run.
+        busy_seconds: Seconds since the server's start in which at least one ran.
+        waiting_image_count: Images that are decoded and wait for a pass.
+        image_count: Images computed since the server's start.
+        server: The address of its server; empty if it announces none.
+        template_bytes: The host's memory of the templates that the processes of uploaded programs
+            and of TensorFlow are forked from; on a CPU it counts in the budget.
 
     """
 
@@ -228,6 +244,15 @@ class Device:
     budget_bytes: int
     used_bytes: int
     reserved_bytes: int
+    hardware: str = ""
+    cuda_visible_devices: str = ""
+    lane_count: int = 0
+    busy_lane_count: int = 0
+    busy_seconds: float = 0.0
+    waiting_image_count: int = 0
+    image_count: int = 0
+    server: str = ""
+    template_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -242,6 +267,7 @@ class Upload:
         preprocessing: The preprocessing declared for it, or None.
         uploaded_unix_seconds: When it was uploaded, in seconds since 1970.
         is_model: Whether it is a complete model, `own/SHA256`.
+        ownership: Whose it is; None if the server is older.
 
     """
 
@@ -252,39 +278,139 @@ class Upload:
     preprocessing: Preprocessing | None
     uploaded_unix_seconds: float
     is_model: bool
+    ownership: Ownership | None = None
+
+
+@dataclass(frozen=True)
+class WaitingModel:
+    """A model that waits for memory which other models hold.
+
+    Attributes:
+        model: The model, with its weights named in full.
+        model_id: Its id, `source/name@weights`.
+        needed_bytes: Memory that it needs on the device.
+        waiting_seconds: Seconds since it came to the queue.
+        request_count: Number of requests that wait for it.
+        reason: Why it waits: what can be had, and who uses the rest.
+        server: The address of the server where it waits; empty if it announces none.
+
+    """
+
+    model: Model
+    model_id: str
+    needed_bytes: int
+    waiting_seconds: float
+    request_count: int
+    reason: str
+    server: str = ""
+
+
+@dataclass(frozen=True)
+class ServerInfo:
+    """A server of a cluster, with what can change the last bits of features.
+
+    Attributes:
+        address: Where gateways and clients reach it; empty if it announces no address.
+        state: `serving`; `draining`, when it shuts down; or `silent`, when it has not announced
+            itself for 30 s: it is dead, stopped, or cut off.
+        silent_seconds: Seconds since it last announced itself, as the server that answered saw it.
+        version: Its version.
+        host_name: The name of its machine.
+        hardware: The hardware of its device, as in `Provenance`.
+        cores: Cores of a pass on a CPU (`count`), and of all its lanes together (`tail_count`);
+            None with a GPU.
+        libraries: Libraries and their versions, such as `torch 2.11.0`.
+
+    """
+
+    address: str
+    state: str
+    silent_seconds: float
+    version: str
+    host_name: str
+    hardware: str
+    cores: Cores | None
+    libraries: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PersonUse:
+    """What a person uses of a server, or what several people together use of it.
+
+    Attributes:
+        name: The person's name; on a server without tokens the client's address or certificate.
+            Empty for all people without a row of their own.
+        person_count: Number of people that it is about.
+        call_count: Calls in progress, without the call that asked.
+        waiting_image_count: Images that are decoded and wait for a pass.
+        waiting_seconds: How long the image has waited that waits longest; 0 if none waits.
+        device_seconds: Seconds of the whole device, of the passes that ended in the last minute.
+        image_count: Images computed in the last minute.
+        server: The address of the server; empty if it announces none.
+
+    """
+
+    name: str
+    person_count: int
+    call_count: int
+    waiting_image_count: int
+    waiting_seconds: float
+    device_seconds: float
+    image_count: int
+    server: str = ""
 
 
 @dataclass(frozen=True, repr=False)
 class Residency(Shown):
-    """What is in a server's memory.
+    """What is in the memory of the servers of a cluster, or of a single server.
 
     Attributes:
-        models: The models, the most recently used first.
-        devices: The devices.
+        models: The models, first of the server that answered; of each server the most recently used
+            first.
+        devices: The devices, first of the server that answered.
+        waiting: Models that wait for memory, by server, in the order of its queue.
+        servers: The servers, first the server that answered. What the others hold is as they last
+            announced it, some seconds ago; of silent servers nothing is known.
+        people: Who uses the servers: you, then the 20 busiest people, then all others together.
+            Without the scope `admin`, and of servers that did not answer, others are only added up.
 
     """
 
     models: tuple[ResidentModel, ...]
     devices: tuple[Device, ...]
+    waiting: tuple[WaitingModel, ...] = ()
+    servers: tuple[ServerInfo, ...] = ()
+    people: tuple[PersonUse, ...] = ()
 
     def _facts(self) -> dict[str, Any]:
         return {
             "models": [one.model_id for one in self.models],
             "devices": {
-                one.name: f"{one.used_bytes:,} of {one.budget_bytes:,} bytes"
+                f"{one.server} {one.name}".strip(): f"{one.used_bytes:,} of {one.budget_bytes:,} "
+                "bytes"
                 for one in self.devices
             },
+            "waiting": [one.model_id for one in self.waiting] or None,
+            "servers": {one.address: one.state for one in self.servers if one.address} or None,
         }
 
 
-_WEIGHTS_STATES = {
-    number: name.removeprefix("WEIGHTS_STATE_").lower() for name, number in pb.WeightsState.items()
+_STATES: dict[type, dict[int, str]] = {
+    pb.PretrainedWeights: {
+        number: name.removeprefix("WEIGHTS_STATE_").lower()
+        for name, number in pb.WeightsState.items()
+    },
+    pb.Server: {
+        number: name.removeprefix("SERVER_STATE_").lower()
+        for name, number in pb.ServerState.items()
+    },
 }
+"""The words for the field `state` of messages."""
 
 
-def _convert(name: str, value: Any) -> Any:
+def _convert(message: Any, name: str, value: Any) -> Any:
     if name == "state":
-        return _WEIGHTS_STATES.get(value, "unspecified")
+        return _STATES[type(message)].get(value, "unspecified")
     if isinstance(value, pb.ModelSpec):
         return Model.from_spec(value)
     if isinstance(value, pb.Reduction):
@@ -303,9 +429,9 @@ def to_record(message: Any) -> Any:
         value = getattr(message, field.name)
         is_repeated = hasattr(value, "extend")
         fields[field.name] = (
-            tuple(_convert(field.name, entry) for entry in value)
+            tuple(_convert(message, field.name, entry) for entry in value)
             if is_repeated
-            else _convert(field.name, value)
+            else _convert(message, field.name, value)
         )
     if isinstance(message, pb.ListModulesResponse):
         fields["output_axes"] = axis_names(message.output_axes, len(message.output_shape))
@@ -319,13 +445,20 @@ RECORDS: dict[type, Any] = {
     pb.Preprocessing: Preprocessing,
     pb.PreprocessingStep: PreprocessingStep,
     pb.UsedPCA: UsedPCA,
+    pb.Cores: Cores,
+    pb.SplitBatch: SplitBatch,
     pb.Provenance: Provenance,
     pb.Timings: Timings,
     pb.ResidentModel: ResidentModel,
     pb.Device: Device,
+    pb.WaitingModel: WaitingModel,
+    pb.Ownership: Ownership,
+    pb.ShareResponse: Sharing,
     pb.Upload: Upload,
     pb.PCAModule: PCAModule,
     pb.PCA: PCA,
+    pb.Server: ServerInfo,
+    pb.PersonUse: PersonUse,
     pb.GetResidencyResponse: Residency,
 }
 """Which record a message becomes; field by field, so a test finds one that was forgotten."""

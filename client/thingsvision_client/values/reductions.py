@@ -11,13 +11,13 @@ from typing import Any
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
 from ..calls.arguments import choose
-from ..calls.signatures import checked
+from ..calls.signatures import check_arguments
 from ..errors import InvalidRequestError
 
 POOLS: Mapping[str, int] = {"mean": pb.POOL_MEAN, "max": pb.POOL_MAX}
 
 
-@checked
+@check_arguments
 @dataclass(frozen=True)
 class Reduction:
     """What the server does to each module's features before it sends them, in this order.

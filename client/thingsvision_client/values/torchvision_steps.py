@@ -34,7 +34,7 @@ def read_transforms(given: Any, called: str = "preprocess") -> Preprocessing | N
         record: Preprocessing = to_record(declaration(given))
         return record
     reading = _Reading(called)
-    for step in _flat(_called(given, called)):
+    for step in _flat(_check_given(given, called)):
         _read(reading, step)
     if reading.kind != _FLOATS:
         raise InvalidRequestError(
@@ -44,7 +44,7 @@ def read_transforms(given: Any, called: str = "preprocess") -> Preprocessing | N
     return preprocessing_of(reading.steps, " ".join(repr(given).split()))
 
 
-def _called(given: Any, called: str) -> Any:
+def _check_given(given: Any, called: str) -> Any:
     """Return the argument; raise InvalidRequestError for what stands for steps but is none."""
     if isinstance(given, (list, tuple)):
         raise InvalidRequestError(

@@ -13,6 +13,7 @@ from ..calls.arguments import expand_home
 from ..errors import InvalidRequestError
 from ..images.image import ImageContent, SentImage, file_image
 from ..origins import Fingerprint, fingerprint_of
+from ..values.cores import Cores
 from ..values.model import Model
 from ..values.options import ExtractOptions
 
@@ -61,6 +62,11 @@ class Recorded:
             "preprocessing": self.facts["preprocessing_changes"],
         }
         return ExtractOptions.from_json(told | self.facts["choices"])
+
+    @property
+    def cores(self) -> Cores:
+        """The cores of passes; a lane's if the file was written before servers told them."""
+        return Cores.from_facts(self.facts)
 
     @property
     def holes(self) -> frozenset[int]:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..calls.signatures import checked
+from ..calls.signatures import check_arguments
+from ..calls.wording import quote
 from ..client import Client, shared_client
-from ..display.progress import shown
-from ..errors import ImageError, InvalidRequestError, listed
+from ..display.progress import open_progress
+from ..errors import ImageError, InvalidRequestError
 from ..formats import BY_ENDING, FEATURES
 from ..images.image import SentImage, hole
 from ..images.queue import ImageQueue
@@ -27,12 +28,12 @@ from .verdict import ModuleCheck, Verification, rounding_limit
 if TYPE_CHECKING:
     from ..arrays import Array
     from ..display.progress import Progress, ProgressChoice
-    from ..rpc.extraction import FeatureStream
+    from ..rpc.feature_stream import FeatureStream
 
 _MOST_NAMED = 5
 
 
-@checked
+@check_arguments
 @dataclass(frozen=True)
 class Sample:
     """Which images `verify` recomputes: the whole batches of some images drawn at random.
@@ -65,7 +66,7 @@ class Sample:
             raise InvalidRequestError(f"`sample` must have at least 1 image, got {self.count}.")
 
 
-@checked
+@check_arguments
 def verify(
     path: str | Path,
     *,
@@ -108,7 +109,7 @@ def verify(
     file = Path(path)
     document = read_origin(file)
     extractions = read_recorded(document)
-    with shown(progress) as report:
+    with open_progress(progress) as report:
         run = _Run(shared_client(server), sample or Sample(), report)
         return _verify(run, file, document, extractions=extractions, image_root=image_root)
 
@@ -140,7 +141,7 @@ class _Run:
     faults: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def report(self, stage: str, done: int, count: int) -> None:
+    def report(self, stage: str, done: int, count: int | None) -> None:
         if self.progress is not None:
             self.progress(stage, done, count)
 
@@ -221,8 +222,9 @@ def _recompute(
             images[row_at[place] - recorded.start] if place in row_at else hole("", "has no row")
             for place in drawn
         ]
+        sent = ImageQueue(again, len(again), cores=recorded.cores.of_places(drawn))
         drawn = [row_at.get(place, -1) for place in drawn]
-        with closing(_stream(run, recorded, again)) as stream:
+        with closing(_stream(run, recorded, sent)) as stream:
             _compare_facts(run, recorded, stream)
             _compare_rows(run, _StoredRows(recorded, arrays, tallies), drawn, stream)
     for array in recorded.arrays:
@@ -256,19 +258,21 @@ def _check_images(run: _Run, recorded: Recorded, images: Sequence[SentImage]) ->
     for names, what in ((missing, "can't be read"), (changed, "changed")):
         if names:
             run.faults.append(
-                f"{len(names)} of {len(images)} images {what}: {listed(names, _MOST_NAMED)}"
+                f"{len(names)} of {len(images)} images {what}: {quote(names, _MOST_NAMED)}"
             )
     return rows
 
 
-def _stream(run: _Run, recorded: Recorded, images: Sequence[SentImage]) -> FeatureStream:
-    return run.client.stream(
+def _stream(run: _Run, recorded: Recorded, images: ImageQueue) -> FeatureStream:
+    stream = run.client.stream(
         recorded.model,
-        ImageQueue(images, len(images)),
+        images,
         recorded.modules,
         on_error="quiet",
         **vars(recorded.options),
     )
+    stream.on_wait = lambda stage: run.report(stage, 0, None)
+    return stream
 
 
 def _compare_facts(run: _Run, recorded: Recorded, stream: FeatureStream) -> None:
@@ -279,6 +283,8 @@ def _compare_facts(run: _Run, recorded: Recorded, stream: FeatureStream) -> None
     rest = [key for key in provenance_fields() if key not in ("model", "model_sha256")]
     was = {key: recorded.facts[key] for key in rest if key in recorded.facts}
     run.notes.extend(differences.of_facts(was, {key: now[key] for key in rest}))
+    if was.get("hardware") and was["hardware"] != now["hardware"]:
+        run.notes.append(f"hardware was {was['hardware']!r} and is {now['hardware']!r} now")
 
 
 @dataclass(frozen=True)

@@ -80,9 +80,16 @@ def _apply(rule: _Rule, modules: Sequence[ModuleInfo]) -> list[ModuleInfo]:
     def apply(module: ModuleInfo, call: CallInfo) -> CallInfo:
         if any(call.axes):
             return call
-        return replace(call, axes=rule(module, call) or (UNKNOWN,) * len(call.shape))
+        axes = rule(module, call) or (UNKNOWN,) * len(call.shape)
+        return call if axes == call.axes else replace(call, axes=axes)
 
-    return [replace(m, calls=tuple(apply(m, call) for call in m.calls)) for m in modules]
+    return [_with_calls(one, tuple(apply(one, call) for call in one.calls)) for one in modules]
+
+
+def _with_calls(module: ModuleInfo, calls: tuple[CallInfo, ...]) -> ModuleInfo:
+    """Return a module with these calls: itself if they are its own, as copies take a while."""
+    is_same = all(one is other for one, other in zip(calls, module.calls, strict=True))
+    return module if is_same else replace(module, calls=calls)
 
 
 def _by_class(module: ModuleInfo, call: CallInfo) -> Axes | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +36,7 @@ class NetworkError(RuntimeError):
         self.shape = shape
 
 
-def changed_shape(module: str, found: Sequence[int], expected: Sequence[int]) -> str:
+def describe_changed_shape(module: str, found: Sequence[int], expected: Sequence[int]) -> str:
     """Return why outputs of a shape that depends on the images can't be rows of features."""
     return (
         f"module {module!r} returned {list(found)} instead of {list(expected)}: the shape of its "
@@ -50,9 +51,26 @@ class BatchRun:
 
     rows: list[Rows]
     copy_seconds: float
-    """Stacking the inputs and starting their copy to the device."""
+    """Joining the inputs and starting their copy to the device."""
     forward_seconds: float
     """The pass, and copying the rows back."""
+    wait_seconds: float = 0.0
+    """Waiting for the last copies from the device, a part of `forward_seconds`."""
+
+
+def join(pieces: Sequence[Any]) -> Any:
+    """Return the pieces of a batch as one array; a single piece as it is."""
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+
+def cut(pieces: Sequence[Any], start: int, stop: int) -> list[Any]:
+    """Return the images from `start` up to `stop` of the pieces of a batch, in the same memory."""
+    ends = list(accumulate(map(len, pieces)))
+    parts = [
+        piece[max(0, start - end + len(piece)) : max(0, stop - end + len(piece))]
+        for piece, end in zip(pieces, ends, strict=True)
+    ]
+    return [part for part in parts if len(part)]
 
 
 class RunnableModel(Protocol):
@@ -66,8 +84,13 @@ class RunnableModel(Protocol):
     is_concurrent: bool
     """Whether several threads may call `run` at once."""
 
+    is_foreign: bool
+    """Whether its memory is not PyTorch's in this process."""
+
     supported: Supported
     """Values of ComputeOptions that `run` supports; of an option that is missing, its default."""
+    untried: Supported
+    """Values that it could compute with, but which no check has run on its device yet."""
 
     def run(
         self,
@@ -75,10 +98,19 @@ class RunnableModel(Protocol):
         taps: Sequence[Tap],
         options: ComputeOptions = DEFAULT,
     ) -> BatchRun:
-        """Return the activations of each tap for the inputs; raise OutOfDeviceMemoryError.
+        """Return the activations of each tap for a batch; raise OutOfDeviceMemoryError.
 
-        The forward pass stops after the last tap. Call it on the device's own threads only.
+        `inputs` are the pieces of the batch, one or more, each images x shape. The forward
+        pass stops after the last tap. Call it on the device's own threads only.
         """
 
     def close(self) -> None:
         """Free the device's memory."""
+
+
+@runtime_checkable
+class InterruptibleModel(Protocol):
+    """A model whose passes can be ended while they run."""
+
+    def interrupt(self) -> None:
+        """End all passes that run now; each raises BackendCrashedError."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from .base import BatchRun, RunnableModel, Supported
+from .base import BatchRun, InterruptibleModel, RunnableModel, Supported, cut
 from .compute_options import DEFAULT, ComputeOptions
 from .taps import Tap
 
@@ -28,7 +29,9 @@ class ChunkedModel:
         self.resident_bytes = model.resident_bytes
         self.weights_part = model.weights_part
         self.is_concurrent = model.is_concurrent
+        self.is_foreign = model.is_foreign
         self.supported: Supported = {**model.supported, "compiled": (False,)}
+        self.untried: Supported = {**model.untried, "compiled": ()}
 
     def run(
         self,
@@ -36,21 +39,30 @@ class ChunkedModel:
         taps: Sequence[Tap],
         options: ComputeOptions = DEFAULT,
     ) -> BatchRun:
-        """Return the activations of each tap for the inputs."""
+        """Return the activations of each tap for a batch."""
         runs = [self._run(chunk, taps, options) for chunk in self._chunks(inputs)]
         rows = [np.concatenate(parts) for parts in zip(*(run.rows for run in runs), strict=True)]
         copy_seconds = sum(run.copy_seconds for run in runs)
-        return BatchRun(rows, copy_seconds, sum(run.forward_seconds for run in runs))
+        forward_seconds = sum(run.forward_seconds for run in runs)
+        wait_seconds = sum(run.wait_seconds for run in runs)
+        return BatchRun(rows, copy_seconds, forward_seconds, wait_seconds)
 
     def _chunks(self, inputs: Sequence[Any]) -> Iterator[Sequence[Any]]:
-        size = self._max_batch or len(inputs)
-        return (inputs[start : start + size] for start in range(0, len(inputs), size))
+        count = sum(map(len, inputs))
+        size = self._max_batch or count
+        return (cut(inputs, start, start + size) for start in range(0, count, size))
 
     def _run(self, chunk: Sequence[Any], taps: Sequence[Tap], options: ComputeOptions) -> BatchRun:
-        padding = [chunk[-1]] * (self._min_batch - len(chunk))
+        count = sum(map(len, chunk))
+        padding = [chunk[-1][-1:]] * (self._min_batch - count)
         run = self._model.run([*chunk, *padding], taps, options)
-        rows = [array[: len(chunk)] for array in run.rows]
-        return BatchRun(rows, run.copy_seconds, run.forward_seconds)
+        rows = [array[:count] for array in run.rows]
+        return replace(run, rows=rows)
+
+    def interrupt(self) -> None:
+        """End all passes that run now, if the model can."""
+        if isinstance(self._model, InterruptibleModel):
+            self._model.interrupt()
 
     def close(self) -> None:
         """Free the device's memory."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from math import isqrt
 from pathlib import Path
 
 from ..errors import ExhaustedError
 from ..rdm.compare import RDM, compute_rdm
+from .analysis_device import AnalysisDevice
+from .fairness.turns import Turns
 from .progress import Progress, ProgressTracker, run_with_progress
+from .rows.spill import SpillQuota
 from .rows.spool import FeatureSpool, SpoolColumn
 
 
@@ -23,22 +26,31 @@ class AnalysisLimits:
     spill_dir: Path | None
     thread_pool: bool = True
     """Whether a CPU computes with one thread for each core, or with the threads of BLAS."""
+    turns: Turns = field(default_factory=Turns)
+    """Shares the computations over people."""
 
-    def spool(self, columns: Sequence[SpoolColumn]) -> FeatureSpool:
-        """Open a spool for rows of features: in memory first, then in a file."""
-        return FeatureSpool(columns, self.features_bytes, self.spill_dir)
+    spill_quota: SpillQuota = field(default_factory=SpillQuota)
+
+    def spool(self, columns: Sequence[SpoolColumn], image_count: int = 0) -> FeatureSpool:
+        """Open a spool for rows of features: in memory first, then in a file.
+
+        Raises ExhaustedError if the announced images (0: not announced) would not fit there.
+        """
+        spool = FeatureSpool(columns, self.features_bytes, self.spill_dir, self.spill_quota)
+        spool.expect(image_count)
+        return spool
 
 
 class Comparer:
     """Computes RDMs of collected features on one device."""
 
-    def __init__(self, device: str, limits: AnalysisLimits) -> None:
+    def __init__(self, device: AnalysisDevice, limits: AnalysisLimits) -> None:
         self._device = device
         self._limits = limits
 
-    def open_spool(self, columns: Sequence[SpoolColumn]) -> FeatureSpool:
-        """Open a spool for rows of features."""
-        return self._limits.spool(columns)
+    def open_spool(self, columns: Sequence[SpoolColumn], image_count: int = 0) -> FeatureSpool:
+        """Open a spool for rows of features, of so many images if they are announced."""
+        return self._limits.spool(columns, image_count)
 
     def check_size(self, image_count: int, column_count: int) -> None:
         """Raise ExhaustedError if the RDMs need too much memory; call it while rows arrive."""
@@ -61,20 +73,21 @@ class Comparer:
         Closing the generator stops the work and waits until it ends, at most one block later.
         """
         tracker = ProgressTracker(len(columns))
-        return run_with_progress(
-            tracker, partial(self._compute_all, spool, columns, metric=metric, tracker=tracker)
-        )
+        work = partial(self._compute_all, spool, columns, metric=metric, tracker=tracker)
+        return run_with_progress(tracker, work, self._limits.turns)
 
     def _compute_all(
         self, spool: FeatureSpool, columns: Sequence[str], *, metric: str, tracker: ProgressTracker
     ) -> list[RDM]:
         return [
-            compute_rdm(
-                spool.rows(column),
-                metric,
-                device=self._device,
-                on_block=tracker.on_block(part),
-                thread_pool=self._limits.thread_pool,
+            self._device.run(
+                partial(
+                    compute_rdm,
+                    spool.rows(column),
+                    metric,
+                    on_block=tracker.on_block(part),
+                    thread_pool=self._limits.thread_pool,
+                )
             )
             for part, column in enumerate(columns)
         ]

@@ -21,7 +21,9 @@ from ..inputs import (
 from ..sources.base import ModelKey
 from ..sources.preprocessing.declaration import explicit_transform
 from .models.loading import ModelLoader
+from .passes.cores import CorePlan
 from .passes.forward import ForwardSpec
+from .passes.limits import predict_inner_bytes
 from .pca.fitted import FeatureFacts
 from .reduction import NO_REDUCTION, Reduction
 
@@ -39,6 +41,10 @@ class ExtractSpec:
     modules: tuple[str, ...]
     batch_size: int = 0
     """Images in a forward pass; 0: as many as are ready, with those of other requests."""
+    image_count: int = 0
+    """Images of the request, as announced; 0: unknown."""
+    cores: CorePlan | None = None
+    """The cores of passes, if they are part of an extraction that began earlier."""
     tokens: TokenExtraction = TokenExtraction.NONE
     overrides: PreprocessingOverrides | None = None
     """Changes of the model's own preprocessing."""
@@ -104,6 +110,7 @@ def plan(loader: ModelLoader, key: ModelKey, spec: ExtractSpec) -> Plan:
         options=spec.options,
         reduction=spec.reduction,
         dtype=spec.dtype,
+        inner_bytes=predict_inner_bytes(structure, found),
     )
     return Plan(forward, transform, forward.row_shapes, structure.is_provisional)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from math import prod
+from functools import cached_property
+from math import isqrt, prod
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,12 @@ Array = npt.NDArray[np.float32]
 POOLS: Mapping[str, Callable[..., Array]] = {"mean": np.mean, "max": np.max}
 """How the values along the pooled axes become one value."""
 
+MOST_ENTRIES = 2**24
+"""Entries of a projection's matrix that are not zero, at most: 128 MiB, and 20 s to make."""
+
+_MANY_UNITS = 2**16
+"""Units that may be chosen of any features; repeated units can be more than there are."""
+
 
 @dataclass(frozen=True)
 class Projection:
@@ -26,6 +32,10 @@ class Projection:
 
     component_count: int
     seed: int = 0
+
+    def entry_count(self, width: int) -> int:
+        """Return about how many entries of the matrix for features of this width are not zero."""
+        return self.component_count * (isqrt(width) + 1)
 
 
 @dataclass(frozen=True)
@@ -56,18 +66,26 @@ class Reduction:
             return (FEATURES,)
         return tuple(name for place, name in enumerate(axes) if place not in self.pool_axes)
 
-    def apply(self, rows: Array) -> Array:
-        """Return images x the reduced shape, C order."""
+    def projected_width(self, shape: Sequence[int]) -> int:
+        """Return how many values of features of this shape are projected."""
+        pooled = (size for axis, size in enumerate(shape) if axis not in self.pool_axes)
+        return len(self.units) or prod(pooled)
+
+    @cached_property
+    def _indices(self) -> Any:
+        return np.array(self.units, np.intp)
+
+    def apply(self, rows: Array, matrices: Mapping[int, Any]) -> Array:
+        """Return images x the reduced shape, C order; `matrices` are those of `Projections`."""
         if self.pool:
             axes = tuple(axis + 1 for axis in self.pool_axes)
             rows = POOLS[self.pool](rows, axis=axes)
         if self.units:
-            rows = rows.reshape(len(rows), -1)[:, list(self.units)]
+            rows = rows.reshape(len(rows), -1)[:, self._indices]
         if self.projection is not None:
             flat = rows.reshape(len(rows), -1)
-            matrix = _matrix(flat.shape[1], self.projection)
             # The matrix comes first: sparse times dense is dense.
-            rows = (matrix @ flat.T).T
+            rows = (matrices[flat.shape[1]] @ flat.T).T
         return np.ascontiguousarray(rows, np.float32)
 
     def _shape_after_pooling(self, module: str, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -84,11 +102,19 @@ class Reduction:
 
     def _check_units(self, module: str, shape: tuple[int, ...]) -> None:
         count = prod(shape)
-        wrong = [unit for unit in self.units if unit >= count]
-        if wrong:
+        most = max(count, _MANY_UNITS)
+        if len(self.units) > most:
+            raise InvalidRequestError(
+                f"`units` of module {module!r} must be at most {most:,} (it has {count:,} units, "
+                f"{format_shape(shape)}), got {len(self.units):,}",
+                field="reduction.units",
+                subject=module,
+            )
+        if max(self.units) >= count:
+            wrong = next(unit for unit in self.units if unit >= count)
             raise InvalidRequestError(
                 f"`units` of module {module!r} must be from 0 to {count - 1} (it has {count:,} "
-                f"units, {format_shape(shape)}), got {wrong[0]}",
+                f"units, {format_shape(shape)}), got {wrong}",
                 field="reduction.units",
                 subject=module,
             )
@@ -102,17 +128,17 @@ class Reduction:
                 field="reduction.projection.component_count",
                 subject=module,
             )
+        if self.projection and self.projection.entry_count(width) > MOST_ENTRIES:
+            most = MOST_ENTRIES // (isqrt(width) + 1)
+            raise InvalidRequestError(
+                f"a projection of module {module!r} must have at most {most:,} components (its "
+                f"features have {width:,} values, and the matrix would take too long to make), got "
+                f"{count:,}: use fewer, or pool the features first",
+                field="reduction.projection.component_count",
+                subject=module,
+            )
         return count
 
 
 NO_REDUCTION = Reduction()
 """Leaves features as they are."""
-
-
-@lru_cache(maxsize=8)
-def _matrix(width: int, projection: Projection) -> Any:
-    """Return scikit-learn's sparse matrix, components x width."""
-    from sklearn.random_projection import SparseRandomProjection
-
-    maker = SparseRandomProjection(projection.component_count, random_state=projection.seed)
-    return maker.fit(np.zeros((1, width), np.float32)).components_.astype(np.float32)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .computation import Computation, strips
+from .computation import Computation
 from .metrics import MetricInfo, RowStats
 from .rows import spans
 
@@ -34,19 +34,20 @@ class Blocks:
         self._lowest = torch.full_like(self._sums, torch.inf)
         self._highest = torch.full_like(self._sums, -torch.inf)
 
-    def prepare(self, raw: Tensor) -> Tensor:
+    def prepare(self, raw: Tensor, *, collects: bool = True) -> Tensor:
         """Return values N x b as the metric centres them, float64; valid until the next call.
 
         A row with a NaN or an infinity becomes zeros, as it would make the mean row NaN.
+        `collects`: the statistics do not have these values yet.
         """
         if self._block.shape != raw.shape:  # new memory costs more than the conversion
             self._block = empty_block(len(raw), raw.shape[1], self._computation.device)
-        by_rows = list(strips(len(raw), raw.shape[1]))
+        by_rows = list(self._computation.strips(len(raw), raw.shape[1]))
         self._computation.each(partial(self._convert, raw), by_rows)
         self._is_first = False
         if self._metric.from_differences:
             self._computation.each(self._centre_columns, spans(raw.shape[1], COLUMNS_AT_ONCE))
-        self._computation.each(self._centre_rows, by_rows)
+        self._computation.each(partial(self._centre_rows, collects), by_rows)
         return self._block
 
     def stats(self, value_count: int, squares: Tensor) -> RowStats:
@@ -56,6 +57,7 @@ class Blocks:
             value_count=value_count,
             lowest=self._lowest,
             highest=self._highest,
+            shift=self._shift,
             sums=self._sums,
             squares=squares,
         )
@@ -78,11 +80,12 @@ class Blocks:
     def _centre_columns(self, start: int, stop: int) -> None:
         self._metric.centre(self._block[:, start:stop], self._shift)
 
-    def _centre_rows(self, start: int, stop: int) -> None:
+    def _centre_rows(self, collects: bool, start: int, stop: int) -> None:
         block = self._block[start:stop]
         if not self._metric.from_differences:
             self._metric.centre(block, self._shift[start:stop])
-        self._sums[start:stop] += block.sum(1)
+        if collects:
+            self._sums[start:stop] += block.sum(1)
 
 
 def empty_block(row_count: int, value_count: int, device: str) -> Tensor:

@@ -11,10 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InvalidRequestError
-from .computation import Computation, strips
+from .computation import FLOAT64, RESIDUES, Computation, strips
 from .gram import gram_matrix
+from .memory import plan_memory
 from .metrics import MetricInfo, RowStats, find_metric
-from .neighbours import recompute_near
+from .neighbours import MOST_NEAR, TooManyNearError, find_lengths, recompute_near
+from .products import find_arithmetic
 from .rows import Rows, spans
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ class RDM:
 
     distances: npt.NDArray[np.float64]
     undefined: list[int]
+    arithmetic: str = FLOAT64
+    """FLOAT64 or RESIDUES: what the inner products were computed with."""
 
 
 def compute_rdm(
@@ -45,6 +49,8 @@ def compute_rdm(
     block_bytes: int = BLOCK_BYTES,
     on_block: Callable[[int, int], None] | None = None,
     thread_pool: bool = True,
+    arithmetic: str = FLOAT64,
+    memory_bytes: int | None = None,
 ) -> RDM:
     """Return the RDM of N x P rows for a metric of METRICS; sums are float64.
 
@@ -54,9 +60,14 @@ def compute_rdm(
     with the same numbers, while the matrix is finished; the total grows when near duplicates
     need another pass. To cancel, raise an exception in it. `thread_pool` as in Computation.
 
+    `arithmetic`: FLOAT64, or RESIDUES for devices with slow float64; distances then are within
+    1e-6 (relative) of exact ones. FLOAT64 is used instead on a device without exact products, or
+    if so many rows are near duplicates that it is quicker. `memory_bytes`: memory of the device
+    that may be used; if it is too small for the matrix, the matrix is in the host's memory.
+
     Rows are undefined if they contain a NaN or an infinity, have no variance (correlation), or are
     all zero (cosine). The mean of `gaussian` is over the defined rows. Raises InvalidRequestError
-    if the metric is unknown or there are no values.
+    if the metric is unknown or there are no values, ExhaustedError if `memory_bytes` is too little.
     """
     info = find_metric(metric)
     if not rows.row_count or not rows.value_count:
@@ -64,22 +75,38 @@ def compute_rdm(
         raise InvalidRequestError(
             f"features of an RDM must have at least one row and one value, got {shape}"
         )
-    computation = Computation(device, block_bytes, on_block, thread_pool)
-    with computation.on_all_cores():
-        return _compute(rows, info, computation)
+    computation = Computation(
+        device,
+        block_bytes,
+        on_block,
+        thread_pool,
+        arithmetic=find_arithmetic(arithmetic, device),
+        memory_bytes=memory_bytes,
+    )
+    on_host = not plan_memory(rows, computation).keeps_matrix
+    with computation.on_all_cores(has_host_matrix=on_host):
+        try:
+            return _compute(rows, info, computation)
+        except TooManyNearError:
+            computation.arithmetic = FLOAT64
+            return _compute(rows, info, computation)
 
 
 def _compute(rows: Rows, metric: MetricInfo, computation: Computation) -> RDM:
     matrix, stats = gram_matrix(rows, metric, computation)
     _compare(matrix, stats, metric, computation)
     if metric.from_differences:
-        recompute_near(matrix, rows, stats, computation)
+        recompute_near(matrix, rows, find_lengths(stats, metric), computation)
+    elif computation.arithmetic == RESIDUES:
+        most = int(MOST_NEAR * len(matrix) ** 2)
+        lengths = find_lengths(stats, metric)
+        recompute_near(matrix, rows, lengths, computation, most_pairs=most)
     undefined = (~metric.is_defined(stats)).nonzero().flatten()
     matrix.fill_diagonal_(0)
     matrix[undefined] = float("nan")
     matrix[:, undefined] = float("nan")
     _finish(matrix, len(undefined), metric, computation)
-    return RDM(matrix.cpu().numpy(), undefined.tolist())
+    return RDM(matrix.cpu().numpy(), undefined.tolist(), computation.arithmetic)
 
 
 def _compare(matrix: Tensor, stats: RowStats, metric: MetricInfo, computation: Computation) -> None:
@@ -88,7 +115,7 @@ def _compare(matrix: Tensor, stats: RowStats, metric: MetricInfo, computation: C
     def compare(start: int, stop: int) -> None:
         metric.compare(matrix[start:stop, :stop], stats[start:stop], stats[:stop])
 
-    computation.each(compare, strips(*matrix.shape))
+    computation.each(compare, strips(*matrix.shape), matrix=matrix)
 
 
 def _finish(
@@ -107,8 +134,8 @@ def _finish(
         matrix[start:stop, start:stop] = lower + lower.tril(-1).T
         matrix[:start, start:stop] = matrix[start:stop, :start].T
 
-    computation.each(finish, strips(*matrix.shape))
-    computation.each(mirror, spans(len(matrix), MIRROR_ROWS))
+    computation.each(finish, strips(*matrix.shape), matrix=matrix)
+    computation.each(mirror, spans(len(matrix), MIRROR_ROWS), matrix=matrix)
 
 
 def _mean(matrix: Tensor, defined_count: int, computation: Computation) -> float:
@@ -118,5 +145,5 @@ def _mean(matrix: Tensor, defined_count: int, computation: Computation) -> float
         square = matrix[start:stop, start:stop].tril(-1)
         return float(matrix[start:stop, :start].nansum() + square.nansum())
 
-    total = 2 * fsum(computation.each(half_sum, strips(*matrix.shape)))
+    total = 2 * fsum(computation.each(half_sum, strips(*matrix.shape), matrix=matrix))
     return total / max(1, defined_count) ** 2

@@ -44,6 +44,7 @@ def _use_one_thread() -> None:
     """Make torch run the operations of this thread in this thread alone."""
     import torch
 
+    torch.get_num_threads()  # else the first operation takes the last number of any thread
     torch.set_num_threads(1)
 
 
@@ -69,6 +70,14 @@ def _limit_blas() -> Iterator[int]:
             _inside.pop()
             if not _inside:
                 limit.close()
+
+
+def blas_thread_count() -> int:
+    """Return how many threads numpy's products use, where no computation limits them."""
+    with _lock:
+        if _inside:
+            return _inside[0].count
+    return _thread_count(ThreadpoolController().select(user_api="blas"))
 
 
 class _BlasLimit:

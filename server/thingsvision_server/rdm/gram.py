@@ -2,42 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
-from math import isqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .blocks import Blocks
 from .computation import Computation
+from .memory import plan_memory
 from .metrics import MetricInfo, RowStats
-from .rows import Rows, spans
+from .products import Products, make_products
+from .rows import Rows
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-TILE_ROWS = 512
-"""Maximum rows and columns of a tile of the product on a CPU: 2 MiB, to fit a core's cache."""
-
 
 def gram_matrix(
-    rows: Rows, metric: MetricInfo, computation: Computation
+    rows: Rows, metric: MetricInfo, computation: Computation, host: Tensor | None = None
 ) -> tuple[Tensor, RowStats]:
     """Return the lower triangle of G = Y @ Y.T (float64, N x N) and the statistics of the rows.
 
     Y are the rows as the metric centres them. Above the diagonal, G contains products or zeros.
-    Rows with a NaN or an infinity are excluded; their `squares` are NaN.
+    Rows with a NaN or an infinity are excluded; their `squares` are NaN. If G doesn't fit the
+    device's memory, it is on the host, and was computed in bands that each read all values.
+    `host`: zeros, N x N, that take the products if they are on the host.
     """
-    gram = _zeros(rows.row_count, computation.device)
-    blocks = Blocks(rows.row_count, metric, computation)
-    on_cpu = computation.device == "cpu"
-    add = _add_by_numpy if on_cpu else _add_by_torch
-    tiles = list((_squares if on_cpu else _bands)(rows.row_count, computation.block_bytes))
-    for index, raw in enumerate(computation.blocks(rows)):
-        block = blocks.prepare(raw)
-        computation.each(partial(add, gram, block, index == 0), tiles)
-    return gram, blocks.stats(rows.value_count, gram.diagonal().clone())
+    plan = plan_memory(rows, computation)
+    device = computation.device if plan.keeps_matrix else "cpu"
+    gram = _zeros(rows.row_count, device) if host is None or device != "cpu" else host
+    blocks, products = Blocks(rows.row_count, metric, computation), make_products(computation)
+    computation.announce(rows, len(plan.bands))
+    for start, stop in plan.bands:
+        band = gram[start:stop, :stop]
+        on_device = band if plan.keeps_matrix else _empty(band, computation.device)
+        tiles = [(rows, columns) for rows, columns in products.tiles(start, stop)]
+        for index, raw in enumerate(computation.blocks(rows, is_announced=True)):
+            products.load(blocks.prepare(raw, collects=start == 0))
+            add = partial(_add, on_device, products, start=start, is_first=index == 0)
+            computation.each(add, tiles)
+        if not plan.keeps_matrix:
+            band.copy_(on_device)
+            del add, on_device  # before the next band is allocated
+    squares = gram.diagonal().clone()
+    return gram, blocks.stats(rows.value_count, squares.to(computation.device)).to(gram.device)
+
+
+def _add(
+    band: Tensor, products: Products, rows: slice, columns: slice, *, start: int, is_first: bool
+) -> None:
+    tile = band[rows.start - start : rows.stop - start, columns]
+    products.add(tile, is_first, rows, columns)
+
+
+def _empty(band: Tensor, device: str) -> Tensor:
+    return band.new_zeros(band.shape, device=device)
 
 
 def _zeros(row_count: int, device: str) -> Tensor:
@@ -47,34 +66,3 @@ def _zeros(row_count: int, device: str) -> Tensor:
         # numpy gets zeroed pages from the kernel and does not touch them before they are written.
         return torch.from_numpy(np.zeros((row_count, row_count)))
     return torch.zeros((row_count, row_count), dtype=torch.float64, device=device)
-
-
-def _squares(row_count: int, block_bytes: int) -> Iterator[tuple[slice, slice]]:
-    """Split a lower triangle into square tiles: rows and columns."""
-    length = max(1, min(TILE_ROWS, isqrt(block_bytes // 8)))
-    edges = [slice(*span) for span in spans(row_count, length)]
-    for index, rows in enumerate(edges):
-        for columns in edges[: index + 1]:
-            yield rows, columns
-
-
-def _bands(row_count: int, block_bytes: int) -> Iterator[tuple[slice, slice]]:
-    """Split a lower triangle into bands of whole rows."""
-    for start, stop in spans(row_count, max(1, block_bytes // (8 * row_count))):
-        yield slice(start, stop), slice(0, stop)
-
-
-def _add_by_numpy(gram: Tensor, block: Tensor, is_first: bool, rows: slice, columns: slice) -> None:
-    import torch
-
-    # If both factors are the same array, numpy calls syrk: half the work.
-    tile, values = gram[rows, columns], block.numpy()
-    with np.errstate(all="ignore"):  # squares may overflow float64: such rows become undefined
-        if is_first:
-            np.matmul(values[rows], values[columns].T, out=tile.numpy())
-        else:
-            tile.add_(torch.from_numpy(values[rows] @ values[columns].T))
-
-
-def _add_by_torch(gram: Tensor, block: Tensor, is_first: bool, rows: slice, columns: slice) -> None:
-    gram[rows, columns].addmm_(block[rows], block[columns].T, beta=0 if is_first else 1)

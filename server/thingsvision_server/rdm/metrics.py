@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from ..errors import InvalidRequestError, choices
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -23,18 +24,26 @@ class RowStats:
     """Statistics of n rows; float64 tensors of shape [n].
 
     `sums` and `squares` (sum, and sum of squares) are of the centred values, `lowest` and
-    `highest` of the original values.
+    `highest` of the original values; `shift` are the rows' means over the first block.
     """
 
     value_count: int
     lowest: Tensor
     highest: Tensor
+    shift: Tensor
     sums: Tensor
     squares: Tensor
 
     def __getitem__(self, span: slice) -> RowStats:
-        parts = (self.lowest, self.highest, self.sums, self.squares)
-        return RowStats(self.value_count, *(part[span] for part in parts))
+        return self._each(lambda part: part[span])
+
+    def to(self, device: torch.device) -> RowStats:
+        """Return the statistics on a device."""
+        return self._each(lambda part: part.to(device))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> RowStats:
+        parts = (self.lowest, self.highest, self.shift, self.sums, self.squares)
+        return RowStats(self.value_count, *map(change, parts))
 
     @property
     def variances(self) -> Tensor:
@@ -50,7 +59,9 @@ class MetricInfo:
     means over the first block. `compare(tile, rows, columns)` changes a tile of the Gram matrix
     in place, and `finish(tile, mean)` its result, where `mean` is over all N x N.
     `is_defined(rows)` says which rows have a distance. `from_differences`: `compare` returns
-    squared distances, which for near rows must be recomputed from their differences.
+    squared distances, which for near rows must be recomputed from their differences. Other
+    distances are half of the squared distance of rows with length 1: `unit(rows)` returns what to
+    subtract from rows, and what to divide them by.
     """
 
     name: str
@@ -60,6 +71,7 @@ class MetricInfo:
     finish: Callable[[Tensor, float], None]
     is_defined: Callable[[RowStats], Tensor]
     from_differences: bool = False
+    unit: Callable[[RowStats], tuple[Tensor, Tensor]] | None = None
 
 
 def _keep_block(block: Tensor, shift: Tensor) -> None:
@@ -96,6 +108,14 @@ def _pearson(tile: Tensor, rows: RowStats, columns: RowStats) -> None:
 
 def _one_minus_similarity(tile: Tensor, rows: Tensor, columns: Tensor) -> None:
     tile.div_(rows.sqrt()[:, None]).div_(columns.sqrt()).clamp_(-1, 1).neg_().add_(1)
+
+
+def _pearson_unit(rows: RowStats) -> tuple[Tensor, Tensor]:
+    return rows.shift + rows.sums / rows.value_count, rows.variances.sqrt()
+
+
+def _cosine_unit(rows: RowStats) -> tuple[Tensor, Tensor]:
+    return rows.shift.new_zeros(len(rows.shift)), rows.squares.sqrt()
 
 
 def _squared_distance(tile: Tensor, rows: RowStats, columns: RowStats) -> None:
@@ -144,6 +164,7 @@ METRICS = table(
         compare=_pearson,
         finish=_keep_tile,
         is_defined=_varies,
+        unit=_pearson_unit,
     ),
     MetricInfo(
         name="cosine",
@@ -152,6 +173,7 @@ METRICS = table(
         compare=_cosine,
         finish=_keep_tile,
         is_defined=_is_not_zero,
+        unit=_cosine_unit,
     ),
     MetricInfo(
         name="euclidean",

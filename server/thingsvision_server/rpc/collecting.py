@@ -17,6 +17,7 @@ from thingsvision_proto.wire import ColumnSpec
 from ..engine.extractor import Extraction
 from ..engine.passes.stream import FeatureRows, Hole
 from ..engine.rows.spool import FeatureSpool, SpoolColumn
+from ..engine.waiting import Waiting
 from ..errors import ImageError
 
 _PROGRESS_SECONDS = 1.0
@@ -67,11 +68,17 @@ def open_collection(
 
 
 async def collect_rows(
-    rows: AsyncGenerator[FeatureRows], collected: RowCollection, check: Check
-) -> AsyncGenerator[RowCollection]:
-    """Collect rows as they are extracted, and yield the collection after each batch."""
+    rows: AsyncGenerator[FeatureRows | Waiting], collected: RowCollection, check: Check
+) -> AsyncGenerator[RowCollection | Waiting]:
+    """Collect rows as they are extracted, and yield the collection after each batch.
+
+    Yield also what the request waits for between its batches.
+    """
     async with aclosing(rows) as batches:
         async for batch in batches:
+            if isinstance(batch, Waiting):
+                yield batch
+                continue
             collected.skipped += batch.skipped
             if batch.images:
                 await collected.append(batch.images, batch.arrays, check)

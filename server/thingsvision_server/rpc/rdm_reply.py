@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import ExitStack, aclosing
+from functools import partial
 from typing import Any, TypeVar
 
 from structlog.contextvars import bind_contextvars
 
 from thingsvision_proto.frames import frame_writer
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
-from thingsvision_proto.wire import ColumnSpec, FeatureReader, WireError
+from thingsvision_proto.wire import ColumnSpec, WireError
 
 from ..engine.comparing import Comparer
 from ..engine.extractor import Extractor
 from ..engine.progress import Progress
+from ..engine.waiting import Waiting
 from ..errors import InvalidRequestError
-from ..metrics import Metrics
+from ..monitoring.metrics import Metrics
 from ..rdm.compare import RDM
 from .collecting import Arrays, RowCollection, collect_rows, open_collection
 from .messages.extraction import (
@@ -31,9 +33,10 @@ from .messages.extraction import (
     timings,
     token_number,
 )
-from .messages.models import decode_enum
+from .messages.models import decode_enum, waiting_message
 from .replies import FrameReply, feature_columns, log_extraction, log_skipped
-from .requests import RequestStream, iterate_in_thread
+from .requests import RequestStream
+from .sent_features import SentFeatures
 
 _ROWS_AT_ONCE = 64
 
@@ -74,7 +77,11 @@ class RDMReply:
         rdms: list[RDM] = []
         with ExitStack() as stack:
             async with aclosing(collect(header, request, stack)) as steps:
-                async for collected in steps:
+                async for step in steps:
+                    if isinstance(step, Waiting):
+                        yield pb.ComputeRDMResponse(waiting=waiting_message(step))
+                        continue
+                    collected = step
                     if collected.progress_is_due():
                         yield _progress(pb.RDM_STAGE_COLLECTING, len(collected.images), 0)
             async with aclosing(self._compare(collected, metric)) as results:
@@ -89,14 +96,18 @@ class RDMReply:
 
     async def _collect_images(
         self, header: pb.ComputeRDMHeader, request: RequestStream, stack: ExitStack
-    ) -> AsyncGenerator[RowCollection]:
+    ) -> AsyncGenerator[RowCollection | Waiting]:
         """Collect the features of images; the model's lease ends with the last row."""
         bind_contextvars(modules=list(header.extraction.modules))
         element_type(header.extraction.element_type, COMPARED_DTYPES)
-        async with self._extractor.open(extract_spec(header.extraction)) as extraction:
-            collected = open_collection(
-                feature_columns(extraction), self._comparer.open_spool, stack
-            )
+        async with self._extractor.open(extract_spec(header.extraction)) as opening:
+            async with aclosing(opening.waits()) as waits:
+                async for waiting in waits:
+                    yield waiting
+            extraction = await opening.begin()
+            image_count = header.extraction.image_count
+            open_spool = partial(self._comparer.open_spool, image_count=image_count)
+            collected = open_collection(feature_columns(extraction), open_spool, stack)
             collected.extraction = extraction
             rows = self._extractor.rows(extraction, request.images())
             try:
@@ -108,24 +119,22 @@ class RDMReply:
 
     async def _collect_features(
         self, _header: pb.ComputeRDMHeader, request: RequestStream, stack: ExitStack
-    ) -> AsyncGenerator[RowCollection]:
+    ) -> AsyncGenerator[RowCollection | Waiting]:
         """Collect features that the client sends, decoding them in a thread."""
-        frames = iterate_in_thread(request.frames("features"), asyncio.get_running_loop())
-        reader = await _in_thread(lambda: FeatureReader(frames))
-        if not reader.columns:
-            raise InvalidRequestError("the features must have a column besides `image`")
-        for column in reader.columns:
-            if column.dtype not in RDM_DTYPES:
-                raise InvalidRequestError(
-                    f"column {column.name!r} must be float32 or float64, got {column.dtype}",
-                    field="features",
-                )
-        collected = open_collection(reader.columns, self._comparer.open_spool, stack)
-        batches = iter(reader)
-        while (batch := await _in_thread(lambda: next(batches, None))) is not None:
-            await collected.append(*batch, self._check_size)
-            yield collected
-        if not collected.images:
+        sent = SentFeatures()
+        collected: RowCollection | None = None
+        async for frame in request.frames("features"):
+            batches = await _in_thread(partial(sent.feed, frame))
+            if collected is None and sent.columns is not None:
+                _check_columns(sent.columns)
+                collected = open_collection(sent.columns, self._comparer.open_spool, stack)
+            if collected is None:
+                continue
+            for batch in batches:
+                await collected.append(*batch, self._check_size)
+                yield collected
+        await _in_thread(sent.finish)
+        if collected is None or not collected.images:
             raise InvalidRequestError("the features must have at least one row", field="features")
         yield collected
 
@@ -146,7 +155,11 @@ class RDMReply:
         images, extraction = collected.images, collected.extraction
         columns = [ColumnSpec(c.name, (len(images),), dtype) for c in collected.columns]
         reply = FrameReply(columns, self._metrics, self._write_frame)
-        header = pb.ComputeRDMReplyHeader(metric=metric, columns=map(column_message, columns))
+        header = pb.ComputeRDMReplyHeader(
+            metric=metric,
+            columns=map(column_message, columns),
+            arithmetic=[rdm.arithmetic for rdm in rdms],
+        )
         if extraction is not None:
             header.provenance.CopyFrom(provenance(extraction))
             header.batch_size, header.batch_limit = extraction.batch_size, extraction.batch_limit
@@ -179,6 +192,17 @@ def _find_undefined_rows(collected: RowCollection, rdms: list[RDM]) -> list[pb.U
         for column, rdm in zip(collected.columns, rdms, strict=True)
         if rdm.undefined
     ]
+
+
+def _check_columns(columns: Sequence[ColumnSpec]) -> None:
+    if not columns:
+        raise InvalidRequestError("the features must have a column besides `image`")
+    for column in columns:
+        if column.dtype not in RDM_DTYPES:
+            raise InvalidRequestError(
+                f"column {column.name!r} must be float32 or float64, got {column.dtype}",
+                field="features",
+            )
 
 
 async def _in_thread(work: Callable[[], T]) -> T:

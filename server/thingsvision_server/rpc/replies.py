@@ -15,7 +15,7 @@ from thingsvision_proto.wire import ColumnSpec, FeatureWriter
 
 from ..engine.extractor import Extraction
 from ..engine.passes.stream import Hole
-from ..metrics import Metrics
+from ..monitoring.metrics import Metrics
 from .messages.extraction import column_message, provenance, token_number
 
 
@@ -71,15 +71,16 @@ def feature_columns(extraction: Extraction) -> list[ColumnSpec]:
 
 
 def extract_reply_header(
-    extraction: Extraction, columns: Sequence[ColumnSpec]
+    extraction: Extraction, columns: Sequence[ColumnSpec], server: pb.Server
 ) -> pb.ExtractReplyHeader:
-    """Return the header that precedes the first frame of features."""
+    """Return the header that precedes the first frame of features of a server."""
     return pb.ExtractReplyHeader(
         provenance=provenance(extraction),
         columns=map(column_message, columns, extraction.plan.forward.row_axes),
         batch_size=extraction.batch_size,
         batch_limit=extraction.batch_limit,
         token_extraction=token_number(extraction),
+        server=server,
     )
 
 

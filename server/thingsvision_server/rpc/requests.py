@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from typing import Any
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeAlias
 
 import grpc
 
@@ -12,7 +13,9 @@ from thingsvision_proto.model_id import METADATA_KEY, model_id
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
 from ..engine.images.server_images import SentItem
-from ..errors import InvalidRequestError
+from ..errors import InvalidRequestError, StalledError
+from ..monitoring.usage import UsageBook
+from .entrance import person_of
 from .messages.extraction import request_item
 
 
@@ -33,14 +36,22 @@ class RequestStream:
     """The messages of one request, each a `oneof part` with a header."""
 
     def __init__(
-        self, messages: AsyncIterator[Any], context: grpc.aio.ServicerContext[Any, Any]
+        self,
+        messages: AsyncIterator[Any],
+        context: grpc.aio.ServicerContext[Any, Any],
+        stall_seconds: float,
+        people: UsageBook,
     ) -> None:
+        self._people = people
         self._messages = aiter(messages)
-        self._sender = _host(context.peer())
+        self._stall_seconds = stall_seconds
+        self._person = person_of(context)
+        self.sender = self._person.name
+        """Who sends: the person's name, or the client's address without its port."""
 
     async def header(self) -> Any:
         """Return the header; raise if the stream does not begin with it."""
-        message = await anext(self._messages, None)
+        message = await self._next()
         part = message.WhichOneof("part") if message is not None else None
         if message is None or part != "header":
             found = f"begins with {part!r}" if part else "is empty"
@@ -50,19 +61,36 @@ class RequestStream:
 
     async def parts(self, kind: str) -> AsyncIterator[Any]:
         """Yield the parts after the header; raise if one is of another kind."""
-        async for message in self._messages:
+        while (message := await self._next()) is not None:
             part = message.WhichOneof("part")
             if part != kind:
                 found = "a second header" if part == "header" else f"{part or 'nothing'!r}"
                 sentence = f"every message after the header must be {kind!r}, got {found}"
                 raise InvalidRequestError(sentence, field=part or kind)
-            yield getattr(message, part)
+            content = getattr(message, part)
+            self._people.add(self.sender, received_bytes=_byte_count(content))
+            yield content
+
+    async def _next(self) -> Any:
+        """Return the next message, None at the end; raise if the client sends nothing for long."""
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(self._stall_seconds):
+                return await anext(self._messages, None)
+        except TimeoutError as error:
+            sentence = (
+                f"the client sent nothing for {self._stall_seconds:g} s while the server waited "
+                "for its next message (--stall-seconds), so the call was ended: make it again"
+            )
+            raise StalledError(sentence) from error
+        finally:
+            self._people.add(self.sender, stalled_seconds=time.monotonic() - started)
 
     async def images(self) -> AsyncIterator[SentItem]:
         """Yield the images; raise if their numbers do not count from 0."""
         index = 0
         async for image in self.parts("image"):
-            yield request_item(image, index, self._sender)
+            yield request_item(image, index, self._person)
             index += 1
 
     async def frames(self, kind: str) -> AsyncIterator[bytes]:
@@ -76,18 +104,18 @@ class RequestStream:
             index += 1
 
 
-def _host(peer: str) -> str:
-    """Return a peer's gRPC address without its port: `ipv4:10.0.0.7`."""
-    return peer.rpartition(":")[0] if peer.startswith(("ipv4:", "ipv6:")) else peer
+def _byte_count(content: Any) -> int:
+    """Return the length of what a part has: a piece of a file, a frame, or an image."""
+    if isinstance(content, bytes):
+        return len(content)
+    if isinstance(content, pb.ArrowFrame):
+        return len(content.arrow_ipc)
+    chosen = content.WhichOneof("content")
+    value = getattr(content, chosen) if chosen else b""
+    return len(value) if isinstance(value, (bytes, str)) else 0
 
 
-def iterate_in_thread(
-    frames: AsyncIterator[bytes], loop: asyncio.AbstractEventLoop
-) -> Iterator[bytes]:
-    """Yield, in a thread, the frames of an event loop's iterator; each is read on demand."""
-
-    async def next_frame() -> bytes | None:
-        return await anext(frames, None)
-
-    while (frame := asyncio.run_coroutine_threadsafe(next_frame(), loop).result()) is not None:
-        yield frame
+OpenRequest: TypeAlias = Callable[
+    [AsyncIterator[Any], grpc.aio.ServicerContext[Any, Any]], RequestStream
+]
+"""Returns the request of a call, given its messages and its context."""

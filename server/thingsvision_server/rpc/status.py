@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
+from math import ceil
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -13,11 +15,14 @@ from google.rpc.status_pb2 import Status
 
 from ..errors import (
     ChecksumError,
+    DeviceLostError,
     ExhaustedError,
     InvalidRequestError,
     NotFoundError,
+    PermissionDeniedError,
     PreconditionError,
     ThingsvisionError,
+    UnauthenticatedError,
     UnavailableError,
     UnsupportedError,
 )
@@ -31,6 +36,10 @@ _NAME_BYTES = 120
 """Statuses travel as HTTP/2 trailers, of which stock clients accept 8 KiB; these contain the
 sentence three times, with up to three characters per byte, and each name twice."""
 
+_QUOTED = re.compile(r"(?<!\w)(['\"])(.*?)\1(?!\w)", re.DOTALL)
+_QUOTED_CHARACTERS = 200
+"""Longer quoted values are cut, so that what a user can do about them is not."""
+
 _CUT = " ... (the server's log has the rest)"
 
 CODES: Mapping[type[ThingsvisionError], grpc.StatusCode] = {
@@ -39,6 +48,10 @@ CODES: Mapping[type[ThingsvisionError], grpc.StatusCode] = {
     PreconditionError: grpc.StatusCode.FAILED_PRECONDITION,
     ExhaustedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     UnavailableError: grpc.StatusCode.UNAVAILABLE,
+    UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
+    PermissionDeniedError: grpc.StatusCode.PERMISSION_DENIED,
+    # Not UNAVAILABLE, which clients repeat at once: this call may be what broke the device.
+    DeviceLostError: grpc.StatusCode.INTERNAL,
     UnsupportedError: grpc.StatusCode.UNIMPLEMENTED,
     ChecksumError: grpc.StatusCode.DATA_LOSS,
 }
@@ -67,8 +80,21 @@ def internal_status(request_id: str) -> tuple[grpc.StatusCode, Status]:
     return code, _status(code, sentence, info, request)
 
 
+def shorten(sentence: str) -> str:
+    """Return a sentence with every long quoted value cut; it names how long the value is."""
+    return _QUOTED.sub(_shorten_value, sentence)
+
+
+def _shorten_value(quoted: re.Match[str]) -> str:
+    mark, value = quoted.groups()
+    if len(value) <= _QUOTED_CHARACTERS:
+        return quoted.group()
+    start, end = value[: _QUOTED_CHARACTERS // 2], value[-_QUOTED_CHARACTERS // 4 :]
+    return f"{mark}{start} ... {end}{mark} ({len(value):,} characters)"
+
+
 def _short(error: ThingsvisionError) -> str:
-    return _cut(str(error), _SENTENCE_BYTES, _CUT)
+    return _cut(shorten(str(error)), _SENTENCE_BYTES, _CUT)
 
 
 def _name(text: str) -> str:
@@ -115,11 +141,17 @@ def _precondition(error: ThingsvisionError) -> list[Message]:
 def _quota(error: ThingsvisionError) -> list[Message]:
     subject = _name(error.subject or error.field)
     violation = details.QuotaFailure.Violation(subject=subject, description=_short(error))
-    return [details.QuotaFailure(violations=[violation]), *_retry(error)]
+    return [details.QuotaFailure(violations=[violation]), *_retry(error.retry_seconds)]
 
 
-def _retry(_error: ThingsvisionError) -> list[Message]:
-    return [details.RetryInfo(retry_delay=Duration(seconds=RETRY_SECONDS))]
+def _unavailable(error: ThingsvisionError) -> list[Message]:
+    return _retry(error.retry_seconds or RETRY_SECONDS)
+
+
+def _retry(seconds: float) -> list[Message]:
+    """Return when to try again; nothing, if that does not help or is not known."""
+    delay = Duration(seconds=ceil(seconds))
+    return [details.RetryInfo(retry_delay=delay)] if seconds else []
 
 
 _DETAILS: Mapping[grpc.StatusCode, Callable[[ThingsvisionError], list[Message]]] = {
@@ -127,5 +159,5 @@ _DETAILS: Mapping[grpc.StatusCode, Callable[[ThingsvisionError], list[Message]]]
     grpc.StatusCode.NOT_FOUND: _resource,
     grpc.StatusCode.FAILED_PRECONDITION: _precondition,
     grpc.StatusCode.RESOURCE_EXHAUSTED: _quota,
-    grpc.StatusCode.UNAVAILABLE: _retry,
+    grpc.StatusCode.UNAVAILABLE: _unavailable,
 }

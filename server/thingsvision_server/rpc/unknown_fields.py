@@ -15,7 +15,7 @@ from ..version import server_version
 
 def check_known(message: Message, client_version: str) -> None:
     """Raise UnsupportedError if a message, or a message in it, has an unknown field."""
-    field = next(_unknown(message), None)
+    field = next(_find_unknown(message), None)
     if field is None:
         return
     client = f" ({client_version})" if client_version else ""
@@ -26,7 +26,7 @@ def check_known(message: Message, client_version: str) -> None:
     )
 
 
-def _unknown(message: Message) -> Iterator[str]:
+def _find_unknown(message: Message) -> Iterator[str]:
     """Yield the unknown fields, each as its number and the name of its message."""
     unknown = UnknownFieldSet(message)
     for place in range(len(unknown)):
@@ -35,9 +35,9 @@ def _unknown(message: Message) -> Iterator[str]:
         value = getattr(message, field.name)
         if is_repeated:
             for one in value:
-                yield from _unknown(one)
+                yield from _find_unknown(one)
         elif message.HasField(field.name):
-            yield from _unknown(value)
+            yield from _find_unknown(value)
 
 
 @cache

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from functools import partial
 
 from ..errors import ThingsvisionError, UnknownModelError, UnknownSourceError, choices
 from ..inputs import IMAGE
-from .base import ModelEntry, ModelKey, ModelSource, Pretrained
+from .base import DeclaringSource, ModelEntry, ModelKey, ModelSource, Pretrained, Uploaded
 from .context import SourceContext
 from .facts import read_facts
 from .imports import IMPORTS, import_named
 from .naming import elsewhere
 from .throttle import MAX_PAUSE_SECONDS, ImportThrottle
+from .uploads.damage import ContentChecks
 
 SOURCES: Mapping[str, str] = {
     "keras": "keras.source:open_source",
@@ -42,6 +44,7 @@ class Sources:
     def __init__(self, context: SourceContext, *, throttle_imports: bool = True) -> None:
         self._context = context
         self._opened: dict[str, ModelSource] = {}
+        self._uploads = ContentChecks(context.weights.uploads)
         self._throttle = ImportThrottle(MAX_PAUSE_SECONDS if throttle_imports else 0)
 
     def __getitem__(self, name: str) -> ModelSource:
@@ -57,8 +60,33 @@ class Sources:
         """Return the key with its model and weights named in full.
 
         Raises UnknownModelError, which also names the sources that have such a model, and
-        UnknownWeightsError.
+        UnknownWeightsError, also if an uploaded file was damaged on the disk.
         """
+        key = self._resolve(key)
+        if isinstance(key.weights, Uploaded):
+            self._uploads.check(key.weights.sha256)
+        return key
+
+    def claim(self, key: ModelKey) -> Callable[[], None]:
+        """Claim the uploaded file of a model until the returned function is called.
+
+        Until then no server deletes it. Raises UnknownWeightsError if it is not there any more.
+        """
+        claims = self._context.claims
+        if claims is None or not isinstance(key.weights, Uploaded):
+            return _release_nothing
+        path = self._context.weights.uploads / key.weights.sha256
+        if not claims.take(path):
+            claims.drop(path)
+            self._context.weights.find_upload(key.weights.sha256)
+        return _once(partial(claims.drop, path))
+
+    def image_shape(self, key: ModelKey) -> tuple[int, ...] | None:
+        """Return the shape of a model's images if it depends on who asks, else None."""
+        source = self[key.source]
+        return source.image_shape(key) if isinstance(source, DeclaringSource) else None
+
+    def _resolve(self, key: ModelKey) -> ModelKey:
         try:
             return self[key.source].resolve(key)
         except UnknownModelError as error:
@@ -130,6 +158,21 @@ class Sources:
     def pause_opening(self) -> AbstractContextManager[None]:
         """Make `open_all` wait while a list is sent; the body must not import anything."""
         return self._throttle.pause()
+
+
+def _release_nothing() -> None:
+    """Do nothing: nothing was claimed."""
+
+
+def _once(call: Callable[[], None]) -> Callable[[], None]:
+    """Return a function that makes a call the first time only."""
+    left = [call]
+
+    def release() -> None:
+        if left:
+            left.pop()()
+
+    return release
 
 
 def _check_source(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ..backends.base import RunnableModel
 from ..backends.modules import Structure
@@ -145,3 +145,11 @@ class ModelSource(Protocol):
 
         Raises WeightsMissingError or WeightsMismatchError.
         """
+
+
+@runtime_checkable
+class DeclaringSource(Protocol):
+    """A source of models whose preprocessing people declare, each their own."""
+
+    def image_shape(self, key: ModelKey) -> tuple[int, ...]:
+        """Return the shape of one image by the declaration of whoever makes the call."""

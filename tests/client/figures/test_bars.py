@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from support.drawn_figures import COUNT, LONG, assert_nothing_overlaps, names, random_rdm
-from thingsvision_client import Client
+from thingsvision_client import Client, read_origin
 from thingsvision_client.analysis import RSAResult, compare_rdms
+from thingsvision_client.analysis.bars import plot_scores
 from thingsvision_client.core import rsa as core_rsa
-from thingsvision_client.errors import MissingDependencyError
+from thingsvision_client.errors import InvalidRequestError, MissingDependencyError
 from thingsvision_client.figures.lettering import shorten, width_of, wrap_text
 from thingsvision_client.figures.rdm_grid import plot_rdms
 from thingsvision_client.rpc.rdms import RDMs
@@ -49,6 +50,26 @@ def test_bars_are_the_scores(result: RSAResult, tmp_path: Path, drawn: list[Any]
     assert named == result.modules
     assert one.get_ylim() == subjects.get_ylim()
     assert_nothing_overlaps(figure)
+
+
+def test_the_scores_lie_beside_the_figure(result: RSAResult, tmp_path: Path) -> None:
+    for path, plot in (
+        (tmp_path / "a.svg", result.plot),
+        (tmp_path / "b.svg", lambda path: plot_scores(path, result.scores, "pearson")),
+    ):
+        for _ in range(2):  # the same again
+            plot(path)
+        told = read_origin(path)
+        drawn = told["inputs"]["layer3.conv with one"]["score"]
+        assert drawn == result.of("one", "layer3.conv").score
+        with pytest.raises(InvalidRequestError, match="a figure of layer0"):
+            plot_scores(path, result.scores[:1], "pearson")
+        plot_scores(path, result.scores[:1], "pearson", overwrite=True)
+        assert list(read_origin(path)["inputs"]) == ["layer0.conv with one"]
+    result.plot(tmp_path / "c.svg")
+    told = read_origin(tmp_path / "c.svg")
+    assert told["images"] == names()
+    assert told["bootstrap"]["samples"] == 50
 
 
 def test_bars_of_many_modules_and_references_stay_readable(

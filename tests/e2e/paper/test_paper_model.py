@@ -14,6 +14,7 @@ from support.papers_features import SQUEEZENET, alone, assert_same, names_in
 from support.serving import TestServer
 from thingsvision_client import Client, vision
 from thingsvision_client.errors import (
+    BadImagesError,
     InvalidRequestError,
     UnknownModelError,
 )
@@ -93,6 +94,26 @@ def load(model: Model, batch_size: int = 2, **choices: Any) -> Any:
     return vision.load_dl(
         "images", "out", model.backend, batch_size, transforms=transforms, **choices
     )
+
+
+def test_the_error_of_a_bad_image_has_features_and_targets_of_the_others(
+    squeezenet: Model, tmp_path: Path
+) -> None:
+    paths = sorted(Path("images").rglob("*.*"))
+    for place, path in enumerate(paths):
+        copy = tmp_path / "some" / f"class {place}" / path.name
+        copy.parent.mkdir(parents=True)
+        copy.write_bytes(path.read_bytes()[: 500 if place == 1 else None])
+    transforms = squeezenet.get_transformations()
+    loader = vision.load_dl(
+        tmp_path / "some", tmp_path / "out", squeezenet.backend, 2, transforms=transforms
+    )
+    whole, _ = squeezenet.extract_features(load(squeezenet), "features.0", flatten_acts=True)
+    with pytest.raises(BadImagesError, match="features and targets of the other images") as caught:
+        squeezenet.extract_features(loader, "features.0", flatten_acts=True)
+    features, targets = caught.value.result
+    assert len(features) == len(whole) - 1
+    assert targets.ravel().tolist() == [0, 2, 3, 4]
 
 
 def test_flatten_acts_has_no_default(squeezenet: Model) -> None:

@@ -75,6 +75,7 @@ def test_a_pca_is_scikit_learns(
             rtol=1e-6,
         )
         assert module.shape == whole[module.name].shape[1:]
+        assert module.arithmetic == "float64"
 
 
 def test_a_pca_says_what_it_was_fitted_on(client: Client, folder: Path, fitted: PCA) -> None:
@@ -98,6 +99,7 @@ def test_a_pca_says_what_it_was_fitted_on(client: Client, folder: Path, fitted: 
     )
     for field in same:
         assert getattr(fitted, field) == getattr(provenance, field)
+    assert fitted.provenance.cores == provenance.cores
     assert fitted in client.pcas()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,9 +50,16 @@ def computed(server: TestServer) -> Callable[[], int]:
     registry = server.running.metrics.registry
     before = 0
 
+    def total() -> int:
+        return int(registry.get_sample_value("thingsvision_images_total") or 0)
+
     def count() -> int:
         nonlocal before
-        now = int(registry.get_sample_value("thingsvision_images_total") or 0)
+        now = -1
+        # A pass that ran when its call was interrupted is counted when it ends.
+        while now != total():
+            now = total()
+            time.sleep(0.2)
         before, since = now, now - before
         return since
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from support.long_extractions import BATCH, CHUNK, CHUNKS, interrupted, task_of
+from support.long_extractions import BATCH, CHUNK, CHUNKS, break_images, interrupted, task_of
 from thingsvision_client import Client, errors, load_features, read_origin, verify
 from thingsvision_client.images.folder import image_names
 from thingsvision_client.jobs import extract_to_file, extract_to_folder
@@ -24,12 +24,8 @@ COUNT = 100
 @pytest.fixture
 def broken(images: Path) -> dict[Path, bytes]:
     """What broken images were, by path."""
-    names, were = image_names(images), {}
-    for place in BAD:
-        path = images / names[place]
-        were[path] = path.read_bytes()
-        path.unlink()
-        path.write_bytes(were[path][: len(were[path]) // 2] if place != BAD[1] else b"no image")
+    were = break_images(images, BAD)
+    list(were)[1].write_bytes(b"no image")
     return were
 
 

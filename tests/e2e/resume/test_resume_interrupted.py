@@ -14,6 +14,7 @@ import pytest
 
 from support.long_extractions import (
     BATCH,
+    CHUNK,
     CHUNKS,
     MODULES,
     SQUEEZENET,
@@ -61,6 +62,22 @@ def test_an_interrupted_extraction_resumes(
         assert told["rows"] == [32, 64]
         assert [image["name"] for image in told["images"]] == image_names(originals)[32:64]
         assert (told["model"], told["batch_size"]) == (str(SQUEEZENET), BATCH)
+
+
+def test_chunks_of_batches_that_the_server_chooses(
+    client: Client, originals: Path, expected: dict[str, Any], tmp_path: Path
+) -> None:
+    """Nobody knows the size of such a batch: a chunk's is given in images then."""
+    task, options = task_of(originals, batch_size=None), FolderOptions(step_size=CHUNK)
+    interrupted(client, task, tmp_path, options)
+    extract_to_folder(client, task, tmp_path, options=options)
+    for module, rows in expected.items():
+        chunks = [np.load(path) for path in chunk_paths(tmp_path, module, len(rows))]
+        assert [len(one) for one in chunks] == [32, 32, 32, 4]
+        np.testing.assert_allclose(np.concatenate(chunks), rows, rtol=1e-4, atol=1e-5)
+    extract_to_folder(client, task, tmp_path / "one")
+    (whole,) = (tmp_path / "one" / MODULES[0]).glob("*.npy")
+    assert whole.name == "features_0-100.npy"
 
 
 def test_chunks_are_joined_in_the_end(
@@ -145,9 +162,10 @@ def test_arrays_and_images_of_unknown_number_resume_too(
     inputs[3] += 1
     with pytest.raises(errors.InvalidRequestError, match="image 3, '3', had SHA-256"):
         extract_to_folder(client, whole, tmp_path / "known", options=options)
-    fewer = replace(whole, images=partial(queue_images, inputs[:18]))
-    with pytest.raises(errors.InvalidRequestError, match="image_count was 20 and is 18 now"):
-        extract_to_folder(client, fewer, tmp_path / "known", options=options)
+    inputs[3] -= 1
+    fewer = replace(whole, images=partial(queue_images, np.delete(inputs, [3, 19], axis=0)))
+    gone = extract_to_folder(client, fewer, tmp_path / "known", options=options)
+    assert [one.place for one in gone] == [3, 19]
 
 
 # ---------------------------------------------------------------- one file, the command line

@@ -189,6 +189,22 @@ def test_a_text_is_never_cut_off(client: Client) -> None:
     assert "reads at most 77" in sentence
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("x" * 16_000, "the text 'xxx"),
+        ("a " * 5_001, "a text must have at most 10,000"),
+        ("a " + "x" * 9_000, "has 9,000 characters; a word must have at most 1,000"),
+    ],
+    ids=["one word", "many words", "a long word"],
+)
+def test_a_text_that_takes_long_to_tokenize_is_refused_before_it_is(
+    client: Client, text: str, words: str
+) -> None:
+    with pytest.raises(ImageError, match=words):
+        client.extract_texts("custom/clip/ViT-B-32@random:0", [text], "text")
+
+
 def test_a_name_without_a_variant_is_refused_with_the_variants(client: Client) -> None:
     for name in ("clip", "OpenCLIP"):
         with pytest.raises(ClientUnknownModelError, match=f"'{name}/"):

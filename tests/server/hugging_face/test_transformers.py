@@ -141,7 +141,7 @@ def test_a_masked_autoencoder_sees_every_patch_in_its_place(folder: Path, tmp_pa
         expected = network.layernorm(tokens)
     torch.testing.assert_close(found, expected)
     # What runs is a copy of the network, called by a copy of its tower.
-    (rows,) = loaded.run(list(pixels), taps(source.structure(key), ["layernorm"])).rows
+    (rows,) = loaded.run([pixels], taps(source.structure(key), ["layernorm"])).rows
     torch.testing.assert_close(torch.from_numpy(rows), expected)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +14,6 @@ from support.own_networks import network
 from thingsvision_client import Client
 from thingsvision_client.errors import InvalidRequestError, InvalidWeightsError
 from thingsvision_server.backends.offloading import OffloadableModel
-from thingsvision_server.backends.tensorflow.model import TensorFlowRuntime
 from thingsvision_server.sources.own.exported import ExportedModel
 
 
@@ -43,9 +44,19 @@ def test_a_model_of_exactly_four_images_is_refused_with_the_way_out(
 
 
 def test_an_offloaded_and_restored_program_behaves_as_before(programs: Path) -> None:
-    model = ExportedModel(programs / "any.pt2", "any.pt2", TensorFlowRuntime(sys.executable)).load(
-        "cpu"
-    )
+    model = ExportedModel(programs / "any.pt2", "any.pt2").load("cpu")
     assert isinstance(model, OffloadableModel)
     back = model.offload().restore()
     assert set(back.supported) == {"precision"}
+
+
+def test_what_guests_are_forked_from_starts_with_the_server(
+    start_server: Callable[..., Any],
+) -> None:
+    with start_server(warm_guests=True) as server, Client(server.address) as client:
+        until = time.monotonic() + 60
+        while not client.residency().devices[0].template_bytes:
+            assert time.monotonic() < until, "nothing was uploaded, and nothing started"
+            time.sleep(0.05)
+    with start_server() as server, Client(server.address) as client:
+        assert client.residency().devices[0].template_bytes == 0

@@ -7,19 +7,29 @@ import json
 import pickle
 from collections.abc import Callable
 from contextlib import suppress
+from operator import getitem
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import fx
 
 from support.closeness import assert_close
 from support.own_files import DECLARED, hooked, in_program, inputs, rewritten
 from support.own_networks import SEEDS, WORDS, network, words_network
+from support.written_programs import archive
+from support.written_programs import node as node_of
 from thingsvision_client import Client
 from thingsvision_client.errors import InvalidRequestError, InvalidWeightsError
+from thingsvision_server.errors import InvalidWeightsError as ServersInvalidWeightsError
+from thingsvision_server.sources.own.exported_graph import written_inputs
+from thingsvision_server.sources.uploads.exported_check import read_program
 from thingsvision_server.sources.uploads.exported_sizes import is_safe_size
+
+aten = torch.ops.aten
 
 
 def node(program: dict[str, Any]) -> dict[str, Any]:
@@ -231,12 +241,72 @@ def test_no_damaged_program_is_more_than_an_invalid_one(
             client.extract(model, photos, "head")
 
 
+WRITTEN = {
+    "drawn unless it says so": (
+        [node_of("native_dropout.default", "y", input="x", p=0.5, train=None)],
+        "draws random numbers",
+    ),
+    "drawn if that is computed": (
+        [node_of("dropout.default", "y", input="x", p=0.5,
+                 train={"as_sym_bool": {"as_name": "b"}})],
+        "draws random numbers",
+    ),
+    "an argument twice": (
+        [{**(twice := node_of("relu.default", "y", self="x")), "inputs": twice["inputs"] * 2}],
+        "must have each of",
+    ),
+    "an argument of another operator": (
+        [node_of("relu.default", "y", self="x", p=0.0)], "must have each of"
+    ),
+    "trained": (
+        [node_of("silu_backward.default", "y", grad_output="x", self="x")],
+        "'aten::silu_backward' in the network itself .* not one that networks need",
+    ),
+    "resized": ([node_of("resize_.default", "y", self="x", size=[9])], "Make a new tensor"),
+}  # fmt: skip
+"""Operators that no exporter writes, and why they are refused."""
+
+
+@pytest.mark.parametrize("case", WRITTEN)
+def test_operators_that_no_exporter_writes_are_refused(tmp_path: Path, case: str) -> None:
+    nodes, words = WRITTEN[case]
+    path = tmp_path / "net.pt2"
+    path.write_bytes(archive(nodes))
+    with pytest.raises(ServersInvalidWeightsError, match=words):
+        read_program(path, "net.pt2")
+
+
+def test_tensors_that_are_overwritten_by_another_name_are_copied_first() -> None:
+    graph = fx.Graph()
+    names = ("whole", "part", "out", "dropped", "fresh", "images")
+    whole, part, out, dropped, fresh, _ = given = [graph.placeholder(name) for name in names]
+    parts = graph.call_function(aten.unsafe_chunk.default, (part, 2))
+    first = graph.call_function(getitem, (parts, 0))
+    graph.call_function(aten.zero_.default, (whole,))
+    graph.call_function(aten.add_.Scalar, (first, 1))
+    graph.call_function(aten.add.out, (fresh, fresh), {"out": out})
+    same = graph.call_function(aten.dropout.default, (dropped, 0.5, False))
+    graph.call_function(aten.relu_.default, (same,))
+    new = graph.call_function(aten.relu.default, (fresh,))
+    graph.call_function(aten.relu_.default, (new,))
+    flat: Any = SimpleNamespace(graph=graph, placeholders=given)
+    assert {names[number] for number in written_inputs(flat)} == {"whole", "part", "out", "dropped"}
+
+
 SIZES = [
     ("s77", True),
     ("Symbol('s77', positive=True, integer=True)", True),
     ("Add(Mul(Integer(2), Symbol('s0', integer=True)), Integer(-1))", True),
     ("FloorDiv(s0, 2) + 1", True),
     ("Pow(s0, 2)", True),
+    ("Pow(s0, -1)", True),
+    ("Pow(s0, Rational(1, 2))", True),
+    ("LShift(s0, 2)", True),
+    ("9**9**9", False),
+    ("Pow(s0, s1)", False),
+    ("Pow(s0, 9000000000000000000)", False),
+    ("LShift(1, 1000000000000)", False),
+    ("PowByNatural(2, Integer(99))", False),
     ("__import__('os')", False),
     ("Symbol('s0').__class__", False),
     ("Symbol('__import__')", False),

@@ -29,7 +29,8 @@ from thingsvision_client.errors import (
     UnknownWeightsError,
 )
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
-from thingsvision_server.sources.uploads.store import Announcement, UploadStore
+from thingsvision_server.sources.uploads.store import UploadStore
+from thingsvision_server.sources.uploads.upload import Announcement
 
 
 def header(content: bytes, **changes: Any) -> pb.UploadWeightsRequest:
@@ -55,10 +56,11 @@ UPLOAD_LABELS = ("stream_stream", "thingsvision.v1.ModelService", "UploadWeights
 
 KILLED = """
 import os, sys, time
+from pathlib import Path
 import grpc
 from thingsvision_proto.v1 import thingsvision_pb2 as pb, thingsvision_pb2_grpc as rpc
 
-address, path, sha256, size, partial = sys.argv[1:]
+address, path, sha256, size, folder = sys.argv[1:]
 
 def requests():
     head = pb.UploadWeightsHeader(sha256=sha256, size_bytes=int(size))
@@ -66,7 +68,8 @@ def requests():
     with open(path, "rb") as file:
         for _ in range(4):
             yield pb.UploadWeightsRequest(chunk=file.read(2**20))
-    while not os.path.exists(partial) or os.path.getsize(partial) < 3 * 2**20:
+    name = f"partial-{sha256}*"
+    while not any(one.stat().st_size >= 3 * 2**20 for one in Path(folder).glob(name)):
         time.sleep(0.02)
     os._exit(9)
 
@@ -74,14 +77,24 @@ list(rpc.ModelServiceStub(grpc.insecure_channel(address)).UploadWeights(requests
 """
 
 
-def killed_upload(server: TestServer, content: bytes, path: Path, partial: Path) -> None:
-    """Begin an upload in a process that dies in the middle, and wait until the server notices."""
+def killed_upload(server: TestServer, content: bytes, path: Path, folder: Path) -> Path:
+    """Begin an upload in a process that dies in the middle, and wait until the server notices.
+
+    Returns the partial file that it leaves in the folder of uploads.
+    """
     path.write_bytes(content)
     before = broken_count(server)
-    arguments = [server.address, str(path), digest(content), str(len(content)), str(partial)]
+    arguments = [server.address, str(path), digest(content), str(len(content)), str(folder)]
     done = subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False, timeout=60)
     assert done.returncode == 9
     wait_for(lambda: broken_count(server) == before + 1)
+    return partial_file(folder, content)
+
+
+def partial_file(folder: Path, content: bytes) -> Path:
+    """Return the partial file of a content."""
+    (path,) = folder.glob(f"partial-{digest(content)}*")
+    return path
 
 
 def broken_count(server: TestServer) -> float:
@@ -95,8 +108,7 @@ def test_the_upload_of_a_killed_client_resumes_where_it_stopped(
     server: TestServer, client: Client, folder: Path, tmp_path: Path
 ) -> None:
     content = weights(8, seed=1)
-    partial = folder / "uploads" / f"partial-{digest(content)}"
-    killed_upload(server, content, tmp_path / "big.safetensors", partial)
+    partial = killed_upload(server, content, tmp_path / "big.safetensors", folder / "uploads")
     kept = partial.stat().st_size
     assert 3 * MIB <= kept <= 4 * MIB
     received = server.running.metrics.grpc_received.labels(*UPLOAD_LABELS)
@@ -112,8 +124,7 @@ def test_the_server_says_where_an_upload_resumes(
     server: TestServer, stock: StockCaller, folder: Path, tmp_path: Path
 ) -> None:
     content = weights(6, seed=2)
-    partial = folder / "uploads" / f"partial-{digest(content)}"
-    killed_upload(server, content, tmp_path / "big.safetensors", partial)
+    partial = killed_upload(server, content, tmp_path / "big.safetensors", folder / "uploads")
     kept = partial.stat().st_size
     answered = threading.Event()
 
@@ -140,18 +151,19 @@ def test_an_upload_that_ends_too_early_is_resumed(
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert "2,097,152 of" in caught.value.details()
     assert "send the file again to resume there" in caught.value.details()
-    assert (folder / "uploads" / f"partial-{digest(content)}").stat().st_size == 2 * MIB
+    assert partial_file(folder / "uploads", content).stat().st_size == 2 * MIB
     assert client.upload_weights(path) == digest(content)
 
 
 def test_a_resumed_upload_whose_first_part_was_another_files_is_discarded(
-    client: Client, folder: Path, tmp_path: Path
+    client: Client, stock: StockCaller, folder: Path, tmp_path: Path
 ) -> None:
     content, path = weights(2, seed=3), tmp_path / "weights.safetensors"
     path.write_bytes(content)
-    partial = folder / "uploads" / f"partial-{digest(content)}"
-    partial.parent.mkdir(exist_ok=True)
-    partial.write_bytes(b"x" * MIB)
+    with pytest.raises(grpc.RpcError):
+        list(stock.start("UploadWeights", iter([header(content), *chunks(b"x" * MIB)])))
+    partial = partial_file(folder / "uploads", content)
+    assert partial.read_bytes() == b"x" * MIB
     with pytest.raises(
         ChecksumError,
         match=r"the received bytes must have the SHA-256 .*, got .*send the file again",
@@ -203,7 +215,7 @@ def test_uploads_of_one_file_at_a_time_do_not_disturb_each_other(
         thread.join()
     assert found == [digest(content)] * 4
     assert (folder / "uploads" / digest(content)).read_bytes() == content
-    assert not list((folder / "uploads").glob("partial-*"))
+    assert not list((folder / "uploads").glob(f"partial-{digest(content)}*"))
 
 
 def test_partial_uploads_are_removed_after_a_day(tmp_path: Path) -> None:
@@ -213,7 +225,7 @@ def test_partial_uploads_are_removed_after_a_day(tmp_path: Path) -> None:
     day_ago = time.time() - 25 * 60 * 60
     os.utime(old, (day_ago, day_ago))
     UploadStore(tmp_path, 1000, 1000)
-    assert [path.name for path in tmp_path.iterdir()] == [young.name]
+    assert [path.name for path in tmp_path.glob("p*")] == [young.name]
 
 
 def test_an_interrupted_upload_keeps_its_bytes_and_a_wrong_one_nothing(tmp_path: Path) -> None:
@@ -302,5 +314,8 @@ def test_an_upload_over_the_quota_is_refused_with_the_ways_to_make_room(tmp_path
         assert "--upload-quota" in sentence
         client.delete_upload(kept)
         # What a broken upload left makes room for one that comes.
-        (store / "uploads" / f"partial-{'0' * 64}").write_bytes(b"x" * MIB)
+        partial = store / "uploads" / f"partial-{'0' * 64}"
+        partial.write_bytes(b"x" * MIB)
+        ten_minutes_ago = time.time() - 601
+        os.utime(partial, (ten_minutes_ago, ten_minutes_ago))
         assert client.upload_weights(second) == digest(second.read_bytes())

@@ -1,7 +1,7 @@
 """Lists the outputs of an ONNX model's operators: names, shapes and types, in order of execution.
 
-Shapes come from ONNX's own shape inference for two batch sizes; what it leaves open is found by
-running a batch of zeros.
+Shapes come from ONNX's own shape inference for two batch sizes. A batch of zeros of each size shows
+what it leaves open, and whether the model runs at all.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def describe(
     model: Any, input_name: str, shape: tuple[int, ...], counts: tuple[int, int]
 ) -> Structure:
     """Return the structure of a model for one image shape; raise what onnxruntime raises."""
-    first, second = (_values(model, input_name, (count, *shape)) for count in counts)
+    first, second = _values(model, input_name, [(count, *shape) for count in counts])
     sizes = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     modules = [_whole(model, _call(model.graph.output[0].name, first, second, counts), sizes)]
     for node in model.graph.node:
@@ -95,16 +95,21 @@ def _setting(attribute: Any) -> str:
     return f"{attribute.name}={shown or '...'}"
 
 
-def _values(model: Any, input_name: str, shape: tuple[int, ...]) -> dict[str, _Value]:
-    """Return the values computed for one input shape, by name."""
-    found = _infer_values(model, input_name, shape)
+def _values(
+    model: Any, input_name: str, shapes: Sequence[tuple[int, ...]]
+) -> list[dict[str, _Value]]:
+    """Return the values computed for each of these input shapes, by name."""
+    found = [_infer_values(model, input_name, shape) for shape in shapes]
     names = [name for node in model.graph.node for name in node.output if name]
-    missing = [name for name in names if name not in found]
-    if missing:
-        inputs = {input_name: np.zeros(shape, np.float32)}
-        outputs = Graph(model).session(missing).run(None, inputs)
-        arrays = zip(missing, outputs, strict=True)
-        found |= {name: (a.shape, str(a.dtype)) for name, a in arrays if isinstance(a, np.ndarray)}
+    # Inference also passes over what no input fits, such as indices out of range.
+    run = [name for name in names if any(name not in values for values in found)]
+    run = run or [model.graph.output[0].name]
+    session = Graph(model).session(run)
+    for shape, values in zip(shapes, found, strict=True):
+        outputs = zip(run, session.run({input_name: np.zeros(shape, np.float32)}), strict=True)
+        values |= {
+            name: (a.shape, str(a.dtype)) for name, a in outputs if isinstance(a, np.ndarray)
+        }
     return found
 
 
@@ -118,7 +123,10 @@ def _infer_values(model: Any, input_name: str, shape: tuple[int, ...]) -> dict[s
             one.CopyFrom(helper.make_tensor_value_info(input_name, TensorProto.FLOAT, shape))
     for one in sized.graph.output:
         one.type.tensor_type.ClearField("shape")
-    inferred = onnx.shape_inference.infer_shapes(sized, data_prop=True).graph
+    try:
+        inferred = onnx.shape_inference.infer_shapes(sized, data_prop=True).graph
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+        return {}  # onnxruntime says what is wrong, or knows better
     values = {}
     for one in [*inferred.value_info, *inferred.output]:
         kind = one.type.tensor_type

@@ -7,31 +7,43 @@ GPU builds exclude each other), and frees GPU memory only when its process ends.
 from __future__ import annotations
 
 import os
-import threading
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from math import prod
 from typing import Any, NoReturn
 
 import numpy as np
 
+from ...allocator import KEEP_FREED_MEMORY
 from ...errors import (
     BackendCrashedError,
+    DeviceMemoryError,
     InvalidRequestError,
     InvalidWeightsError,
     WeightsMismatchError,
 )
+from ...host import core_count
 from ..axes import with_axes
 from ..base import DEFAULT_ONLY, BatchRun, NetworkError, OutOfDeviceMemoryError
+from ..children.channel import Layout, Message, map_memory, open_memory
+from ..children.guests import Guest
+from ..children.keeper import ChildKeeper
+from ..children.kinds import ChildKind
+from ..children.pass_memory import array_in
+from ..children.process import ChildPlan, ChildProcess
+from ..children.template_process import Template, template_of
+from ..children.watch import Limits
 from ..compute_options import DEFAULT, ComputeOptions
+from ..device_faults import first_line
 from ..modules import CallInfo, ModuleInfo, Structure
 from ..taps import Tap
-from .child.channel import Layout, Message, map_memory, open_memory
-from .process import ChildProcess
 
-_IDLE_SECONDS = 60.0
+_ENVIRONMENT = {
+    "KERAS_BACKEND": "tensorflow",
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+    "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+}
 _NEVER_RUNS = "it does not run in a forward pass"
 
 
@@ -94,18 +106,49 @@ class TensorFlowRuntime:
     interpreter of an environment with TensorFlow. Threads may share a runtime.
     """
 
-    def __init__(self, python: str, *, keep_freed_memory: bool = True) -> None:
+    def __init__(
+        self, python: str, *, keep_freed_memory: bool = True, guest: Guest | None = None
+    ) -> None:
         self.python = python
+        self.guest = guest
+        """The program of a user that it runs alone; None: networks of Keras."""
         self._keep_freed_memory = keep_freed_memory
-        self._lock = threading.Lock()
-        self._child: ChildProcess | None = None
-        self._timer: threading.Timer | None = None
+        self._is_used = False
+        self._keeper = guest.keeper if guest else ChildKeeper(self.template, self._plan())
+
+    def confine(self, guest: Guest) -> TensorFlowRuntime:
+        """Return the runtime of a user's program, in a process of its own."""
+        return TensorFlowRuntime(
+            self.python, keep_freed_memory=self._keep_freed_memory, guest=guest
+        )
+
+    @staticmethod
+    def _plan() -> ChildPlan:
+        return ChildPlan("TensorFlow's process", {"cores": core_count()})
+
+    def template(self) -> Template:
+        """Return the process that its child is forked from."""
+        self._is_used = True
+        allocator = KEEP_FREED_MEMORY if self._keep_freed_memory else {}
+        kind = ChildKind(
+            "TensorFlow",
+            self.python,
+            "thingsvision_server.backends.tensorflow.child.serve",
+            tuple({**_ENVIRONMENT, **allocator}.items()),
+            advice="Install tensorflow there, or start the server with --tensorflow-python set to "
+            "the interpreter of an environment that has it",
+        )
+        return template_of(kind)
+
+    @property
+    def used_template(self) -> Template | None:
+        """The process that its children are forked from; None if no child was needed yet."""
+        return self.template() if self._is_used else None
 
     @property
     def pid(self) -> int | None:
         """The process id of the child; None if no child is running."""
-        child = self._child
-        return child.pid if child and not child.is_gone else None
+        return self._keeper.pid
 
     def describe(
         self, network: KerasNetwork, shape: tuple[int, ...] | None = None
@@ -113,11 +156,15 @@ class TensorFlowRuntime:
         """Return the architecture of a network, without loading its weights.
 
         `shape` is the input shape of a network that takes several: a pass over zeros shows the
-        shapes of its outputs.
+        shapes of its outputs. Raises DeviceMemoryError if that needs more memory than there is.
         """
-        with self._use_child() as child:
-            reply = child.build("describe", network=vars(network), shape=shape)
-        _check(reply)
+        try:
+            reply = self._build("describe", network=vars(network), shape=shape)
+        except OutOfDeviceMemoryError as error:
+            line = first_line(error)
+            raise DeviceMemoryError(
+                f"the network needs more memory than it may take: {line}", field="model.name"
+            ) from error
         return _architecture(reply)
 
     def preprocess(self, network: KerasNetwork, pixels: Any) -> Any:
@@ -128,11 +175,11 @@ class TensorFlowRuntime:
         descriptor = open_memory(layout.size_bytes)
         try:
             memory = map_memory(descriptor)
-            np.copyto(_array_in(memory, pixels.shape, np.uint8, 0), pixels)
-            with self._use_child() as child:
+            np.copyto(array_in(memory, pixels.shape, np.uint8, 0), pixels)
+            with self._keeper.use() as child:
                 reply = child.run(
                     "preprocess",
-                    memory=descriptor,
+                    descriptors=(descriptor,),
                     network=vars(network),
                     shape=list(pixels.shape),
                     offset=layout.offsets[1],
@@ -140,7 +187,7 @@ class TensorFlowRuntime:
         finally:
             os.close(descriptor)
         _check(reply)
-        return _array_in(memory, pixels.shape, np.float32, layout.offsets[1])
+        return array_in(memory, pixels.shape, np.float32, layout.offsets[1])
 
     def load(self, network: KerasNetwork, weights: KerasWeights, device: str) -> TensorFlowModel:
         """Build a network with weights on a device.
@@ -152,51 +199,29 @@ class TensorFlowRuntime:
 
     def acquire(self, model: str, request: Message) -> tuple[ChildProcess, Message]:
         """Load a model into the child, which then runs until `release`; for TensorFlowModel."""
-        with self._use_child() as child:
-            reply = child.build("load", model=model, **request)
-            _check(reply)
-            with self._lock:
-                child.user_count += 1
+        with self._keeper.use():
+            reply = self._build("load", model=model, **request)
+            with self._keeper.use() as child:
+                self._keeper.hold(child)
         return child, reply
+
+    def _build(self, call: str, **request: Any) -> Message:
+        """Return the reply to a request to describe or load a network; raise what it raised."""
+        if self.guest is None:
+            with self._keeper.use() as child:
+                reply = child.build(call, **request)
+        else:
+            reply = self.guest.send(call, self.guest.build_limits, request)
+        _check(reply)
+        return reply
 
     def release(self, child: ChildProcess) -> None:
         """Release a model's hold on the child; releasing the last hold ends the process."""
-        with self._lock:
-            child.user_count -= 1
-            if not child.user_count:
-                child.end()
-
-    @contextmanager
-    def _use_child(self) -> Iterator[ChildProcess]:
-        with self._lock:
-            if self._child is None or self._child.is_gone:
-                self._child = ChildProcess(self.python, keep_freed_memory=self._keep_freed_memory)
-            child = self._child
-            child.user_count += 1
-        try:
-            yield child
-        finally:
-            with self._lock:
-                child.user_count -= 1
-                self._schedule_end()
-
-    def _schedule_end(self) -> None:
-        if self._timer:
-            self._timer.cancel()
-        self._timer = threading.Timer(_IDLE_SECONDS, self._end_if_idle)
-        self._timer.daemon = True
-        self._timer.start()
-
-    def _end_if_idle(self) -> None:
-        with self._lock:
-            if self._child and not self._child.user_count:
-                self._child.end()
+        self._keeper.release(child)
 
     def close(self) -> None:
         """End the child if it holds no model; otherwise it ends when its last model is closed."""
-        if self._timer:
-            self._timer.cancel()
-        self._end_if_idle()
+        self._keeper.close()
 
 
 class TensorFlowModel:
@@ -208,7 +233,8 @@ class TensorFlowModel:
     """
 
     is_concurrent = False
-    supported = DEFAULT_ONLY
+    is_foreign = True
+    supported = untried = DEFAULT_ONLY
     weights_part = ""
 
     def __init__(self, runtime: TensorFlowRuntime, request: Message) -> None:
@@ -229,31 +255,17 @@ class TensorFlowModel:
         """Return the activations of each tap, images x shape; the pass stops after the last tap."""
         if self._child.is_gone:
             self._child, _ = self._runtime.acquire(self._name, self._request)
-        count, first = len(inputs), inputs[0]
-        layout = Layout()
-        layout.add(count * first.nbytes)
-        for tap in taps:
-            layout.add(count * tap.row_bytes)
-        descriptor = open_memory(layout.size_bytes)
-        try:
-            memory = map_memory(descriptor)
-            np.stack(inputs, out=_array_in(memory, (count, *first.shape), first.dtype, 0))
-            reply = self._child.run(
-                "run",
-                memory=descriptor,
-                model=self._name,
-                shape=[count, *first.shape],
-                dtype=str(first.dtype),
-                taps=list(map(_tap_message, taps, layout.offsets[1:])),
-            )
-        finally:
-            os.close(descriptor)
+        guest = self._runtime.guest
+        guarded = guest.guard(inputs) if guest else nullcontext(Limits())
+        with guarded as limits:
+            reply, memory = self._child.run_pass(inputs, taps, limits, model=self._name)
         _check(reply)
-        rows = [
-            _array_in(memory, (count, *tap.output_shape), np.float32, place)
-            for tap, place in zip(taps, layout.offsets[1:], strict=True)
-        ]
-        return BatchRun(rows, reply["copy_seconds"], reply["forward_seconds"])
+        return BatchRun(memory.rows, reply["copy_seconds"], reply["forward_seconds"])
+
+    def interrupt(self) -> None:
+        """End all passes of a user's program that run now, with its guest."""
+        if self._runtime.guest is not None:
+            self._runtime.guest.interrupt()
 
     def close(self) -> None:
         """Free the memory; the child ends when its last model is closed."""
@@ -261,20 +273,6 @@ class TensorFlowModel:
             with suppress(BackendCrashedError):
                 self._child.run("close", model=self._name)
             self._runtime.release(self._child)
-
-
-def _tap_message(tap: Tap, offset: int) -> Message:
-    return {
-        "module": tap.module,
-        "calls": tap.calls,
-        "stacked": tap.is_stacked,
-        "shape": tap.output_shape,
-        "offset": offset,
-    }
-
-
-def _array_in(memory: Any, shape: tuple[int, ...], dtype: Any, offset: int) -> Any:
-    return np.frombuffer(memory, dtype, prod(shape), offset).reshape(shape)
 
 
 def _architecture(reply: Message) -> KerasArchitecture:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import FunctionType
 from typing import Any
@@ -21,12 +21,10 @@ from torch._dynamo.exc import TorchDynamoException
 
 from ...errors import PreconditionError
 from ..compute_options import ComputeOptions
+from .device import CudaGraphs
+from .offered import records_passes
+from .recorded import Outputs, Pass, RecordedPass
 from .structure import first_tensor
-
-Outputs = Mapping[str, Sequence[torch.Tensor]]
-"""Outputs of modules by name, one per call."""
-
-_Pass = Callable[[torch.Tensor], Outputs]
 
 _MAX_PASSES = 8
 """Size of a network's cache of compiled passes; the least recently used is evicted first."""
@@ -64,7 +62,7 @@ class CompiledPasses:
         with torch.inference_mode():
             return found(batch)
 
-    def _make_pass(self, tower: str, modules: frozenset[str]) -> _Pass:
+    def _make_pass(self, tower: str, modules: frozenset[str]) -> Pass:
         root, towers = self._replicate()
         return _pass_with_taps(towers[tower], {name: root.get_submodule(name) for name in modules})
 
@@ -72,22 +70,22 @@ class CompiledPasses:
 class _CompiledPass:
     """A pass that is compiled on its first call."""
 
-    def __init__(self, make: Callable[[], _Pass]) -> None:
+    def __init__(self, make: Callable[[], Pass]) -> None:
         self._make = make
         self._lock = threading.Lock()
-        self._compiled: _Pass | None = None
+        self._compiled: Pass | None = None
 
     def __call__(self, batch: torch.Tensor) -> Outputs:
         with self._lock:
             if self._compiled is None:
-                self._compiled = _compile(self._make(), batch)
+                self._compiled = _record(_compile(self._make(), batch), batch)
         return self._compiled(batch)
 
 
-def _compile(whole: _Pass, batch: torch.Tensor) -> _Pass:
+def _compile(whole: Pass, batch: torch.Tensor) -> Pass:
     # One thread: otherwise torch starts processes for it, which stay alive.
     options: dict[str, Any] = {"compile_threads": 1}
-    compiled: _Pass = torch.compile(whole, fullgraph=True, dynamic=False, options=options)
+    compiled: Pass = torch.compile(whole, fullgraph=True, dynamic=False, options=options)
     started = time.monotonic()
     try:
         compiled(batch)
@@ -101,7 +99,14 @@ def _compile(whole: _Pass, batch: torch.Tensor) -> _Pass:
     return compiled
 
 
-def _pass_with_taps(tower: nn.Module, taps: Mapping[str, nn.Module]) -> _Pass:
+def _record(compiled: Pass, batch: torch.Tensor) -> Pass:
+    """Return the pass as a CUDA graph, if these are used here."""
+    if not records_passes(on_gpu=batch.is_cuda):
+        return compiled
+    return RecordedPass(compiled, batch, CudaGraphs(batch.device))
+
+
+def _pass_with_taps(tower: nn.Module, taps: Mapping[str, nn.Module]) -> Pass:
     """Return a pass that returns the outputs of modules and computes nothing after them."""
     outputs: dict[str, list[torch.Tensor]] = {}
 

@@ -16,16 +16,25 @@ import torch
 from torch import nn
 
 from ...inputs import IMAGE
-from ..base import BatchRun, OutOfDeviceMemoryError, Supported
-from ..compute_options import DEFAULT, ComputeOptions, MemoryFormat, Precision
+from ..base import BatchRun, OutOfDeviceMemoryError, Rows, Supported
+from ..compute_options import DEFAULT, ComputeOptions
 from ..offloading import OffloadedModel
 from ..taps import Tap
-from .compilation import CompiledPasses, Outputs
-from .device import arithmetic, release_memory, translate_out_of_memory
-from .faults import call_network
+from .compilation import CompiledPasses
+from .device import (
+    arithmetic,
+    lane_streams,
+    release_memory,
+    translate_out_of_memory,
+    wait_for_weights,
+)
+from .faults import call_network, refuse_spoiled_inputs
 from .layout import to_memory_format, translate_view_errors
 from .max_pools import FastMaxPool, has_max_pools
+from .offered import offered_options, untried_options
+from .recorded import Outputs
 from .shortcuts import SHORTCUTS
+from .streams import DeviceStreams
 from .structure import first_tensor
 
 _HOST = torch.device("cpu")
@@ -38,36 +47,50 @@ class _LastTapReached(BaseException):
 class _TapHook:
     """A forward hook that copies a module's output before a later operation can overwrite it."""
 
-    def __init__(self, tap: Tap, image_count: int, device: torch.device) -> None:
+    def __init__(self, tap: Tap, image_count: int, streams: DeviceStreams) -> None:
         self.tap = tap
         self.calls = 0
-        pinned = device.type == "cuda"
-        self.rows = torch.empty((image_count, *tap.output_shape), pin_memory=pinned)
+        self._streams = streams
+        self._rows = streams.empty_rows((image_count, *tap.output_shape))
+        self._host_rows: torch.Tensor | None = None
 
     def __call__(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
         if self.calls in self.tap.calls:
-            self._copy(first_tensor(output), self.tap.calls.index(self.calls))
+            self._keep(first_tensor(output), self.tap.calls.index(self.calls))
         self.calls += 1
+        if self.is_complete:
+            self._unload()
 
-    def _copy(self, tensor: torch.Tensor, place: int) -> None:
-        expected = [len(self.rows), *self.tap.call_shape]
+    def _keep(self, tensor: torch.Tensor, place: int) -> None:
+        expected = [len(self._rows), *self.tap.call_shape]
         if list(tensor.shape) != expected:
             found = list(tensor.shape)
             raise RuntimeError(f"module {self.tap.name!r} returned {found} instead of {expected}")
-        rows = self.rows[:, place] if self.tap.is_stacked else self.rows
+        rows = self._rows[:, place] if self.tap.is_stacked else self._rows
         parts = self.tap.reduce(tensor)
         for target, part in zip(rows.chunk(len(parts), dim=-1), parts, strict=True):
-            # On a GPU the copy is queued after the module and before the next operation.
-            target.copy_(part, non_blocking=True)
+            self._streams.keep(target, part)
+
+    def _unload(self) -> None:
+        if self._host_rows is None:
+            self._host_rows = self._streams.unload(self._rows)
 
     def copy_outputs(self, outputs: Outputs) -> None:
         """Copy the outputs of a finished pass; of a padded batch, only the rows of its images."""
         for place, call in enumerate(self.tap.calls):
-            self._copy(outputs[self.tap.module][call][: len(self.rows)], place)
+            self._keep(outputs[self.tap.module][call][: len(self._rows)], place)
+        self._unload()
 
     @property
     def is_complete(self) -> bool:
         return self.calls > self.tap.calls[-1]
+
+    def read(self) -> Rows:
+        """Return the rows, after the streams have finished."""
+        if self._host_rows is None:
+            raise RuntimeError(f"the pass never copied the rows of {self.tap.name!r}")
+        rows: Rows = self._host_rows.numpy()
+        return rows
 
 
 @dataclass(frozen=True)
@@ -98,6 +121,7 @@ class TorchModel:
 
     framework = f"torch {torch.__version__}"
     is_concurrent = True
+    is_foreign = False
 
     def __init__(
         self,
@@ -108,15 +132,19 @@ class TorchModel:
         model_sha256: str = "",
         weights_part: str = "",
         is_traced: bool = False,
+        open_streams: Callable[[torch.device], DeviceStreams] = lane_streams,
     ) -> None:
         self._device = torch.device(device)
         self._is_traced = is_traced
+        self._open_streams = open_streams
         on_gpu = self._device.type == "cuda"
-        self.supported: Supported = _options_of(on_gpu=on_gpu, is_traced=is_traced)
+        self.supported: Supported = offered_options(on_gpu=on_gpu, is_traced=is_traced)
+        self.untried: Supported = untried_options(on_gpu=on_gpu, is_traced=is_traced)
         self.weights_part = weights_part
         self.model_sha256 = model_sha256 or state_sha256(network)
         with translate_out_of_memory():
             root = network.eval().requires_grad_(False).to(self._device)
+            wait_for_weights(self._device)
         self.resident_bytes = resident_bytes(root)
         self._fast_max_pool = SHORTCUTS.fast_max_pool and not on_gpu and has_max_pools(root)
         # It never runs itself, so that replicas of it have neither hooks nor the state of a pass.
@@ -151,25 +179,43 @@ class TorchModel:
     ) -> BatchRun:
         """Return the activations of each tap, images x shape; the pass stops after the last tap."""
         started = time.monotonic()
-        with translate_out_of_memory():
-            # Tensors sent by a user arrive as arrays; `as_tensor` shares their memory.
-            tensors = [torch.as_tensor(one) for one in inputs]
-            batch = torch.stack(tensors).to(self._device, non_blocking=True)
-            batch = to_memory_format(batch, options.memory_format)
-            hooks = [_TapHook(tap, len(inputs), self._device) for tap in taps]
-            copied_at = time.monotonic()
+        # Shares the memory of arrays.
+        pieces = [torch.as_tensor(one) for one in inputs]
+        with (
+            refuse_spoiled_inputs(pieces),
+            translate_out_of_memory(),
+            self._streams() as streams,
+        ):
+            batch = streams.load(pieces)
+            loaded_at = time.monotonic()
             with (
+                streams.use(),
                 arithmetic(self._device, options.precision),
                 translate_view_errors(options.memory_format),
             ):
+                hooks = [_TapHook(tap, len(batch), streams) for tap in taps]
+                batch = to_memory_format(batch, options.memory_format)
                 if options.compiled:
                     self._run_compiled(batch, hooks, options)
                 else:
                     self._run_eagerly(batch, hooks)
-            if self._device.type == "cuda":
-                torch.cuda.current_stream(self._device).synchronize()
-        rows = [hook.rows.numpy() for hook in hooks]
-        return BatchRun(rows, copied_at - started, time.monotonic() - copied_at)
+            queued_at = time.monotonic()
+        finished_at = time.monotonic()
+        return BatchRun(
+            [hook.read() for hook in hooks],
+            copy_seconds=loaded_at - started,
+            forward_seconds=finished_at - loaded_at,
+            wait_seconds=finished_at - queued_at,
+        )
+
+    @contextmanager
+    def _streams(self) -> Iterator[DeviceStreams]:
+        """Yield the streams of this lane, and let them finish."""
+        streams = self._open_streams(self._device)
+        try:
+            yield streams
+        finally:
+            streams.finish()
 
     def _run_compiled(
         self, batch: torch.Tensor, hooks: list[_TapHook], options: ComputeOptions
@@ -225,19 +271,9 @@ class TorchModel:
             model_sha256=self.model_sha256,
             weights_part=self.weights_part,
             is_traced=self._is_traced,
+            open_streams=self._open_streams,
         )
         return OffloadedModel(restore, partial(release_memory, _HOST))
-
-
-def _options_of(*, on_gpu: bool, is_traced: bool) -> Supported:
-    precisions = tuple(Precision) if on_gpu else (Precision.FLOAT32, Precision.BFLOAT16)
-    if is_traced:
-        return {"precision": precisions}
-    return {
-        "precision": precisions,
-        "memory_format": tuple(MemoryFormat),
-        "compiled": (False, True),
-    }
 
 
 def _forward(network: _Network, batch: torch.Tensor, tap_hooks: list[_TapHook]) -> None:

@@ -85,7 +85,7 @@ def _unset(drawn: list[torch.Tensor]) -> None:
 
 
 @contextmanager
-def uninitialised() -> Iterator[None]:
+def skip_initial_values() -> Iterator[None]:
     """Build this thread's networks without values; `load_state_dict` then adopts a file's tensors.
 
     Call `missing_values` on the network afterwards. Whatever needs a value meanwhile raises.

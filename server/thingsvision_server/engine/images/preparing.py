@@ -1,7 +1,7 @@
 """Decodes and preprocesses images ahead of the device, in order.
 
-All requests share a bounded pool of threads; each request has at most as many images in
-preparation as its stream has room for.
+All requests share a bounded pool of threads, person by person; each request has at most as many
+images in preparation as its stream has room for.
 """
 
 from __future__ import annotations
@@ -10,31 +10,53 @@ import asyncio
 import hashlib
 import time
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from ...access.person import caller_name
 from ...errors import ImageError, InvalidRequestError
 from ...images import (
     EncodedImage,
     ImageDecoder,
     KeptImage,
     NoImage,
+    OpenedImage,
     ServerImage,
     fault_of,
     uniform_images,
 )
 from ...inputs import InputTransform, RequestItem, TensorImage, read_tensor
-from ...metrics import Metrics
+from ...monitoring.metrics import Metrics
+from ...shortages import shortage_behind
+from ...sources.preprocessing.geometry import find_steps
+from ..byte_room import ByteRoom
+from ..fairness.pool import FairPool
+from ..passes.slots import Slot
 from ..passes.stream import BatchStream, Hole, Prepared, PreparedImage
 from .server_images import SentItem, ServerImages
+from .waiting_files import CallFiles, WaitingFiles
 
 _IMAGE_AXES = 3
 
-_Pending = asyncio.Queue[asyncio.Future[Prepared] | None]
+_SMALL_BYTES = 32 * 1024 * 1024
+"""Images that take less memory are decoded without waiting for room."""
+
+_HEAVY_BYTES = 256 * 1024 * 1024
+"""Images that take more memory, and so a second to decode, leave a thread to others."""
+
+T = TypeVar("T")
+
+Submit = Callable[[Callable[[], Any]], "asyncio.Future[Any]"]
+"""Submits work of a request to the pool."""
+
+_Image = RequestItem | KeptImage | ServerImage
+
+_Pending = asyncio.Queue[tuple[asyncio.Future[Prepared], int] | None]
+"""Images in preparation, and the lengths of their files."""
 
 
 @dataclass
@@ -50,6 +72,53 @@ class Preparation:
     """SHA-256 (hex) of the content of each image with a row, by its index; None if not needed."""
 
 
+@dataclass(frozen=True)
+class _Place:
+    """How an image of a request becomes an input, and where the input goes."""
+
+    transform: InputTransform
+    preparation: Preparation
+    slot: Slot | None = None
+
+
+@dataclass(frozen=True)
+class _Large:
+    """An image that must wait for room before it is decoded."""
+
+    needed_bytes: int
+    finish: Callable[[], Prepared]
+    """Decodes it."""
+
+
+class _InRoom:
+    """Work in a thread, and what it took, which it gives back in the event loop, once."""
+
+    def __init__(self, work: Callable[[], Any], release: Callable[[], None]) -> None:
+        self._work = work
+        self._release: Callable[[], None] | None = release
+        self._has_begun = False
+        self._loop = asyncio.get_running_loop()
+
+    def run(self) -> Any:
+        """Run the work."""
+        self._has_begun = True
+        try:
+            return self._work()
+        finally:
+            with suppress(RuntimeError):  # the server has stopped
+                self._loop.call_soon_threadsafe(self._give_back)
+
+    def drop(self) -> None:
+        """Give the room back if the work has not begun."""
+        if not self._has_begun:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        release, self._release = self._release, None
+        if release is not None:
+            release()
+
+
 class ImagePreparer:
     """Decodes and preprocesses images in a pool of threads."""
 
@@ -59,13 +128,25 @@ class ImagePreparer:
         images: ServerImages,
         metrics: Metrics,
         *,
+        room: ByteRoom,
+        waiting_files: WaitingFiles,
         threads: int,
         initializer: Callable[[], None] | None = None,
+        release_memory: Callable[[], None] = lambda: None,
     ) -> None:
         self._decoder = decoder
         self._images = images
         self._metrics = metrics
-        self._pool = ThreadPoolExecutor(threads, "decode", initializer)
+        self._room = room
+        self._waiting_files = waiting_files
+        self._pool = FairPool(
+            threads,
+            "decode",
+            initializer,
+            on_used=lambda person, taken: metrics.people.add(person, decode_seconds=taken),
+        )
+        self._release_memory = release_memory
+        self._heavy = asyncio.Semaphore(max(1, threads - 1))
 
     async def feed(
         self,
@@ -77,21 +158,22 @@ class ImagePreparer:
         """Read images, prepare them in parallel, and put them into the stream in order.
 
         Raises ImageError unless `preparation` skips bad images, or what reading raises. Cancelling
-        drops images that have not started.
+        drops images that have not started, or that wait for room.
         """
         pending: _Pending = asyncio.Queue()  # at most as long as the stream has room
-        reading = self._read(
-            stream, images, transform=transform, preparation=preparation, pending=pending
-        )
-        reader = asyncio.create_task(reading, name="read images")
-        try:
-            while (future := await pending.get()) is not None:
-                stream.put(await future)
-            await reader
-        finally:
-            reader.cancel()
-            while not pending.empty():
-                _drop(pending.get_nowait())
+        preparing = transform, preparation
+        with self._waiting_files.open(stream.person) as files:
+            reading = self._read(stream, images, preparing, files=files, pending=pending)
+            reader = asyncio.create_task(reading, name="read images")
+            try:
+                while (begun := await pending.get()) is not None:
+                    stream.put(await begun[0])
+                    files.give_back(begun[1])
+                await reader
+            finally:
+                reader.cancel()
+                while not pending.empty():
+                    _drop(pending.get_nowait())
         if not preparation.image_count:
             raise InvalidRequestError(
                 "the request must have at least one image after the header", field="image"
@@ -102,43 +184,83 @@ class ImagePreparer:
         self,
         stream: BatchStream,
         images: AsyncIterator[SentItem],
+        preparing: tuple[InputTransform, Preparation],
         *,
-        transform: InputTransform,
-        preparation: Preparation,
+        files: CallFiles,
         pending: _Pending,
     ) -> None:
-        loop = asyncio.get_running_loop()
+        transform, preparation = preparing
         try:
             await stream.room.acquire()
-            async for image in images:
-                preparation.image_count += 1
-                preparation.byte_count += _byte_count(image)
-                work = partial(self._prepare_place, image, transform, preparation)
-                pending.put_nowait(loop.run_in_executor(self._pool, work))
-                await stream.room.acquire()
+            with self._pool.open(caller_name()) as submit:
+                while (image := await _read_next(images, files)) is not None:
+                    size = _byte_count(image)
+                    preparation.image_count += 1
+                    preparation.byte_count += size
+                    if stream.held is not None:
+                        await stream.held.begin_image()
+                    files.take(size)
+                    place = _Place(transform, preparation, stream.begin_image())
+                    # Submitted here, so that a request's images are decoded in their order.
+                    begun = submit(partial(self._begin, image, place))
+                    finishing = asyncio.ensure_future(self._finish(begun, submit))
+                    pending.put_nowait((finishing, size))
+                    await stream.room.acquire()
         finally:
             pending.put_nowait(None)
+
+    async def _finish(self, begun: asyncio.Future[Prepared | _Large], submit: Submit) -> Prepared:
+        """Return a prepared image; one that needs room is decoded when there is some."""
+        prepared = await begun
+        if not isinstance(prepared, _Large):
+            return prepared
+        return await self._run_in_room(prepared.needed_bytes, prepared.finish, submit)
+
+    async def _run_in_room(self, needed_bytes: int, work: Callable[[], T], submit: Submit) -> T:
+        """Run work in a thread; what it takes is taken until the thread is done, whoever waits."""
+        with ExitStack() as taken:
+            if needed_bytes > _HEAVY_BYTES:
+                await self._heavy.acquire()
+                taken.callback(self._heavy.release)
+                work = partial(self._run_heavy, work)
+            await self._room.acquire(needed_bytes)
+            taken.callback(self._room.release, needed_bytes)
+            running = _InRoom(work, taken.pop_all().close)
+        try:
+            result: T = await submit(running.run)
+        except asyncio.CancelledError:
+            running.drop()
+            raise
+        return result
+
+    def _run_heavy(self, work: Callable[[], T]) -> T:
+        """Run work, then return its memory to the system, which would be kept for later work."""
+        try:
+            return work()
+        finally:
+            self._release_memory()
 
     async def make_input(self, sent: SentItem, transform: InputTransform) -> Any:
         """Return what the network would get of an image: an array of float32.
 
         Raises ImageError, or what `transform` raises.
         """
-        work = partial(self._make_input, sent, transform)
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
-
-    def _make_input(self, sent: SentItem, transform: InputTransform) -> Any:
         if isinstance(sent, NoImage):
             raise InvalidRequestError(f"`hole` must be left out, got it for image {sent.index}")
-        prepared = self._prepare(sent, transform, Preparation())
-        return _finish(transform, prepared.tensor)
+        place = _Place(transform, Preparation())
+        with self._pool.open(caller_name()) as submit:
+            begun = submit(partial(self._begin, sent, place))
+            prepared = await self._finish(begun, submit)
+            if isinstance(prepared, Hole):
+                raise TypeError("an image that can't be used must be an error here")
+            return await submit(partial(_finish, transform, prepared.tensor))
 
     async def value_range(self, transform: InputTransform) -> tuple[float, float] | None:
         """Return the smallest and the largest value of inputs; None if no images make inputs."""
         if transform.takes is not EncodedImage or len(transform.spec.shape) != _IMAGE_AXES:
             return None
         work = partial(self._value_range, transform)
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        return await self._pool.run(caller_name(), work)
 
     def _value_range(self, transform: InputTransform) -> tuple[float, float] | None:
         """Return the extremes of a black and of a white image: every step is monotonic."""
@@ -151,53 +273,75 @@ class ImagePreparer:
             return None
         return float(min(map(np.min, inputs))), float(max(map(np.max, inputs)))
 
-    def _prepare_place(
-        self, sent: SentItem, transform: InputTransform, preparation: Preparation
-    ) -> Prepared:
-        """Return an image as input, or a hole where there is none or it can't be used."""
+    def _begin(self, sent: SentItem, place: _Place) -> Prepared | _Large:
+        """Return an image as input, or a hole where there is none; a large one is only opened."""
         if isinstance(sent, NoImage):
-            return Hole(sent.index, time.monotonic())
-        try:
-            return self._prepare(sent, transform, preparation)
-        except ImageError as error:
-            if not preparation.skips_bad_images:
-                raise
-            if preparation.digests is not None:
-                preparation.digests.pop(sent.index, None)
-            return Hole(sent.index, time.monotonic(), fault_of(sent, error))
+            return Hole(sent.index, time.monotonic(), slot=place.slot)
+        return _or_hole(partial(self._open, sent, place), sent, place)
 
-    def _prepare(
-        self,
-        sent: RequestItem | KeptImage | ServerImage,
-        transform: InputTransform,
-        preparation: Preparation,
-    ) -> PreparedImage:
+    def _open(
+        self, sent: RequestItem | KeptImage | ServerImage, place: _Place
+    ) -> Prepared | _Large:
         started = time.monotonic()
-        item = self._images.fetch(sent)
+        item, transform = self._images.fetch(sent), place.transform
         transform.check_kind(item)
-        if preparation.digests is not None:
-            preparation.digests[item.index] = hashlib.sha256(_bytes(item)).hexdigest()
-        content = self._content(item, transform)
-        self._images.keep(item)
-        decoded_at = time.monotonic()
-        tensor = transform.make_input(item, content)
+        if (digests := place.preparation.digests) is not None:
+            digests[item.index] = hashlib.sha256(_bytes(item)).hexdigest()
+        if isinstance(item, TensorImage):
+            return self._make(item, read_tensor(item, transform.spec.shape), place, started)
+        if not isinstance(item, EncodedImage):
+            return self._make(item, item.text, place, started)
+        opened = self._decoder.open(item, partial(find_steps, transform.preprocessing))
+        if opened.needed_bytes <= _SMALL_BYTES:
+            return self._decode(opened, place, started)
+        return _Large(opened.needed_bytes, partial(self._finish_large, opened, place))
+
+    def _finish_large(self, opened: OpenedImage, place: _Place) -> Prepared:
+        decode = partial(self._decode, opened, place, time.monotonic())
+        return _or_hole(decode, opened.image, place)
+
+    def _decode(self, opened: OpenedImage, place: _Place, started: float) -> PreparedImage:
+        pixels = opened.decode()
+        self._images.keep(opened.image)
+        return self._make(opened.image, pixels, place, started)
+
+    def _make(
+        self, item: RequestItem, content: Any, place: _Place, started: float
+    ) -> PreparedImage:
+        """Return the input made of an item's content."""
+        decoded_at, transform, slot = time.monotonic(), place.transform, place.slot
+        tensor = transform.make_input(item, content, None if slot is None else slot.place)
         transform.check_shape(item, tuple(tensor.shape))
+        if slot is not None:
+            tensor = slot.fill(tensor)
         ready_at = time.monotonic()
         self._metrics.decode_seconds.observe(decoded_at - started)
         self._metrics.preprocess_seconds.observe(ready_at - decoded_at)
-        preparation.decode_seconds += ready_at - started
-        return PreparedImage(item.name, tensor, ready_at)
-
-    def _content(self, item: RequestItem, transform: InputTransform) -> Any:
-        if isinstance(item, EncodedImage):
-            return self._decoder.decode(item)
-        if isinstance(item, TensorImage):
-            return read_tensor(item, transform.spec.shape)
-        return item.text
+        place.preparation.decode_seconds += ready_at - started
+        return PreparedImage(item.name, tensor, ready_at, slot)
 
     def close(self) -> None:
         """Shut the threads down; images that have not started are dropped."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.close()
+
+
+async def _read_next(images: AsyncIterator[SentItem], files: CallFiles) -> SentItem | None:
+    """Return a call's next image, or None at the end, when its files leave room for one more."""
+    await files.wait_for_room()
+    return await anext(images, None)
+
+
+def _or_hole(prepare: Callable[[], T], sent: _Image, place: _Place) -> T | Hole:
+    """Return a prepared image, or a hole if it can't be used and its request skips such images."""
+    try:
+        return prepare()
+    except ImageError as error:
+        # Nothing is wrong with an image that the server can't open for lack of something.
+        if not place.preparation.skips_bad_images or shortage_behind(error) is not None:
+            raise
+        if place.preparation.digests is not None:
+            place.preparation.digests.pop(sent.index, None)
+        return Hole(sent.index, time.monotonic(), fault_of(sent, error), place.slot)
 
 
 def _finish(transform: InputTransform, made: Any) -> Any:
@@ -218,7 +362,8 @@ def _bytes(item: RequestItem) -> bytes:
     return item.values if isinstance(item, TensorImage) else item.text.encode()
 
 
-def _drop(future: asyncio.Future[Prepared] | None) -> None:
+def _drop(begun: tuple[asyncio.Future[Prepared], int] | None) -> None:
     """Cancel a pending future; read the error of a finished future, so that it is not logged."""
+    future = None if begun is None else begun[0]
     if future is not None and not future.cancel() and not future.cancelled():
         future.exception()

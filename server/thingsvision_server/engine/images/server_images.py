@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from ...access.image_roots import ImageRoots, Place
+from ...access.person import Person
 from ...errors import InvalidRequestError, UnknownImageError
-from ...images import EncodedImage, KeptImage, NoImage, ServerImage, image_error
+from ...images import EncodedImage, KeptImage, NoImage, ServerImage, check_file_size, image_error
 from ...inputs import RequestItem
+from ...shortages import raise_shortage
 from .store import ImageStore
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
@@ -30,20 +34,22 @@ SentItem = RequestItem | KeptImage | ServerImage | NoImage
 
 @dataclass(frozen=True)
 class ServerImages:
-    """The cache of sent images, and the image root: a folder that all users may read, if any."""
+    """The cache of sent images, and the image roots: folders of images, if any."""
 
     store: ImageStore
-    root: Path | None = None
+    roots: ImageRoots = field(default_factory=ImageRoots)
+    max_bytes: int = sys.maxsize
+    """Maximum size of a file below a root, bytes."""
 
     def fetch(self, item: RequestItem | KeptImage | ServerImage) -> RequestItem:
         """Return the image that an item refers to, with its file; other items as they are.
 
-        Raises UnknownImageError if the image is not cached, ImageError if it is not below the root.
+        Raises UnknownImageError if the image is not cached, ImageError if it is not below a root.
         """
         if isinstance(item, KeptImage):
             return self._read_cached(item)
         if isinstance(item, ServerImage):
-            return EncodedImage(item.index, item.name, self._find_file(item).read_bytes())
+            return EncodedImage(item.index, item.name, self._read_file(item))
         return item
 
     def keep(self, item: RequestItem) -> None:
@@ -51,27 +57,37 @@ class ServerImages:
         if isinstance(item, EncodedImage) and item.keep_for is not None:
             self.store.keep(item.encoded, item.keep_for)
 
-    def names(self, folder: str) -> Iterator[str]:
-        """Yield the images below a folder, sorted by folder, then by file name (code points).
+    def names(self, folder: str, reader: Person | None = None) -> Iterator[str]:
+        """Yield the images below a folder that `reader` may read.
+
+        They are sorted by root, then by folder, then by file name (code points).
 
         Hidden files and folders, folders of tools, and links that lead out of the root are left
         out.
         """
-        root, start = self._root(), self._resolve_path(folder)
-        if start is None or not start.is_dir():
+        places = self.roots.places(folder, reader)
+        starts = [(place, _resolve(place)) for place in places]
+        found = [(place, start) for place, start in starts if start and _is_folder(start)]
+        if not found:
             sentence = f"this server's image root has no folder {folder!r}"
             raise InvalidRequestError(sentence, field="folder", subject=folder)
-        images = [path for path in _files_below(start) if self._is_shown(path, root)]
-        relative = (path.relative_to(root).as_posix() for path in images)
-        yield from sorted(relative, key=lambda name: name.rpartition("/")[::2])
+        for place, start in found:
+            images = [path for path in _files_below(start) if self._is_shown(path, place.root)]
+            relative = (path.relative_to(place.root).as_posix() for path in images)
+            for name in sorted(relative, key=lambda name: name.rpartition("/")[::2]):
+                yield place.prefix + name
 
     @staticmethod
     def _is_shown(path: Path, root: Path) -> bool:
-        is_image = path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-        return is_image and (not path.is_symlink() or path.resolve().is_relative_to(root))
+        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
+            return False
+        # A pipe or a device by this name would block who reads it.
+        if not _is_file(path):
+            return False
+        return not path.is_symlink() or path.resolve().is_relative_to(root)
 
     def _read_cached(self, item: KeptImage) -> EncodedImage:
-        content = self.store.read(item.sha256)
+        content = self.store.read(item.sha256, item.reader)
         if content is None:
             raise UnknownImageError(
                 f"image {item.index} ({item.name!r}), SHA-256 {item.sha256.hex()}, is no longer "
@@ -81,30 +97,47 @@ class ServerImages:
             )
         return EncodedImage(item.index, item.name, content)
 
+    def _read_file(self, item: ServerImage) -> bytes:
+        """Return a file's content; raise ImageError before a file is read that is too large."""
+        path = self._find_file(item)
+        try:
+            check_file_size(item, path.stat().st_size, self.max_bytes)
+            return path.read_bytes()
+        except OSError as error:
+            fault = f"can't be read on the server: {error.strerror or error}"
+            raise image_error(item, fault) from error
+
     def _find_file(self, item: ServerImage) -> Path:
-        path = self._resolve_path(item.path)
-        if path is None or path.suffix.lower() not in SUFFIXES or not path.is_file():
+        place = self.roots.find(item.path, item.reader)
+        path = None if place is None else _resolve(place)
+        if path is None or path.suffix.lower() not in SUFFIXES or not _is_file(path):
             fault = f"must be an image file below this server's image root, got {item.path!r}"
             raise image_error(item, fault)
         return path
 
-    def _resolve_path(self, name: str) -> Path | None:
-        """Return a path below the root, with links followed; None if it leads out of the root."""
-        root = self._root()
-        path = (root / name).resolve()
-        return path if path.is_relative_to(root) else None
 
-    def _root(self) -> Path:
-        if self.root is None:
-            raise InvalidRequestError(
-                "this server has no image root; its operator can set one with --image-root",
-                field="server_path",
-            )
-        return self.root.resolve()
+def _resolve(place: Place) -> Path | None:
+    """Return a path below a root, with links followed; None if it leads out of the root."""
+    try:
+        path = (place.root / place.rest).resolve()
+    # A NUL in the name, a name that is too long for the system, a circle of links.
+    except (OSError, RuntimeError, ValueError) as error:
+        raise_shortage(error)
+        return None
+    return path if path.is_relative_to(place.root) else None
+
+
+# pathlib's own raise for names that the system refuses.
+def _is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def _is_folder(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112
 
 
 def _files_below(start: Path) -> Iterator[Path]:
-    for where, folders, names in os.walk(start):
+    for where, folders, names in os.walk(start, onerror=raise_shortage):
         folders[:] = [
             name
             for name in folders

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import structlog
 
 from ...backends.offloading import OffloadedModel
-from ...metrics import Metrics
+from ...monitoring.metrics import Metrics
 from ...sources.base import ModelKey, Weights
+from .budget import NoTemplates, Templates
 
 _log = structlog.get_logger(__name__)
 
@@ -29,13 +30,21 @@ class _Entry:
 class HostMemory:
     """Models that were offloaded to make room for others; a budget of 0 keeps none."""
 
-    def __init__(self, budget_bytes: int, metrics: Metrics) -> None:
-        self.budget_bytes = budget_bytes
+    def __init__(
+        self, budget_bytes: int, metrics: Metrics, templates: Templates | None = None
+    ) -> None:
+        self._whole_bytes = budget_bytes
+        self._templates = templates or NoTemplates()
         self.used_bytes = 0
         self._entries: OrderedDict[ModelKey, _Entry] = OrderedDict()
         """Oldest offloaded first; reloaded models are removed."""
         metrics.host_capacity_bytes.set(budget_bytes)
         metrics.host_used_bytes.set_function(lambda: self.used_bytes)
+
+    @property
+    def budget_bytes(self) -> int:
+        """Return what offloaded models may take beside the templates of child processes, bytes."""
+        return max(0, self._whole_bytes - self._templates.used_bytes)
 
     def __contains__(self, key: ModelKey) -> bool:
         return key in self._entries

@@ -9,16 +9,20 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from ...access.person import SERVER, act_as
 from ...backends.base import OutOfDeviceMemoryError, RunnableModel
 from ...backends.modules import Structure
 from ...backends.offloading import OffloadableModel, OffloadedModel
-from ...errors import DeviceMemoryError
+from ...errors import DeviceMemoryError, NotFoundError
 from ...inputs import InputTransform
-from ...metrics import Metrics
+from ...monitoring.metrics import Metrics
 from ...sources import Sources
 from ...sources.base import ModelKey, Weights
-from ..passes.batcher import Batcher, BatchLimits
+from ...threads import check_threads
+from ..passes.batcher import Batcher
 from ..passes.lanes import DeviceLanes
+from ..passes.limits import BatchLimits
+from ..passes.room import PassRoom, unlimited_room
 
 _MAX_STRUCTURES = 256
 
@@ -34,6 +38,8 @@ class LoadedModel:
     model: RunnableModel
     batcher: Batcher
     lanes: DeviceLanes
+    release: Callable[[], None]
+    """Lets other servers delete the model's file."""
 
     async def close(self) -> None:
         """Free the model's memory, after passes that still run for readers who have left."""
@@ -41,7 +47,10 @@ class LoadedModel:
 
     async def _close(self) -> None:
         await self.batcher.drain()
-        await self.lanes.run(self.model.close)
+        try:
+            await self.lanes.run(self.model.close)
+        finally:
+            await asyncio.to_thread(self.release)
 
     @property
     def offload(self) -> Callable[[], Awaitable[OffloadedModel]] | None:
@@ -52,21 +61,35 @@ class LoadedModel:
 
     async def _offload(self, model: OffloadableModel) -> OffloadedModel:
         await self.batcher.drain()
-        return await self.lanes.run(model.offload)
+        offloaded = await self.lanes.run(model.offload)
+        await asyncio.to_thread(self.release)
+        return offloaded
 
 
 class ModelLoader:
     """Loads models onto one device. All methods may block: call them off the event loop."""
 
     def __init__(
-        self, sources: Sources, lanes: DeviceLanes, limits: BatchLimits, metrics: Metrics
+        self,
+        sources: Sources,
+        lanes: DeviceLanes,
+        limits: BatchLimits,
+        metrics: Metrics,
+        *,
+        room: PassRoom | None = None,
     ) -> None:
         self._sources = sources
         self._lanes = lanes
         self._limits = limits
+        self._room = room or unlimited_room()
         self._metrics = metrics
         self._structures: OrderedDict[_StructureKey, Structure] = OrderedDict()
         self._structures_lock = threading.Lock()
+
+    @property
+    def device(self) -> str:
+        """Return the device that models are loaded onto."""
+        return self._lanes.device
 
     def resolve(self, key: ModelKey) -> ModelKey:
         """Return the key with its weights named in full."""
@@ -74,9 +97,12 @@ class ModelLoader:
 
     def structure(self, key: ModelKey, image_shape: tuple[int, ...] | None = None) -> Structure:
         """Return the modules of a resolved model, from a cache of recently used structures."""
+        image_shape = image_shape or self._sources.image_shape(key)
         cache_key = (key, image_shape)
         with self._structures_lock:
             cached = self._structures.get(cache_key)
+        if cached is None:
+            check_threads(self._lanes.all_cores - 1)
         structure = cached or self._sources[key.source].structure(key, image_shape)
         if structure.is_provisional:
             return structure
@@ -106,13 +132,29 @@ class ModelLoader:
 
         Raises DeviceMemoryError if the device has no room for it beside what others hold.
         """
+        check_threads(self._lanes.all_cores - 1)
+        release = self._sources.claim(key)
         try:
-            model = (
-                host.restore() if host else self._sources[key.source].load(key, self._lanes.device)
-            )
+            model = self._load(key, host)
+        except BaseException:
+            release()
+            raise
+        batcher = Batcher(model, self._lanes, self._limits, self._metrics, room=self._room)
+        return LoadedModel(key, model, batcher, lanes=self._lanes, release=release)
+
+    def _load(self, key: ModelKey, host: OffloadedModel | None) -> RunnableModel:
+        try:
+            return host.restore() if host else self._load_from_source(key)
         except OutOfDeviceMemoryError as error:
             size, reason = self.predict_bytes(key), str(error).partition("\n")[0]
             sentence = f"{self._lanes.device} has no room for the {size:,} bytes of {key}: {reason}"
             raise DeviceMemoryError(sentence, subject=str(key)) from error
-        batcher = Batcher(model, self._lanes, self._limits, self._metrics)
-        return LoadedModel(key, model, batcher, self._lanes)
+
+    def _load_from_source(self, key: ModelKey) -> RunnableModel:
+        source, device = self._sources[key.source], self._lanes.device
+        try:
+            return source.load(key, device)
+        except NotFoundError:
+            # Who asked first may have lost it while the load waited: others wait for it, too.
+            with act_as(SERVER):
+                return source.load(key, device)

@@ -8,17 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ...allocator import one_collection
 from ...backends.offloading import OffloadedModel
-from ...errors import ModelInUseError, ModelTooLargeError, NotResidentError
-from ...metrics import Metrics
+from ...errors import ExhaustedError, ModelInUseError, NotResidentError
+from ...monitoring.metrics import Metrics
+from ...monitoring.tracing import span
 from ...sources.base import ModelKey, Weights
+from ..passes.room import PassRoom, unlimited_room
+from ..waiting import Waiting
+from .budget import ModelBudget, NoTemplates, Templates
+from .device_memory import DeviceMemory
 from .host_memory import HostMemory
+from .idle import IdleEviction
 from .loading import LoadedModel
+from .memory_queue import MemoryQueue, Place
+from .resident import Resident
+
+_LOOK_SECONDS = 0.5
+"""How often a request that waits is told why."""
 
 
 @dataclass(frozen=True)
@@ -30,36 +41,14 @@ class Loading:
     """From the host's memory, if the model was offloaded there."""
 
 
-@dataclass(eq=False)
-class Resident:
-    """A model that is in memory or being loaded."""
+@dataclass(frozen=True)
+class Patience:
+    """How long requests wait for memory, and loads before memory is kept for them, seconds."""
 
-    key: ModelKey
-    ready: asyncio.Task[LoadedModel]
-    lease_count: int = 0
-    pinned: bool = False
-    waits_for_memory: bool = False
-    loaded_at: float = 0.0
-    used_at: float = field(default_factory=time.monotonic)
-    load_seconds: float = 0.0
-    came_from_host: bool = False
-    """Whether its weights were still in the host's memory."""
-
-    @property
-    def ready_model(self) -> LoadedModel | None:
-        """Return the model; None while it is loading, or if loading failed."""
-        done = self.ready.done() and not self.ready.cancelled() and not self.ready.exception()
-        return self.ready.result() if done else None
-
-    @property
-    def idle_seconds(self) -> float:
-        """Return the seconds since the last use; 0 while in use."""
-        return 0.0 if self.lease_count else time.monotonic() - self.used_at
-
-    @property
-    def evictable(self) -> bool:
-        """Tell whether the model is loaded, and neither in use nor pinned."""
-        return bool(self.ready_model) and not self.lease_count and not self.pinned
+    wait_seconds: float = 600.0
+    keep_seconds: float = 30.0
+    idle_seconds: float = 0.0
+    """How long a model stays in memory that nobody uses; 0: until its memory is needed."""
 
 
 class Residency:
@@ -69,43 +58,141 @@ class Residency:
         self,
         loading: Loading,
         device: str,
-        budget_bytes: int,
+        budget: ModelBudget,
         metrics: Metrics,
         *,
+        room: PassRoom | None = None,
         host_budget_bytes: int = 0,
+        patience: Patience | None = None,
+        templates: Templates | None = None,
     ) -> None:
+        self._templates, none = templates or NoTemplates(), NoTemplates()
+        on_device, on_host = (self._templates, none) if device == "cpu" else (none, self._templates)
+        patience = patience or Patience()
+        room = room or unlimited_room()
         self.device = device
-        self.budget_bytes = budget_bytes
-        self.used_bytes = 0
-        self.reserved_bytes = 0
+        self.host = HostMemory(host_budget_bytes, metrics, on_host)
+        queue = MemoryQueue(patience.keep_seconds)
+        self.memory = DeviceMemory(
+            budget, metrics, room, host=self.host, queue=queue, templates=on_device
+        )
+        room.evict_idle = self.memory.evict_idle
+        self.idle = IdleEviction(self.memory, room, patience.idle_seconds)
+        self.wait_seconds = patience.wait_seconds
         self._loading = loading
         self._metrics = metrics
-        self.host = HostMemory(host_budget_bytes, metrics)
-        self._residents: dict[ModelKey, Resident] = {}
-        self._freeing: set[asyncio.Task[int]] = set()
-        self._memory_turn = asyncio.Lock()
-        self._changed = asyncio.Event()
-        metrics.capacity_bytes.set(budget_bytes)
-        metrics.used_bytes.set_function(lambda: self.used_bytes)
-        metrics.reserved_bytes.set_function(lambda: self.reserved_bytes)
+        self._publish()
+
+    def _publish(self) -> None:
+        metrics, memory = self._metrics, self.memory
+        metrics.capacity_bytes.set_function(lambda: memory.budget_bytes)
+        metrics.used_bytes.set_function(lambda: memory.used_bytes)
+        metrics.reserved_bytes.set_function(lambda: memory.reserved_bytes)
+        metrics.memory_waiters.set_function(lambda: len(memory.queue))
         metrics.lru_age.set_function(self._lru_age_seconds)
+
+    @property
+    def budget_bytes(self) -> int:
+        """Return what models may use now, beside passes and other processes, bytes."""
+        return self.memory.budget_bytes
+
+    @property
+    def used_bytes(self) -> int:
+        """Return what models in memory use, bytes."""
+        return self.memory.used_bytes
+
+    @property
+    def reserved_bytes(self) -> int:
+        """Return what is reserved for models being loaded, bytes."""
+        return self.memory.reserved_bytes
+
+    @property
+    def foreign_bytes(self) -> int:
+        """Return what models use that PyTorch does not run in this process, bytes."""
+        return self.memory.foreign_bytes
+
+    @property
+    def template_bytes(self) -> int:
+        """Return what the templates of child processes take of the host's memory, bytes."""
+        return self._templates.used_bytes
+
+    async def evict_idle(self) -> bool:
+        """Evict the idle model that was used least recently; return False if there is none."""
+        return await self.memory.evict_idle()
+
+    # ---------------------------------------------------------------- leases
 
     @asynccontextmanager
     async def lease(self, key: ModelKey) -> AsyncIterator[LoadedModel]:
         """Keep a model in memory while the context lasts; load it first if needed.
 
         If the load fails, all requests that wait for it raise its error; the next request retries.
+        Raises ExhaustedError if there is no memory for it in time.
         """
+        resident = self.begin_lease(key)
+        try:
+            async for _ in self.wait_until_ready(resident):
+                pass
+            yield resident.ready.result()
+        finally:
+            self.end_lease(resident)
+
+    def begin_lease(self, key: ModelKey) -> Resident:
+        """Lease a model, and start to load it if it is not in memory; end the lease after use."""
         resident = self._residents.get(key) or self._start_load(key)
         resident.lease_count += 1
-        try:
-            with self._metrics.load_waiters.track_inprogress():
-                loaded = await asyncio.shield(resident.ready)
-            yield loaded
-        finally:
-            resident.lease_count -= 1
-            resident.used_at = time.monotonic()
-            self._changed.set()
+        return resident
+
+    def end_lease(self, resident: Resident) -> None:
+        """End a lease; a load that still waits for memory, and that nobody else wants, is given up.
+
+        A load that has begun goes on.
+        """
+        resident.lease_count -= 1
+        resident.used_at = time.monotonic()
+        place = resident.place
+        if place is not None and resident.waits_for_memory and not resident.lease_count:
+            del self._residents[resident.key]  # a request that comes now begins another
+            self.memory.queue.leave(place)
+            resident.ready.cancel()
+        self.memory.admit()
+
+    async def wait_until_ready(self, resident: Resident) -> AsyncGenerator[Waiting]:
+        """Wait for a leased model, and yield at intervals what its request waits for.
+
+        Raises what the load raises, or ExhaustedError if there is no memory for it in time.
+        """
+        asked_at = time.monotonic()
+        with self._metrics.load_waiters.track_inprogress():
+            while not resident.ready.done():
+                seconds, place = _LOOK_SECONDS, resident.place
+                if resident.waits_for_memory:
+                    self.memory.look()  # which may give it what got free
+                if place is None or not resident.waits_for_memory:
+                    yield Waiting()
+                else:
+                    yield self.memory.describe(place)
+                    waited = time.monotonic() - max(asked_at, place.since)
+                    seconds = min(seconds, self.wait_seconds - waited)
+                    if seconds <= 0 and resident.waits_for_memory:
+                        raise self._no_memory_error(place, waited)
+                await asyncio.wait({resident.ready}, timeout=max(0.0, seconds))
+        resident.ready.result()
+
+    def _no_memory_error(self, place: Place, waited: float) -> ExhaustedError:
+        return ExhaustedError(
+            f"there was no memory for the model within {self.wait_seconds:g} s (--wait-seconds): "
+            f"{self.memory.describe(place).reason}. Try again later",
+            field="model",
+            subject=str(place.key),
+            retry_seconds=self.memory.queue.retry_seconds(waited),
+        )
+
+    # ---------------------------------------------------------------- models
+
+    @property
+    def _residents(self) -> dict[ModelKey, Resident]:
+        return self.memory.residents
 
     def find(self, key: ModelKey) -> Resident | None:
         """Return a model that is in memory or being loaded, if any."""
@@ -116,6 +203,12 @@ class Residency:
         loaded = [resident for resident in self._residents.values() if resident.ready_model]
         return sorted(loaded, key=lambda resident: resident.idle_seconds)
 
+    def waiting(self) -> list[tuple[Resident, Place]]:
+        """Return the models whose loads wait for memory, with their places in the queue."""
+        self.memory.look()
+        pairs = [(self._residents.get(place.key), place) for place in self.memory.queue]
+        return [(resident, place) for resident, place in pairs if resident is not None]
+
     def users_of(self, weights: Weights) -> list[ModelKey]:
         """Return the models with these weights that are in memory or being loaded."""
         return [key for key in self._residents if key.uses(weights)]
@@ -125,11 +218,12 @@ class Residency:
         if not pinned:
             resident = self.get_resident(key)
             resident.pinned = False
-            self._changed.set()
+            self.memory.admit()
             return resident
         async with self.lease(key):
             resident = self._residents[key]
             resident.pinned = True
+            self.memory.admit()  # whoever waits may never fit now
             return resident
 
     async def unload(self, key: ModelKey) -> int:
@@ -146,7 +240,7 @@ class Residency:
             leases = f"in use by {resident.lease_count} request(s)"
             why = "pinned; unpin it first" if resident.pinned else f"{leases}; try again later"
             raise ModelInUseError(f"{key} is {why}", field="model", subject=str(key))
-        return await self._evict(resident, "unload")
+        return await self.memory.evict(resident, "unload")
 
     def get_resident(self, key: ModelKey) -> Resident:
         """Return a model that is in memory; raise NotResidentError if it is not."""
@@ -163,108 +257,51 @@ class Residency:
             for resident in list(self._residents.values()):
                 await asyncio.wait([resident.ready])
                 if resident.ready_model and self._residents.get(resident.key) is resident:
-                    await self._evict(resident, "shutdown")
-            if self._freeing:
-                await asyncio.wait(self._freeing)
+                    await self.memory.evict(resident, "shutdown")
+            await self.memory.wait_for_evictions()
             await self.host.drop_all()
 
     def _start_load(self, key: ModelKey) -> Resident:
-        resident = Resident(key, asyncio.create_task(self._load(key), name=f"load {key}"))
+        resident = Resident(key)
+        resident.ready = asyncio.create_task(self._load(resident), name=f"load {key}")
         self._residents[key] = resident
         # Reads a failure too, so that it is not logged if every waiter is gone by then.
         resident.ready.add_done_callback(lambda task: self._on_load_end(resident, task))
         return resident
 
     def _on_load_end(self, resident: Resident, task: asyncio.Task[LoadedModel]) -> None:
-        failed = task.cancelled() or task.exception() is not None
-        result = "error" if failed else "host" if resident.came_from_host else "ok"
-        self._metrics.loads.labels(result).inc()
+        is_given_up = task.cancelled()
+        failed = is_given_up or task.exception() is not None
+        if not is_given_up:
+            result = "error" if failed else "host" if resident.came_from_host else "ok"
+            self._metrics.loads.labels(result).inc()
         if failed and self._residents.get(resident.key) is resident:
             del self._residents[resident.key]
-        self._changed.set()
+        self.memory.admit()
 
-    async def _load(self, key: ModelKey) -> LoadedModel:
+    async def _load(self, resident: Resident) -> LoadedModel:
+        key, memory = resident.key, self.memory
         predicted = await asyncio.to_thread(self._loading.predict_bytes, key)
-        self._refuse_if_too_large(key, predicted)
-        # Take it now: `_reserve` offloads other models, which could evict it.
+        memory.check_size(key, predicted)
+        if key in self.host:  # maybe on its way there
+            await memory.wait_for_evictions(key)
+        await memory.wait_for_turn(resident, predicted)
+        # Take it now: models are being offloaded to make room, which could evict it.
         host = self.host.take(key)
-        await self._reserve(key, predicted)
+        await memory.reserve(predicted)
         started = time.monotonic()
         try:
-            # `_memory_turn` lets one load make room at a time: if this model was still being
-            # offloaded above, that has finished by now.
-            host = host or self.host.take(key)
-            loaded = await asyncio.to_thread(self._loading.load, key, host)
+            with span("load model", model=str(key)):
+                loaded = await asyncio.to_thread(self._loading.load, key, host)
         finally:
-            self.reserved_bytes -= predicted
-        resident = self._residents[key]
+            memory.reserved_bytes -= predicted
         resident.came_from_host = host is not None
         resident.loaded_at = resident.used_at = time.monotonic()
         resident.load_seconds = resident.loaded_at - started
-        self.used_bytes += loaded.model.resident_bytes
+        memory.used_bytes += loaded.model.resident_bytes
         self._metrics.load_seconds.observe(resident.load_seconds)
         self._metrics.model_bytes.labels(str(key)).set(loaded.model.resident_bytes)
         return loaded
-
-    def _refuse_if_too_large(self, key: ModelKey, needed: int) -> None:
-        pinned = [r for r in self._residents.values() if r.pinned and r.ready_model]
-        pinned_bytes = sum(r.ready_model.model.resident_bytes for r in pinned if r.ready_model)
-        if needed + pinned_bytes <= self.budget_bytes:
-            return
-        names = ", ".join(str(r.key) for r in pinned)
-        also = f", of which pinned models hold {pinned_bytes:,} ({names})" if pinned else ""
-        raise ModelTooLargeError(
-            f"{key} needs {needed:,} bytes on the device; the budget for models is "
-            f"{self.budget_bytes:,} bytes{also}. Start the server with a larger --device-memory",
-            field="model",
-            subject=str(key),
-        )
-
-    async def _reserve(self, key: ModelKey, needed: int) -> None:
-        """Evict idle models, least recently used first, until the load fits; wait for leases."""
-        resident = self._residents[key]
-        async with self._memory_turn:
-            while self.used_bytes + self.reserved_bytes + needed > self.budget_bytes:
-                self._refuse_if_too_large(key, needed)
-                victims = [r for r in self._residents.values() if r.evictable]
-                if victims:
-                    await self._evict(max(victims, key=lambda r: r.idle_seconds), "room")
-                    continue
-                resident.waits_for_memory = True
-                self._changed.clear()
-                await self._changed.wait()
-            resident.waits_for_memory = False
-            self.reserved_bytes += needed
-
-    def _evict(self, resident: Resident, reason: str) -> asyncio.Future[int]:
-        """Forget a model at once, so that no request finds it; await the result to see it freed."""
-        del self._residents[resident.key]
-        self._metrics.model_bytes.remove(str(resident.key))
-        freeing = asyncio.create_task(self._free(resident, reason), name=f"free {resident.key}")
-        self._freeing.add(freeing)
-        freeing.add_done_callback(self._freeing.discard)
-        # If the caller is cancelled, the model must still be freed and its bytes uncounted.
-        return asyncio.shield(freeing)
-
-    async def _free(self, resident: Resident, reason: str) -> int:
-        """Free a forgotten model's memory, then count its bytes as free, and return them.
-
-        A model evicted for room is offloaded to the host's memory, if the budget there allows it.
-        """
-        loaded = resident.ready.result()
-        started = time.monotonic()
-        freed = loaded.model.resident_bytes
-        offload = loaded.offload if reason == "room" else None
-        if offload and freed <= self.host.budget_bytes:
-            await self.host.keep(resident.key, freed, offload)
-        else:
-            await loaded.close()
-        self.used_bytes -= freed
-        self._metrics.unload_seconds.observe(time.monotonic() - started)
-        self._metrics.evictions.labels(reason).inc()
-        self._metrics.eviction_age.observe(time.monotonic() - resident.loaded_at)
-        self._changed.set()
-        return freed
 
     def _lru_age_seconds(self) -> float:
         # The thread that publishes metrics calls this while the loop adds and removes models.

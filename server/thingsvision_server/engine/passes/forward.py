@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from ...backends.taps import Tap
 from ...inputs import InputSpec
 from ..pca.fitted import PCA
 from ..reduction import NO_REDUCTION, Reduction
+from .limits import ImageCost, predict_cost
 
 Overflows = npt.NDArray[np.int64]
 """Per image, how many finite values are infinite in the element type."""
@@ -31,10 +32,19 @@ class ForwardSpec:
     pass_size: int = 0
     """Images in every pass, padded with the last image; 0: as many as there are."""
     reduction: Reduction = NO_REDUCTION
+    matrices: Mapping[int, Any] = field(default_factory=dict, compare=False, repr=False)
+    """The matrices of the reduction's projection, by the width of the features."""
     dtype: str = "float32"
     """Element type of the rows: `float32` or `float16`."""
     pca: PCA | None = None
     """Its scores of the reduced rows replace these."""
+    inner_bytes: int = 0
+    """Predicted memory of one image's inner activations, bytes."""
+
+    @property
+    def cost(self) -> ImageCost:
+        """Return what one image takes in a pass."""
+        return predict_cost(self.input_spec.shape, self.taps, self.inner_bytes)
 
     @property
     def shapes_before_pca(self) -> dict[str, tuple[int, ...]]:
@@ -57,18 +67,24 @@ class ForwardSpec:
         return [self.reduction.axes(tap.output_axes) for tap in self.taps]
 
     def run(self, model: RunnableModel, inputs: Sequence[Any]) -> tuple[BatchRun, Overflows]:
-        """Return the rows of each tap, and how many of their values overflowed."""
-        padding = [inputs[-1]] * (self.pass_size - len(inputs))
+        """Return the rows of each tap, and how many of their values overflowed.
+
+        `inputs` are the pieces of a batch, each images x shape.
+        """
+        count = sum(map(len, inputs))
+        padding = [inputs[-1][-1:]] * (self.pass_size - count)
         run = model.run([*inputs, *padding], self.taps, self.options)
         if padding:
-            run = replace(run, rows=[rows[: len(inputs)] for rows in run.rows])
+            run = replace(run, rows=[rows[:count] for rows in run.rows])
         if self.reduction != NO_REDUCTION:
-            run = replace(run, rows=[self.reduction.apply(rows) for rows in run.rows])
+            run = replace(
+                run, rows=[self.reduction.apply(rows, self.matrices) for rows in run.rows]
+            )
         if self.pca is not None:
             axes = [self.pca.modules[tap.name] for tap in self.taps]
             pairs = zip(axes, run.rows, strict=True)
             run = replace(run, rows=[one.scores(rows) for one, rows in pairs])
-        overflows = np.zeros(len(inputs), np.int64)
+        overflows = np.zeros(count, np.int64)
         if self.dtype == "float16":
             run = replace(run, rows=[_to_float16(rows, overflows) for rows in run.rows])
         return run, overflows

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from prometheus_client import Gauge
-
 from ...backends.base import Rows
+from ..fairness.in_flight import Held
+from ..fairness.order import Account
+from ..waiting import Waiting
+from .cores import CorePlan
 from .forward import ForwardSpec
+from .slots import InputSlots, Slot
 
 _BATCHES_READY = 2
 """Batches of images that are prepared or being prepared: one to run next, one after it."""
@@ -24,6 +28,8 @@ class PreparedImage:
     name: str
     tensor: Any
     ready_at: float
+    slot: Slot | None = None
+    """Where the tensor lies, beside those of its neighbours."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,8 @@ class Hole:
     ready_at: float
     reason: str = ""
     """What is wrong with the image; empty: none was sent."""
+    slot: Slot | None = None
+    """Where its input would lie."""
 
 
 Prepared = PreparedImage | Hole
@@ -54,9 +62,13 @@ class FeatureRows:
     overflow_count: int = 0
     """Finite values that are infinite in the element type."""
     skipped: list[Hole] = field(default_factory=list)
+    place_count: int = 0
+    """Images that the rows are of, holes included."""
+    pass_size: int = 0
+    """Images in their pass, if the device had no room for their batch; 0: it had."""
 
 
-_Result = FeatureRows | BaseException | None
+_Result = FeatureRows | Waiting | BaseException | None
 
 
 @dataclass(eq=False)
@@ -71,28 +83,50 @@ class BatchStream:
     forward: ForwardSpec
     batch_size: int
     exact: bool
-    changed: asyncio.Event
-    """Set when there may be something new to run."""
-    depth: Gauge
-    """Counts images that wait for the device, of all streams."""
+    cores: CorePlan | None
+    """The cores of each batch; None: those of a lane."""
+    account: Account
+    """Whose turn it is follows from it."""
+    trace: Any
+    """The span of the request, for its passes; None if nothing is traced."""
+    person: str
+    """Whom its passes are counted for."""
+    count_queued: Callable[[BatchStream, int], object]
+    """Is told of images more, or fewer, of this stream that wait for the device."""
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when there may be something new to run: the batcher's, where the stream has one."""
     max_batches: int = 2
     """Most batches that run or whose rows wait for the reader."""
     ready: deque[Prepared] = field(default_factory=deque)
     ended: bool = False
     closed: bool = False
+    held: Held | None = None
+    """What its person may hold, if that is limited; its images wait for that."""
     wait_seconds: float = 0.0
     forward_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         self.room = asyncio.Semaphore(_BATCHES_READY * self.batch_size)
+        self.slots = InputSlots(self.forward.input_spec, self.batch_size, exact=self.exact)
         self._results: asyncio.Queue[_Result] = asyncio.Queue()
-        self._taken_count = self._delivered_count = self._reading_count = 0
+        self._taken_count = self._delivered_count = self._taken_images = 0
+        self._unread_count = self._reading_count = self._preparing_count = 0
+        self._worked_at = time.monotonic()
         self._early: dict[int, list[FeatureRows] | BaseException] = {}
 
+    def begin_image(self) -> Slot:
+        """Count an image that is being prepared, and return its slot; acquire `room` first."""
+        self._preparing_count += 1
+        return self.slots.take()
+
     def put(self, image: Prepared) -> None:
-        """Add the next image or hole; acquire `room` for it first."""
+        """Add the next image or hole, which has begun."""
+        self._preparing_count -= 1
+        if self.closed:
+            return
+        self._worked_at = time.monotonic()
         self.ready.append(image)
-        self.depth.inc()
+        self.count_queued(self, 1)
         self.changed.set()
 
     def end(self) -> None:
@@ -110,27 +144,75 @@ class BatchStream:
         """Drop the images that wait for the device, and return their number."""
         count = len(self.ready)
         self.ready.clear()
-        self.depth.dec(count)
+        self.count_queued(self, -count)
         return count
 
-    async def results(self) -> AsyncGenerator[FeatureRows]:
+    def close(self) -> int:
+        """Let go of images and rows, which nobody reads any more; return how many images waited.
+
+        gRPC may hold the call of a client that left, and with it this stream.
+        """
+        self.closed = True
+        self.slots.close()
+        self._early.clear()
+        results = [self._results.get_nowait() for _ in range(self._results.qsize())]
+        for result in results:
+            if not isinstance(result, FeatureRows):
+                self._results.put_nowait(result)
+        return self.drop()
+
+    def tell(self, waiting: Waiting) -> None:
+        """Have the reader know what the stream waits for."""
+        self._results.put_nowait(waiting)
+
+    async def results(self) -> AsyncGenerator[FeatureRows | Waiting]:
         """Yield rows in the order of the images; raise the error that ended the stream."""
         while (result := await self._results.get()) is not None:
             if isinstance(result, BaseException):
                 raise result
+            if isinstance(result, Waiting):
+                yield result
+                continue
+            self._unread_count -= 1
             self._reading_count = 1
             yield result
             self._reading_count = 0
+            if self.held is not None:
+                self.held.end_images(result.place_count)
+            self._worked_at = time.monotonic()
             self.changed.set()
+
+    @property
+    def idle_seconds(self) -> float:
+        """Return how long it has waited for its client: for images, or for rows to be read."""
+        running = self._taken_count - self._delivered_count
+        works = running or self._preparing_count > 0 or self.runnable_count
+        return 0.0 if works else time.monotonic() - self._worked_at
+
+    async def wait_until_idle(self, seconds: float) -> None:
+        """Wait until the stream has waited for its client for so long."""
+        while (left := seconds - self.idle_seconds) > 0:
+            await asyncio.sleep(left)
+
+    async def wait_until_runnable(self) -> None:
+        """Wait until the client goes on."""
+        while not self.runnable_count:
+            self.changed.clear()
+            await self.changed.wait()
 
     @property
     def runnable_count(self) -> int:
         """Return how many images may go into a batch now."""
         running = self._taken_count - self._delivered_count
-        held = running + self._results.qsize() + self._reading_count
+        held = running + self._unread_count + self._reading_count
         count = min(len(self.ready), self.batch_size)
         incomplete = self.exact and count < self.batch_size and not self.ended
         return 0 if incomplete or held >= self.max_batches else count
+
+    @property
+    def next_cores(self) -> int:
+        """Return the cores of the next batch; 0: those of a lane."""
+        return 0 if self.cores is None else self.cores.at(self._taken_images)
 
     def take(self, count: int) -> Share:
         """Remove the next images, for a batch."""
@@ -138,7 +220,8 @@ class BatchStream:
             self.room.release()
         share = Share(self, self._taken_count, [self.ready.popleft() for _ in range(count)])
         self._taken_count += 1
-        self.depth.dec(count)
+        self._taken_images += count
+        self.count_queued(self, -count)
         return share
 
     def deliver(self, place: int, result: list[FeatureRows] | BaseException) -> None:
@@ -150,7 +233,9 @@ class BatchStream:
                 self.fail(due)
                 continue
             for rows in due:
+                self._unread_count += 1
                 self._results.put_nowait(rows)
+        self._worked_at = time.monotonic()
         self._finish_if_done()
 
     def _finish_if_done(self) -> None:

@@ -17,7 +17,9 @@ import numpy as np
 
 from ...backends.compute_options import DEFAULT, ComputeOptions
 from ...inputs import Preprocessing
+from ...rdm.computation import FLOAT64
 from ..reduction import Projection, Reduction
+from ..splits import SplitBatch
 from .fitted import Axes, FeatureFacts, PCADescription, PCAModule
 
 _KEY = "thingsvision_pca"
@@ -74,18 +76,23 @@ def _to_json(description: PCADescription) -> dict[str, Any]:
     written = asdict(description)
     options = description.facts.options.to_dict()
     facts = {name: value for name, value in written["facts"].items() if name != "options"}
+    for module in written["modules"]:
+        if module["arithmetic"] == FLOAT64:  # as in older files: the same numbers, the same digest
+            del module["arithmetic"]
     return {**written, "facts": facts | options}
 
 
 def _from_json(written: dict[str, Any]) -> PCADescription:
     written.pop(_IMAGES, None)  # in older files, for readers of the header
     facts = written.pop("facts")
+    splits = tuple(SplitBatch(**one) for one in written.pop("split_batches", ()))
     # A file that is older than an option lacks it.
     options = {name: facts.pop(name) for name in vars(DEFAULT) if name in facts}
     reduction = facts.pop("reduction")
     projection = reduction.pop("projection")
     return PCADescription(
         **written | {"modules": tuple(PCAModule(**_tuples(one)) for one in written["modules"])},
+        split_batches=splits,
         facts=FeatureFacts(
             **facts | {"preprocessing": Preprocessing.from_dict(facts["preprocessing"])},
             options=ComputeOptions.from_dict(options),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ import numpy.typing as npt
 from ...backends.compute_options import ComputeOptions
 from ...errors import PCAMismatchError, format_shape
 from ...inputs import Preprocessing
+from ...rdm.computation import FLOAT64
 from ..reduction import Reduction
+from ..splits import SplitBatch
 
 Array = npt.NDArray[Any]
 
@@ -65,13 +68,14 @@ def _format_value(value: Any) -> str:
 
 @dataclass(frozen=True)
 class PCAModule:
-    """The components of one module; variances as in `rdm.pca.Components`."""
+    """The components of one module; variances and arithmetic as in `rdm.pca.Components`."""
 
     name: str
     shape: tuple[int, ...]
     """Shape of one image's features before the PCA."""
     explained_variance: tuple[float, ...]
     explained_variance_ratio: tuple[float, ...]
+    arithmetic: str = FLOAT64
 
 
 @dataclass(frozen=True)
@@ -91,11 +95,21 @@ class PCADescription:
     device: str
     framework: str
     server_version: str
+    split_batches: tuple[SplitBatch, ...] = ()
+    """Images whose passes had fewer images than their batch."""
+    cores: Mapping[str, int] | None = None
+    """The fields of the plan of cores of its passes; None: the request did not decide them."""
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of one image's features before the PCA, by module."""
         return {module.name: module.shape for module in self.modules}
+
+    @property
+    def least_bytes(self) -> int:
+        """Return what the arrays take at least: means of 8 bytes, axes of 4 bytes."""
+        columns = [prod(shape) for shape in self.shapes.values()]
+        return sum(each * (8 + 4 * min(self.component_count, each)) for each in columns)
 
     def mismatches(self, facts: FeatureFacts, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
         """Return why the PCA does not fit features with these facts and shapes by module."""
@@ -122,10 +136,17 @@ class PCARecord:
     size_bytes: int
     fitted_at: float
     """Seconds since 1970, UTC."""
+    name: str = field(default="", compare=False)
+    """What the person who asks calls it, or who shares it with that person; empty: nothing."""
+    owners: tuple[str, ...] = field(default=(), compare=False)
+    """The owners whom that person may know, the person first."""
+    is_own: bool = field(default=False, compare=False)
+    """Whether that person is an owner."""
+    is_shared: bool = field(default=False, compare=False)
+    """Whether the person shares it, or whoever the owner is."""
 
     def __str__(self) -> str:
-        name = self.description.name
-        return f"PCA {name!r} ({self.sha256})" if name else f"PCA {self.sha256}"
+        return f"PCA {self.name!r} ({self.sha256})" if self.name else f"PCA {self.sha256}"
 
     def check(self, facts: FeatureFacts, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Raise PCAMismatchError if the PCA was fitted on other features."""
@@ -135,7 +156,7 @@ class PCARecord:
                 "options of these features: fit_pca(..., preprocessing=extractor.changes) fits "
                 "with an extractor's preprocessing",
                 field="reduction.pca",
-                subject=self.description.name or self.sha256,
+                subject=self.name or self.sha256,
             )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ...errors import ExhaustedError, InvalidRequestError
 from ...rdm.pca import Components, compute_pca
+from ..analysis_device import AnalysisDevice
 from ..comparing import AnalysisLimits
 from ..progress import Progress, ProgressTracker, run_with_progress
 from ..rows.spool import FeatureSpool, SpoolColumn
@@ -18,12 +19,14 @@ from .fitted import Array
 class Fitter:
     """Fits PCAs with `component_count` components, within the memory limits of RDMs."""
 
-    def __init__(self, device: str, limits: AnalysisLimits, component_count: int) -> None:
+    def __init__(
+        self, device: AnalysisDevice, limits: AnalysisLimits, component_count: int
+    ) -> None:
         self._device = device
         self._limits = limits
         self._component_count = component_count
 
-    def open_spool(self, columns: Sequence[SpoolColumn]) -> FeatureSpool:
+    def open_spool(self, columns: Sequence[SpoolColumn], image_count: int = 0) -> FeatureSpool:
         """Open a spool for rows of features; raise if they have too few values."""
         for column in columns:
             if not 1 <= self._component_count <= column.value_count:
@@ -34,7 +37,7 @@ class Fitter:
                     field="component_count",
                     subject=column.name,
                 )
-        return self._limits.spool(columns)
+        return self._limits.spool(columns, image_count)
 
     def check_rows(
         self, images: Sequence[str], columns: Sequence[SpoolColumn], arrays: Sequence[Array]
@@ -81,7 +84,8 @@ class Fitter:
                 field="component_count",
             )
         tracker = ProgressTracker(len(spool.columns))
-        return run_with_progress(tracker, partial(self._fit_all, spool, tracker))
+        work = partial(self._fit_all, spool, tracker)
+        return run_with_progress(tracker, work, self._limits.turns)
 
     def _fit_all(self, spool: FeatureSpool, tracker: ProgressTracker) -> list[Components]:
         return [
@@ -93,12 +97,14 @@ class Fitter:
         self, spool: FeatureSpool, column: str, tracker: ProgressTracker, part: int
     ) -> Components:
         rows, count = spool.rows(column), self._component_count
-        found = compute_pca(
-            rows,
-            count,
-            device=self._device,
-            on_block=tracker.on_block(part),
-            thread_pool=self._limits.thread_pool,
+        found = self._device.run(
+            partial(
+                compute_pca,
+                rows,
+                count,
+                on_block=tracker.on_block(part),
+                thread_pool=self._limits.thread_pool,
+            )
         )
         if len(found.axes) < count:
             raise InvalidRequestError(

@@ -1,104 +1,153 @@
-"""Stores fitted PCAs under the SHA-256 of their files, and finds them by SHA-256 or name.
+"""Stores fitted PCAs for their owners, and finds them by SHA-256 or by the names of their owners.
 
-A name need only be unique among PCAs of the same features: it may be the name of a set of images,
-with a PCA of that name for each model.
+A name need only be unique among one person's PCAs of the same features: it may be the name of a set
+of images, with a PCA of that name for each model. What others share is found by its SHA-256.
 """
 
 from __future__ import annotations
 
-import hashlib
-import shutil
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from weakref import WeakValueDictionary
 
-import structlog
-
+from ...access.owners import Owners, Ownership, owner_name, sees_all
+from ...access.person import Person
+from ...access.storage_limit import StorageLimit
 from ...errors import (
-    ChecksumError,
     InvalidRequestError,
     PCAMismatchError,
-    StorageError,
+    PermissionDeniedError,
     UnknownPCAError,
     choices,
 )
+from ...shared_folder.claims import Claims
+from ...shared_folder.exclusion import alone
 from ...sources.digests import is_sha256
-from .file import parse_pca, read_description, write_pca
 from .fitted import PCA, Axes, FeatureFacts, PCADescription, PCARecord
+from .folder import PCAFolder
 
-_SUFFIX = ".safetensors"
-_UNFINISHED = "unfinished-"
-_UNFINISHED_SECONDS = 24 * 60 * 60
 _MAX_CHARACTERS = 200
 
-_RECENT_BYTES = 256 * 1024 * 1024
-"""Size of the PCAs that stay in memory for the next request."""
+_LONE_SECONDS = 24 * 60 * 60
 
-_log = structlog.get_logger(__name__)
+_NAME = "name"
+"""The fact that an owner's record has."""
 
 
 class PCAStore:
-    """A folder of PCAs within a quota. All methods may block; threads may share it."""
+    """The PCAs of people, within a quota. All methods may block; threads may share it.
 
-    def __init__(self, folder: Path, quota_bytes: int) -> None:
-        self._folder = folder
-        self._quota_bytes = quota_bytes
-        self._lock = threading.Lock()
-        self._known: dict[str, PCARecord] = {}
-        self._loaded: WeakValueDictionary[str, PCA] = WeakValueDictionary()
-        """PCAs that requests use now, and recent PCAs: all users of a PCA share its arrays."""
-        self._recent: list[PCA] = []
-        self._remove_unfinished()
+    Several servers may share the folder; `claims` tells which of them are alive.
+    """
 
-    def records(self) -> list[PCARecord]:
-        """Return the records of all PCAs, oldest first."""
-        found = map(self._record, self._folder.glob(f"*{_SUFFIX}"))
-        records = [record for record in found if record is not None]
-        return sorted(records, key=lambda record: (record.fitted_at, record.sha256))
+    kind = "PCA"
 
-    def find_records(self, wanted: str) -> list[PCARecord]:
-        """Return the PCAs with a SHA-256 or a name, at least one; else raise UnknownPCAError."""
-        records = self.records()
-        found = [one for one in records if wanted in (one.sha256, one.description.name)]
-        if not found:
-            names = [one.description.name or one.sha256 for one in records]
-            hint = choices(wanted, dict.fromkeys(names)) or "No PCA has been fitted yet."
-            sentence = f"there is no PCA {wanted!r}. {hint}"
-            raise UnknownPCAError(sentence, field="reduction.pca", subject=wanted)
-        return found
+    def __init__(
+        self,
+        folder: Path,
+        quota_bytes: int,
+        claims: Claims | None = None,
+        *,
+        person_bytes: int | None = None,
+    ) -> None:
+        self._limit = StorageLimit(
+            "PCAs",
+            "--person-pca-quota",
+            "Delete some (`pcas` lists them, `delete-pca` deletes one), ask for fewer components",
+            person_bytes,
+        )
+        self._folder = PCAFolder(folder, quota_bytes, claims)
+        self._owners = Owners(folder / "owners", claims)
+        self._keeping = threading.Lock()
+        self._delete_unowned()
 
-    def find(self, wanted: str, facts: FeatureFacts, shapes: Mapping[str, tuple[int, ...]]) -> PCA:
+    def set_quotas(self, quota_bytes: int, person_bytes: int | None = None) -> None:
+        """Use other quotas of all PCAs, and of one person's, from now on."""
+        self._folder.quota_bytes = quota_bytes
+        self._limit.most_bytes = person_bytes
+
+    def check_new(self, description: PCADescription, person: Person) -> None:
+        """Raise what `keep` would raise for a PCA of the same description, but for the disk."""
+        if self.find_existing(description, person) is None:
+            self._check_room(person, description.least_bytes)
+
+    def _check_room(self, person: Person, size_bytes: int) -> None:
+        self._limit.check(person, size_bytes, self._owned_bytes, field="component_count")
+
+    def records(self, person: Person) -> list[PCARecord]:
+        """Return the records of the PCAs that a person owns or may see, oldest first."""
+        found = (self._shown(record, person) for record in self._folder.records())
+        return [record for record in found if record is not None]
+
+    def find_records(self, wanted: str, person: Person) -> list[PCARecord]:
+        """Return the PCAs with a SHA-256 or a person's name, at least one, the oldest first.
+
+        Who sees all may also say another's name. Raises UnknownPCAError, with the same words for
+        what the person may not see.
+        """
+        if is_sha256(wanted):
+            record = self._folder.record(wanted)
+            shown = None if record is None else self._shown(record, person)
+            if shown is not None:
+                return [shown]
+        records = self.records(person)
+        named = [one for one in records if wanted and one.name == wanted]
+        own = [one for one in named if one.is_own]
+        if own or (named and sees_all(person)):
+            return own or named
+        if named:
+            hint = (
+                f"{_join(named[0].owners)} shares a PCA of that name with you: name it by its "
+                f"SHA-256, {named[0].sha256}"
+            )
+        else:
+            names = [one.name if one.is_own and one.name else one.sha256 for one in records]
+            hint = choices(wanted, dict.fromkeys(names)) or "You have fitted none yet."
+        sentence = f"you have no PCA {wanted!r}. {hint}"
+        raise UnknownPCAError(sentence, field="reduction.pca", subject=wanted)
+
+    def find(
+        self,
+        wanted: str,
+        facts: FeatureFacts,
+        shapes: Mapping[str, tuple[int, ...]],
+        person: Person,
+    ) -> PCA:
         """Return the PCA with a SHA-256 or a name that fits features of these shapes, by module.
 
-        Raises UnknownPCAError, and PCAMismatchError if it was fitted on other features; of several
-        PCAs of that name, the error describes the most similar.
+        Of several of a person's own that fit, which servers may have stored at once, the oldest is
+        meant, on every server. Raises UnknownPCAError, and PCAMismatchError if it was fitted on
+        other features (of several of that name, the error describes the most similar), or if the
+        PCAs of several others fit.
         """
-        records = self.find_records(wanted)
+        records = self.find_records(wanted, person)
         records.sort(key=lambda record: len(record.description.mismatches(facts, shapes)))
         records[0].check(facts, shapes)
-        if len(records) > 1 and not records[1].description.mismatches(facts, shapes):
+        several = len(records) > 1 and not records[1].description.mismatches(facts, shapes)
+        if several and not records[0].is_own:
             raise PCAMismatchError(
-                f"{records[0]} and {records[1]} both fit these features; name one by its SHA-256",
+                f"{records[0]} of {_join(records[0].owners)} and {records[1]} of "
+                f"{_join(records[1].owners)} both fit these features; name one by its SHA-256",
                 field="reduction.pca",
                 subject=wanted,
             )
-        return self._load(records[0])
+        return self._folder.load(records[0])
 
-    def find_existing(self, description: PCADescription) -> PCARecord | None:
-        """Return the stored PCA of the same name, features, images and components, if any.
+    def find_existing(self, description: PCADescription, person: Person) -> PCARecord | None:
+        """Return the person's PCA of the same name, features, images and components, if any.
 
-        Raises InvalidRequestError if the name is not valid, or if a stored PCA has the same name
-        and features, but other images or components. An empty `images_sha256` is not compared.
+        Raises InvalidRequestError if the name is not valid, or if a PCA of the person has the same
+        name and features, but other images or components. An empty `images_sha256` is not compared.
         """
         name = description.name
         _check_name(name)
-        for record in self.records() if name else []:
+        for record in self.records(person) if name else []:
             stored = record.description
             same_features = not stored.facts.differences(description.facts)
-            if stored.name != name or not same_features or not _overlap(stored, description):
+            is_same = record.is_own and record.name == name and same_features
+            if not is_same or not _overlap(stored, description):
                 continue
             if differences := _differences(stored, description):
                 raise InvalidRequestError(
@@ -111,103 +160,181 @@ class PCAStore:
         return None
 
     def keep(
-        self, description: PCADescription, images: str, modules: Mapping[str, Axes]
+        self,
+        description: PCADescription,
+        images: str,
+        modules: Mapping[str, Axes],
+        person: Person,
+        *,
+        shared: bool = False,
     ) -> PCARecord:
-        """Write a PCA and return its record; if it exists already, leave it as it is.
+        """Write a PCA for a person and return its record; if the person has it, leave it.
 
-        `images` are the lines whose SHA-256 is `images_sha256`. Raises as `find_existing` does, and
-        StorageError if the quota or the disk has no room.
+        `images` are the lines whose SHA-256 is `images_sha256`. With `shared`, the person shares
+        it. Raises as `find_existing` does, and StorageError if a quota or the disk has no room.
         """
-        with self._lock:
-            if (stored := self.find_existing(description)) is not None:
-                return stored
-            self._folder.mkdir(parents=True, exist_ok=True)
-            numbers = sum(one.mean.nbytes + one.axes.nbytes for one in modules.values())
-            self._check_room(numbers + len(images.encode()))
-            with TemporaryDirectory(dir=self._folder, prefix=_UNFINISHED) as folder:
-                unfinished = Path(folder, "pca")
-                try:
-                    write_pca(unfinished, description, images, modules)
-                except OSError as error:
-                    sentence = f"a PCA can't be written to {self._folder}: {error}"
-                    raise StorageError(sentence, subject=str(self._folder)) from error
-                with unfinished.open("rb") as file:
-                    sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-                unfinished.replace(self._path(sha256))
-        return self.find_records(sha256)[0]
+        # One at a time, so that this server exceeds the quota by one file at most.
+        with self._keeping:
+            stored = self.find_existing(description, person)
+            if stored is None:
+                arrays = sum(one.mean.nbytes + one.axes.nbytes for one in modules.values())
+                self._check_room(person, arrays + len(images.encode()))
+                with self._folder.writing(description, images, modules) as (path, record):
+                    stored = self._publish(path, record, person, shared=shared)
+        if shared and not stored.is_shared:
+            self.share(stored.sha256, person, shared=True)
+        return self._shown(stored, person) or stored
 
-    def delete(self, wanted: str) -> int:
-        """Delete a PCA by its SHA-256 or its unique name; return the length of its file, bytes."""
-        found = self.find_records(wanted)
+    def _publish(self, path: Path, record: PCARecord, person: Person, *, shared: bool) -> PCARecord:
+        """Give a file its name and its owner, unless another server was quicker with such a PCA."""
+        name, folder = record.description.name, self._folder.path
+        with alone(folder, name):
+            if (stored := self.find_existing(record.description, person)) is not None:
+                return stored
+            with alone(folder, record.sha256):
+                self._owners.add(
+                    record.sha256,
+                    person,
+                    is_stored=self._folder.path_of(record.sha256).exists(),
+                    shared=shared or None,
+                    facts={_NAME: name},
+                )
+                stored = self._folder.finish(path, record)
+        return self._shown(stored, person) or stored
+
+    def delete(self, wanted: str, person: Person) -> int:
+        """Delete a person's PCA by its SHA-256 or its unique name; return the bytes that are free.
+
+        The bytes go with the last owner; an admin deletes it for all owners. Raises
+        UnknownPCAError, and PermissionDeniedError for what others share.
+        """
+        found = self.find_records(wanted, person)
         if len(found) > 1:
             digests = ", ".join(f"{one.sha256} ({one.description.facts.model})" for one in found)
             sentence = (
                 f"{len(found)} PCAs are called {wanted!r}; name one by its SHA-256: {digests}"
             )
             raise InvalidRequestError(sentence, field="pca", subject=wanted)
-        self._path(found[0].sha256).unlink(missing_ok=True)
-        return found[0].size_bytes
-
-    def _load(self, record: PCARecord) -> PCA:
-        with self._lock:
-            loaded = self._loaded.get(record.sha256)
-            if loaded is None or loaded.record != record:
-                modules = parse_pca(self._content(record), record.description)
-                loaded = self._loaded[record.sha256] = PCA(record, modules)
-            self._recent = [loaded, *(one for one in self._recent if one is not loaded)]
-            while sum(one.record.size_bytes for one in self._recent) > _RECENT_BYTES:
-                self._recent.pop()
-            return loaded
-
-    def _content(self, record: PCARecord) -> bytes:
-        path = self._path(record.sha256)
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:  # deleted in this moment
-            sentence = f"{record} has been deleted"
-            raise UnknownPCAError(sentence, field="reduction.pca", subject=record.sha256) from None
-        if hashlib.sha256(content).hexdigest() != record.sha256:
-            sentence = f"the file of {record} is corrupted: delete the PCA, and fit it again"
-            raise ChecksumError(sentence, field="reduction.pca", subject=record.sha256)
-        return content
-
-    def _record(self, path: Path) -> PCARecord | None:
-        """Return the record of a file; None if the file is not a PCA."""
-        if not is_sha256(path.stem):
-            return None
-        try:
-            status = path.stat()
-            facts = (status.st_size, status.st_mtime)
-            known = self._known.get(path.stem)
-            if known is None or (known.size_bytes, known.fitted_at) != facts:
-                known = PCARecord(path.stem, read_description(path), *facts)
-                self._known[path.stem] = known
-        except FileNotFoundError:  # deleted in this moment
-            return None
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            _log.warning("skipped a file that is not a PCA", path=str(path), reason=str(error))
-            return None
-        return known
-
-    def _remove_unfinished(self) -> None:
-        """Remove unfinished files of a killed server; younger files may be of another server."""
-        for folder in self._folder.glob(f"{_UNFINISHED}*"):
-            if time.time() - folder.stat().st_mtime > _UNFINISHED_SECONDS:
-                shutil.rmtree(folder, ignore_errors=True)
-
-    def _check_room(self, size_bytes: int) -> None:
-        used = sum(path.stat().st_size for path in self._folder.glob(f"*{_SUFFIX}"))
-        if used + size_bytes > self._quota_bytes:
-            raise StorageError(
-                f"no room for {size_bytes:,} bytes: PCAs use {used:,} of this server's quota of "
-                f"{self._quota_bytes:,} bytes. Delete some (`pcas` lists "
-                "them, `delete-pca` deletes one), ask for fewer components, or start the server "
-                "with a larger --pca-quota",
-                field="component_count",
+        record = found[0]
+        if not record.is_own and not sees_all(person):
+            raise PermissionDeniedError(
+                f"{record} belongs to {_join(record.owners)}, who shares it with you: only an "
+                "owner or an admin can delete it",
+                field="pca",
+                subject=wanted,
             )
+        with alone(self._folder.path, record.sha256):
+            if not self._owners.drop(record.sha256, person):
+                return 0
+            self._folder.path_of(record.sha256).unlink(missing_ok=True)
+            self._owners.forget(record.sha256)
+        return record.size_bytes
 
-    def _path(self, sha256: str) -> Path:
-        return self._folder / f"{sha256}{_SUFFIX}"
+    def share(self, sha256: str, person: Person, *, shared: bool) -> bool:
+        """Share a PCA, or stop sharing it; return False if it is not the person's to share."""
+        if self._folder.record(sha256) is None:
+            return False
+        with alone(self._folder.path, sha256):
+            return self._owners.share(sha256, person, shared=shared)
+
+    def ownership(self, sha256: str, person: Person) -> list[Ownership]:
+        """Return the records of owners that a person may see; empty if there is no such PCA."""
+        return self._owners.visible(sha256, person) if self._folder.record(sha256) else []
+
+    def check_gift(self, old: str, new: str) -> None:
+        """Raise StorageError if all PCAs of a person exceed what another may have."""
+        giver, taker = Person(old, frozenset()), Person(new, frozenset())
+        owns = self._owners.of_person
+        given = sum(
+            size
+            for sha256, size in self._folder.sizes()
+            if owns(sha256, giver) is not None and owns(sha256, taker) is None
+        )
+        self._limit.check_gift(old, taker, given, self._owned_bytes)
+
+    def move_owner(self, old: str, new: str) -> int:
+        """Give all PCAs of a person to another; return their number.
+
+        A PCA whose name the other has for a PCA of their own gets the old owner's name behind it:
+        what a name means does not change.
+        """
+        giver, taker = Person(old, frozenset()), Person(new, frozenset())
+        records = self._folder.records()
+        taken = {one.name for record in records if (one := self._owned(record, taker)) is not None}
+        count = 0
+        for record in records:
+            given = self._owned(record, giver)
+            if given is None or old == new:
+                continue
+            name = given.name
+            if self._owned(record, taker) is None and name in taken:
+                name = _free_name(f"{name} ({old})", taken)
+            with alone(self._folder.path, record.sha256):
+                if self._owners.move(old, new, [record.sha256]):
+                    count += 1
+                    if name != given.name:
+                        facts = {_NAME: name}
+                        self._owners.add(record.sha256, taker, is_stored=True, facts=facts)
+            taken.add(name)
+        return count
+
+    def _owned_bytes(self, person: Person) -> int:
+        """Return the bytes of all PCAs that a person owns."""
+        sizes = self._folder.sizes()
+        return sum(size for sha256, size in sizes if self._owners.owns(sha256, person))
+
+    def _owned(self, record: PCARecord, person: Person) -> PCARecord | None:
+        own = self._owners.of_person(record.sha256, person)
+        return None if own is None else _personal(record, [own], person)
+
+    def _shown(self, record: PCARecord, person: Person) -> PCARecord | None:
+        """Return a record as a person sees it; None if the person doesn't."""
+        rows = self._owners.visible(record.sha256, person)
+        return _personal(record, rows, person) if rows else None
+
+    def _delete_unowned(self) -> None:
+        """Delete what killed servers were about to delete, which has no owner any more.
+
+        Also the records of owners, a day old, whose PCA was never stored.
+        """
+        for sha256 in filter(is_sha256, self._owners.recorded()):
+            if self._is_whole(sha256):
+                continue
+            with alone(self._folder.path, sha256):
+                if not self._is_whole(sha256):
+                    self._folder.path_of(sha256).unlink(missing_ok=True)
+                    self._owners.remove(sha256, {row.owner for row in self._owners.of(sha256)})
+                    self._owners.forget(sha256)
+
+    def _is_whole(self, sha256: str) -> bool:
+        """Return whether a PCA has an owner, and its file is there, or not yet."""
+        rows = self._owners.of(sha256)
+        is_new = bool(rows) and time.time() - rows[-1].since < _LONE_SECONDS
+        return bool(rows) and (is_new or self._folder.path_of(sha256).exists())
+
+
+def _personal(record: PCARecord, rows: list[Ownership], person: Person) -> PCARecord:
+    """Return a record with what a person may know of its owners; the first row has its name."""
+    is_own = rows[0].owner == owner_name(person)
+    return replace(
+        record,
+        name=str(rows[0].facts.get(_NAME, record.description.name)),
+        owners=tuple(row.owner for row in rows),
+        is_own=is_own,
+        is_shared=rows[0].is_shared if is_own else any(row.is_shared for row in rows),
+    )
+
+
+def _join(names: tuple[str, ...]) -> str:
+    return " and ".join(names)
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    free, count = name, 1
+    while free in taken:
+        count += 1
+        free = f"{name} {count}"
+    return free
 
 
 def _check_name(name: str) -> None:

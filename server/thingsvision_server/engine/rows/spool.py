@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .spill import SpillFile
+from .spill import SpillFile, SpillQuota
 
 TILE_VALUES = 256
 """Values of a row that are stored together: 1 KiB of float32, enough for a fast copy."""
@@ -117,6 +117,7 @@ class FeatureSpool:
         columns: Sequence[tuple[str, int, str]],
         memory_budget_bytes: int,
         directory: Path | None = None,
+        quota: SpillQuota | None = None,
     ) -> None:
         self.columns = tuple(SpoolColumn(*column) for column in columns)
         self._index = {column.name: index for index, column in enumerate(self.columns)}
@@ -129,7 +130,8 @@ class FeatureSpool:
         self._capacity = max(1, group_bytes // self._row_bytes)
         self._groups: list[_Group] = []
         self._is_closed = False
-        self._file = SpillFile(directory)
+        self._quota = quota or SpillQuota()
+        self._file = SpillFile(directory, self._quota)
 
     def __enter__(self) -> FeatureSpool:
         return self
@@ -146,6 +148,10 @@ class FeatureSpool:
     def disk_bytes(self) -> int:
         """Return the bytes on disk."""
         return self._file.byte_count
+
+    def expect(self, row_count: int) -> None:
+        """Raise ExhaustedError if so many rows would spill more than the quota."""
+        self._quota.check(row_count * self._row_bytes - self._budget_bytes)
 
     def append(self, arrays: Sequence[Array]) -> None:
         """Copy n more rows: an array n x value_count per column, of the column's dtype.

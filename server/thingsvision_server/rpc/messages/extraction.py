@@ -9,6 +9,7 @@ from typing import Any
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 from thingsvision_proto.wire import ColumnSpec
 
+from ...access.person import Person
 from ...backends.compute_options import ComputeOptions
 from ...backends.modules import Axes
 from ...backends.taps import TokenExtraction
@@ -16,12 +17,14 @@ from ...engine.extractor import Extraction
 from ...engine.images.server_images import SentItem
 from ...engine.passes.stream import Hole
 from ...engine.planning import ExtractSpec
+from ...engine.splits import SplitBatch
 from ...errors import InvalidRequestError
 from ...images import EncodedImage, KeptImage, NoImage, ServerImage
 from ...inputs import PreprocessingOverrides, TensorImage, Text
 from ...version import server_version
 from .axes import axis_words
 from .compute_options import compute_options
+from .cores import cores_message, read_cores
 from .models import (
     decode_enum,
     loaded_spec,
@@ -45,6 +48,9 @@ _TOKENS: Mapping[pb.TokenExtraction, TokenExtraction] = {
     pb.TOKEN_EXTRACTION_CLS_TOKEN_AVG_POOL: TokenExtraction.CLS_TOKEN_AVG_POOL,
 }
 
+_NAME_CHARACTERS = 16_384
+"""Maximum length of an image's name: longer than paths, and than the texts that are their names."""
+
 _ITEMS: Mapping[str, Callable[..., SentItem]] = {
     "encoded": EncodedImage,
     "kept_sha256": KeptImage,
@@ -62,6 +68,8 @@ def extract_spec(header: pb.ExtractHeader) -> ExtractSpec:
         key=model_key(header.model),
         modules=tuple(header.modules),
         batch_size=header.batch_size,
+        image_count=header.image_count,
+        cores=read_cores(header.cores) if header.HasField("cores") else None,
         tokens=decode_enum("token_extraction", header.token_extraction, _TOKENS),
         tensor_shape=tuple(header.tensors.shape) if header.HasField("tensors") else None,
         **_changes(header),
@@ -114,8 +122,14 @@ def _read_overrides(message: pb.PreprocessingOverrides) -> PreprocessingOverride
     )
 
 
-def request_item(image: pb.Image, expected_index: int, sender: str) -> SentItem:
+def request_item(image: pb.Image, expected_index: int, sender: Person) -> SentItem:
     """Return an image of a sender's stream; raise if its index is not the expected index."""
+    if len(image.name) > _NAME_CHARACTERS:
+        raise InvalidRequestError(
+            f"the name of image {expected_index} must have at most {_NAME_CHARACTERS:,} "
+            f"characters, got {len(image.name):,}: {image.name[:100]!r}",
+            field=f"image[{expected_index}].name",
+        )
     if image.index != expected_index:
         raise InvalidRequestError(
             f"image {image.name!r} must have index {expected_index}, got {image.index}",
@@ -131,7 +145,7 @@ def request_item(image: pb.Image, expected_index: int, sender: str) -> SentItem:
     item = _ITEMS[kind](expected_index, image.name, getattr(image, kind))
     if image.keep and isinstance(item, EncodedImage):
         return replace(item, keep_for=sender)
-    return item
+    return replace(item, reader=sender) if isinstance(item, (KeptImage, ServerImage)) else item
 
 
 def skipped_message(holes: Sequence[Hole]) -> pb.SkippedImages:
@@ -167,6 +181,11 @@ def column_message(column: ColumnSpec, axes: Axes = ()) -> pb.Column:
     return pb.Column(name=column.name, shape=column.shape, element_type=kind, axes=axis_words(axes))
 
 
+def split_message(split: SplitBatch) -> pb.SplitBatch:
+    """Return the message of images whose batch was split; the fields have the same names."""
+    return pb.SplitBatch(**vars(split))
+
+
 def provenance(extraction: Extraction) -> pb.Provenance:
     """Return the provenance of an extraction's features."""
     loaded, forward = extraction.loaded, extraction.plan.forward
@@ -175,10 +194,13 @@ def provenance(extraction: Extraction) -> pb.Provenance:
         model_sha256=loaded.model.model_sha256,
         preprocessing=preprocessing_message(extraction.plan.transform.preprocessing),
         device=loaded.lanes.device,
+        hardware=loaded.lanes.hardware,
         framework=loaded.model.framework,
         server_version=server_version(),
         **forward.options.to_dict(),
         deterministic=extraction.deterministic,
+        cores=cores_message(extraction.cores),
+        split_batches=map(split_message, extraction.split_batches),
         reduction=reduction_message(forward.reduction, forward.pca),
         pca=None if forward.pca is None else pca_summary_message(forward.pca.record),
     )

@@ -9,7 +9,9 @@ from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
 from ...backends.modules import ModuleInfo
 from ...engine.models.loading import LoadedModel
-from ...engine.models.residency import Resident
+from ...engine.models.memory_queue import Place
+from ...engine.models.resident import Resident
+from ...engine.waiting import Waiting
 from ...errors import InvalidRequestError
 from ...inputs import Preprocessing, PreprocessingStep
 from ...sources.base import (
@@ -25,6 +27,12 @@ from ...sources.base import (
 from .axes import axis_words
 
 T = TypeVar("T")
+
+_NAME_CHARACTERS = 4096
+"""Maximum length of the names in a ModelSpec: longer than paths of folders."""
+
+_MOST_STEPS = 32
+"""Maximum number of steps of a preprocessing."""
 
 _STATES: Mapping[WeightsState, pb.WeightsState] = {
     WeightsState.PRESENT: pb.WEIGHTS_STATE_PRESENT,
@@ -46,6 +54,15 @@ def model_key(spec: pb.ModelSpec) -> ModelKey:
     for field in ("source", "name"):
         if not getattr(spec, field):
             raise InvalidRequestError(f"the model must have a `{field}`", field=f"model.{field}")
+    for field in ("source", "name", "pretrained_tag", "weights_sha256", "weights_part"):
+        value = getattr(spec, field)
+        if len(value) > _NAME_CHARACTERS:
+            raise InvalidRequestError(
+                f"`{field}` must have at most {_NAME_CHARACTERS:,} characters, got {len(value):,}: "
+                f"{value[:100]!r}",
+                field=f"model.{field}",
+                subject=value[:100],
+            )
     weights: Weights = Pretrained(spec.pretrained_tag)
     if spec.WhichOneof("weights") == "weights_sha256":
         weights = Uploaded(spec.weights_sha256, spec.weights_part)
@@ -89,6 +106,9 @@ def preprocessing_message(preprocessing: Preprocessing) -> pb.Preprocessing:
 
 def read_preprocessing(message: pb.Preprocessing) -> Preprocessing:
     """Return the preprocessing of a message, whose fields have the same names."""
+    if len(message.steps) > _MOST_STEPS:
+        sentence = f"`steps` must be at most {_MOST_STEPS}, got {len(message.steps):,}"
+        raise InvalidRequestError(sentence, field="preprocessing.steps")
     values = _fields(message)
     steps = tuple(PreprocessingStep(**_fields(step)) for step in message.steps)
     return Preprocessing(**values | {"steps": steps})
@@ -158,4 +178,31 @@ def resident_message(resident: Resident, device: str) -> pb.ResidentModel:
         lease_count=resident.lease_count,
         pinned=resident.pinned,
         load_seconds=resident.load_seconds,
+    )
+
+
+def waiting_message(waiting: Waiting) -> pb.Waiting:
+    """Return the message that tells a request what it waits for."""
+    return pb.Waiting(
+        stage=load_stage(waiting),
+        place=waiting.place,
+        queue_length=waiting.count,
+        reason=waiting.reason,
+    )
+
+
+def load_stage(waiting: Waiting) -> pb.LoadStage:
+    """Return the stage of a model's load."""
+    return pb.LOAD_STAGE_WAITING if waiting.place else pb.LOAD_STAGE_LOADING
+
+
+def waiting_model_message(resident: Resident, place: Place, reason: str) -> pb.WaitingModel:
+    """Return the message of a model that waits for memory."""
+    return pb.WaitingModel(
+        model=model_spec(resident.key),
+        model_id=str(resident.key),
+        needed_bytes=place.needed_bytes,
+        waiting_seconds=place.waited_seconds,
+        request_count=resident.lease_count,
+        reason=reason,
     )

@@ -49,7 +49,7 @@ def pca_summary_message(record: PCARecord) -> pb.UsedPCA:
     description = record.description
     return pb.UsedPCA(
         sha256=record.sha256,
-        name=description.name,
+        name=record.name,
         component_count=description.component_count,
         image_count=description.image_count,
         images_sha256=description.images_sha256,
@@ -61,7 +61,7 @@ def pca_message(record: PCARecord) -> pb.PCA:
     description, facts = record.description, record.description.facts
     return pb.PCA(
         sha256=record.sha256,
-        name=description.name,
+        name=record.name,
         component_count=description.component_count,
         image_count=description.image_count,
         images_sha256=description.images_sha256,
@@ -74,11 +74,14 @@ def pca_message(record: PCARecord) -> pb.PCA:
             framework=description.framework,
             server_version=description.server_version,
             deterministic=description.deterministic,
+            cores=None if description.cores is None else pb.Cores(**description.cores),
             reduction=reduction_message(facts.reduction),
+            split_batches=[pb.SplitBatch(**vars(split)) for split in description.split_batches],
             **facts.options.to_dict(),
         ),
         token_extraction=facts.token_extraction,
         batch_size=description.batch_size,
         size_bytes=record.size_bytes,
         fitted_unix_seconds=record.fitted_at,
+        ownership=pb.Ownership(owners=record.owners, shared=record.is_shared),
     )

@@ -99,6 +99,7 @@ def checkpoint_source(
     refused: Mapping[str, str] | None = None,
     *,
     read: FileReader = read_state_dict,
+    may_be_keras: bool = False,
 ) -> PyTorchSource:
     """Return the source of a catalogue.
 
@@ -108,6 +109,7 @@ def checkpoint_source(
         catalogue,
         context.weights,
         read=read,
+        may_be_keras=may_be_keras,
         convert=catalogue.convert,
         parameter_counts=catalogue.parameter_counts(),
         refused=refused or {},

@@ -104,7 +104,8 @@ def _identity(_name: str, state: StateDict) -> StateDict:
 class PyTorchSource:
     """A ModelSource over a catalogue.
 
-    `read` reads a weight file; `convert` converts its state dict, published or uploaded, to the
+    `read` reads a published weight file, and `may_be_keras` says whether uploaded files may be
+    Keras', too; `convert` converts its state dict, published or uploaded, to the
     named network's; `parameter_counts` are known without building; `refused` maps names that
     users may know from elsewhere to why there is no such model.
     """
@@ -118,6 +119,7 @@ class PyTorchSource:
         convert: Callable[[str, StateDict], StateDict] = _identity,
         parameter_counts: Mapping[str, int] | None = None,
         refused: Mapping[str, str] | None = None,
+        may_be_keras: bool = False,
     ) -> None:
         self._catalogue = catalogue
         self._weights = weights
@@ -126,6 +128,7 @@ class PyTorchSource:
         self._convert = convert
         self._parameter_counts = parameter_counts or {}
         self._refused = refused or {}
+        self._may_be_keras = may_be_keras
 
     def names(self) -> list[str]:
         """Return the names of all models, sorted."""
@@ -232,9 +235,9 @@ class PyTorchSource:
                 return self._catalogue.build(key.name), ""
         if isinstance(weights, Uploaded):
             recipe = Recipe(
-                self._read_file,
                 partial(self._convert, key.name),
                 partial(self._build_fitting, key.name),
+                may_be_keras=self._may_be_keras,
             )
             return load_uploaded(key, weights, self._weights, recipe)
         path = self._weights.locate(key, self._catalogue.find_published(key.name, weights.tag))

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from ...backends.torch.seeding import seed_thread
-from ...errors import InvalidWeightsError, WeightsMismatchError
+from ...errors import WeightsMismatchError
 from ..base import ModelKey, Uploaded
+from ..uploads.guests import UploadedTensors
 from ..uploads.records import read_record
 from ..weights.folder import WeightsFolder
 from ..weights.key_mismatches import key_mismatches, unassignable
 from ..weights.loading import load_network
-from ..weights.parts import Fit, Part, closest_part, named_part, parts_that_fit, seen
+from ..weights.parts import Fit, Part, closest_part, describe_parts, find_part, parts_that_fit
 from ..weights.state_dicts import (
-    FileReader,
     StateDict,
     load_state,
-    read_checkpoint,
+    state_dict_in,
     state_dicts_in,
     usual_keys,
 )
@@ -43,15 +42,16 @@ _OPTIONAL = "num_batches_tracked"
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a source makes a network from a file."""
+    """How a source makes a network from the tensors of a file."""
 
-    read: FileReader
     convert: Callable[[StateDict], StateDict]
     """Gives the file's tensors the network's names."""
     build: Callable[[StateDict], nn.Module]
     """Builds the network, with the optional parts that a state dict has."""
     fill: Callable[[StateDict, str], nn.Module] | None = None
     """Returns the network with a state dict of the file called so, if its library has a way."""
+    may_be_keras: bool = False
+    """Whether Keras' files of weights are read, too."""
 
 
 def load_uploaded(
@@ -61,9 +61,12 @@ def load_uploaded(
 
     The name is empty if the file has nothing to choose from. Raises WeightsMismatchError.
     """
-    upload = _Upload(key, folder.find_upload(weights.sha256), recipe)
+    path = folder.find_upload(weights.sha256)
+    called = read_record(path.parent, path.name, field="model.weights_sha256").called
+    tensors = UploadedTensors(path, called, folder.guests, may_be_keras=recipe.may_be_keras)
+    upload = _Upload(key, called, tensors, recipe)
     if weights.part:
-        return upload.load(upload.named(weights.part)), weights.part
+        return upload.load(upload.find_part(weights.part)), weights.part
     if upload.has_choice():
         part = upload.choose()
         name = "" if part is None or upload.is_usual(part) else str(part)
@@ -82,17 +85,13 @@ class _Upload:
     """A file for a model."""
 
     key: ModelKey
-    path: Path
+    called: str
+    tensors: UploadedTensors
     recipe: Recipe
 
-    @property
-    def called(self) -> str:
-        record = read_record(self.path.parent, self.path.name, field="model.weights_sha256")
-        return record.called
-
-    def named(self, name: str) -> Part:
+    def find_part(self, name: str) -> Part:
         """Return the part that a user names."""
-        return named_part(self._checkpoint(), name, self.called)
+        return find_part(self._checkpoint(), name, self.called)
 
     def has_choice(self) -> bool:
         """Return whether the file contains several state dicts."""
@@ -120,7 +119,10 @@ class _Upload:
         """Return the network with a part of the file, or as its source reads it."""
 
         def read() -> StateDict:
-            state = self._read() if part is None else self.named(str(part)).state
+            if part is None:
+                state = state_dict_in(self._checkpoint(), self.called)
+            else:
+                state = self.find_part(str(part)).state
             return self.recipe.convert(state)
 
         if self.recipe.fill is not None:
@@ -151,7 +153,7 @@ class _Upload:
         if 2 * sum(name in state for name in names) > len(names):  # a wrong head, say
             return _OWN_NETWORK
         closest = closest_part(checkpoint, names, part)
-        sentences = [seen(checkpoint, names).removesuffix(".")]
+        sentences = [describe_parts(checkpoint, names).removesuffix(".")]
         if closest is not None or (part is None and self.has_choice()):
             sentences.append("Choose with model_parameters={'part': ...} of get_extractor")
         if closest is not None:
@@ -189,14 +191,6 @@ class _Upload:
     def _model(self) -> str:
         return f"{self.key.source}/{self.key.name}"
 
-    def _read(self) -> StateDict:
-        # An uploaded file never changes, so the weights may stay memory-mapped.
-        return self.recipe.read(self.path, mapped=True)
-
     def _checkpoint(self) -> Mapping[str, Any]:
-        """Return all that the file contains; of a format of the source's own, its state dict."""
-        try:
-            checkpoint = read_checkpoint(self.path, self.called, mapped=True)
-        except InvalidWeightsError:
-            return self._read()
-        return checkpoint if isinstance(checkpoint, Mapping) else {}
+        """Return all that the file contains."""
+        return self.tensors.checkpoint()

@@ -25,6 +25,7 @@ from ...errors import (
     UnknownModelError,
     choices,
 )
+from ...shortages import raise_shortage
 from ..weights.downloads import check_hub
 from ..weights.folder import HUB_FILES, WeightsFolder, user_hub_cache
 from ..weights.state_dicts import StateDict, read_state_dict
@@ -224,7 +225,8 @@ def _snapshot(repository: Path) -> Path | None:
     """Return the folder of a cached repository's main revision, if it has a config."""
     try:
         commit = (repository / "refs" / "main").read_text().strip()
-    except OSError:
+    except OSError as error:
+        raise_shortage(error)
         return None
     path = repository / "snapshots" / commit
     return path if (path / CONFIG).is_file() else None
@@ -233,7 +235,8 @@ def _snapshot(repository: Path) -> Path | None:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        raise_shortage(error)
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -32,7 +32,7 @@ from ..base import (
 )
 from ..context import SourceContext
 from ..weights.folder import WeightsFolder
-from ..weights.state_dicts import StateDict, read_state_dict
+from ..weights.state_dicts import StateDict
 from .catalogue import SOURCE, TAG, FolderCatalogue
 from .extractability import exclude_untrained, not_extractable
 from .folders import ModelFolder, ModelFolders
@@ -162,7 +162,7 @@ class TransformersSource:
             network: nn.Module = loaded.network
             return network
 
-        return Recipe(read_state_dict, dict, lambda _: self._catalogue.build(folder.name), fill)
+        return Recipe(dict, lambda _: self._catalogue.build(folder.name), fill)
 
     @cached_property
     def _networks(self) -> PyTorchSource:

@@ -12,7 +12,7 @@ import torch
 
 from ...errors import PreconditionError
 from ...inputs import TEXT, InputSpec, InputTransform, Preprocessing, Text
-from ..preprocessing.token_limit import check_token_count
+from ..preprocessing.token_limit import check_text_length, check_token_count
 from .folders import LOCAL_ONLY
 
 TOKENIZED = ("input_ids", "attention_mask")
@@ -56,8 +56,15 @@ def text_transform(
     tokenize: Callable[[str], torch.Tensor], description: str, shape: tuple[int, ...]
 ) -> InputTransform:
     """Return the transform from a text to its token ids, int64 of this shape."""
+
+    def check_and_tokenize(text: str) -> torch.Tensor:
+        check_text_length(text)
+        return tokenize(text)
+
     preprocessing = Preprocessing(value_range="", description=description, channel_order="")
-    return InputTransform(tokenize, preprocessing, InputSpec(shape, "int64", TEXT), takes=Text)
+    return InputTransform(
+        check_and_tokenize, preprocessing, InputSpec(shape, "int64", TEXT), takes=Text
+    )
 
 
 def open_tokenizer(folder: Path) -> Any:

@@ -15,6 +15,7 @@ from ...inputs import IMAGE, InputTransform, Preprocessing
 from ..base import ModelEntry, ModelKey, Pretrained, PretrainedEntry, Random, Uploaded
 from ..context import SourceContext
 from ..naming import check_name, with_weights
+from ..uploads.guests import guest_of_weights
 from ..uploads.records import read_record
 from ..weights.folder import PublishedWeights, WeightsFolder
 from .images import keras_transform, unit_range_transform
@@ -127,12 +128,15 @@ class KerasSource:
     def load(self, key: ModelKey, device: str) -> RunnableModel:
         """Build a resolved model with its weights on a device."""
         network, weights = self._network(key), self._weights_of(key)
-        file = weights.file
+        file, runtime = weights.file, self._runtime
         if isinstance(key.weights, Uploaded):
             folder, sha256 = self._weights.uploads, key.weights.sha256
             file = read_record(folder, sha256, field="model.weights_sha256").called
+            # What reads a stranger's file holds no other models.
+            guest = guest_of_weights(folder / sha256, self._weights.guests, runtime.template)
+            runtime = runtime.confine(guest)
         try:
-            return self._runtime.load(network, weights, device)
+            return runtime.load(network, weights, device)
         except WeightsMismatchError as error:
             sentence = f"{file} does not fit {key.source}/{key.name}: {error}"
             raise WeightsMismatchError(sentence, field=error.field) from error

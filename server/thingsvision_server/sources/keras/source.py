@@ -16,6 +16,7 @@ from pathlib import Path
 
 import structlog
 
+from ...shortages import raise_shortage
 from ..context import SourceContext
 from .classes import KerasModel, KerasSource
 
@@ -72,6 +73,7 @@ def _origins_of(python: str) -> list[str | None]:
         run = subprocess.run(command, capture_output=True, check=True)  # noqa: S603 - a setting
         origins: list[str | None] = json.loads(run.stdout)
     except (OSError, subprocess.CalledProcessError, ValueError) as error:
+        raise_shortage(error)
         _log.warning("no Keras models: interpreter fails", python=python, error=str(error))
         return [None] * len(_PACKAGES)
     return origins

@@ -10,11 +10,11 @@ from torch.export.passes import move_to_device_pass
 
 from ...backends.axes import with_axes
 from ...backends.base import NetworkError, RunnableModel
+from ...backends.device_faults import is_out_of_memory
 from ...backends.modules import CallInfo, ModuleInfo, Structure
-from ...backends.tensorflow.model import TensorFlowRuntime
 from ...backends.torch.model import TorchModel
 from ...backends.torch.structure import Tower, describe
-from ...errors import InvalidWeightsError, input_shape_error
+from ...errors import InvalidWeightsError, input_shape_error, no_memory_error
 from ...inputs import IMAGE, InputSpec
 from ..uploads.exported_check import image_size, read_program
 from ..uploads.exported_outline import Outline
@@ -26,6 +26,7 @@ from .exported_network import Code, Hierarchy, Part, Runner, place_tensors
 _NEVER_CALLED = "it is never called itself; request a module inside it"
 
 _NO_PROGRAM = (
+    ArithmeticError,
     AssertionError,
     AttributeError,
     LookupError,
@@ -40,7 +41,7 @@ _NO_PROGRAM = (
 class ExportedModel:
     """A program in a file, checked again before any part of it is loaded."""
 
-    def __init__(self, path: Path, called: str, _tensorflow: TensorFlowRuntime) -> None:
+    def __init__(self, path: Path, called: str) -> None:
         self._path, self._called = path, called
         self.image_counts, self.input_shape = image_size(read_program(path, called).content)
 
@@ -52,6 +53,10 @@ class ExportedModel:
             structure = describe(network.root, {IMAGE: tower}, counts)
         except NetworkError as error:
             raise input_shape_error(self._called, shape, error) from error
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise no_memory_error(self._called, shape, error) from error
         recorded = network.as_recorded(structure)
         # Their own classes are known only now.
         return replace(recorded, modules=tuple(with_axes(recorded.modules, {IMAGE: tower.spec})))

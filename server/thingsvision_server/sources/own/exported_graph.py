@@ -6,11 +6,16 @@ places. Marks of the client become calls of the modules that they stand for.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from operator import getitem
 from typing import Any, cast
 
 import torch
 from torch import fx
 from torch._ops import HigherOrderOperator
+
+from ..uploads.exported_operators import words
+from .exported_guards import guard_operators
 
 _Context = Any
 
@@ -57,6 +62,7 @@ class FlatGraph:
         """Return a function of the placeholders' values, contexts and parts; it returns nothing."""
         for node in self.graph.nodes:
             node.meta = {}  # it has tensors without memory, which can't be copied
+        guard_operators(self.graph)
         self.graph.output(())
         return fx.GraphModule({}, self.graph)
 
@@ -107,17 +113,43 @@ def _is_graph(argument: Any) -> bool:
 
 def written_inputs(flat: FlatGraph) -> frozenset[int]:
     """Return the numbers of the inputs that operators overwrite, themselves or by a view."""
-    inputs: dict[Any, int] = {node: number for number, node in enumerate(flat.placeholders)}
+    inputs: dict[Any, set[int]] = {node: {number} for number, node in enumerate(flat.placeholders)}
     written: set[int] = set()
     for node in flat.graph.nodes:
-        schema = getattr(node.target, "_schema", None)
-        if schema is None:
-            continue
-        for argument, value in zip(schema.arguments, node.args, strict=False):
-            if argument.alias_info is None or not isinstance(value, fx.Node):
-                continue
-            if value in inputs:
-                inputs[node] = inputs[value]
-                if argument.alias_info.is_write:
-                    written.add(inputs[value])
+        for value, is_written in _shared_arguments(node):
+            found = inputs.get(value)
+            if found:
+                inputs.setdefault(node, set()).update(found)
+                if is_written:
+                    written |= found
     return frozenset(written)
+
+
+_MAY_RETURN_ARGUMENTS = words(
+    """
+    _pad_enum _unsafe_view alpha_dropout atleast_1d atleast_2d atleast_3d broadcast_tensors
+    cartesian_prod dropout einsum feature_alpha_dropout feature_dropout meshgrid native_dropout pad
+    sum_to_size type_as unsafe_chunk unsafe_split unsafe_split_with_sizes
+    """
+)
+"""Operators whose results may be their arguments, or views of them, unlike their schema says."""
+
+
+def _shared_arguments(node: fx.Node) -> Iterator[tuple[fx.Node, bool]]:
+    """Yield the arguments that a node's result may share memory with, and whether it writes."""
+    if node.target is getitem:
+        yield cast("fx.Node", node.args[0]), False
+        return
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:
+        return
+    shares = schema.name.partition("::")[2] in _MAY_RETURN_ARGUMENTS
+    given = dict(zip((one.name for one in schema.arguments), node.args, strict=False))
+    given |= node.kwargs
+    for argument in schema.arguments:
+        info = argument.alias_info
+        if argument.name in given and (shares or info is not None):
+            values: list[fx.Node] = []
+            fx.map_arg(given[argument.name], values.append)
+            for value in values:
+                yield value, info is not None and info.is_write

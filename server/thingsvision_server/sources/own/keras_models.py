@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...backends.base import NetworkError, RunnableModel
+from ...backends.children.guests import GuestRuntime
 from ...backends.modules import Structure
 from ...backends.tensorflow.model import KerasNetwork, KerasWeights, TensorFlowRuntime
 from ...errors import (
@@ -13,16 +14,27 @@ from ...errors import (
     WeightsMismatchError,
     input_shape_error,
 )
-from ..uploads.keras_archive import check_keras_model
+from ..uploads.guests import check_upload, guest_of
+from ..uploads.records import UploadRecord
+
+
+def open_keras(
+    path: Path, record: UploadRecord, tensorflow: TensorFlowRuntime, guests: GuestRuntime
+) -> KerasModelFile:
+    """Return the model in a `.keras` or `.h5` file."""
+    return KerasModelFile(path, record.called, tensorflow, guests)
 
 
 class KerasModelFile:
-    """A model in a file, checked again before Keras reads it."""
+    """A model in a file, checked by a guest and read by Keras in another."""
 
     image_counts: tuple[int, int | None] = (1, None)
 
-    def __init__(self, path: Path, called: str, tensorflow: TensorFlowRuntime) -> None:
-        check_keras_model(path, called)
+    def __init__(
+        self, path: Path, called: str, tensorflow: TensorFlowRuntime, guests: GuestRuntime
+    ) -> None:
+        check_upload(path, called, guests)
+        tensorflow = tensorflow.confine(guest_of(path, called, guests, tensorflow.template))
         self._called = called
         self._tensorflow = tensorflow
         self._network = KerasNetwork(archive=str(path))

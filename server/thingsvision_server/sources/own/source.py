@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ...backends.base import RunnableModel
+from ...backends.children.guests import GuestRuntime
 from ...backends.chunks import ChunkedModel
 from ...backends.modules import Structure
 from ...backends.tensorflow.model import TensorFlowRuntime
@@ -24,7 +25,7 @@ from ..base import ModelEntry, ModelKey, Pretrained, PretrainedEntry, Uploaded, 
 from ..context import SourceContext
 from ..imports import import_named
 from ..preprocessing.declaration import transform_of_declaration
-from ..uploads.records import UploadRecord, list_records, read_record
+from ..uploads.records import UploadRecord, find_record, list_records, read_record
 
 SOURCE = "own"
 
@@ -35,15 +36,15 @@ class OwnFormat:
 
     backend: str
     opener: str
-    """`module:class` (below this package) of its WholeModel, called with the file, its name for
-    users and TensorFlow's process."""
+    """`module:function` (below this package) that returns its WholeModel, called with the file, its
+    record, TensorFlow's process, and the guests that run users' programs."""
 
 
 OWN_FORMATS: Mapping[str, OwnFormat] = {
-    "pt2": OwnFormat("pt", "exported:ExportedModel"),
-    "onnx": OwnFormat("onnx", "onnx_models:OnnxFile"),
-    "keras": OwnFormat("tf", "keras_models:KerasModelFile"),
-    "keras-hdf5": OwnFormat("tf", "keras_models:KerasModelFile"),
+    "pt2": OwnFormat("pt", "guest_model:open_program"),
+    "onnx": OwnFormat("onnx", "guest_model:open_program"),
+    "keras": OwnFormat("tf", "keras_models:open_keras"),
+    "keras-hdf5": OwnFormat("tf", "keras_models:open_keras"),
 }
 """By the format of the file."""
 
@@ -71,15 +72,19 @@ class WholeModel(Protocol):
 
 def open_source(context: SourceContext) -> OwnSource:
     """Open the source over the folder of uploads."""
-    return OwnSource(context.weights.uploads, context.tensorflow)
+    source = OwnSource(context.weights.uploads, context.tensorflow, context.guests)
+    if source.names():
+        context.guests.warm_up()
+    return source
 
 
 class OwnSource:
     """A ModelSource over uploaded files, listed afresh each time because uploads come and go."""
 
-    def __init__(self, folder: Path, tensorflow: TensorFlowRuntime) -> None:
+    def __init__(self, folder: Path, tensorflow: TensorFlowRuntime, guests: GuestRuntime) -> None:
         self._folder = folder
         self._tensorflow = tensorflow
+        self._guests = guests
         self._opened = lru_cache(_CACHED_MODELS)(self._open)
 
     def names(self) -> list[str]:
@@ -89,7 +94,9 @@ class OwnSource:
     def entries(self, names: list[str]) -> Iterator[ModelEntry]:
         """Yield the entries of these models without opening them."""
         for name in names:
-            record = self._record(name)
+            record = find_record(self._folder, name)
+            if record is None:  # deleted since it was listed
+                continue
             weights = PretrainedEntry(
                 str(Uploaded(name)), True, WeightsState.PRESENT, record.preprocessing
             )
@@ -113,17 +120,24 @@ class OwnSource:
 
     def structure(self, key: ModelKey, image_shape: tuple[int, ...] | None = None) -> Structure:
         """Return the modules of a model."""
-        model, record = self._opened(key.name), self._record(key.name)
+        record = self._record(key.name)
+        model = self._opened(record.sha256, record.called)
         shape = image_shape or transform_of(model, record).spec.shape
         return describe_model(model, record.called, shape)
 
     def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:
         """Return the declared transform, or one that raises if no preprocessing was declared."""
-        return {IMAGE: transform_of(self._opened(key.name), self._record(key.name))}
+        record = self._record(key.name)
+        return {IMAGE: transform_of(self._opened(record.sha256, record.called), record)}
+
+    def image_shape(self, key: ModelKey) -> tuple[int, ...]:
+        """Return the shape of one image by the declaration of whoever makes the call."""
+        return self.transforms(key)[IMAGE].spec.shape
 
     def load(self, key: ModelKey, device: str) -> RunnableModel:
         """Load a model onto a device."""
-        model = self._opened(key.name)
+        record = self._record(key.name)
+        model = self._opened(record.sha256, record.called)
         least, most = model.image_counts
         loaded = model.load(device)
         return loaded if (least, most) == (1, None) else ChunkedModel(loaded, least, most)
@@ -138,14 +152,18 @@ class OwnSource:
             )
             raise UnknownModelError(sentence, field="model.name", subject=sha256) from error
 
-    def _open(self, sha256: str) -> WholeModel:
-        return open_model(self._folder / sha256, self._record(sha256), self._tensorflow)
+    def _open(self, sha256: str, _called: str) -> WholeModel:
+        # Errors call the file by the name that its user gave it, and each owner has another.
+        record = self._record(sha256)
+        return open_model(self._folder / sha256, record, self._tensorflow, self._guests)
 
 
-def open_model(path: Path, record: UploadRecord, tensorflow: TensorFlowRuntime) -> WholeModel:
+def open_model(
+    path: Path, record: UploadRecord, tensorflow: TensorFlowRuntime, guests: GuestRuntime
+) -> WholeModel:
     """Return the model in a file; raise InvalidRequestError if it can't be used."""
-    kind = import_named(OWN_FORMATS[record.format].opener, __package__)
-    model: WholeModel = kind(path, record.called, tensorflow)
+    opener = import_named(OWN_FORMATS[record.format].opener, __package__)
+    model: WholeModel = opener(path, record, tensorflow, guests)
     least, most = model.image_counts
     if not _is_one_by_one(model) and (least > _ANY[0] or (most or _ANY[1]) < _ANY[1]):
         accepted = f"{least}" if least == most else f"{least} to {most}"
@@ -195,6 +213,14 @@ def _transform_without_declaration(
     record: UploadRecord, model: WholeModel, *, channels_last: bool
 ) -> InputTransform:
     def refuse(_image: Any) -> Any:
+        if record.is_ambiguous:
+            raise InvalidRequestError(
+                f"{record.called} is shared with you by {' and '.join(record.owners)}, who declare "
+                "different preprocessing: upload it with your own declaration, or override the "
+                "crop size, mean and std in the request",
+                field="model.name",
+                subject=record.sha256,
+            )
         raise InvalidRequestError(
             f"{record.called} was uploaded without its preprocessing, so it accepts only "
             "tensors that you preprocessed. Upload it again with its preprocessing declared, or "

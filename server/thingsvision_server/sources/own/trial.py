@@ -6,24 +6,27 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from ...backends.children.guests import GuestRuntime
 from ...backends.tensorflow.model import TensorFlowRuntime
 from ...errors import InvalidRequestError, InvalidWeightsError
 from ..uploads.records import UploadRecord
 from .source import WholeModel, describe_model, open_model, transform_of
 
 _TRIED = ("pt2", "onnx")
-"""Formats that are loaded and run at the upload; Keras models would need TensorFlow's process."""
+"""Formats that are loaded and run at the upload; Keras models would need TensorFlow."""
 
 _SMALL_SIZE = 64
 """Height and width of the second images if a model takes any size, pixels."""
 
 
-def check_usable(path: Path, record: UploadRecord, tensorflow: TensorFlowRuntime) -> None:
+def check_usable(
+    path: Path, record: UploadRecord, tensorflow: TensorFlowRuntime, guests: GuestRuntime
+) -> None:
     """Raise InvalidWeightsError if a model can't be loaded or run, or gives no features."""
     if record.format not in _TRIED:
         return
     try:
-        model = open_model(path, record, tensorflow)
+        model = open_model(path, record, tensorflow, guests)
         _check_runs(model, record)
     except InvalidWeightsError:
         raise

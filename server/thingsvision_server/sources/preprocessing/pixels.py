@@ -24,11 +24,12 @@ class NormalizedPixels:
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         self._mean, self._std = (_per_channel(values) for values in (mean, std))
 
-    def __call__(self, image: Any) -> torch.Tensor:
-        """Return the values of an image."""
+    def __call__(self, image: Any, place: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the values of an image, in `place` if that has their shape."""
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
-        values = torch.empty(pixels.shape).copy_(pixels)
-        return values.div_(255).sub_(self._mean).div_(self._std)
+        fits = place is not None and place.shape == pixels.shape
+        values = place if place is not None and fits else torch.empty(pixels.shape)
+        return values.copy_(pixels).div_(255).sub_(self._mean).div_(self._std)
 
 
 def in_one_buffer(reference: Transform) -> Transform:
@@ -42,6 +43,18 @@ def in_one_buffer(reference: Transform) -> Transform:
         faster: Transform = transforms.Compose([*filter(None, others), values])
         return faster
     return reference
+
+
+def in_place(quick: Transform) -> Callable[[Any, Any], torch.Tensor] | None:
+    """Return a transform of `in_one_buffer` that writes into an array; None if it can't.
+
+    The array is float32; if it does not have the shape of the values, they are elsewhere.
+    """
+    *others, values = [None, *_steps(quick)]
+    if not isinstance(values, NormalizedPixels):
+        return None
+    first = transforms.Compose([*filter(None, others)])
+    return lambda image, place: values(first(image), torch.from_numpy(place))
 
 
 def _steps(reference: Any) -> list[Any]:

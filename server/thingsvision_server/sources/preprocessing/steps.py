@@ -9,12 +9,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ...errors import InvalidRequestError
-from ...inputs import PreprocessingStep
+from ...inputs import Preprocessing, PreprocessingStep
+from .geometry import find_steps
 
 _FIELD = "preprocessing.steps"
 
 _MAX_STEPS = 32
 _MAX_PIXELS = 4096
+
+_MOST_BYTES = 1_600_000_000
+"""Most bytes of all images that the steps make of a small one."""
 
 _SAMPLE_SIDE = 97
 """Pixels of the sides of the image that steps are tried with: odd, and nobody's input size."""
@@ -30,6 +34,7 @@ class StepsTransform:
         if len(steps) > _MAX_STEPS:
             sentence = f"`steps` must be at most {_MAX_STEPS}, got {len(steps)}"
             raise InvalidRequestError(sentence, field=_FIELD)
+        _check_cost(steps)
         self._channels_last = channels_last
         self._steps = [_make(place, step) for place, step in enumerate(steps)]
 
@@ -65,6 +70,19 @@ class StepsTransform:
             raise InvalidRequestError(sentence, field=_FIELD)
         channels, height, width = value.shape
         return (height, width, channels) if self._channels_last else (channels, height, width)
+
+
+def _check_cost(steps: Sequence[PreprocessingStep]) -> None:
+    """Raise InvalidRequestError if steps make too much of a small image."""
+    sample = _SAMPLE_SIDE, _SAMPLE_SIDE
+    cost = sum(step.byte_count for step in find_steps(Preprocessing(steps=tuple(steps)), sample))
+    if cost > _MOST_BYTES:
+        raise InvalidRequestError(
+            f"`steps` must make images that take at most {_MOST_BYTES:,} bytes in all, got "
+            f"{cost:,} for an image of {_SAMPLE_SIDE} x {_SAMPLE_SIDE} pixels: resize, crop and "
+            "pad to fewer pixels",
+            field=_FIELD,
+        )
 
 
 def _make(place: int, step: PreprocessingStep) -> Callable[[Any], Any]:

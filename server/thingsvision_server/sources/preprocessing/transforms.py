@@ -13,7 +13,7 @@ from torchvision import transforms
 
 from ...inputs import InputSpec, InputTransform, Preprocessing
 from .geometry import geometry_steps, height_and_width
-from .pixels import in_one_buffer
+from .pixels import in_one_buffer, in_place
 
 IMAGENET = Preprocessing(
     resize_pixels=(256,),
@@ -31,7 +31,8 @@ def image_transform(
 ) -> InputTransform:
     """Return a network's own transform (Pillow RGB image to C x H x W), which data can override."""
     adapt = partial(transform_of, unsized=shape)
-    return InputTransform(in_one_buffer(apply), preprocessing, InputSpec(shape), adapt=adapt)
+    quick, spec = in_one_buffer(apply), InputSpec(shape)
+    return InputTransform(quick, preprocessing, spec, adapt=adapt, apply_in=in_place(quick))
 
 
 def transform_of(preprocessing: Preprocessing, unsized: tuple[int, ...] = ()) -> InputTransform:

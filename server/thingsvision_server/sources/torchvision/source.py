@@ -101,10 +101,8 @@ class TorchvisionCatalogue:
 
     def transforms(self, key: ModelKey) -> Mapping[str, InputTransform]:
         """Return `weights.transforms()` of the weights in use, or else of the default weights."""
-        preset = _preset(key)
-        preprocessing, side_pixels = _READERS[type(preset)](preset, key.name)
-        crop = preprocessing.crop_pixels or (side_pixels, side_pixels)
-        return {IMAGE: image_transform(preset, preprocessing, (3, *crop))}
+        tag = key.weights.tag if isinstance(key.weights, Pretrained) else None
+        return {IMAGE: _transform(key.name, tag)}
 
     def towers(self, network: nn.Module) -> Mapping[str, nn.Module]:
         """Return the network; for detection, only the part with one output per image."""
@@ -178,14 +176,23 @@ def _default(name: str) -> list[WeightsEnum]:
     return [] if default is None else [default]
 
 
-def _preset(key: ModelKey) -> Any:
-    if isinstance(key.weights, Pretrained):
-        preset = _member(key.name, key.weights.tag).transforms()
-    else:
-        preset = _preset_without_weights(key.name)
+@cache
+def _transform(name: str, tag: str | None) -> InputTransform:
+    """Return the transform of a tag's weights; None: of other weights than published ones.
+
+    Every call asks for it, and to make it takes longer than the rest of a call's plan.
+    """
+    preset = _preset(name, tag)
+    preprocessing, side_pixels = _READERS[type(preset)](preset, name)
+    crop = preprocessing.crop_pixels or (side_pixels, side_pixels)
+    return image_transform(preset, preprocessing, (3, *crop))
+
+
+def _preset(name: str, tag: str | None) -> Any:
+    preset = _preset_without_weights(name) if tag is None else _member(name, tag).transforms()
     if type(preset) not in _READERS:
         known = ", ".join(kind.__name__ for kind in _READERS)
-        raise TypeError(f"the transform of {key} must be one of {known}, got {preset}")
+        raise TypeError(f"the transform of {name} must be one of {known}, got {preset}")
     return preset
 
 

@@ -18,8 +18,9 @@ from typing import Any
 from ...errors import InvalidWeightsError
 from ..imports import IMPORTS
 from .exported_constants import find_constants
+from .exported_operators import is_listed
 from .exported_outline import MARK, OUTLINE, PREFIX, Outline, define_mark, read_outline
-from .exported_randomness import check_repeatable, origin_of
+from .exported_randomness import check_repeatable, draws, origin_of
 from .exported_sizes import is_safe_size
 from .module_names import is_module_path, why_not_usable
 
@@ -29,8 +30,13 @@ _TENSORS = ("data/weights/weight_", "data/constants/tensor_")
 _IGNORED = ("archive_format", "archive_version", "byteorder", ".data/", "data/sample_inputs/")
 """Files without code, and the pickled example inputs; none of them is read."""
 
+MAX_TEXT_BYTES = 1024**3
+"""Size of the largest JSON that is read: unrolled recurrent layers have 100 MB of operators."""
+
 _FLOAT = 7
 """The archive's number for float32."""
+
+_MOST_SIZE = 2**63 - 1
 
 _HIGHER_ORDER = frozenset({"wrap_with_autocast", "wrap_with_set_grad_enabled"})
 _SIZE_OPERATORS = re.compile(
@@ -44,11 +50,21 @@ _READS_SIZES = frozenset(
 )  # fmt: skip
 """Operators that make sizes of the values in a tensor, which a program then asserts."""
 
-_READS_FILES = frozenset({"from_file"})
-
 _KEPT_METADATA = "nn_module_stack"
 _PLAIN_TEXT = re.compile(r"[\w .,;:+<>=@/-]*", re.ASCII)
 _TYPES = frozenset({None, "builtins.tuple", "builtins.list", "builtins.dict"})
+
+
+_NOT_READABLE = (
+    AssertionError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What the archive's reader, and Python, raise for missing parts and wrong types."""
 
 
 @dataclass(frozen=True)
@@ -72,17 +88,16 @@ def read_program(path: Path, called: str) -> Program:
     try:
         with path.open("rb") as file, PT2ArchiveReader(file) as archive:
             _check_files(archive.get_file_names(), called)
-            program: dict[str, Any] = json.loads(archive.read_bytes(PROGRAM))
-            outline = _read_outline(archive)
-            configs = [json.loads(archive.read_bytes(name))["config"] for name in _CONFIGS]
+            program: dict[str, Any] = json.loads(_read(archive, PROGRAM, called))
+            outline = _read_outline(archive, called)
+            configs = [json.loads(_read(archive, name, called))["config"] for name in _CONFIGS]
         for config in configs:
             _check_tensors(config, called)
         _check_names(program["graph_module"], called)
         _drop_unread(program, is_recorded=outline is not None)
         _check_program(program, called)
         image_size(program)
-    # The archive's reader, and Python, raise these for missing parts and wrong types.
-    except (AssertionError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+    except _NOT_READABLE as error:
         why = str(error).partition("\n")[0]
         raise InvalidWeightsError(
             f"{called} is not a readable torch.export program (.pt2): {why}. Save it with "
@@ -91,9 +106,20 @@ def read_program(path: Path, called: str) -> Program:
     return Program(program, outline)
 
 
-def _read_outline(archive: Any) -> Outline | None:
+def _read(archive: Any, name: str, called: str) -> bytes:
+    """Return a text file of an archive, which may be packed; its size is known before."""
+    size = archive.archive_file.get_record_size(name)
+    if size > MAX_TEXT_BYTES:
+        raise _refusal(
+            called, f"{name!r} in it has {size:,} bytes, and at most {MAX_TEXT_BYTES:,} are read"
+        )
+    content: bytes = archive.read_bytes(name)
+    return content
+
+
+def _read_outline(archive: Any, called: str) -> Outline | None:
     names = archive.get_file_names()
-    return read_outline(archive.read_bytes(OUTLINE)) if OUTLINE in names else None
+    return read_outline(_read(archive, OUTLINE, called)) if OUTLINE in names else None
 
 
 def _check_files(names: list[str], called: str) -> None:
@@ -199,7 +225,7 @@ def _check_program(program: Mapping[str, Any], called: str) -> None:
             name = next(iter(graph["custom_obj_values"]))
             raise _refusal(called, f"it contains an object {name!r} that is not a tensor")
         for node in graph["nodes"]:
-            _check_operator(node["target"], called)
+            _check_operator(node, called)
     _check_strings(program, "", called)
     check_repeatable(graphs(program["graph_module"]), called, find_constants(program))
 
@@ -213,11 +239,8 @@ def _check_names(module: Mapping[str, Any], called: str) -> None:
             raise _refusal(called, why_not_usable(f"{path}@") or "")
 
 
-def _check_operator(target: str, called: str) -> None:
-    import torch
-    from torch._C import _dispatch_has_kernel
-    from torch._ops import OpOverload
-
+def _check_operator(node: Mapping[str, Any], called: str) -> None:
+    target = node["target"]
     found = re.fullmatch(r"torch\.ops\.(\w+)\.(\w+)(?:\.(\w+))?", target, re.ASCII)
     if _SIZE_OPERATORS.fullmatch(target):
         return
@@ -226,19 +249,57 @@ def _check_operator(target: str, called: str) -> None:
         return
     if found and found[1] == "higher_order" and found[2] in _HIGHER_ORDER:
         return
-    if found and found[1] in ("aten", "prims") and found[2] not in _READS_FILES:
-        packet = getattr(getattr(torch.ops, found[1]), found[2], None)
-        operator = getattr(packet, found[3] or "", None)
-        overload = "" if found[3] == "default" else f".{found[3]}"
-        name = f"{found[1]}::{found[2]}{overload}"
-        if isinstance(operator, OpOverload) and _dispatch_has_kernel(name):
-            return
+    operator = _find_operator(*found.groups(default="")) if found else None
+    # Those that draw numbers are refused by `check_repeatable`, which says where they are.
+    if found and operator and (is_listed(found[1], found[2]) or draws(operator)):
+        _check_arguments(node, operator, called)
+        return
     name = f"{found[1]}::{found[2]}" if found else target
+    if operator is None:
+        what = "is not one of PyTorch's own (aten), or it does more than compute"
+    else:
+        what = "is not one that networks need to compute features"
     raise _refusal(
         called,
-        f"its operator {name!r} is not one of PyTorch's own (aten), or it does more than compute. "
-        "Export the model without custom operators",
+        f"its operator {name!r} in {origin_of(node)} {what}. {_advice(name)}",
     )
+
+
+_ADVICE: Mapping[str, str] = {
+    "as_strided_": "Use views such as view, unfold, expand or transpose",
+    "resize_": "Make a new tensor of the size",
+    "set_": "Assign the tensor to another name",
+}
+
+
+def _advice(name: str) -> str:
+    return _ADVICE.get(name.removeprefix("aten::"), "Export the model without custom operators")
+
+
+def _find_operator(namespace: str, name: str, overload: str) -> Any | None:
+    """Return one of PyTorch's own operators; None if it has none that can be called."""
+    import torch
+    from torch._C import _dispatch_has_kernel
+    from torch._ops import OpOverload
+
+    if namespace not in ("aten", "prims"):
+        return None
+    packet = getattr(getattr(torch.ops, namespace), name, None)
+    operator = getattr(packet, overload, None)
+    if not isinstance(operator, OpOverload):
+        return None
+    suffix = "" if overload == "default" else f".{overload}"
+    return operator if _dispatch_has_kernel(f"{namespace}::{name}{suffix}") else None
+
+
+def _check_arguments(node: Mapping[str, Any], operator: Any, called: str) -> None:
+    """Raise InvalidWeightsError unless each argument is the operator's own, and given once."""
+    known = {argument.name for argument in operator._schema.arguments}  # noqa: SLF001
+    given = [one["name"] for one in node["inputs"]]
+    if len(set(given)) < len(given) or not known.issuperset(given):
+        raise _refusal(
+            called, f"its operator {node['target']!r} must have each of {sorted(known)} once"
+        )
 
 
 def _check_strings(part: Any, place: str, called: str) -> None:
@@ -330,13 +391,23 @@ def image_size(program: Mapping[str, Any]) -> tuple[tuple[int, int | None], tupl
             "its input must be a float32 tensor of 2 dimensions or more, images first. A network "
             "of integers converts them in its forward, as with x.long(); export it with float32"
         )
-    images, *shape = tensor["sizes"]
+    images, *sizes = tensor["sizes"]
+    shape = tuple(_size_of(size) for size in sizes)
     if "as_int" in images:
-        return (images["as_int"], images["as_int"]), tuple(size.get("as_int") for size in shape)
+        count = _size_of(images)
+        return (count or 1, count), shape
     symbol = re.search(r"s\d+", images["as_expr"]["expr_str"])
     limits = program["range_constraints"].get(symbol[0] if symbol else "", {})
-    least, most = limits.get("min_val") or 1, limits.get("max_val")
-    return (max(1, least), most), tuple(size.get("as_int") for size in shape)
+    least, most = (_size_of({"as_int": limits.get(name)}) for name in ("min_val", "max_val"))
+    return (max(1, least or 1), most), shape
+
+
+def _size_of(size: Mapping[str, Any]) -> int | None:
+    """Return the size of an axis; None: any. Raises ValueError for what is not an integer."""
+    value = size.get("as_int")
+    if value is not None and (type(value) is not int or not 0 <= value <= _MOST_SIZE):
+        raise ValueError(f"the sizes of its input must be integers of 0 or more, got {value!r}")
+    return value
 
 
 def _refusal(called: str, why: str) -> InvalidWeightsError:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import InvalidWeightsError
+from .exported_operators import is_listed
 
 _RANDOM_UNMARKED = frozenset(
     {
@@ -99,7 +100,9 @@ def _cause(node: Mapping[str, Any], constants: frozenset[str]) -> _Cause | None:
         if arguments["input"].get("as_tensor", {}).get("name") in constants:
             return None  # of weights, which are standardized so
         return _of_batch_norm(arguments, origin)
-    if not _draws(*found.groups()) or not _may_draw(arguments, found[2]):
+    if not _draws_by_name(*found.groups()):
+        return None
+    if is_listed(found[1], found[2]) and not _may_draw(arguments, found[2]):
         return None
     if origin.is_of_torch:
         return _Cause(1, f"{origin} is in training mode, so it is random. {_TO_EVALUATE}")
@@ -155,11 +158,18 @@ def _of_batch_norm(arguments: Mapping[str, Any], origin: _Origin) -> _Cause:
     )
 
 
-def _draws(namespace: str, name: str, overload: str) -> bool:
+def draws(operator: Any) -> bool:
+    """Return whether an operator draws random numbers, unless its arguments switch that off."""
     import torch
 
-    operator = getattr(getattr(getattr(torch.ops, namespace), name), overload)
+    name = operator._schema.name.partition("::")[2]  # noqa: SLF001 - there is no other way
     return name in _RANDOM_UNMARKED or torch.Tag.nondeterministic_seeded in operator.tags
+
+
+def _draws_by_name(namespace: str, name: str, overload: str) -> bool:
+    import torch
+
+    return draws(getattr(getattr(getattr(torch.ops, namespace), name), overload))
 
 
 def _may_draw(arguments: Mapping[str, Any], operator: str) -> bool:
@@ -182,4 +192,6 @@ def _has_switch(arguments: Mapping[str, Any], operator: str) -> bool:
 
 
 def _is_on(arguments: Mapping[str, Any]) -> bool:
-    return any(bool(arguments[name].get("as_bool")) for name in _SWITCHES if name in arguments)
+    """Return whether a switch is not off: it may be computed, or left to PyTorch (None)."""
+    switches = [arguments[name] for name in _SWITCHES if name in arguments]
+    return any(switch.get("as_bool") is not False for switch in switches)

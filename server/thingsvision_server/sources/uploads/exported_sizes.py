@@ -12,12 +12,15 @@ import re
 _MAX_LENGTH = 2000
 _MAX_NUMBER = 2**63
 _MAX_POWERS = 2
+_MAX_EXPONENT = 64
+"""Python would compute larger powers, of millions of digits."""
 
 _SYMBOL = re.compile(r"[a-z]{1,4}\d{1,6}", re.ASCII)
 
 _DECIMAL = re.compile(r"-?[\d.]{1,40}(e[+-]?\d{1,3})?", re.ASCII)
 
-_POWERS = frozenset({"Pow", "PowByNatural", "FloatPow"})
+_POWERS = frozenset({"Pow", "PowByNatural", "FloatPow", "LShift"})
+_NUMBERS = frozenset({"Integer", "Rational"})
 _FUNCTIONS = _POWERS | {
     "Abs", "Add", "And", "CeilDiv", "CeilToInt", "CleanDiv", "Eq", "Equality", "Float",
     "FloatTrueDiv", "FloorDiv", "FloorToInt", "Ge", "GreaterThan", "Gt", "Identity", "IntTrueDiv",
@@ -42,13 +45,27 @@ def is_safe_size(text: str) -> bool:
         tree = ast.parse(text, mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
-    return _is_allowed(tree.body) and sum(map(_is_power, ast.walk(tree))) <= _MAX_POWERS
+    exponents = [one for one in map(_exponent, ast.walk(tree)) if one is not None]
+    are_small = len(exponents) <= _MAX_POWERS and all(map(_is_small, exponents))
+    return _is_allowed(tree.body) and are_small
 
 
-def _is_power(node: ast.AST) -> bool:
+def _exponent(node: ast.AST) -> ast.AST | None:
+    """Return the exponent of a power, or the number of bits of a shift."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-        return node.func.id in _POWERS
-    return isinstance(node, ast.Pow)
+        return node.args[-1] if node.func.id in _POWERS and node.args else None
+    return node.right if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow) else None
+
+
+def _is_small(exponent: ast.AST) -> bool:
+    """Return whether an exponent is a number up to the largest, such as 2, -1 or Rational(1, 2)."""
+    if isinstance(exponent, ast.Constant):
+        return isinstance(exponent.value, int | float) and abs(exponent.value) <= _MAX_EXPONENT
+    if isinstance(exponent, ast.UnaryOp):
+        return _is_small(exponent.operand)
+    if isinstance(exponent, ast.Call) and isinstance(exponent.func, ast.Name):
+        return exponent.func.id in _NUMBERS and all(map(_is_small, exponent.args))
+    return False
 
 
 def _is_allowed(node: ast.AST) -> bool:

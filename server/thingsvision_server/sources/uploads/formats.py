@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import InvalidWeightsError
+from .archive_sizes import list_archive
 from .hdf5 import HDF5_MAGIC, attribute_names, check_hdf5
 
 _ZIP_MAGIC, _PICKLE_MAGIC, _ONNX_MAGIC = b"PK\x03\x04", b"\x80", b"\x08"
@@ -37,9 +37,16 @@ class FileFormat:
 
 
 def _check_state_dict(path: Path, called: str) -> None:
-    from ..weights.state_dicts import read_state_dict
+    from ..weights.state_dicts import read_checkpoint, state_dict_in
+    from ..weights.tensor_table import TensorTable
 
-    read_state_dict(path, called, mapped=True)
+    checkpoint = read_checkpoint(path, called, mapped=True)
+    state_dict_in(checkpoint, called)
+    TensorTable(checkpoint, path, called)
+
+
+def _check_hdf5(path: Path, called: str) -> None:
+    check_hdf5(path, called)
 
 
 def _check_keras(path: Path, called: str) -> None:
@@ -50,9 +57,8 @@ def _check_keras(path: Path, called: str) -> None:
 
 def _check_exported(path: Path, called: str) -> None:
     from .exported_check import read_program
-    from .exported_memory import check_written
 
-    check_written(path, read_program(path, called).content, called)
+    read_program(path, called)
 
 
 def _check_onnx(path: Path, called: str) -> None:
@@ -89,7 +95,7 @@ FORMATS: Mapping[str, FileFormat] = {
     "keras-hdf5": FileFormat(
         "whole Keras model (.h5)", _is_keras_hdf5, _check_keras, is_model=True
     ),
-    "hdf5": FileFormat("Keras weights (.weights.h5)", _is_hdf5, check_hdf5),
+    "hdf5": FileFormat("Keras weights (.weights.h5)", _is_hdf5, _check_hdf5),
     "keras": FileFormat(
         "Keras model (.keras)",
         lambda file: file.members >= _KERAS_MEMBERS,
@@ -107,13 +113,19 @@ FORMATS: Mapping[str, FileFormat] = {
 
 def format_of(path: Path) -> str:
     """Return the key of a file's format; empty if none matches."""
-    start = _read_start(path)
+    try:
+        return _format_of(_read_start(path, path.name))
+    except InvalidWeightsError:
+        return ""
+
+
+def _format_of(start: _Start) -> str:
     return next((key for key, one in FORMATS.items() if one.matches(start)), "")
 
 
 def check_file(path: Path, called: str) -> str:
     """Return the key of a file's format; raise InvalidWeightsError if it can't be used."""
-    key = format_of(path)
+    key = _format_of(_read_start(path, called))
     if not key:
         valid = ", ".join(one.description for one in FORMATS.values())
         sentence = f"the format of {called} is unknown. Valid: {valid}"
@@ -122,15 +134,9 @@ def check_file(path: Path, called: str) -> str:
     return key
 
 
-def _read_start(path: Path) -> _Start:
+def _read_start(path: Path, called: str) -> _Start:
     with path.open("rb") as file:
         start = file.read(16)
-    names: list[str] = []
-    if start.startswith(_ZIP_MAGIC):
-        try:
-            with zipfile.ZipFile(path) as archive:
-                names = archive.namelist()
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-            pass  # the check of the format will report what is wrong
+    names = list_archive(path, called) if start.startswith(_ZIP_MAGIC) else []
     attributes = attribute_names(path) if start.startswith(HDF5_MAGIC) else frozenset()
     return _Start(start, frozenset(names), attributes)

@@ -7,18 +7,27 @@ it, and some of Keras' own classes run or read what their settings name.
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ...errors import InvalidWeightsError
-from .hdf5 import HDF5_MAGIC, check_hdf5, read_text
+from .hdf5 import HDF5_MAGIC, check_arrays, find_longest, read_text
 
-CONFIG, WEIGHTS = "config.json", "model.weights.h5"
-_MEMBERS = frozenset({CONFIG, WEIGHTS, "metadata.json"})
-_MAX_CONFIG_BYTES = 64 * 1024 * 1024
+CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
+_MEMBERS = frozenset({CONFIG, METADATA, WEIGHTS})
+_MAX_CONFIG_BYTES = 16 * 1024 * 1024
+_MAX_METADATA_BYTES = 1024 * 1024
+_MAX_CLASSES = 100_000
+"""Parts of a config that name a class; the largest network of Keras has 5,000, in 1 MB."""
+
+_SIZES = frozenset(
+    ["depth_multiplier", "filters", "input_dim", "key_dim", "num_heads", "output_dim", "units"]
+)
+"""Settings of layers that are the size of an axis of their weights."""
 
 _MODULES = (
     "activations",
@@ -62,12 +71,12 @@ def check_keras_model(path: Path, called: str) -> None:
 
 
 def _check_keras_hdf5(path: Path, called: str) -> None:
-    check_hdf5(path, called)
+    longest = find_longest(path, called)
     try:
-        config = json.loads(read_text(path, "model_config"))
-        _check_inputs(config, called)
-        for place, member in _classes(config, ""):
-            _check_class(called, place, member, is_of_keras_2=True)
+        text = read_text(path, "model_config")
+        _check_size(called, "model_config", len(text), _MAX_CONFIG_BYTES)
+        _check_config(json.loads(text), called, longest, is_of_keras_2=True)
+        check_arrays(longest, called)
     except (OSError, TypeError, ValueError, RuntimeError, RecursionError) as error:
         raise _invalid(called, f"it is broken: {error}") from error
 
@@ -77,14 +86,11 @@ def check_keras_archive(path: Path, called: str) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             _check_members(archive, called)
-            if archive.getinfo(CONFIG).file_size > _MAX_CONFIG_BYTES:
-                raise _invalid(called, f"its {CONFIG} is too large")
             config = json.loads(archive.read(CONFIG))
-            _check_inputs(config, called)
-            for place, member in _classes(config, ""):
-                _check_class(called, place, member)
-            with archive.open(WEIGHTS) as weights:
-                check_hdf5(weights, f"{WEIGHTS} in {called}")
+            with _open_weights(archive) as weights:
+                longest = find_longest(weights, f"{WEIGHTS} in {called}")
+            _check_config(config, called, longest)
+            check_arrays(longest, f"{WEIGHTS} in {called}")
     except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, RecursionError) as error:
         raise _invalid(called, f"it is broken: {error}") from error
 
@@ -97,6 +103,46 @@ def _check_members(archive: zipfile.ZipFile, called: str) -> None:
         raise _invalid(
             called, f"it contains files that are not part of a model: {', '.join(unexpected[:5])}"
         )
+    most = {CONFIG: _MAX_CONFIG_BYTES, METADATA: _MAX_METADATA_BYTES}
+    for member in archive.infolist():
+        limit = most.get(member.filename, member.file_size)
+        _check_size(called, member.filename, member.file_size, limit)
+
+
+def _check_size(called: str, name: str, size: int, most: int) -> None:
+    if size > most:
+        raise _invalid(called, f"its {name} has {size:,} bytes, and at most {most:,} are read")
+
+
+def _open_weights(archive: zipfile.ZipFile) -> IO[bytes]:
+    """Open the weights; unpacked in memory if they are packed, as HDF5 reads back and forth."""
+    if archive.getinfo(WEIGHTS).compress_type == zipfile.ZIP_STORED:
+        return archive.open(WEIGHTS)
+    return io.BytesIO(archive.read(WEIGHTS))
+
+
+def _check_config(config: Any, called: str, longest: int, *, is_of_keras_2: bool = False) -> None:
+    """Raise InvalidWeightsError if a config names a refused class, or a size without weights."""
+    _check_inputs(config, called)
+    for number, (place, member) in enumerate(_classes(config, "")):
+        if number >= _MAX_CLASSES:
+            raise _invalid(called, f"its config names more than {_MAX_CLASSES:,} classes")
+        _check_class(called, place, member, is_of_keras_2=is_of_keras_2)
+        _check_sizes(called, place, member, longest)
+
+
+def _check_sizes(called: str, place: str, part: Mapping[str, Any], longest: int) -> None:
+    settings = part.get("config")
+    if not isinstance(settings, dict):
+        return
+    for name in _SIZES.intersection(settings):
+        size = settings[name]
+        if isinstance(size, int | float) and size > longest:
+            raise _invalid(
+                called,
+                f"`{name}` of layer {place!r} must be the size of an axis of its weights, and the "
+                f"longest axis in the file has {longest:,}, got {size:,}",
+            )
 
 
 def _check_inputs(config: Any, called: str) -> None:

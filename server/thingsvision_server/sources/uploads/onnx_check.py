@@ -27,22 +27,98 @@ def read_onnx(path: Path, called: str) -> Any:
         model = onnx.load(path, load_external_data=False)
     except (DecodeError, ValueError) as error:
         raise _invalid(called, f"it can't be read ({error})") from error
+    _check_texts(model, called)
     _check_content(model, called)
+    _check_functions(model, called)
     try:
         if model.functions:
             model = inline_local_functions(model)
         onnx.checker.check_model(model)
-    except (onnx.checker.ValidationError, RuntimeError, ValueError) as error:
+    except (onnx.checker.ValidationError, *_BROKEN) as error:
         raise _invalid(called, str(error).strip().partition("\n")[0]) from error
+    _check_values(model, called)
     _check_mode(model.graph, called)
     _check_input(model, called)
     return model
+
+
+_BROKEN = (IndexError, KeyError, OverflowError, RuntimeError, TypeError, ValueError)
+"""What ONNX raises for a model that makes no sense."""
+
+_MOST_OPERATORS = 1_000_000
+_MOST_BYTES = 1024**3
+"""Operators of a model, and bytes of them, with its functions in the places of their calls."""
+
+
+def _check_functions(model: Any, called: str) -> None:
+    """Raise if the model's functions, in the places of their calls, are too many operators."""
+    functions = {(one.domain, one.name): one for one in model.functions}
+    costs: dict[tuple[str, str], tuple[int, int]] = {}
+
+    def cost_of(graph: Any, inside: frozenset[tuple[str, str]]) -> tuple[int, int]:
+        operators = size = 0
+        for node in _nodes(graph):
+            key = node.domain, node.op_type
+            if key in inside:
+                raise _invalid(called, f"its function {node.op_type!r} calls itself")
+            if key in functions and key not in costs:
+                costs[key] = cost_of(functions[key], inside | {key})
+            more, more_bytes = costs.get(key, (1, 0))
+            operators, size = operators + more, size + more_bytes + _own_bytes(node)
+        return operators, size
+
+    if not functions:
+        return
+    try:
+        operators, size = cost_of(model.graph, frozenset())
+    except RecursionError as error:
+        raise _invalid(called, "its functions call each other too deeply") from error
+    if operators > _MOST_OPERATORS or size > _MOST_BYTES:
+        raise _invalid(
+            called,
+            f"with its functions in the places of their calls it has {operators:,} operators and "
+            f"{size:,} bytes of them, and at most {_MOST_OPERATORS:,} and {_MOST_BYTES:,} are read",
+        )
+
+
+def _own_bytes(node: Any) -> int:
+    """Return the size of an operator without the operators of its subgraphs, bytes."""
+    inner = (graph for one in node.attribute for graph in (one.g, *one.graphs))
+    inner_bytes = sum(int(one.ByteSize()) for graph in inner for one in graph.node)
+    return int(node.ByteSize()) - inner_bytes
+
+
+def _check_values(model: Any, called: str) -> None:
+    """Raise if a tensor of the model has another number of values than its shape."""
+    from onnx import numpy_helper
+
+    for tensor in _tensors(model):
+        if not tensor.data_type:  # an attribute without a tensor
+            continue
+        try:
+            numpy_helper.to_array(tensor)
+        except _BROKEN as error:
+            raise _invalid(
+                called, f"its tensor {tensor.name!r} of shape {list(tensor.dims)}: {error}"
+            ) from error
 
 
 def image_input(model: Any) -> Any:
     """Return the image input of a checked model (older files list their weights as inputs too)."""
     weights = {tensor.name for tensor in model.graph.initializer}
     return next(one for one in model.graph.input if one.name not in weights)
+
+
+def _check_texts(model: Any, called: str) -> None:
+    """Raise if a name is not UTF-8: protobuf then gives bytes, which no reply can hold."""
+    graphs = [model.graph, *model.functions]
+    texts: list[Any] = [one.name for one in (*graphs, *_tensors(model))]
+    texts += [one.name for one in (*model.graph.input, *model.graph.output)]
+    for node in (node for graph in graphs for node in _nodes(graph)):
+        texts += [node.name, node.op_type, node.domain, *node.input, *node.output]
+        texts += [one.name for one in node.attribute]
+    if broken := [one for one in texts if not isinstance(one, str)]:
+        raise _invalid(called, f"a name in it is not UTF-8: {broken[0]!r}")
 
 
 def _check_content(model: Any, called: str) -> None:

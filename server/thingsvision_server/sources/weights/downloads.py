@@ -8,10 +8,12 @@ import urllib.request
 from collections.abc import Sequence
 from http import HTTPStatus
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
+
+from ...shared_folder.unfinished import finish, unfinished_file
+from ...shortages import raise_shortage
 
 ANSWER_SECONDS = 15.0
 """How long a host may take to answer, its name servers and all its addresses included."""
@@ -42,19 +44,15 @@ def download_file(url: str, target: Path, digest: str = "") -> None:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     host = urlsplit(url).hostname or url
-    with NamedTemporaryFile(dir=target.parent, prefix=f"{target.name}.", delete=False) as part:
-        path = Path(part.name)
-        try:
-            _copy(_open(url), part, digest)
-            part.close()
-            path.chmod(0o644)
-            path.replace(target)
-        except DownloadError:
-            raise
-        except OSError as error:
-            raise DownloadError(f"{host} sent nothing more: {error}", host) from error
-        finally:
-            path.unlink(missing_ok=True)
+    try:
+        with unfinished_file(target.parent) as file:
+            _copy(_open(url), file, digest)
+            finish(file, target)
+    except DownloadError:
+        raise
+    except OSError as error:
+        raise_shortage(error)
+        raise DownloadError(f"{host} sent nothing more: {error}", host) from error
 
 
 def download_from_hub(repository: str, files: Sequence[str], cache: Path) -> Path:
@@ -68,10 +66,12 @@ def download_from_hub(repository: str, files: Sequence[str], cache: Path) -> Pat
         try:
             return Path(hf_hub_download(repository, file, cache_dir=cache))
         except LocalEntryNotFoundError as error:
+            raise_shortage(error)
             raise DownloadError("the hub can't be reached", _hub_host()) from error
         except EntryNotFoundError as error:
             missing = error
         except OSError as error:  # no such repository, no access to it
+            raise_shortage(error)
             raise DownloadError(str(error).partition("\n")[0]) from error
     raise DownloadError(f"{repository} has none of the files {', '.join(files)}") from missing
 
@@ -130,6 +130,7 @@ def _open(url: str, method: str = "GET") -> Any:
         raise DownloadError(text, host if reply.code in _OF_GATEWAYS else "")
     if isinstance(reply, Exception):
         reason = reply.reason if isinstance(reply, URLError) else reply
+        raise_shortage(reply)
         raise DownloadError(f"{host} does not answer ({reason})", host)
     return reply
 

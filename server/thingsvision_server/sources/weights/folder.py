@@ -20,7 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from ...access.owners import Owners
+from ...access.person import viewer
+from ...backends.children.guests import GuestRuntime
 from ...errors import UnknownWeightsError, WeightsMissingError
+from ...shared_folder.claims import is_there
+from ...shared_folder.unfinished import remove_unfinished
 from ..base import ModelKey, Pretrained, WeightsState
 from .downloads import DownloadError, download_file, download_from_hub
 from .snapshot import DirectorySnapshot
@@ -91,11 +96,19 @@ class WeightsFolder:
     """The server's weights: found in its folder, then in the user's caches, or downloaded."""
 
     def __init__(
-        self, root: Path, *, allow_download: bool, snapshot: DirectorySnapshot | None = None
+        self,
+        root: Path,
+        *,
+        allow_download: bool,
+        snapshot: DirectorySnapshot | None = None,
+        guests: GuestRuntime | None = None,
     ) -> None:
         self.root = root
+        self.guests = guests or GuestRuntime()
+        """The processes that read what users uploaded."""
         self.uploads = root / "uploads"
-        self._allow_download = allow_download
+        self.allows_download = allow_download
+        """Whether missing weights may be downloaded."""
         self._snapshot = snapshot
 
     @property
@@ -103,22 +116,25 @@ class WeightsFolder:
         """The cache of Hugging Face repositories in this folder."""
         return self.root / _HUB_CACHE
 
-    @property
-    def allows_download(self) -> bool:
-        """Whether missing weights may be downloaded."""
-        return self._allow_download
+    def remove_unfinished(self) -> None:
+        """Delete what downloads left that were killed."""
+        for folder in _CACHES.values():
+            remove_unfinished(self.root / folder)
 
     def snapshot(self) -> WeightsFolder:
         """Return this folder as it is now, which answers many questions cheaply."""
         return WeightsFolder(
-            self.root, allow_download=self._allow_download, snapshot=DirectorySnapshot()
+            self.root,
+            allow_download=self.allows_download,
+            snapshot=DirectorySnapshot(),
+            guests=self.guests,
         )
 
     def state(self, key: ModelKey, published: PublishedWeights) -> WeightsState:
         """Return whether the weights are here, can be downloaded, or neither."""
         if self._find(key, published):
             return WeightsState.PRESENT
-        can_fetch = self._allow_download and bool(published)
+        can_fetch = self.allows_download and bool(published)
         return WeightsState.DOWNLOADABLE if can_fetch else WeightsState.MISSING
 
     def locate(self, key: ModelKey, published: PublishedWeights) -> Path:
@@ -128,7 +144,7 @@ class WeightsFolder:
             return found
         if not published:
             raise self._missing_error(key, published, "they are not published")
-        if not self._allow_download:
+        if not self.allows_download:
             remedy = "start the server with --allow-download, "
             raise self._missing_error(key, published, "it does not download", remedy)
         try:
@@ -162,9 +178,17 @@ class WeightsFolder:
             yield f"{' or '.join(files)} in {self.hub_cache}"
 
     def find_upload(self, sha256: str) -> Path:
-        """Return the path of an uploaded file; raise UnknownWeightsError."""
-        path = self.uploads / sha256
-        if not re.fullmatch("[0-9a-f]{64}", sha256) or not path.is_file():
+        """Return the path of an uploaded file; raise UnknownWeightsError.
+
+        So it does for a file that whoever makes the call does not own, and that is not shared.
+        """
+        path, owners = self.uploads / sha256, Owners(self.uploads / "owners")
+        if not (
+            re.fullmatch("[0-9a-f]{64}", sha256)
+            and owners.may_see(sha256, viewer())
+            and is_there(path)
+            and owners.may_see(sha256, viewer())  # it may have been deleted and stored anew
+        ):
             sentence = f"no uploaded weights have the SHA-256 {sha256!r}; upload them first"
             raise UnknownWeightsError(sentence, field="model.weights_sha256", subject=sha256)
         return path

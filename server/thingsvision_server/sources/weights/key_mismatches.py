@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
+if TYPE_CHECKING:
+    from torch import nn
 
-from .state_dicts import StateDict
+    from .state_dicts import StateDict
 
 _SHOWN = 4
 
@@ -30,16 +31,26 @@ def key_mismatches(network: nn.Module, state: StateDict) -> str:
 
 def unassignable(state: StateDict) -> str:
     """Return which tensors of a state dict can't be copied into those of a network, and why."""
-    kinds = {name: _kind(tensor) for name, tensor in state.items()}
+    kinds = {name: kind_of(tensor) for name, tensor in state.items()}
     return _abbreviate([f"{name} is {kind}" for name, kind in kinds.items() if kind])
 
 
-def _kind(tensor: Any) -> str:
-    if tensor.is_meta:
+def kind_of(value: Any) -> str | None:
+    """Return what makes a tensor useless as weights, empty: nothing; None if it is no tensor."""
+    import torch
+
+    if not isinstance(value, torch.Tensor):
+        return None
+    if kind := getattr(value, "kind", ""):
+        return str(kind)
+    if value.is_meta:
         return "on the meta device, without values"
-    if tensor.is_quantized:
-        return f"quantized ({tensor.dtype})"
-    return "" if str(tensor.layout) == "torch.strided" else f"sparse ({tensor.layout})"
+    if value.is_quantized:
+        return f"quantized ({value.dtype})"
+    if str(value.layout) != "torch.strided":
+        return f"sparse ({value.layout})"
+    is_plain = type(value) in (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
+    return "" if is_plain and not value.is_nested else f"of the class {type(value).__name__}"
 
 
 def _abbreviate(names: Sequence[str]) -> str:

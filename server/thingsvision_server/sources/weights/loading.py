@@ -9,7 +9,7 @@ from torch import nn
 
 from ...backends.torch.seeding import seed_thread
 from ...backends.torch.shortcuts import SHORTCUTS
-from ...backends.torch.uninitialised import missing_values, uninitialised
+from ...backends.torch.uninitialised import missing_values, skip_initial_values
 from ...errors import ThingsvisionError
 from .state_dicts import StateDict
 
@@ -50,7 +50,7 @@ def _build_uninitialised(
 ) -> tuple[nn.Module | None, str]:
     """Return the network, or None and the reason why it can't be built uninitialised."""
     try:
-        with uninitialised():  # draws no random numbers
+        with skip_initial_values():  # draws no random numbers
             network = build(state)
     except _OF_NETWORKS as error:
         return None, str(error).partition("\n")[0]

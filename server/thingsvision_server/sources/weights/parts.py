@@ -83,7 +83,7 @@ def closest_part(
     return best if best is not None and best.prefix else None
 
 
-def named_part(checkpoint: Mapping[str, Any], name: str, called: str) -> Part:
+def find_part(checkpoint: Mapping[str, Any], name: str, called: str) -> Part:
     """Return the part that a user names; raise WeightsMismatchError if there is none.
 
     A prefix may be named without its last dot.
@@ -95,7 +95,7 @@ def named_part(checkpoint: Mapping[str, Any], name: str, called: str) -> Part:
         part = _part_at(checkpoint, keys[:-1], f"{keys[-1]}.")
     if not part.state:
         raise WeightsMismatchError(
-            f"{called} has no part {name!r}. {seen(checkpoint, ())}",
+            f"{called} has no part {name!r}. {describe_parts(checkpoint, ())}",
             field="model.weights_part",
             subject=name,
         )
@@ -110,7 +110,7 @@ def _part_at(checkpoint: Mapping[str, Any], keys: tuple[str, ...], prefix: str) 
     return Part(keys, prefix, _with_prefix(state, prefix))
 
 
-def seen(checkpoint: Mapping[str, Any], names: Collection[str]) -> str:
+def describe_parts(checkpoint: Mapping[str, Any], names: Collection[str]) -> str:
     """Return a sentence on the state dicts of a checkpoint, and the prefixes of their keys.
 
     Prefixes that the network itself has are left out.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import re
 import struct
+import sys
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -41,8 +44,12 @@ _WRAPPERS = (
 )
 """Keys under which checkpoints keep a state dict; they may be nested, in this order."""
 
-_DEEPEST = 4
+DEEPEST = 4
 """How many keys lead to a state dict at most."""
+
+_MOST_PLACES = 2_000_000
+_MOST_FOUND = 2_000_000
+"""How many tensors the state dicts of a checkpoint may have, a tensor in several counted again."""
 
 
 class FileReader(Protocol):
@@ -101,18 +108,38 @@ def _unwrap(checkpoint: Any) -> tuple[tuple[str, ...], Any]:
 
 
 def state_dicts_in(checkpoint: Any) -> dict[tuple[str, ...], StateDict]:
-    """Return every state dict of a checkpoint, by the keys that lead to it."""
-    return dict(_state_dicts(checkpoint, ()))
+    """Return every state dict of a checkpoint, by the keys that lead to it.
+
+    Raises InvalidWeightsError if there are too many places to look: a dict may be in many others.
+    """
+    found: dict[tuple[str, ...], StateDict] = {}
+    count = 0
+    for keys, state in _state_dicts(checkpoint, (), itertools.count(1)):
+        count += len(state)
+        if count > _MOST_FOUND:
+            raise InvalidWeightsError(
+                f"the state dicts in a checkpoint must have at most {_MOST_FOUND:,} tensors, "
+                "got more. Save `model.state_dict()`"
+            )
+        found[keys] = state
+    return found
 
 
-def _state_dicts(part: Any, keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], StateDict]]:
-    if not isinstance(part, Mapping) or len(keys) > _DEEPEST:
+def _state_dicts(
+    part: Any, keys: tuple[str, ...], places: Iterator[int]
+) -> Iterator[tuple[tuple[str, ...], StateDict]]:
+    if not isinstance(part, Mapping) or len(keys) > DEEPEST:
         return
     if _is_state_dict(part):
         yield keys, _only_tensors(part)
     for key, entry in part.items():
+        if next(places) > _MOST_PLACES:
+            raise InvalidWeightsError(
+                f"a checkpoint must have at most {_MOST_PLACES:,} entries in the dicts in its "
+                "dicts, got more. Save `model.state_dict()`"
+            )
         if isinstance(key, str) and isinstance(entry, Mapping):
-            yield from _state_dicts(entry, (*keys, key))
+            yield from _state_dicts(entry, (*keys, key), places)
 
 
 def _is_state_dict(part: Any) -> bool:
@@ -124,8 +151,16 @@ def _is_state_dict(part: Any) -> bool:
 def _only_tensors(part: Mapping[str, Any]) -> StateDict:
     """Return the tensors of a state dict; training code adds numbers, such as the epoch."""
     tensors = {name: value for name, value in part.items() if _is_tensor(value)}
-    version = getattr(part, "_metadata", {}).get("", {}).get("version")
+    version = version_of(part)
     return tensors if version is None else VersionedState(tensors, version)
+
+
+def version_of(part: Any) -> int | None:
+    """Return the version of a network's class that its state dict has, if it has any."""
+    metadata = getattr(part, "_metadata", None)
+    of_network = metadata.get("") if isinstance(metadata, Mapping) else None
+    version = of_network.get("version") if isinstance(of_network, Mapping) else None
+    return version if isinstance(version, int) else None
 
 
 class VersionedState(StateDict):
@@ -178,7 +213,7 @@ def _read_torch(path: Path, name: str, mapped: bool) -> Any:
     import torch
 
     # PyTorch can map only its zip archives, not the format that it wrote before version 1.6.
-    mapped = mapped and _start(path).startswith(_ZIP)
+    mapped = mapped and _start(path).startswith(_ZIP) and _is_as_in_memory(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     # PyTorch's own messages advise running the code.
@@ -188,6 +223,22 @@ def _read_torch(path: Path, name: str, mapped: bool) -> Any:
         is_script = "TorchScript" in str(error)
         sentence = f"{name} is {_SCRIPT if is_script else _NOT_OF_TORCH}"
         raise InvalidWeightsError(sentence, subject=name) from error
+
+
+def _is_as_in_memory(path: Path) -> bool:
+    """Return whether an archive's tensors are in the file as in memory: not packed, nor reversed.
+
+    PyTorch maps packed bytes as if they were values.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            orders = [one for one in members if one.filename.endswith("/byteorder")]
+            order = archive.read(orders[0]).decode() if orders else sys.byteorder
+    except (*_BROKEN_FILE, zipfile.BadZipFile, NotImplementedError):
+        return True  # PyTorch says what is wrong
+    is_packed = any(one.compress_type != zipfile.ZIP_STORED for one in members)
+    return not is_packed and order == sys.byteorder
 
 
 def _describe_pickle(name: str, reason: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .files import RefusedError, refusing
+from .files import RefusedError, refuse_failures
 from .graph import Program
 
 
@@ -33,7 +33,7 @@ class CompiledProgram:
     def run(self, batch: Any) -> list[Any]:
         """Return the requested tensors of one forward pass in inference mode."""
         if self._graph is not None:
-            with suppress(RefusedError), refusing("its graph"):
+            with suppress(RefusedError), refuse_failures("its graph"):
                 return list(self._graph(batch))
             return self._program.run(batch)  # its error names the layer, a graph's does not
         self._pass_count += 1

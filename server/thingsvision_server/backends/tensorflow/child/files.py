@@ -26,7 +26,7 @@ class RefusedError(Exception):
 
 
 @contextmanager
-def refusing(what: str) -> Iterator[None]:
+def refuse_failures(what: str) -> Iterator[None]:
     """Raise RefusedError for what a network's own code raises, except a lack of memory."""
     import tensorflow as tf
 
@@ -87,15 +87,20 @@ def _hdf5_suffix(path: Path) -> str:
         raise RefusedError("format", f"it is a broken HDF5 file: {error}") from error
 
 
-def _check_links(group: Any) -> None:
+def _check_links(file: Any) -> None:
     """Raise RefusedError if reading the file would read other files of this machine."""
     import h5py
 
-    for name in group:
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise RefusedError("format", f"its entry {group.name}/{name} links to data elsewhere")
-        part = group[name]
-        if isinstance(part, h5py.Group):
-            _check_links(part)
-        elif part.external or part.is_virtual:
-            raise RefusedError("format", f"its array {part.name} is stored in another file")
+    seen, groups = {file.id}, [file]
+    while groups:
+        group = groups.pop()
+        for name in group:
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                entry = f"{group.name}/{name}"
+                raise RefusedError("format", f"its entry {entry} links to data elsewhere")
+            part = group[name]
+            if isinstance(part, h5py.Dataset) and (part.external or part.is_virtual):
+                raise RefusedError("format", f"its array {part.name} is stored in another file")
+            if isinstance(part, h5py.Group) and part.id not in seen:
+                seen.add(part.id)
+                groups.append(part)

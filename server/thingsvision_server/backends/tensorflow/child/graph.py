@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .files import RefusedError, refusing
+from .files import RefusedError, refuse_failures
 
 Path = tuple[str, ...]
 Slot = int
@@ -31,7 +31,7 @@ class Step:
     def run(self, tensors: dict[Slot, Any]) -> None:
         """Call the layer and store its outputs."""
         args, kwargs = self.arguments([tensors[slot] for slot in self.inputs])
-        with refusing(f"layer {self.operation.name!r}"):
+        with refuse_failures(f"layer {self.operation.name!r}"):
             output = self.operation(*args, **kwargs)
         results = _flat(output)
         tensors.update(zip(self.outputs, results, strict=True))

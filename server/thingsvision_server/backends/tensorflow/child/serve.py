@@ -1,28 +1,23 @@
-"""Answers the server's requests in TensorFlow's process, until the server exits or crashes.
-
-Two channels are served in parallel: one builds networks, the other runs them. A third channel
-carries no messages: when it closes, the server is gone.
-"""
+"""Answers the server's requests in TensorFlow's process: the service of this kind of child."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
-import os
-import socket
 import sys
+import tempfile
 import time
-import traceback
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from threading import Thread
 from typing import Any
 
 import numpy as np
 
+from ...children.blocks import KnownBlocks
+from ...children.channel import Message, map_memory
 from . import outline
-from .channel import Channel, Message, PeerGoneError, map_memory
 from .compiled import CompiledProgram, disable_graph_optimisers
 from .files import RefusedError
 from .graph import FlatNetwork, flatten
@@ -30,6 +25,17 @@ from .network_spec import NetworkSpec, on_device
 
 _MAX_PROGRAMS = 8
 _CPU = "/CPU:0"
+
+
+def preload() -> None:
+    """Import TensorFlow, and Keras where it is."""
+    import tensorflow as tf
+
+    tf.constant  # noqa: B018 - the name is loaded when it is asked for
+    with suppress(ImportError):
+        import keras
+
+        keras.layers  # noqa: B018
 
 
 @dataclass
@@ -56,6 +62,28 @@ class Service:
 
     def __init__(self) -> None:
         self._networks: dict[str, ResidentNetwork] = {}
+        self._blocks = KnownBlocks()
+
+    def prepare(self, settings: Message) -> None:
+        """Set how this process computes, before it has computed anything."""
+        import tensorflow as tf
+
+        tf.config.threading.set_intra_op_parallelism_threads(settings["cores"])
+        # Exact float32, as in the PyTorch backend.
+        tf.config.experimental.enable_tensor_float_32_execution(False)
+        disable_graph_optimisers()
+        if "folder" in settings:
+            tempfile.tempdir = settings["folder"]
+
+    def describe_error(self, error: Exception) -> Message | None:
+        """Return the reply for what a request raised; None if it is a bug."""
+        import tensorflow as tf
+
+        if isinstance(error, RefusedError):
+            return {"error": error.kind, "message": str(error)}
+        if isinstance(error, (tf.errors.ResourceExhaustedError, MemoryError)):
+            return {"error": "memory", "message": str(error)}
+        return None
 
     def describe(self, request: Message, _descriptors: list[int]) -> Message:
         """Return the architecture of a network, without its weights."""
@@ -74,7 +102,6 @@ class Service:
     def preprocess(self, request: Message, descriptors: list[int]) -> Message:
         """Write the pixels of an image in shared memory, preprocessed for a network, there too."""
         memory = map_memory(descriptors[0])
-        os.close(descriptors[0])
         shape, count = request["shape"], int(np.prod(request["shape"]))
         pixels = np.frombuffer(memory, np.uint8, count).reshape(shape)
         values = np.frombuffer(memory, np.float32, count, request["offset"]).reshape(shape)
@@ -99,8 +126,7 @@ class Service:
     def run(self, request: Message, descriptors: list[int]) -> Message:
         """Run a batch from shared memory, and write the activations there."""
         started = time.monotonic()
-        memory = map_memory(descriptors[0])
-        os.close(descriptors[0])
+        memory = self._blocks.open(request, descriptors)
         resident = self._networks[request["model"]]
         with on_device(resident.device):
             batch = _batch(request, memory, resident.preprocess)
@@ -179,59 +205,3 @@ def _framework(package: str, *, on_cpu_instead: bool) -> str:
 
     versions = f"tensorflow {tf.__version__} {package} {sys.modules[package].__version__}"
     return f"{versions} (on the CPU: TensorFlow sees no such GPU)" if on_cpu_instead else versions
-
-
-def serve(channel: Channel, service: Service) -> None:
-    """Answer the requests of a channel, one after another."""
-    while True:
-        request, descriptors = channel.receive()
-        channel.send(_answer(request, descriptors, service))
-
-
-def _answer(request: Message, descriptors: list[int], service: Service) -> Message:
-    import tensorflow as tf
-
-    try:
-        reply: Message = getattr(service, request["call"])(request, descriptors)
-    except RefusedError as error:
-        return {"error": error.kind, "message": str(error)}
-    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
-        return {"error": "memory", "message": str(error)}
-    # The edge of this process: any other exception is a bug; send its traceback to the server.
-    except Exception:
-        return {"error": "bug", "message": traceback.format_exc()}
-    return reply
-
-
-def _serve_until_closed(channel: Channel, service: Service) -> None:
-    try:
-        serve(channel, service)
-    except PeerGoneError:
-        os._exit(0)
-
-
-def _prepare(core_count: int) -> None:
-    import tensorflow as tf
-
-    tf.config.threading.set_intra_op_parallelism_threads(core_count)
-    # Exact float32, as in the PyTorch backend.
-    tf.config.experimental.enable_tensor_float_32_execution(False)
-    disable_graph_optimisers()
-
-
-def main(descriptors: list[int], core_count: int) -> None:
-    """Serve the two channels until the third one closes."""
-    build, run, life = (socket.socket(fileno=descriptor) for descriptor in descriptors)
-    channels, service = [Channel(build), Channel(run)], Service()
-    try:
-        _prepare(core_count)
-    except ImportError as error:
-        channels[0].send({"error": "import", "message": str(error)})
-        return
-    channels[0].send({})
-    for channel in channels:
-        Thread(target=_serve_until_closed, args=(channel, service), daemon=True).start()
-    while life.recv(1):
-        pass
-    # Exit at once: nobody waits for a batch that is still running.
-    os._exit(0)

@@ -14,9 +14,9 @@ import timm
 from ...catalogues.checkpoints import Checkpoint, CheckpointCatalogue, checkpoint_source
 from ...catalogues.pytorch import PyTorchSource
 from ...context import SourceContext
+from ...uploads.keras_tensors import read_weights
 from ...weights.state_dicts import StateDict
 from .conversions import convnext, efficientnet, levit, maxvit, vit
-from .files import read_weights
 from .shared import FAMILY, PREPROCESSING, TAG, weights_at
 
 
@@ -24,7 +24,7 @@ def open_source(context: SourceContext) -> PyTorchSource:
     """Open this part of the family."""
     networks = {f"{FAMILY}{name}": checkpoint for name, checkpoint in _NETWORKS.items()}
     catalogue = CheckpointCatalogue("custom", TAG, networks, PREPROCESSING)
-    return checkpoint_source(context, catalogue, read=read_weights)
+    return checkpoint_source(context, catalogue, read=read_weights, may_be_keras=True)
 
 
 def _network(

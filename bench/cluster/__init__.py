@@ -1,0 +1,1 @@
+"""Measures several servers behind a gateway, and what many servers cost the gateway."""

@@ -1,0 +1,1 @@
+"""Checks and measures everything on a device, in one run: `scripts/gpu`."""

@@ -1,0 +1,1 @@
+"""Who may call the server, and what each of these people may do."""

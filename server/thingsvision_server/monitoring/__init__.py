@@ -1,0 +1,1 @@
+"""What the operator sees of the server: metrics, their page, spans, and what each person uses."""

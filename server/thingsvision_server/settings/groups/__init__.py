@@ -1,0 +1,1 @@
+"""The options of the server in groups, by what they are about."""

@@ -1,0 +1,1 @@
+"""Starts and stops the server's process: checks, log, signals, summary."""
