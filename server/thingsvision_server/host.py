@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 
 import psutil
@@ -24,6 +25,7 @@ _NAMES = {
 """Files of a group: its limits, what it uses, and which of that the kernel can take back."""
 
 _FINEST_SHARE = 10_000
+_MOST_TEXT = 65536
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """Variables by which libraries choose their number of threads when they are imported."""
@@ -62,7 +64,7 @@ def host_memory(root: Path = _ROOT) -> Memory:
 def machine_memory(root: Path = _ROOT) -> Memory:
     """Return the memory of the machine, or of the container if its limit is lower."""
     machine = psutil.virtual_memory()
-    found = [Memory(machine.total, machine.available), *_limits(root)]
+    found = [Memory(machine.total, machine.available), *_limits(root, below=machine.total)]
     return Memory(
         min(one.total_bytes for one in found), max(0, min(one.available_bytes for one in found))
     )
@@ -114,30 +116,44 @@ def _quotas(root: Path) -> Iterator[float]:
     """Yield how many cores each control group allows that this process is in."""
     for folder, version in _groups(root, "cpu"):
         if version == "v2":
-            quota, _, period = _text(folder / "cpu.max").strip().partition(" ")
+            quota, _, period = _text(f"{folder}/cpu.max").strip().partition(" ")
         else:
             quota, period = (
-                _text(folder / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")
+                _text(f"{folder}/cpu.cfs_{name}_us").strip() for name in ("quota", "period")
             )
         if quota.isdigit() and period.isdigit() and int(quota) and int(period):
             yield int(quota) / int(period)
 
 
-def _limits(root: Path) -> Iterator[Memory]:
-    """Yield the limits of each control group that this process is in, with what is left of them."""
+def _limits(root: Path, *, below: int) -> Iterator[Memory]:
+    """Yield the limits of each control group that this process is in, with what is left of them.
+
+    Limits that aren't below this limit nothing; what is used of them takes long to read.
+    """
     for folder, version in _groups(root, "memory"):
         limit_names, used_name, cache_name = _NAMES[version]
-        used = _number(folder / used_name)
         for limit_name in limit_names:
-            limit = _number(folder / limit_name)
-            if limit is not None and used is not None:
-                left = limit - used + _statistic(folder / "memory.stat", cache_name)
+            limit = _number(f"{folder}/{limit_name}")
+            if limit is None or limit >= below:
+                continue
+            used = _number(f"{folder}/{used_name}")
+            if used is not None:
+                left = limit - used + _statistic(f"{folder}/memory.stat", cache_name)
                 yield Memory(limit, left)
 
 
-def _groups(root: Path, controller: str) -> Iterator[tuple[Path, str]]:
-    """Yield the folders of the groups, the innermost first, that limit what a controller counts."""
-    for line in _text(root / "proc/self/cgroup").splitlines():
+def _groups(root: Path, controller: str) -> tuple[tuple[str, str], ...]:
+    """Return the folders of the groups, the innermost first, that limit what a controller counts.
+
+    Each comes with its version.
+    """
+    return _groups_in(_text(f"{root}/proc/self/cgroup"), root, controller)
+
+
+@lru_cache
+def _groups_in(memberships: str, root: Path, controller: str) -> tuple[tuple[str, str], ...]:
+    found = []
+    for line in memberships.splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if controllers and controller not in controllers.split(","):
@@ -149,24 +165,35 @@ def _groups(root: Path, controller: str) -> Iterator[tuple[Path, str]]:
             # A container sees its own group as the top, whatever the path is called outside.
             folder = top / path.strip("/")
             while folder != top and top in folder.parents:
-                yield folder, version
+                found.append((str(folder), version))
                 folder = folder.parent
-            yield top, version
+            found.append((str(top), version))
+    return tuple(found)
 
 
-def _number(file: Path) -> int | None:
+def _number(file: str) -> int | None:
     """Return the number in a file; None if there is none (`max`: no limit)."""
     text = _text(file).strip()
     return int(text) if text.isdigit() else None
 
 
-def _statistic(file: Path, name: str) -> int:
+def _statistic(file: str, name: str) -> int:
     values = dict(line.split() for line in _text(file).splitlines() if len(line.split()) == 2)
     return int(values.get(name, 0))
 
 
-def _text(file: Path) -> str:
+def _text(file: str) -> str:
+    """Return what a file of the system says; nothing if it can't be read.
+
+    It is read before many passes: `open` takes three times as long.
+    """
     try:
-        return file.read_text()
+        descriptor = os.open(file, os.O_RDONLY)
     except OSError:
         return ""
+    try:
+        return os.read(descriptor, _MOST_TEXT).decode()
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)

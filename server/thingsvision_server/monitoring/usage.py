@@ -161,10 +161,12 @@ class UsageBook:
         return found
 
     def _find(self, person: str) -> Usage:
-        return self._people.setdefault(self._label(person), Usage())
+        label = self._label(person)
+        return self._people.get(label) or self._people.setdefault(label, Usage())
 
     def _find_recent(self, person: str) -> _Recent:
-        return self._recent.setdefault(self._label(person), _Recent())
+        label = self._label(person)
+        return self._recent.get(label) or self._recent.setdefault(label, _Recent())
 
     def _label(self, person: str) -> str:
         """Return whom a person's use is counted for."""

@@ -101,6 +101,8 @@ def _count_delimited(
 
 def _varint(content: bytes, place: int) -> tuple[int, int]:
     """Return the number that begins at a place, and the place behind it."""
+    if place < len(content) and content[place] < 0x80:  # as most tags
+        return content[place], place + 1
     number = shift = 0
     for end in range(place, min(place + 10, len(content))):
         byte = content[end]

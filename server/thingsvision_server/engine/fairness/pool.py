@@ -100,7 +100,7 @@ class FairPool:
     def _run_next(self) -> None:
         """Run the work that is due, if it was not cancelled."""
         with self._lock:
-            queue = min(self._queues.values(), key=self._rank)
+            queue = self._due()
             future, work = queue.work.popleft()
             if not queue.work:
                 del self._queues[queue.number]
@@ -131,6 +131,12 @@ class FairPool:
         if queue.is_closed and not queue.work and queue.account is not None:
             self._order.close(queue.account)
             queue.account = None
+
+    def _due(self) -> _Queue:
+        """Return the queue whose work comes next."""
+        if len(self._queues) == 1:
+            return next(iter(self._queues.values()))
+        return min(self._queues.values(), key=self._rank)
 
     def _rank(self, queue: _Queue) -> tuple[Rank, int]:
         return self._order.rank(self._account(queue)), queue.number

@@ -51,6 +51,10 @@ class WaitingFiles:
         holder = self._people.get(person)
         return 0 if holder is None else holder.held_bytes
 
+    def has_room(self, holder: _Holder, call: CallFiles) -> bool:
+        """Return whether a call of a person may read another file, if no other waits to."""
+        return holder.held_bytes < self.person_bytes and call.held_bytes < self.call_bytes
+
     def admit(self, holder: _Holder) -> None:
         """Let calls read their next file, in the order in which they began to wait.
 
@@ -82,6 +86,8 @@ class CallFiles:
 
     async def wait_for_room(self) -> None:
         """Wait until the call may read its next file."""
+        if not self._holder.waiting and self._files.has_room(self._holder, self):
+            return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._holder.waiting.append((self, turn))
         self._files.admit(self._holder)
@@ -97,4 +103,5 @@ class CallFiles:
         """Count a file no more: it was decoded, or its call has ended."""
         self.held_bytes -= byte_count
         self._holder.held_bytes -= byte_count
-        self._files.admit(self._holder)
+        if self._holder.waiting:
+            self._files.admit(self._holder)

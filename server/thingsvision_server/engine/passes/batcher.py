@@ -113,10 +113,11 @@ class Batcher:
         )
 
     def _count_queued(self, stream: BatchStream, count: int) -> None:
-        oldest = stream.ready[0].ready_at if stream.ready else None
         self._metrics.queue_depth.inc(count)
         self._metrics.people.add(stream.person, queued_count=count)
-        self._metrics.people.note_oldest(stream.person, stream, oldest)
+        if count < 0 or len(stream.ready) <= count:  # an image behind others leaves the oldest
+            oldest = stream.ready[0].ready_at if stream.ready else None
+            self._metrics.people.note_oldest(stream.person, stream, oldest)
 
     def attach(self, stream: BatchStream) -> None:
         """Run the images of a stream from now on."""

@@ -61,7 +61,7 @@ class Slot:
         found, place = np.asarray(values), self.place
         if (found.shape, found.dtype) != (place.shape, place.dtype):
             return found
-        if found.ctypes.data != place.ctypes.data:
+        if not np.may_share_memory(found, place):
             np.copyto(place, found)
         self.is_filled = True
         return place
