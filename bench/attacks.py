@@ -1,8 +1,9 @@
 """The table of attacks: how long a second client's calls take without each attack, and with it.
 
 The attacks are those of `tests/hostile/attacks`, on one server in a process of its own, each from
-a process of its own, and repeated for some seconds. The second client is measured before each
-attack too, so that both figures come from the same minute.
+a process of its own, and repeated for some seconds. The second client is another person, as it
+comes through the server's socket. It is measured before each attack too, so that both figures come
+from the same minute.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ GOAL = 3.0
 _QUIET_SECONDS, _ATTACK_SECONDS, _EVERY_SECONDS = 6.0, 6.0, 0.1
 """How long the second client is watched, at least, and how often it calls."""
 
+_SOCKET = "second.sock"
 _WRONG_TOKENS = "wrong_tokens"
 _HEAD = ("attack", "seconds", "calls", "p95 without", "p95 with", "ratio", "peak", "after", "fault")
 
@@ -88,12 +90,14 @@ def _measure(patterns: Sequence[str], photos: list[Path]) -> Iterator[AttackRow]
         for name, one in ATTACKS.items()
         if not patterns or any(fnmatch(name, pattern) for pattern in patterns)
     ]
-    with tempfile.TemporaryDirectory() as folder, server_process(Path(folder)) as server:
-        with bystander(server.address, photos, _EVERY_SECONDS):
-            time.sleep(_QUIET_SECONDS)
-        idle = _memory_mib(server.process)["VmRSS"]
-        for one in chosen:
-            yield _measure_attack(one, server, photos, Path(folder), idle_mib=idle)
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        with server_process(folder, unix=folder / _SOCKET) as server:
+            with bystander(f"unix:{folder / _SOCKET}", photos, _EVERY_SECONDS):
+                time.sleep(_QUIET_SECONDS)
+            idle = _memory_mib(server.process)["VmRSS"]
+            for one in chosen:
+                yield _measure_attack(one, server, photos, folder, idle_mib=idle)
     if not patterns or any(fnmatch(_WRONG_TOKENS, pattern) for pattern in patterns):
         yield _measure_wrong_tokens(photos)
 
@@ -132,15 +136,15 @@ def _measure_attack(
     from support.attacker import attacker
     from support.bystander import bystander
 
-    place = folder / attack.name
+    place, address = folder / attack.name, f"unix:{folder / _SOCKET}"
     place.mkdir()
     with attacker(attack.name, server, photos, place, seconds=_ATTACK_SECONDS) as one:
-        with bystander(server.address, photos, _EVERY_SECONDS) as quiet:
+        with bystander(address, photos, _EVERY_SECONDS) as quiet:
             time.sleep(_QUIET_SECONDS)
         # Linux forgets the most that a process had.
         Path(f"/proc/{server.process.pid}/clear_refs").write_text("5")
         began = time.monotonic()
-        with bystander(server.address, photos, _EVERY_SECONDS) as attacked:
+        with bystander(address, photos, _EVERY_SECONDS) as attacked:
             count, fault = one.attack()
         memory = _memory_mib(server.process)
     name = attack.name if count == 1 else f"{attack.name} ({count} times)"

@@ -30,7 +30,7 @@ from .engine.images.server_images import ServerImages
 from .engine.images.store import ImageStore
 from .engine.images.waiting_files import WaitingFiles
 from .engine.models.loading import ModelLoader
-from .engine.models.residency import Loading, Patience, Residency
+from .engine.models.residency import MOST_LOADS, Loading, Patience, Residency
 from .engine.passes.lanes import DeviceLanes
 from .engine.passes.room import PassRoom
 from .engine.pca.store import PCAStore
@@ -61,6 +61,7 @@ from .sources.uploads.guests import check_upload
 from .sources.uploads.store import UploadStore
 from .sources.uploads.upload import FileChecks
 from .sources.weights.folder import WeightsFolder
+from .threads import BriefThreads
 
 
 @dataclass(frozen=True)
@@ -216,9 +217,12 @@ def _make_residency(
     metrics: Metrics,
     room: PassRoom,
 ) -> Residency:
+    from .backends.torch.device import core_count, use_cores
+
     device = loader.device
+    threads = BriefThreads(MOST_LOADS, "load", partial(use_cores, core_count()))
     return Residency(
-        Loading(loader.predict_bytes, loader.load),
+        Loading(loader.predict_bytes, loader.load, threads),
         device,
         model_budget(settings, device),
         metrics,

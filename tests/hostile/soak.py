@@ -10,7 +10,9 @@ import io
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,8 @@ class Sample:
     child_count: int
     children_bytes: int
     lease_count: int
+    thread_names: Mapping[str, int]
+    """How many threads the system knows by each name."""
 
     def row(self) -> str:
         """Return the figures as a line."""
@@ -135,6 +139,7 @@ class Soak:
             len(children),
             sum(map(_resident_bytes, children)),
             leases,
+            _thread_names(process),
         )
 
     def _repeat(self, work: Callable[[], None], over: threading.Event) -> None:
@@ -199,11 +204,23 @@ def grown(before: Sample, after: Sample, *, bytes_more: int = 300_000_000) -> li
     # gRPC ends threads that it no longer needs one by one.
     most = {"thread_count": 12, "file_count": 4, "child_count": 0, "lease_count": 0}
     most |= {"resident_bytes": bytes_more, "children_bytes": bytes_more}
-    return [
+    found = [
         f"{name}: {getattr(before, name):,} before, {getattr(after, name):,} after"
         for name, more in most.items()
         if getattr(after, name) > getattr(before, name) + more
     ]
+    if any("thread" in one for one in found):
+        more_threads = Counter(after.thread_names) - Counter(before.thread_names)
+        found.append(f"threads that came: {dict(more_threads)}")
+    return found
+
+
+def _thread_names(process: psutil.Process) -> Mapping[str, int]:
+    names: Counter[str] = Counter()
+    for thread in Path(f"/proc/{process.pid}/task").glob("*/comm"):
+        with suppress(OSError):  # it has ended
+            names[thread.read_text().strip()] += 1
+    return names
 
 
 def _resident_bytes(process: psutil.Process) -> int:

@@ -9,8 +9,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from concurrent.futures import Executor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from functools import partial
 
 from ...allocator import one_collection
 from ...backends.offloading import OffloadedModel
@@ -18,6 +21,7 @@ from ...errors import ExhaustedError, ModelInUseError, NotResidentError
 from ...monitoring.metrics import Metrics
 from ...monitoring.tracing import span
 from ...sources.base import ModelKey, Weights
+from ...threads import BriefThreads
 from ..passes.room import PassRoom, unlimited_room
 from ..waiting import Waiting
 from .budget import ModelBudget, NoTemplates, Templates
@@ -27,6 +31,9 @@ from .idle import IdleEviction
 from .loading import LoadedModel
 from .memory_queue import MemoryQueue, Place
 from .resident import Resident
+
+MOST_LOADS = 32
+"""Loads at a time; others wait for a thread."""
 
 _LOOK_SECONDS = 0.5
 """How often a request that waits is told why."""
@@ -39,6 +46,13 @@ class Loading:
     predict_bytes: Callable[[ModelKey], int]
     load: Callable[[ModelKey, OffloadedModel | None], LoadedModel]
     """From the host's memory, if the model was offloaded there."""
+    threads: Executor = field(default_factory=lambda: BriefThreads(MOST_LOADS, "load"))
+    """Where loads run: a load fills weights on all cores, so its thread gets a team of threads."""
+
+    async def run(self, key: ModelKey, host: OffloadedModel | None) -> LoadedModel:
+        """Load a model in a thread, which goes on if nobody waits for it any more."""
+        load = partial(copy_context().run, self.load, key, host)
+        return await asyncio.get_running_loop().run_in_executor(self.threads, load)
 
 
 @dataclass(frozen=True)
@@ -292,7 +306,7 @@ class Residency:
         started = time.monotonic()
         try:
             with span("load model", model=str(key)):
-                loaded = await asyncio.to_thread(self._loading.load, key, host)
+                loaded = await self._loading.run(key, host)
         finally:
             memory.reserved_bytes -= predicted
         resident.came_from_host = host is not None
