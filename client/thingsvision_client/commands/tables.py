@@ -198,14 +198,15 @@ def _device_lines(residency: Residency) -> Iterator[str]:
     heads = (*_place_head(residency), "device", "used MiB", "reserved MiB", "budget MiB")
     yield from columns(heads, devices)
     for device in residency.devices:
-        if device.template_bytes:
-            size = _mib(device.template_bytes)
-            yield f"Templates of child processes take {size} MiB of the host's memory."
+        place = _place(residency, device)
         if device.hardware:
             visible = device.cuda_visible_devices
             chosen = f" (CUDA_VISIBLE_DEVICES={visible})" if visible else ""
-            name = " ".join([*_place(residency, device), device.name])
-            yield f"{name} is {device.hardware}{chosen}."
+            yield f"{' '.join([*place, device.name])} is {device.hardware}{chosen}."
+        if device.template_bytes:
+            whose = "".join(f" of {server}" for server in place)
+            size = _mib(device.template_bytes)
+            yield f"Templates of child processes{whose} take {size} MiB of the host's memory."
 
 
 def upload_lines(server: str, uploads: Sequence[Upload]) -> Iterator[str]:
