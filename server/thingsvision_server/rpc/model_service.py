@@ -163,7 +163,7 @@ class ModelServicer(ModelServiceServicer):
                 if even_answers.hides_from(viewer()):  # nobody learns whether another has sent it
                     await even_answers.wait_for_step(began)
                 yield pb.UploadWeightsResponse(received_bytes=offset)
-                async for chunk in request.parts("chunk"):
+                async for chunk in request.chunks("chunk"):
                     await asyncio.to_thread(upload.write, chunk)
                 record = await self._checks.finish(upload)
         self._extractor.forget(Uploaded(record.sha256))

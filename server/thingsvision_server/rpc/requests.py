@@ -12,7 +12,7 @@ import grpc
 from thingsvision_proto.model_id import METADATA_KEY, model_id
 from thingsvision_proto.v1 import thingsvision_pb2 as pb
 
-from ..engine.images.server_images import SentItem
+from ..engine.images.server_images import SentItem, sent_bytes
 from ..errors import InvalidRequestError, StalledError
 from ..monitoring.usage import UsageBook
 from .entrance import person_of
@@ -64,8 +64,11 @@ class RequestStream:
             raise InvalidRequestError(sentence, field="header")
         return message.header
 
-    async def parts(self, kind: str) -> AsyncIterator[Any]:
-        """Yield the parts after the header; raise if one is of another kind."""
+    async def _parts(self, kind: str) -> AsyncIterator[Any]:
+        """Yield the parts after the header; raise if one is of another kind.
+
+        A part's bytes are counted where they are read: each look at them in a message copies them.
+        """
         try:
             while (message := await self._next()) is not None:
                 part = message.WhichOneof("part")
@@ -73,9 +76,7 @@ class RequestStream:
                     found = "a second header" if part == "header" else f"{part or 'nothing'!r}"
                     sentence = f"every message after the header must be {kind!r}, got {found}"
                     raise InvalidRequestError(sentence, field=part or kind)
-                content = getattr(message, part)
-                self._count(received_bytes=_byte_count(content))
-                yield content
+                yield getattr(message, part)
         finally:
             self._count()
 
@@ -105,30 +106,29 @@ class RequestStream:
     async def images(self) -> AsyncIterator[SentItem]:
         """Yield the images; raise if their numbers do not count from 0."""
         index = 0
-        async for image in self.parts("image"):
-            yield request_item(image, index, self._person)
+        async for image in self._parts("image"):
+            item = request_item(image, index, self._person)
+            self._count(received_bytes=sent_bytes(item))
+            yield item
             index += 1
 
     async def frames(self, kind: str) -> AsyncIterator[bytes]:
         """Yield the bytes of Arrow frames; raise if their numbers do not count from 0."""
         index = 0
-        async for frame in self.parts(kind):
+        async for frame in self._parts(kind):
             if frame.index != index:
                 sentence = f"the next frame must have index {index}, got {frame.index}"
                 raise InvalidRequestError(sentence, field=f"{kind}.index")
-            yield frame.arrow_ipc
+            arrow_ipc = frame.arrow_ipc
+            self._count(received_bytes=len(arrow_ipc))
+            yield arrow_ipc
             index += 1
 
-
-def _byte_count(content: Any) -> int:
-    """Return the length of what a part has: a piece of a file, a frame, or an image."""
-    if isinstance(content, bytes):
-        return len(content)
-    if isinstance(content, pb.ArrowFrame):
-        return len(content.arrow_ipc)
-    chosen = content.WhichOneof("content")
-    value = getattr(content, chosen) if chosen else b""
-    return len(value) if isinstance(value, (bytes, str)) else 0
+    async def chunks(self, kind: str) -> AsyncIterator[bytes]:
+        """Yield the pieces of a file."""
+        async for chunk in self._parts(kind):
+            self._count(received_bytes=len(chunk))
+            yield chunk
 
 
 OpenRequest: TypeAlias = Callable[

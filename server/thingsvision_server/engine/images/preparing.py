@@ -37,7 +37,7 @@ from ..byte_room import ByteRoom
 from ..fairness.pool import FairPool
 from ..passes.slots import Slot
 from ..passes.stream import BatchStream, Hole, Prepared, PreparedImage
-from .server_images import SentItem, ServerImages
+from .server_images import SentItem, ServerImages, sent_bytes
 from .waiting_files import CallFiles, WaitingFiles
 
 _IMAGE_AXES = 3
@@ -194,7 +194,7 @@ class ImagePreparer:
             await stream.room.acquire()
             with self._pool.open(caller_name()) as submit:
                 while (image := await _read_next(images, files)) is not None:
-                    size = _byte_count(image)
+                    size = sent_bytes(image)
                     preparation.image_count += 1
                     preparation.byte_count += size
                     if stream.held is not None:
@@ -349,10 +349,6 @@ def _finish(transform: InputTransform, made: Any) -> Any:
     values = np.asarray(made)
     values = values if transform.finish is None else transform.finish(values)
     return np.ascontiguousarray(values, np.float32)
-
-
-def _byte_count(item: SentItem) -> int:
-    return len(_bytes(item)) if isinstance(item, RequestItem) else 0
 
 
 def _bytes(item: RequestItem) -> bytes:

@@ -12,7 +12,7 @@ from ...access.image_roots import ImageRoots, Place
 from ...access.person import Person
 from ...errors import InvalidRequestError, UnknownImageError
 from ...images import EncodedImage, KeptImage, NoImage, ServerImage, check_file_size, image_error
-from ...inputs import RequestItem
+from ...inputs import RequestItem, TensorImage, Text
 from ...shortages import raise_shortage
 from .store import ImageStore
 
@@ -30,6 +30,19 @@ _TOOL_FOLDERS = frozenset(
 
 SentItem = RequestItem | KeptImage | ServerImage | NoImage
 """What a request sends: content, a reference to an image on the server, or an empty place."""
+
+
+def sent_bytes(item: SentItem) -> int:
+    """Return the length of the content that an item brings."""
+    match item:
+        case EncodedImage():
+            return len(item.encoded)
+        case TensorImage():
+            return len(item.values)
+        case Text():
+            return len(item.text)
+        case _:
+            return 0
 
 
 @dataclass(frozen=True)
