@@ -112,7 +112,6 @@ def test_bits_do_not_depend_on_what_runs_beside(
     assert cores is not None
     if cores.tail_count:  # two cores or more
         assert (cores.tail_start % BATCH, cores.tail_count > cores.count) == (0, True)
-        assert (planned != on_lanes).any(), "what can differ"
     with other_requests(server, originals):
         again = [in_memory(client, task) for _ in range(5)]
     for features in (found.features, *again):
