@@ -32,9 +32,10 @@ Rows: TypeAlias = np.ndarray[Any, Any]
 COUNT = 20
 """Two full batches, which run side by side on two lanes, and a batch of four on all cores."""
 
-MODULE = "features.5"
+MODULE = "features.12"
 SIZE = PreprocessingOverrides(resize=64, crop=False)
-"""Its last bits depend on the cores, unlike with smaller images."""
+"""Its last bits depend on the cores, unlike with smaller images, and on some machines in an
+earlier layer."""
 
 CHUNKS = FolderOptions(step_size=1)
 LAST = ("features_8-16.npy", "features_16-20.npy")
@@ -112,6 +113,7 @@ def test_bits_do_not_depend_on_what_runs_beside(
     assert cores is not None
     if cores.tail_count:  # two cores or more
         assert (cores.tail_start % BATCH, cores.tail_count > cores.count) == (0, True)
+        assert (planned != on_lanes).any(), "what can differ"
     with other_requests(server, originals):
         again = [in_memory(client, task) for _ in range(5)]
     for features in (found.features, *again):
