@@ -16,20 +16,18 @@ from thingsvision_server.rdm.computation import FLOAT64, RESIDUES
 from thingsvision_server.rdm.products import find_arithmetic
 from thingsvision_server.rdm.rows import ArrayRows
 
+from ..near_duplicates import VALUES, features, largest_error
 from .stage import Result, Results, Stage
 
-_VALUES = 4096
 _COMPARED_ROWS = 8
 _MOST_ERROR = 1e-6
 _ARITHMETICS = (FLOAT64, RESIDUES)
-_NEAR_DUPLICATES = {1: 1e-2, 3: 1e-3, 5: 1e-4}
-"""Rows that are the previous row plus noise of this size."""
 
 
 def measure(stage: Stage) -> Results:
     """Measure RDMs by correlation and of Euclidean distances; a warm-up comes first."""
     for count in stage.sizes.rdms:
-        rows = _features(count)
+        rows = features(count)
         compute_rdm(ArrayRows(rows[:64]), "correlation", device=stage.device)
         product = _seconds(partial(_product, stage, rows))[1]
         for metric, exact in (("correlation", _correlation), ("euclidean", _euclidean)):
@@ -45,9 +43,9 @@ def _row(stage: Stage, rows: Any, metric: str, exact: Any, arithmetic: str) -> R
         compute_rdm, ArrayRows(rows), metric, device=stage.device, arithmetic=arithmetic
     )
     rdm, seconds = _seconds(compute)
-    error = _largest_error(rdm.distances[:_COMPARED_ROWS], exact)
+    error = largest_error(rdm.distances, exact)
     return {
-        "row": f"RDM of {len(rows):,} x {_VALUES:,}, {metric}, {arithmetic}",
+        "row": f"RDM of {len(rows):,} x {VALUES:,}, {metric}, {arithmetic}",
         "ok": error <= _MOST_ERROR,
         "s": round(seconds, 3),
         "largest_error": error,
@@ -66,22 +64,6 @@ def _product(stage: Stage, rows: npt.NDArray[np.float32]) -> None:
         part @ whole.T
     if whole.is_cuda:
         torch.cuda.synchronize(stage.device)
-
-
-def _features(count: int) -> npt.NDArray[np.float32]:
-    """Return seeded features like those after a ReLU, some rows being near duplicates."""
-    random = np.random.default_rng(0)
-    rows = np.maximum(random.standard_normal((count, _VALUES), dtype=np.float32), 0)
-    for row, size in _NEAR_DUPLICATES.items():
-        noise = random.standard_normal(_VALUES, dtype=np.float32)
-        rows[row] = rows[row - 1] + np.float32(size) * noise
-    return rows
-
-
-def _largest_error(found: Any, exact: Any) -> float:
-    """Return the largest relative error, except on the diagonal."""
-    apart = exact > 0
-    return float((np.abs(found - exact)[apart] / exact[apart]).max())
 
 
 def _correlation(rows: Any) -> Any:

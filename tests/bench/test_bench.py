@@ -12,7 +12,8 @@ import pytest
 from bench.goals import ErrorCeiling, Goal, outcomes
 from bench.interleave import Patience, interleave
 from bench.measures.options import OPTIONS
-from bench.measures.rdms import EXACT, NEAR_DUPLICATES, features, largest_error
+from bench.measures.rdms import EXACT
+from bench.near_duplicates import NEAR_DUPLICATES, features, largest_error
 from bench.rdm.formula import METRICS
 from bench.row import Cell, Row
 from bench.rows import select_rows
