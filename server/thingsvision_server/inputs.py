@@ -45,6 +45,14 @@ class Text:
 
 RequestItem = EncodedImage | TensorImage | Text
 
+
+def content_bytes(item: RequestItem) -> bytes:
+    """Return the content of an item as bytes; those of a file or a tensor are not copied."""
+    if isinstance(item, EncodedImage):
+        return item.encoded
+    return item.values if isinstance(item, TensorImage) else item.text.encode()
+
+
 _KINDS = {EncodedImage: "an encoded image", TensorImage: "a tensor", Text: "a text"}
 
 

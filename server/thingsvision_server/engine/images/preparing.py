@@ -29,7 +29,7 @@ from ...images import (
     fault_of,
     uniform_images,
 )
-from ...inputs import InputTransform, RequestItem, TensorImage, read_tensor
+from ...inputs import InputTransform, RequestItem, TensorImage, content_bytes, read_tensor
 from ...monitoring.metrics import Metrics
 from ...shortages import shortage_behind
 from ...sources.preprocessing.geometry import find_steps
@@ -286,7 +286,7 @@ class ImagePreparer:
         item, transform = self._images.fetch(sent), place.transform
         transform.check_kind(item)
         if (digests := place.preparation.digests) is not None:
-            digests[item.index] = hashlib.sha256(_bytes(item)).hexdigest()
+            digests[item.index] = hashlib.sha256(content_bytes(item)).hexdigest()
         if isinstance(item, TensorImage):
             return self._make(item, read_tensor(item, transform.spec.shape), place, started)
         if not isinstance(item, EncodedImage):
@@ -349,13 +349,6 @@ def _finish(transform: InputTransform, made: Any) -> Any:
     values = np.asarray(made)
     values = values if transform.finish is None else transform.finish(values)
     return np.ascontiguousarray(values, np.float32)
-
-
-def _bytes(item: RequestItem) -> bytes:
-    """Return the content of an item as bytes."""
-    if isinstance(item, EncodedImage):
-        return item.encoded
-    return item.values if isinstance(item, TensorImage) else item.text.encode()
 
 
 def _drop(begun: tuple[asyncio.Future[Prepared], int] | None) -> None:

@@ -12,7 +12,7 @@ from ...access.image_roots import ImageRoots, Place
 from ...access.person import Person
 from ...errors import InvalidRequestError, UnknownImageError
 from ...images import EncodedImage, KeptImage, NoImage, ServerImage, check_file_size, image_error
-from ...inputs import RequestItem, TensorImage, Text
+from ...inputs import RequestItem, content_bytes
 from ...shortages import raise_shortage
 from .store import ImageStore
 
@@ -34,15 +34,7 @@ SentItem = RequestItem | KeptImage | ServerImage | NoImage
 
 def sent_bytes(item: SentItem) -> int:
     """Return the length of the content that an item brings."""
-    match item:
-        case EncodedImage():
-            return len(item.encoded)
-        case TensorImage():
-            return len(item.values)
-        case Text():
-            return len(item.text)
-        case _:
-            return 0
+    return len(content_bytes(item)) if isinstance(item, RequestItem) else 0
 
 
 @dataclass(frozen=True)
